@@ -1,0 +1,66 @@
+"""Writing without accidents: refuse to overwrite, and write a file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from plankton_embed.errors import OutputError
+
+
+def refuse_overwrite(path: str | Path, overwrite: bool = False) -> Path:
+    """Return `path`, or raise OutputError when something is there and `overwrite` is false.
+
+    An empty folder counts as nothing.
+    """
+    path = Path(path)
+    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if taken and not overwrite:
+        raise OutputError(f"{path} exists already; choose another output or pass --overwrite (overwrite=True)")
+    return path
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file to; it takes the name `path` only when the block ends well."""
+    path = Path(path)
+    with _beside(path) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def write_folder_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it replaces `path` only when the block ends well."""
+    path = Path(path)
+    with _beside(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Write values as readable JSON, atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield an unused path in a scratch folder next to `path`, which keeps the file's own suffix."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield scratch / path.name
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

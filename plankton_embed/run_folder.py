@@ -1,0 +1,86 @@
+"""Where every artefact of a run lives: a frozen layout, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run below `path`."""
+
+    path: Path
+
+    @property
+    def catalog(self) -> Path:
+        """The images of the run, one row each, with their split."""
+        return self.path / "catalog.csv"
+
+    @property
+    def faults(self) -> Path:
+        """Images that were left out, with the reason."""
+        return self.path / "faults.csv"
+
+    @property
+    def settings(self) -> Path:
+        """Every setting of the run."""
+        return self.path / "settings.yaml"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the finished model."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The state after the newest epoch: what `--resume` goes on from."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the epoch with the best validation accuracy."""
+        return self.checkpoints / "best.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    def vectors(self, split: str) -> Path:
+        """The vectors of one split: `train`, `val` or `test`."""
+        return self.path / "vectors" / f"{split}.parquet"
+
+    @property
+    def index(self) -> Path:
+        """The folder of the similarity index."""
+        return self.path / "index"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of every method on the test split."""
+        return self.path / "scores.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Names given to the test images."""
+        return self.path / "predictions.csv"
+
+    def analysis(self, verb: str) -> Path:
+        """The folder that one analysis writes, named after its command."""
+        return self.path / "analysis" / verb
+
+    @property
+    def figures(self) -> Path:
+        """The folder of pictures."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The page that tells it all."""
+        return self.path / "report.html"

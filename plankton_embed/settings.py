@@ -1,0 +1,242 @@
+"""Every setting and its default, stated once; presets; YAML in and out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from plankton_embed.errors import InputError, SettingError
+
+INCEPTION_SMALLEST = 75  # the smallest side Inception-v3 can take
+
+
+class _Part(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def hash(self) -> str:
+        """Return 16 hexadecimal digits that change when any setting of this group changes."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class PreparationSettings(_Part):
+    """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
+
+    target_size: int = Field(96, ge=INCEPTION_SMALLEST, le=1024, description="side of the square input, pixels")
+    background: Literal["white", "black", "border"] = Field(
+        "border", description="padding: white, black, or the median of the image's own border"
+    )
+    color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
+    white_level_16bit: int = Field(65535, ge=255, le=65535, description="the 16-bit value that becomes 255")
+
+    @property
+    def n_channels(self) -> int:
+        """Channels stored per pixel: 1 for grey, 3 for colour."""
+        return 1 if self.color == "grey" else 3
+
+
+class SplitSettings(_Part):
+    """How a catalog without a `split` column is divided."""
+
+    fractions: tuple[float, float, float] = Field((0.7, 0.1, 0.2), description="train, val, test; they sum to 1")
+    group_by: str | None = Field(None, description="catalog column that must not be torn apart, such as sample_id")
+    drop_duplicates: bool = Field(False, description="drop byte-identical images that lie on two sides")
+
+    @field_validator("fractions")
+    @classmethod
+    def _fractions_sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or value[0] == 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("fractions must be three numbers >= 0 that sum to 1, the first above 0")
+        return value
+
+
+class NetworkSettings(_Part):
+    """Trunk, its starting weights, and the size of the vectors."""
+
+    trunk: str = Field("inception_v3", description="a torchvision classification model by name")
+    weights: str = Field("none", description="imagenet, none, or a file of weights")
+    dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, while training")
+
+
+class AugmentationSettings(_Part):
+    """Changes made to training images only, drawn anew for each image."""
+
+    flip: bool = Field(True, description="mirror half of the images")
+    rotation: float = Field(180.0, ge=0, le=180, description="largest turn either way, degrees")
+    zoom: float = Field(0.2, ge=0, lt=1, description="scale between 1-zoom and 1+zoom")
+    shift: float = Field(0.08, ge=0, le=0.5, description="largest shift, share of the side")
+    brightness: float = Field(0.2, ge=0, lt=1, description="contrast and brightness change, share")
+
+
+class TrainingSettings(_Part):
+    """Triplet training: batches, loss, optimizer, length."""
+
+    epochs: int = Field(40, ge=1, description="passes of images_per_class images of every class")
+    images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
+    classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch")
+    batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch")
+    margin: float = Field(0.2, gt=0, le=2, description="triplet margin, in Euclidean distance (0-2)")
+    miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate climbs to its peak")
+    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where it is fast")
+    validation_images_per_class: int = Field(
+        30, ge=1, description="training images a class that name the validation images after each epoch"
+    )
+
+
+class ClassificationSettings(_Part):
+    """How vectors are named."""
+
+    n_neighbors: int = Field(10, ge=1, description="k of kNN")
+
+
+class Settings(_Part):
+    """All settings of a run; `Settings()` is the `cpu` preset."""
+
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random draw")
+    split: SplitSettings = SplitSettings()
+    preparation: PreparationSettings = PreparationSettings()
+    network: NetworkSettings = NetworkSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    training: TrainingSettings = TrainingSettings()
+    classification: ClassificationSettings = ClassificationSettings()
+
+    @classmethod
+    def build(
+        cls,
+        preset: str = "cpu",
+        file: str | Path | None = None,
+        overrides: Mapping[str, Any] | Iterable[str] = (),
+    ) -> Settings:
+        """Combine a preset, a YAML file and `group.name=value` overrides; the later wins.
+
+        Args:
+            preset: `cpu` (96 px, no weights, short) or `gpu` (299 px, ImageNet weights, long).
+            file: YAML with the settings to change.
+            overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
+
+        Raises:
+            SettingError: an unknown preset or name (the nearest known one is offered), or a value out of range.
+            InputError: the file is missing or is not YAML.
+        """
+        if preset not in PRESETS:
+            raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
+        values: dict[str, Any] = {}
+        for name, value in PRESETS[preset].items():
+            _place(values, name, value)
+        if file is not None:
+            for name, value in _flatten(_read_yaml(Path(file))):
+                _place(values, name, value)
+        for name, value in _parse_overrides(overrides):
+            _place(values, name, value)
+        return cls.validate_or_explain(values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Settings:
+        """Read settings from a YAML file; names left out keep their defaults."""
+        return cls.build(file=path)
+
+    @classmethod
+    def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
+        """Build from nested values; turn every fault into one SettingError that names it."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingError("\n".join(_explain(fault) for fault in error.errors())) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write every setting, defaults included, as YAML."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def flat(self) -> dict[str, Any]:
+        """Return `{"group.name": value}` for every setting."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "cpu": {},
+    "gpu": {
+        "preparation.target_size": 299,
+        "network.weights": "imagenet",
+        "training.epochs": 100,
+        "training.classes_per_batch": 32,
+        "training.images_per_class": 200,
+    },
+}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"settings file {path} does not exist") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"settings file {path} is not YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"settings file {path}: expected names and values, found {type(values).__name__}")
+    return values
+
+
+def _parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        yield from overrides.items()
+        return
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"--set: expected NAME=VALUE, such as training.epochs=20; found {text!r}")
+        yield name.strip(), _read_number(yaml.safe_load(value))
+
+
+def _read_number(value: Any) -> Any:
+    """YAML reads 1e-3 as text; take it as the number that is meant."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _place(values: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value at its dotted name into nested dictionaries."""
+    *groups, last = name.split(".")
+    for group in groups:
+        inner = values.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise SettingError(f"setting {name}: {group} is a value, not a group")
+        values = inner
+    values[last] = value
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = list(Settings().flat())
+        near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.endswith("." + name)]
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        return f"setting {name} is not known; {hint}"
+    return f"setting {name}: {fault['msg']}; found {fault['input']!r}"
