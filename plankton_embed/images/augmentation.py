@@ -1,0 +1,55 @@
+"""Training-only changes, drawn anew for each image and applied to the whole batch on its device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from plankton_embed.settings import AugmentationSettings
+
+
+def augment(
+    images: Tensor, background: Tensor, views: Tensor, settings: AugmentationSettings, generator: torch.Generator
+) -> Tensor:
+    """Turn, mirror, zoom, shift and brighten each image in its own way.
+
+    Args:
+        images: float (b, channels, T, T), 0-255.
+        background: float (b, channels), what fills the borders that open up.
+        views: int (b,), the quarter turn and mirror each image is given first (see `balance.EpochPlan`).
+        settings: how far the changes go.
+        generator: the source of chance, on the CPU.
+
+    Returns:
+        float (b, channels, T, T), 0-255.
+    """
+    matrices = _draw_matrices(views.cpu(), settings, generator).to(images.device)
+    grid = functional.affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
+    fill = background[:, :, None, None]
+    moved = functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False)
+    contrast, brightness = _uniform(2, len(views), settings.brightness, generator).to(images.device)
+    moved = moved * (1 + contrast)[:, None, None, None] + fill
+    return (moved + 255 * 0.5 * brightness[:, None, None, None]).clamp(0, 255)
+
+
+def _draw_matrices(views: Tensor, settings: AugmentationSettings, generator: torch.Generator) -> Tensor:
+    """Return (b, 2, 3) affine matrices that say where each output pixel comes from."""
+    n = len(views)
+    mirror = torch.where(views >= 4, -1.0, 1.0)
+    if settings.flip:
+        mirror = mirror * (torch.randint(0, 2, (n,), generator=generator) * 2 - 1)
+    (turn,) = _uniform(1, n, settings.rotation, generator)
+    angle = torch.deg2rad(turn) + (views % 4) * (math.pi / 2)
+    (zoom,) = _uniform(1, n, settings.zoom, generator)
+    shift = _uniform(2, n, 2 * settings.shift, generator)
+    cosine, sine = torch.cos(angle) / (1 + zoom), torch.sin(angle) / (1 + zoom)
+    rows = [mirror * cosine, -sine, shift[0], mirror * sine, cosine, shift[1]]
+    return torch.stack(rows, dim=1).reshape(n, 2, 3)
+
+
+def _uniform(rows: int, n: int, limit: float, generator: torch.Generator) -> Tensor:
+    """Return (rows, n) numbers between -limit and limit."""
+    return (torch.rand(rows, n, generator=generator) * 2 - 1) * limit

@@ -1,0 +1,319 @@
+"""ImageCatalog: one row an image, with its label, split and sample; CSV and Parquet in and out; class map; summary."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import write_atomically
+
+T = TypeVar("T")
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+TEXT_COLUMNS = ("object_id", "path", "label", "split", "sample_id")
+
+
+@dataclass(frozen=True)
+class ImageCatalog:
+    """Images and what is known of them.
+
+    `frame` has one row an object and always the columns `object_id` (unique text), `path` (absolute) and `label`
+    (text, missing where unknown); `split` (train, val or test), `sample_id` and any other columns are optional.
+    """
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def paths(self) -> list[str]:
+        """Absolute path of every image."""
+        return [str(path) for path in self.frame["path"]]
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Class name of every image, None where unknown."""
+        return [None if label is pd.NA or label != label else str(label) for label in self.frame["label"]]
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, sorted."""
+        return sorted(str(label) for label in self.frame["label"].dropna().unique())
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether every row has its split."""
+        return "split" in self.frame and bool(self.frame["split"].notna().all())
+
+    def select(self, mask: Any) -> ImageCatalog:
+        """Keep the rows of a boolean mask or of row numbers."""
+        mask = np.asarray(mask)
+        rows = self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask]
+        return ImageCatalog(rows.reset_index(drop=True))
+
+    def split(self, name: str) -> ImageCatalog:
+        """Keep one split: `train`, `val` or `test`."""
+        return self.select((self.frame["split"] == name).to_numpy())
+
+    def with_classes(
+        self,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        class_map: Mapping[str, str] | None = None,
+    ) -> ImageCatalog:
+        """Rename, merge and drop classes.
+
+        Args:
+            include: keep only these classes (unlabelled rows are dropped too); empty keeps all.
+            exclude: drop these classes.
+            class_map: old name -> new name, applied last; two old names with one new name merge, an empty new
+                name drops the class, names not in the map stay.
+
+        Raises:
+            SettingError: a name that no image has.
+        """
+        known = set(self.classes)
+        include, exclude = [clean_label(c) for c in include], [clean_label(c) for c in exclude]
+        renames = {clean_label(old): clean_label(new) for old, new in (class_map or {}).items()}
+        for option, names in (("include", include), ("exclude", exclude), ("class map", list(renames))):
+            strangers = sorted(set(names) - known)
+            if strangers:
+                raise SettingError(f"{option}: no image has the class {strangers}; the classes are {sorted(known)}")
+        label = self.frame["label"]
+        dropped = [old for old, new in renames.items() if not new]
+        keep = ~label.isin([*exclude, *dropped])
+        if include:
+            keep &= label.isin(include)
+        frame = self.frame[keep].reset_index(drop=True)
+        return ImageCatalog(frame.assign(label=frame["label"].replace({o: n for o, n in renames.items() if n})))
+
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, Sequence[Any]] | pd.DataFrame, source: str = "catalog") -> ImageCatalog:
+        """Build from columns, checking and cleaning them.
+
+        Raises:
+            InputError: no `path`, a doubled `object_id`, an unknown split name, or no rows.
+        """
+        frame = pd.DataFrame(rows).reset_index(drop=True)
+        if "path" not in frame:
+            raise InputError(f"{source}: expected a column named path; found {list(frame.columns)}")
+        if frame.empty:
+            raise InputError(f"{source}: expected images, found none")
+        for column in TEXT_COLUMNS:
+            if column in frame:
+                frame[column] = _clean_text(frame[column], clean_label if column == "label" else str.strip)
+        if frame["path"].isna().any():
+            raise InputError(f"{source}: row {int(frame['path'].isna().argmax()) + 1} has no path")
+        if "label" not in frame:
+            frame["label"] = pd.Series([None] * len(frame), dtype="str")
+        if "object_id" not in frame:
+            frame["object_id"] = frame["path"]
+        if "split" in frame:
+            frame["split"] = _standard_splits(frame["split"], source)
+        doubled = frame["object_id"].duplicated(keep=False)
+        if doubled.any() or frame["object_id"].isna().any():
+            which = frame.loc[doubled, "object_id"].iloc[0] if doubled.any() else "(empty)"
+            raise InputError(
+                f"{source}: object_id {which} stands in {int(doubled.sum())} rows; every row needs its own. "
+                "Where several objects share an image, give each an object_id column entry."
+            )
+        first = [c for c in TEXT_COLUMNS if c in frame]
+        return cls(frame[[*first, *[c for c in frame.columns if c not in first]]])
+
+    @classmethod
+    def load(cls, path: str | Path, root: str | Path | None = None) -> ImageCatalog:
+        """Read a CSV (comma, semicolon or tab) or Parquet catalog.
+
+        Args:
+            path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others.
+            root: folder that relative image paths start from; by default the folder of the file.
+
+        Raises:
+            InputError: the file is missing, unreadable or lacks what a catalog needs.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"catalog {path} does not exist")
+        if root is not None and not Path(root).is_dir():
+            raise InputError(f"root folder {root} does not exist")
+        try:
+            frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        except (ValueError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"catalog {path} cannot be read: {error}") from error
+        catalog = cls.from_rows(frame, source=str(path))
+        start = os.path.abspath(path.parent if root is None else root)  # noqa: PTH100  (keeps links as they are)
+        return cls(catalog.frame.assign(path=[os.path.normpath(os.path.join(start, p)) for p in catalog.paths]))  # noqa: PTH118
+
+    def save(self, path: str | Path) -> Path:
+        """Write as CSV or Parquet by suffix; paths below the file's folder are written relative to it."""
+        path = Path(path)
+        start = os.path.abspath(path.parent) + os.sep  # noqa: PTH100
+        frame = self.frame.assign(path=[p.removeprefix(start).replace(os.sep, "/") for p in self.paths])
+        with write_atomically(path) as temporary:
+            if path.suffix == ".parquet":
+                frame.to_parquet(temporary, index=False)
+            else:
+                frame.to_csv(temporary, index=False)
+        return path
+
+
+def clean_label(label: str) -> str:
+    """Return a class name without outer blanks, in Unicode's composed form, so that equal names are equal."""
+    return unicodedata.normalize("NFC", label.strip())
+
+
+def read_class_map(path: str | Path) -> dict[str, str]:
+    """Read a class map: a CSV whose first two columns are old and new class name; an empty new name drops the class."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"class map {path} does not exist")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=_delimiter(path), encoding="utf-8-sig")
+    if frame.shape[1] < 2:
+        raise InputError(f"class map {path}: expected two columns, old and new name; found {list(frame.columns)}")
+    return dict(zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True))
+
+
+def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | None]:
+    """Return a hash of each file's bytes, 32 hexadecimal digits; None where the file cannot be read."""
+    hashes = map_images(_content_hash, paths, "reading", progress)
+    missing = [p for p, h in zip(paths, hashes, strict=True) if h is None]
+    if paths and len(missing) == len(paths):
+        raise InputError(f"none of the {len(paths)} images can be read, the first being {missing[0]}; is --root right?")
+    return hashes
+
+
+def map_images(function: Callable[[str], T], paths: Sequence[str], title: str, progress: bool = True) -> list[T]:
+    """Apply a function to every path on all cores, in order, with a progress bar for work that takes long."""
+    chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    results: list[T] = []
+    bar = tqdm(desc=title, total=len(paths), unit="image", disable=not progress, leave=False, delay=1)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
+            results.extend(part)
+            bar.update(len(part))
+    return results
+
+
+@dataclass(frozen=True)
+class CatalogSummary:
+    """What a catalog holds.
+
+    `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
+    `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
+    75, 95 and 100 %. `n_unreadable` counts images whose size could not be read.
+    """
+
+    n_images: int
+    n_unlabelled: int
+    n_unreadable: int
+    classes: pd.DataFrame
+    gaps: pd.DataFrame
+    sizes: pd.DataFrame
+    size_quantiles: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "n_images": self.n_images,
+            "n_classes": len(self.classes),
+            "n_unlabelled": self.n_unlabelled,
+            "n_unreadable": self.n_unreadable,
+            "classes": self.classes.to_dict("records"),
+            "gaps": self.gaps.to_dict("records"),
+            "size_quantiles": self.size_quantiles.to_dict("index"),
+        }
+
+
+def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
+    """Count classes and gaps, and read every image's size from its header."""
+    counts = catalog.frame["label"].value_counts()
+    classes = pd.DataFrame(
+        {
+            "label": counts.index.astype(str),
+            "count": counts.to_numpy(),
+            "share": counts.to_numpy() / max(int(counts.sum()), 1),
+        }
+    ).sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
+    missing = catalog.frame.isna().sum()
+    gaps = pd.DataFrame(
+        {"column": missing.index, "missing": missing.to_numpy(), "percent": 100 * missing.to_numpy() / len(catalog)}
+    )
+    measured = map_images(_image_size, catalog.paths, "measuring", progress)
+    sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
+    sizes["area"] = sizes["width"] * sizes["height"]
+    return CatalogSummary(
+        n_images=len(catalog),
+        n_unlabelled=int(catalog.frame["label"].isna().sum()),
+        n_unreadable=len(catalog) - len(sizes),
+        classes=classes,
+        gaps=gaps,
+        sizes=sizes,
+        size_quantiles=sizes.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
+    )
+
+
+def _content_hash(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return None
+
+
+def _image_size(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _clean_text(column: pd.Series, clean: Callable[[str], str]) -> pd.Series:
+    """Text with outer blanks gone; empty text is missing."""
+    cleaned = [None if value is None or value is pd.NA or value != value else clean(str(value)) for value in column]
+    return pd.Series([value or None for value in cleaned], dtype="str")
+
+
+def _standard_splits(column: pd.Series, source: str) -> pd.Series:
+    names = set(column.dropna())
+    strangers = sorted(n for n in names if n.lower() not in SPLIT_NAMES)
+    if strangers:
+        raise InputError(f"{source}: column split holds {strangers}; expected {', '.join(SPLITS)}")
+    return column.map({name: SPLIT_NAMES[name.lower()] for name in names})
+
+
+def _delimiter(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    return max(",;\t", key=header.count)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
+    delimiter = _delimiter(path)
+    columns: Iterable[str] = pd.read_csv(path, sep=delimiter, nrows=0, encoding="utf-8-sig").columns
+    as_text: dict[Any, Any] = {c: str for c in columns if c in TEXT_COLUMNS}
+    return pd.read_csv(path, sep=delimiter, converters=as_text, encoding="utf-8-sig", low_memory=False)

@@ -1,0 +1,152 @@
+"""The definition of the pixels that the network sees, from image file to square uint8 array."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from plankton_embed.errors import InputError
+from plankton_embed.settings import PreparationSettings
+
+SMALLEST_SIDE = 3  # pixels; smaller images show nothing
+MOST_PIXELS = 89_478_485  # Pillow's own line, above which a small file can fill the memory
+REPORT_SIDE = 299  # the side for which the report states its limits of 100 and 200 pixels
+
+_DECODER_FAULTS = (
+    OSError,
+    SyntaxError,  # Pillow's word for a broken PNG
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Return a decoded image from a path, the bytes of a file, a PIL image, or an array.
+
+    Arrays are (height, width), (height, width, 1) or (height, width, 3), uint8, uint16, bool, or float in 0-1.
+
+    Raises:
+        InputError: it is no image, is cut short, is under 3 px a side or over 89 million pixels.
+    """
+    if isinstance(source, np.ndarray):
+        image = _from_array(source)
+    elif isinstance(source, Image.Image):
+        image = source
+    else:
+        image = _decode(source)
+    width, height = image.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise InputError(f"{width}×{height} pixels: a side is under {SMALLEST_SIDE}")
+    return image
+
+
+def prepare_image(
+    source: ImageSource, settings: PreparationSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
+    """Turn an image into the square that the network sees.
+
+    Portrait images are turned by 90°. An image whose longest side is under 100·T/299 grows four times, under
+    200·T/299 twice (T: `target_size`); then it is shrunk, if need be, to T, and padded to T×T, centred. The growing
+    and shrinking are one resampling. (Source: the report of INF368-VectorEmbedding, at T = 299.)
+
+    Returns:
+        pixels uint8 (T, T, channels), background uint8 (channels,), and the (width, height) of the image as it came.
+
+    Raises:
+        InputError: see `open_image`.
+    """
+    image = open_image(source)
+    original_size = image.size
+    image = _to_8bit(image, settings)
+    if image.height > image.width:
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    side = settings.target_size
+    longest = image.width
+    growth = 4 if longest < 100 * side / REPORT_SIDE else 2 if longest < 200 * side / REPORT_SIDE else 1
+    scale = min(growth, side / longest)
+    if scale != 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
+    pixels = np.asarray(image).reshape(image.height, image.width, settings.n_channels)
+    background = _background(pixels, settings)
+    square = np.empty((side, side, settings.n_channels), dtype=np.uint8)
+    square[:] = background
+    top, left = (side - image.height) // 2, (side - image.width) // 2
+    square[top : top + image.height, left : left + image.width] = pixels
+    return square, background, original_size
+
+
+def _decode(source: str | Path | bytes) -> Image.Image:
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data:
+            raise InputError("the file is empty")
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise InputError(f"{width}×{height} pixels: over the limit of {MOST_PIXELS:,}")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError("the file does not exist") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError("the file is no image of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"too many pixels: {error}") from error
+    except _DECODER_FAULTS as error:
+        raise InputError(f"the image cannot be decoded: {error}") from error
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
+        raise InputError(f"expected an array (height, width), (…, 1) or (…, 3); found shape {array.shape}")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise InputError("expected float pixels between 0 and 1; found others. Scale them, or pass uint8")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype == np.uint16 and array.ndim == 2:
+        return Image.fromarray(array)
+    elif array.dtype != np.uint8:
+        raise InputError(f"expected pixels of uint8, uint16 (grey), bool or float; found {array.dtype}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
+    """Convert any Pillow mode to 8-bit grey or colour; 16-bit values are scaled, transparency becomes white."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        if image.mode != "F" or values.max(initial=0) > 1:
+            values = values / settings.white_level_16bit
+        image = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("L" if settings.n_channels == 1 else "RGB")
+
+
+def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:
+    if settings.background == "border":
+        border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+        return np.median(border, axis=0).astype(np.uint8)
+    return np.full(settings.n_channels, 255 if settings.background == "white" else 0, dtype=np.uint8)

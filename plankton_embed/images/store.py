@@ -1,0 +1,155 @@
+"""Prepared pixels, written once into one memory-mapped file, keyed by image content and preparation settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from plankton_embed.errors import InputError, OutputError
+from plankton_embed.images.preparation import prepare_image
+from plankton_embed.output import write_json
+from plankton_embed.settings import PreparationSettings
+
+LAYOUT_VERSION = "2"  # raise when preparation or the files below change meaning
+TODO, READY, FAULTY = 0, 1, 2
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Prepared images, in the order of their catalog.
+
+    `pixels` uint8 (m, T, T, channels), memory-mapped; `background` uint8 (m, channels); `size` int32 (m, 2), width
+    and height as they came; `rows` int (n,): which of the m are meant. `faults`: row -> reason, for images that
+    could not be prepared (their pixels are meaningless).
+    """
+
+    pixels: NDArray[np.uint8]
+    background: NDArray[np.uint8]
+    size: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    faults: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, positions: NDArray[np.integer] | slice) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return copies of the pixels (b, T, T, channels) and backgrounds (b, channels) at these positions."""
+        rows = self.rows[positions]
+        return self.pixels[rows], self.background[rows]
+
+    def select(self, mask: NDArray[Any]) -> PreparedImages:
+        """Keep the positions of a boolean mask or of numbers; the pixels stay where they are."""
+        return replace(self, rows=self.rows[mask])
+
+
+def cache_folder() -> Path:
+    """Return where prepared pixels are kept: $PLANKTON_EMBED_CACHE, or plankton_embed in the user's cache folder."""
+    named = os.environ.get("PLANKTON_EMBED_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plankton_embed"
+
+
+def prepare_images(
+    paths: Sequence[str],
+    hashes: Sequence[str | None],
+    settings: PreparationSettings,
+    *,
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> PreparedImages:
+    """Prepare every image, on all cores, or find it all prepared already.
+
+    The file is keyed by the content of the images (not their names) and by the settings, so it is shared by runs and
+    never stale. Stopped half-way, it goes on where it stood.
+
+    Args:
+        paths: image files.
+        hashes: their content hashes (`catalog.content_hashes`).
+        settings: the preparation.
+        cache: folder to keep it in; by default `cache_folder()`.
+        progress: show a bar.
+
+    Raises:
+        OutputError: the cache cannot be written, or the disk is too small.
+    """
+    key = hashlib.sha256("\n".join([LAYOUT_VERSION, settings.hash(), *(h or "-" for h in hashes)]).encode())
+    folder = Path(cache or cache_folder()) / "prepared" / key.hexdigest()[:32]
+    n, side, channels = len(paths), settings.target_size, settings.n_channels
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "pixels": ((n, side, side, channels), np.uint8),
+        "background": ((n, channels), np.uint8),
+        "size": ((n, 2), np.int32),
+        "status": ((n,), np.uint8),
+    }
+    faults_path = folder / "faults.json"  # written last: its presence says that all is prepared
+    if not faults_path.exists():
+        arrays = _open_arrays(folder, shapes)
+        faults = _fill(paths, settings, arrays, progress)
+        for array in arrays.values():
+            array.flush()
+        write_json(faults_path, faults)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+    faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}
+    return PreparedImages(
+        arrays["pixels"], np.array(arrays["background"]), np.array(arrays["size"]), np.arange(n), faults
+    )
+
+
+def _open_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> dict[str, np.memmap[Any, Any]]:
+    """Open the half-filled files of an earlier try, or lay out empty ones."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = int(np.prod(shapes["pixels"][0], dtype=np.int64))
+        if not (folder / "status.npy").exists() and needed > (free := shutil.disk_usage(folder).free):
+            raise OutputError(
+                f"{folder} needs {needed / 1e9:.1f} GB for prepared images; {free / 1e9:.1f} GB are free. "
+                "Name another folder in the environment variable PLANKTON_EMBED_CACHE."
+            )
+        arrays = {}
+        for name, (shape, dtype) in shapes.items():
+            path = folder / f"{name}.npy"
+            mode = "r+" if path.exists() else "w+"
+            arrays[name] = np.lib.format.open_memmap(path, mode=mode, shape=shape, dtype=dtype)
+        return arrays
+    except OSError as error:
+        raise error if isinstance(error, OutputError) else OutputError(f"cannot write {folder}: {error}") from error
+
+
+def _fill(
+    paths: Sequence[str], settings: PreparationSettings, arrays: dict[str, np.memmap[Any, Any]], progress: bool
+) -> dict[int, str]:
+    """Prepare the images that are not ready yet; return the faults."""
+    faults: dict[int, str] = {}
+
+    def prepare(row: int) -> None:
+        try:
+            arrays["pixels"][row], arrays["background"][row], arrays["size"][row] = prepare_image(paths[row], settings)
+            arrays["status"][row] = READY
+        except InputError as fault:
+            faults[row] = str(fault)
+            arrays["status"][row] = FAULTY
+
+    rows = np.flatnonzero(arrays["status"] != READY)
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    bar = tqdm(desc="preparing", total=len(rows), unit="image", disable=not progress, leave=False, delay=1)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for chunk, _ in zip(chunks, pool.map(lambda c: [prepare(int(row)) for row in c], chunks), strict=True):
+            bar.update(len(chunk))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    return dict(sorted(faults.items()))
