@@ -1,0 +1,44 @@
+"""Which device computes, in which precision and memory format."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from plankton_embed.errors import SettingError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device to use: `auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        SettingError: the named device is unknown or not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from error
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster there than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def autocast(
+    device: torch.device, precision: Literal["auto", "bfloat16", "float32"]
+) -> AbstractContextManager[object]:
+    """Return the context in which the network computes in the wanted precision."""
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
