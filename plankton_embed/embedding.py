@@ -1,0 +1,113 @@
+"""From images to an EmbeddingTable."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.preparation import prepare_image
+from plankton_embed.images.store import PreparedImages
+from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
+from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
+
+
+def embed(
+    model: EmbeddingModel | str | Path,
+    source: ImageCatalog | Sequence[str | Path],
+    *,
+    batch_size: int = BATCH_SIZE,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbeddingTable:
+    """Embed the images of a catalog, or image files.
+
+    Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
+    reason. To embed PIL images or arrays in memory, call `model.embed`.
+
+    Args:
+        model: a model, or the folder or hub name of one.
+        source: a catalog, or paths (which become the object ids).
+        batch_size: images at a time.
+        device: where to compute when `model` is a name.
+        progress: show a bar.
+
+    Raises:
+        InputError: not one image can be read.
+    """
+    if not isinstance(model, EmbeddingModel):
+        model = EmbeddingModel.load(model, device)
+    if not isinstance(source, ImageCatalog):
+        source = ImageCatalog.from_rows({"path": [str(path) for path in source]}, "paths")
+    paths = source.paths
+    vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
+    faults: dict[int, str] = {}
+    with tqdm(desc="embedding", total=len(paths), unit="image", disable=not progress, leave=False, delay=1) as bar:
+        for start, squares in _prepare_batches(model, paths, batch_size):
+            good = [row for row, square in enumerate(squares, start) if not isinstance(square, str)]
+            faults.update({row: square for row, square in enumerate(squares, start) if isinstance(square, str)})
+            if good:
+                vectors[good] = model.embed_pixels(np.stack([s for s in squares if not isinstance(s, str)]))
+            bar.update(len(squares))
+    if len(faults) == len(paths):
+        first = next(iter(faults))
+        raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
+    if faults:
+        first = next(iter(faults))
+        logger.warning(
+            "%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first]
+        )
+    keep = np.ones(len(paths), dtype=bool)
+    keep[list(faults)] = False
+    return _make_table(model, source.select(keep), vectors[keep], {paths[row]: why for row, why in faults.items()})
+
+
+def embed_prepared(
+    model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
+) -> EmbeddingTable:
+    """Embed images that are prepared already, row by row those of the catalog."""
+    return _make_table(model, catalog, model.embed_prepared(images, progress=progress), {})
+
+
+def _prepare_batches(
+    model: EmbeddingModel, paths: Sequence[str], batch_size: int
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
+    """Yield batches of squares, a reason in place of each that failed; the next batch is read while one is embedded."""
+
+    def prepare(path: str) -> NDArray[np.uint8] | str:
+        try:
+            return prepare_image(path, model.preparation)[0]
+        except InputError as error:
+            return str(error)
+
+    starts = range(0, len(paths), batch_size)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        upcoming = [pool.submit(prepare, path) for path in paths[:batch_size]]
+        for start in starts:
+            current = upcoming
+            upcoming = [pool.submit(prepare, p) for p in paths[start + batch_size : start + 2 * batch_size]]
+            yield start, [future.result() for future in current]
+
+
+def _make_table(
+    model: EmbeddingModel, catalog: ImageCatalog, vectors: NDArray[np.float32], faults: dict[str, str]
+) -> EmbeddingTable:
+    frame = catalog.frame
+    return EmbeddingTable(
+        vectors,
+        object_id=frame["object_id"].to_numpy(dtype=object),
+        label=frame["label"].to_numpy(dtype=object),
+        path=frame["path"].to_numpy(dtype=object),
+        sample_id=frame["sample_id"].to_numpy(dtype=object) if "sample_id" in frame else None,  # type: ignore[arg-type]
+        provenance={**model.provenance, **({"faults": faults} if faults else {})},
+    )

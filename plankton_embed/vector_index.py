@@ -1,0 +1,208 @@
+"""FAISS similarity index: build, search, save, load (the only file that imports faiss)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.output import write_folder_atomically
+from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
+
+IndexKind = Literal["flat", "ivf_sq8"]
+FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
+INDEX_FILE, TABLE_FILE, CONFIG_FILE = "index.faiss", "vectors.parquet", "config.json"
+BLOCK = 4096  # queries at a time
+GPU_MOST_NEIGHBORS = 2048  # FAISS's own limit there
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest reference rows of each query, nearest first.
+
+    `distances` float32 (q, k), Euclidean; `rows` int64 (q, k).
+    """
+
+    distances: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+
+class VectorIndex:
+    """Finds the nearest vectors of a table.
+
+    `flat` compares with every vector and is exact; `ivf_sq8` looks into the nearest cells only and keeps a byte a
+    number, for millions of vectors. Distances are Euclidean, not squared, and computed anew from the vectors
+    themselves, so they are exact for both kinds.
+    """
+
+    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind):
+        self.table = table
+        self.kind = kind
+        self._index = index
+        self._searcher = _to_gpu(index)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @classmethod
+    def build(cls, table: EmbeddingTable, kind: IndexKind = "flat") -> VectorIndex:
+        """Build an index over a table.
+
+        Raises:
+            SettingError: an unknown kind, or too few vectors for `ivf_sq8` (it needs 1,000).
+            DependencyError: no usable FAISS is installed; the message holds the line that mends it.
+        """
+        faiss = import_faiss()
+        n, d = table.vectors.shape
+        if n == 0:
+            raise InputError("an index needs at least one vector, found none")
+        if kind == "flat":
+            index = faiss.IndexFlatL2(d)
+        elif kind == "ivf_sq8":
+            if n < 1000:
+                raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
+            n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
+            index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
+            index.train(table.vectors)
+            index.nprobe = max(1, n_cells // 16)
+        else:
+            raise SettingError(f"index kind: expected flat or ivf_sq8, found {kind!r}")
+        index.add(table.vectors)
+        return cls(table, index, kind)
+
+    def search(self, queries: EmbeddingTable | NDArray[np.float32], k: int = 10) -> Neighbors:
+        """Find the k nearest vectors of each query.
+
+        Args:
+            queries: a table (made by the same model), or float (q, d).
+            k: neighbours; at most the size of the index.
+
+        Raises:
+            MismatchError: the queries were made by another model.
+            InputError: k is out of range, or the vectors have another length or are not finite.
+        """
+        if isinstance(queries, EmbeddingTable):
+            self.table.check_same_model(queries, ("the index", "the query"))
+            queries = queries.vectors
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.table.dimension:
+            raise InputError(f"queries: expected shape (q, {self.table.dimension}), found {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise InputError("queries: expected finite numbers, found nan or infinity")
+        if not 1 <= k <= len(self):
+            raise InputError(f"k: expected 1 to {len(self)} (the size of the index), found {k}")
+        distances = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        for start in range(0, len(queries), BLOCK):
+            block = slice(start, start + BLOCK)
+            distances[block], rows[block] = self._search_block(queries[block], k)
+        return Neighbors(distances, rows)
+
+    def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        searcher = self._searcher if k <= GPU_MOST_NEIGHBORS else self._index
+        _, rows = searcher.search(queries, k)
+        if (rows < 0).any():  # the cells looked into held fewer than k
+            rows = _search_all(self.table.vectors, queries, k)
+        distances = np.empty(rows.shape, dtype=np.float32)
+        for column in range(k):
+            distances[:, column] = np.linalg.norm(queries - self.table.vectors[rows[:, column]], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the index and its table to a folder, whole or not at all."""
+        faiss = import_faiss()
+        with write_folder_atomically(folder) as temporary:
+            self.table.save(temporary / TABLE_FILE)
+            faiss.write_index(self._index, str(temporary / INDEX_FILE))
+            config = {"kind": self.kind, "n_vectors": len(self), "model_hash": self.table.model_hash}
+            (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> VectorIndex:
+        """Read what `save` wrote; the folder of a run serves as well.
+
+        Raises:
+            InputError: the folder holds no whole index.
+        """
+        faiss = import_faiss()
+        folder = Path(folder)
+        if not (folder / CONFIG_FILE).is_file() and (folder / "index" / CONFIG_FILE).is_file():
+            folder = folder / "index"
+        try:
+            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            table = EmbeddingTable.load(folder / TABLE_FILE)
+            index = faiss.read_index(str(folder / INDEX_FILE))
+            kind = config["kind"]
+        except (OSError, KeyError, json.JSONDecodeError, RuntimeError) as error:
+            raise InputError(f"{folder} holds no whole index: {error}") from error
+        if index.ntotal != len(table) or index.d != table.dimension:
+            raise InputError(f"{folder}: the index holds {index.ntotal} vectors, its table {len(table)}; build it anew")
+        return cls(table, index, kind)
+
+
+def _to_gpu(index: Any) -> Any:
+    """Return a copy of the index on all GPUs where this build of FAISS has some, else the index itself."""
+    faiss = import_faiss()
+    n_gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return faiss.index_cpu_to_all_gpus(index) if n_gpus > 0 else index
+
+
+def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    faiss = import_faiss()
+    _, rows = faiss.knn(queries, vectors, k)
+    return np.asarray(rows, dtype=np.int64)
+
+
+def installed_faiss() -> dict[str, str]:
+    """Return the FAISS packages that are installed, with their versions."""
+    found = {}
+    for name in FAISS_BUILDS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def import_faiss() -> ModuleType:
+    """Import faiss.
+
+    Raises:
+        DependencyError: it is missing, or several builds overwrote one another; the message holds the mending line.
+    """
+    found = installed_faiss()
+    try:
+        import faiss
+    except ImportError as error:
+        raise DependencyError(
+            "FAISS cannot be imported; install one build of it, without a GPU: "
+            "pip install 'plankton_embed[cpu]', with one: pip install 'plankton_embed[gpu]'"
+            f" ({error})"
+        ) from error
+    if not hasattr(faiss, "IndexFlatL2"):
+        raise DependencyError(f"FAISS is broken. {mending_line(found)}")
+    if len(found) > 1:
+        logger.warning("FAISS is installed more than once. %s", mending_line(found))
+    return faiss  # type: ignore[no-any-return]
+
+
+def mending_line(found: Mapping[str, str]) -> str:
+    """Return the command that leaves one whole build of FAISS."""
+    keep = "faiss-gpu" if "faiss-gpu" in found else "faiss-cpu"
+    return (
+        f"Installed: {', '.join(found) or 'none'}; several builds overwrite one another. "
+        f"Mend it: pip uninstall -y {' '.join(FAISS_BUILDS)} && pip install {keep}"
+    )
