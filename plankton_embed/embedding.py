@@ -64,9 +64,7 @@ def embed(
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
     if faults:
         first = next(iter(faults))
-        logger.warning(
-            "%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first]
-        )
+        logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
     return _make_table(model, source.select(keep), vectors[keep], {paths[row]: why for row, why in faults.items()})

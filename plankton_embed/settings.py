@@ -27,6 +27,14 @@ class _Part(BaseModel):
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
+    @classmethod
+    def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
+        """Build from nested values; turn every fault into one SettingError that names it."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingError("\n".join(_explain(fault) for fault in error.errors())) from error
+
 
 class PreparationSettings(_Part):
     """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
@@ -147,14 +155,6 @@ class Settings(_Part):
     def load(cls, path: str | Path) -> Settings:
         """Read settings from a YAML file; names left out keep their defaults."""
         return cls.build(file=path)
-
-    @classmethod
-    def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
-        """Build from nested values; turn every fault into one SettingError that names it."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise SettingError("\n".join(_explain(fault) for fault in error.errors())) from error
 
     def save(self, path: str | Path) -> None:
         """Write every setting, defaults included, as YAML."""

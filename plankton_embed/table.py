@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("object_id", "path", "label", "sample_id")
 METADATA_KEY = b"plankton_embed"
+_NOT_GIVEN: Any = None  # filled when the table is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,10 @@ class EmbeddingTable:
     """
 
     vectors: NDArray[np.float32]
-    object_id: NDArray[np.object_] = None  # type: ignore[assignment]  # filled below
-    label: NDArray[np.object_] = None  # type: ignore[assignment]
-    path: NDArray[np.object_] = None  # type: ignore[assignment]
-    sample_id: NDArray[np.object_] = None  # type: ignore[assignment]
+    object_id: NDArray[np.object_] = _NOT_GIVEN
+    label: NDArray[np.object_] = _NOT_GIVEN
+    path: NDArray[np.object_] = _NOT_GIVEN
+    sample_id: NDArray[np.object_] = _NOT_GIVEN
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class EmbeddingTable:
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise InputError(f"vectors: {len(bad)} rows hold values that are not finite, the first being row {bad[0]}")
-        if self.object_id is None:
+        if self.object_id is _NOT_GIVEN:
             object.__setattr__(self, "object_id", [str(row) for row in range(len(vectors))])
         for name in TEXT_COLUMNS:
             column = _text_array(getattr(self, name), len(vectors), name)
@@ -194,7 +195,8 @@ def _read_parquet(path: Path) -> EmbeddingTable:
 
 def _write_npz(table: EmbeddingTable, path: Path) -> None:
     text = {name: np.array([value or "" for value in getattr(table, name)], dtype=np.str_) for name in TEXT_COLUMNS}
-    np.savez(path, vectors=table.vectors, provenance=np.array(json.dumps(table.provenance)), **text)
+    arrays: dict[str, Any] = {"vectors": table.vectors, "provenance": np.array(json.dumps(table.provenance)), **text}
+    np.savez(path, **arrays)
 
 
 def _read_npz(path: Path) -> EmbeddingTable:
@@ -217,10 +219,10 @@ def _write_csv(table: EmbeddingTable, path: Path) -> None:
 def _read_csv(path: Path) -> EmbeddingTable:
     import pandas as pd
 
-    text = {name: str for name in (*TEXT_COLUMNS, "model_hash", "preparation_hash")}
+    text = dict.fromkeys((*TEXT_COLUMNS, "model_hash", "preparation_hash"), str)
     header = pd.read_csv(path, nrows=0).columns
     frame = pd.read_csv(path, converters={name: text[name] for name in header if name in text})
-    provenance = {}
+    provenance: dict[str, Any] = {}
     for name in ("model_hash", "preparation_hash"):
         if name in frame:
             values = set(frame.pop(name))

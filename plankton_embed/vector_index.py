@@ -196,7 +196,7 @@ def import_faiss() -> ModuleType:
         raise DependencyError(f"FAISS is broken. {mending_line(found)}")
     if len(found) > 1:
         logger.warning("FAISS is installed more than once. %s", mending_line(found))
-    return faiss  # type: ignore[no-any-return]
+    return faiss
 
 
 def mending_line(found: Mapping[str, str]) -> str:

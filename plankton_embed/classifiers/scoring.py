@@ -83,7 +83,9 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
     )
 
 
-def score_retrieval(queries: EmbeddingTable, gallery: EmbeddingTable, at: Sequence[int] = RECALL_AT) -> dict[str, float]:
+def score_retrieval(
+    queries: EmbeddingTable, gallery: EmbeddingTable, at: Sequence[int] = RECALL_AT
+) -> dict[str, float]:
     """Score how well a gallery's nearest vectors share the class of the query.
 
     Recall@k is the share of queries with an image of their class among the k nearest. MAP@R is, over queries, the mean

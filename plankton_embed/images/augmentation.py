@@ -32,7 +32,8 @@ def augment(
     moved = functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False)
     contrast, brightness = _uniform(2, len(views), settings.brightness, generator).to(images.device)
     moved = moved * (1 + contrast)[:, None, None, None] + fill
-    return (moved + 255 * 0.5 * brightness[:, None, None, None]).clamp(0, 255)
+    brightened: Tensor = moved + 255 * 0.5 * brightness[:, None, None, None]
+    return brightened.clamp(0, 255)
 
 
 def _draw_matrices(views: Tensor, settings: AugmentationSettings, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plankton_embed.errors import InputError
 from plankton_embed.settings import PreparationSettings
@@ -105,7 +105,7 @@ def _decode(source: str | Path | bytes) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise InputError("the file does not exist") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError("the file is no image of a known format") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"too many pixels: {error}") from error
@@ -148,5 +148,5 @@ def _to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:
     if settings.background == "border":
         border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-        return np.median(border, axis=0).astype(np.uint8)
+        return np.asarray(np.median(border, axis=0), dtype=np.uint8)
     return np.full(settings.n_channels, 255 if settings.background == "white" else 0, dtype=np.uint8)

@@ -142,12 +142,16 @@ def _fill(
             faults[row] = str(fault)
             arrays["status"][row] = FAULTY
 
+    def prepare_chunk(chunk: NDArray[np.int64]) -> None:
+        for row in chunk:
+            prepare(int(row))
+
     rows = np.flatnonzero(arrays["status"] != READY)
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     bar = tqdm(desc="preparing", total=len(rows), unit="image", disable=not progress, leave=False, delay=1)
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for chunk, _ in zip(chunks, pool.map(lambda c: [prepare(int(row)) for row in c], chunks), strict=True):
+        for chunk, _ in zip(chunks, pool.map(prepare_chunk, chunks), strict=True):
             bar.update(len(chunk))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,6 +9,8 @@ import torch
 
 from plankton_embed.errors import SettingError
 
+Precision = Literal["auto", "bfloat16", "float32"]
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device to use: `auto` takes cuda, then mps, then cpu.
@@ -32,13 +34,11 @@ def choose_device(name: str = "auto") -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster there than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def autocast(
-    device: torch.device, precision: Literal["auto", "bfloat16", "float32"]
-) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which the network computes in the wanted precision."""
     bfloat16 = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)

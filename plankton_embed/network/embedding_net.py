@@ -39,4 +39,4 @@ def build_net(settings: NetworkSettings, seed: int, *, empty: bool = False) -> E
         torch.manual_seed(seed)
         trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)
         net = EmbeddingNet(trunk, n_features, settings.dimension, settings.dropout)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return net.to(memory_format=torch.channels_last)

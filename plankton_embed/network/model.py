@@ -19,7 +19,7 @@ from tqdm import tqdm
 from plankton_embed.errors import InputError
 from plankton_embed.images.preparation import ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages
-from plankton_embed.network.device import autocast, choose_device
+from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.output import write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
@@ -114,12 +114,12 @@ class EmbeddingModel:
         *,
         batch_size: int = BATCH_SIZE,
         progress: bool = False,
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> NDArray[np.float32]:
         """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster)."""
         return self._embed_batches(lambda at: images.batch(at)[0], len(images), batch_size, progress, precision)
 
-    def embed_pixels(self, pixels: NDArray[np.uint8], precision: str = "float32") -> NDArray[np.float32]:
+    def embed_pixels(self, pixels: NDArray[np.uint8], precision: Precision = "float32") -> NDArray[np.float32]:
         """Embed one batch of prepared pixels, uint8 (b, T, T, channels): float32 (b, d)."""
         self.net.eval()
         with torch.inference_mode(), autocast(self.device, precision):
@@ -132,7 +132,7 @@ class EmbeddingModel:
         n: int,
         batch_size: int,
         progress: bool,
-        precision: str,
+        precision: Precision,
     ) -> NDArray[np.float32]:
         vectors = np.empty((n, self.dimension), dtype=np.float32)
         with tqdm(desc="embedding", total=n, unit="image", disable=not progress, leave=False, delay=1) as bar:

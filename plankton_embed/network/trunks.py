@@ -49,7 +49,7 @@ def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
     if isinstance(getattr(network, "dropout", None), nn.Dropout):
-        network.dropout = nn.Identity()  # type: ignore[assignment]  # the head has its own
+        network.dropout = nn.Identity()  # the head has its own
     return network, last.in_features
 
 

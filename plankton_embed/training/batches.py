@@ -33,7 +33,7 @@ def compose_batches(
     batches = []
     for size in (len(part) for part in np.array_split(np.arange(n_classes * n_groups), n_batches)):
         # the classes with most groups left go first; chance settles ties
-        chosen = np.lexsort((rng.random(n_classes), -groups_left))[:size]
+        chosen = np.lexsort(np.stack([rng.random(n_classes), -groups_left]))[:size]
         spans = [(c, slice(shown[c], shown[c] + images_per_class)) for c in chosen]
         batches.append(
             (np.concatenate([plan.rows[c, s] for c, s in spans]), np.concatenate([plan.views[c, s] for c, s in spans]))

@@ -53,9 +53,9 @@ class History:
     def load(cls, path: str | Path) -> History:
         """Read what `save` wrote."""
         try:
-            frame = pd.read_csv(path)
-            return cls([EpochRecord(**row) for row in frame.to_dict("records")])  # type: ignore[misc]
-        except (OSError, ValueError, TypeError) as error:
+            frame, names = pd.read_csv(path), [f.name for f in fields(EpochRecord)]
+            return cls([EpochRecord(*row) for row in frame[names].itertuples(index=False)])
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is no training history: {error}") from error
 
 

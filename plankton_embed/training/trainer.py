@@ -100,7 +100,7 @@ def train_model(
 
             # backward
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
             shares.append(share)
