@@ -1,0 +1,72 @@
+"""Figures without global state: new axes, the shared colours and lettering sizes, and saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from plankton_embed.errors import SettingError
+from plankton_embed.output import write_atomically
+
+# Okabe and Ito's palette: told apart with every common colour blindness
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+BLACK, GREY, PALE = "#000000", "#6B6B6B", "#E4E4E4"
+
+TEXT_SIZE, TITLE_SIZE = 9.0, 11.0  # points; a figure is at most about 10 inches wide, so 9 points are 12 px of 1000
+LONGEST_SIDE = 60_000  # pixels; the drawing library refuses 65,536
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Return the axes of a new figure of its own.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+def save_figure(ax: Axes, path: str | Path, dpi: float = 150) -> Path:
+    """Write the figure that holds the axes, whole or not at all.
+
+    Args:
+        ax: any axes of the figure.
+        path: file to write; the suffix says the format, PNG when there is none.
+        dpi: pixels per inch; a figure of enormous length gets fewer.
+
+    Returns:
+        The path.
+
+    Raises:
+        SettingError: the suffix is no known format.
+        OutputError: the place cannot be written.
+    """
+    path, figure = Path(path), ax.figure.figure
+    kind, known = path.suffix[1:].lower() or "png", FigureCanvasAgg.get_supported_filetypes()
+    if kind not in known:
+        raise SettingError(f"{path}: no figure format {path.suffix}; choose one of {', '.join(sorted(known))}")
+    with write_atomically(path) as temporary:
+        fitting = min(dpi, LONGEST_SIDE / max(figure.get_size_inches()))
+        figure.savefig(temporary, format=kind, dpi=fitting, bbox_inches="tight", facecolor="white")
+    return path
+
+
+def title_axes(ax: Axes, title: str, x_label: str = "", y_label: str = "") -> None:
+    """Write the title and axis labels and take away the upper and right line."""
+    ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
+    ax.set_xlabel(x_label, fontsize=TEXT_SIZE)
+    ax.set_ylabel(y_label, fontsize=TEXT_SIZE)
+    ax.tick_params(labelsize=TEXT_SIZE)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def say_instead(ax: Axes, message: str) -> None:
+    """Write a message where there is nothing to draw."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.text(0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", fontsize=TITLE_SIZE, color=GREY)
