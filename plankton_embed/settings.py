@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import write_atomically
 
 INCEPTION_SMALLEST = 75  # the smallest side Inception-v3 can take
 
@@ -20,7 +21,7 @@ INCEPTION_SMALLEST = 75  # the smallest side Inception-v3 can take
 class _Part(BaseModel):
     """A frozen group of settings that refuses names it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def hash(self) -> str:
         """Return 16 hexadecimal digits that change when any setting of this group changes."""
@@ -33,7 +34,7 @@ class _Part(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise SettingError("\n".join(_explain(fault) for fault in error.errors())) from error
+            raise SettingError("\n".join(line for fault in error.errors() for line in _explain(fault))) from error
 
 
 class PreparationSettings(_Part):
@@ -145,8 +146,8 @@ class Settings(_Part):
         for name, value in PRESETS[preset].items():
             _place(values, name, value)
         if file is not None:
-            for name, value in _flatten(_read_yaml(Path(file))):
-                _place(values, name, value)
+            for name, value in _read_yaml(Path(file)).items():
+                _place(values, str(name), value)
         for name, value in _parse_overrides(overrides):
             _place(values, name, value)
         return cls.validate_or_explain(values)
@@ -159,7 +160,8 @@ class Settings(_Part):
     def save(self, path: str | Path) -> None:
         """Write every setting, defaults included, as YAML."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        Path(path).write_text(text, encoding="utf-8")
+        with write_atomically(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def flat(self) -> dict[str, Any]:
         """Return `{"group.name": value}` for every setting."""
@@ -183,6 +185,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"settings file {path} does not exist") from error
+    except OSError as error:
+        raise InputError(f"settings file {path} cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"settings file {path} is not YAML: {error}") from error
     if values is None:
@@ -200,7 +204,10 @@ def _parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> Iterable[t
         name, equals, value = text.partition("=")
         if not equals:
             raise SettingError(f"--set: expected NAME=VALUE, such as training.epochs=20; found {text!r}")
-        yield name.strip(), _read_number(yaml.safe_load(value))
+        try:
+            yield name.strip(), _read_number(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise SettingError(f"setting {name.strip()}: {value!r} is not YAML; put it in quotes") from error
 
 
 def _read_number(value: Any) -> Any:
@@ -214,29 +221,46 @@ def _read_number(value: Any) -> Any:
 
 
 def _place(values: dict[str, Any], name: str, value: Any) -> None:
-    """Put a value at its dotted name into nested dictionaries."""
+    """Put a value at its dotted name into nested dictionaries; a mapping joins what its group holds already."""
     *groups, last = name.split(".")
     for group in groups:
         inner = values.setdefault(group, {})
         if not isinstance(inner, dict):
             raise SettingError(f"setting {name}: {group} is a value, not a group")
         values = inner
-    values[last] = value
+    if not isinstance(value, Mapping):
+        values[last] = value
+        return
+    inner = values.setdefault(last, {})
+    if not isinstance(inner, dict):
+        raise SettingError(f"setting {name}: expected a value, found the group {dict(value)!r}")
+    for key, part in value.items():
+        _place(inner, str(key), part)
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _explain(fault: Mapping[str, Any]) -> str:
+def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line a fault; an unknown group gives one for each name in it."""
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        known = list(Settings().flat())
-        near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.endswith("." + name)]
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        return f"setting {name} is not known; {hint}"
-    return f"setting {name}: {fault['msg']}; found {fault['input']!r}"
+        strangers = [stranger for stranger, _ in _flatten({name: fault["input"]})] or [name]
+        yield from (f"setting {stranger} is not known; did you mean {_nearest(stranger)}?" for stranger in strangers)
+    else:
+        yield f"setting {name}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}"
+
+
+def _nearest(name: str) -> str:
+    """Return the known setting most like a name, whole or without its group."""
+
+    def likeness(known: str) -> float:
+        pairs = ((name, known), (name.rpartition(".")[2], known.rpartition(".")[2]))
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return max(Settings().flat(), key=likeness)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
@@ -29,16 +30,23 @@ def fit_classifier(reference: EmbeddingTable, method: Method = "centroid", n_nei
         SettingError: an unknown method.
         InputError: no row has a label, or k is too large.
     """
+    if method == "centroid":
+        return fit_centroids(reference)
+    if method == "knn":
+        return NeighborsClassifier(n_neighbors).fit(*_labelled(reference))
+    raise SettingError(f"method: expected one of {', '.join(METHODS)}; found {method!r}")
+
+
+def fit_centroids(reference: EmbeddingTable) -> NearestCentroidClassifier:
+    """Fit the nearest-centroid classifier on the labelled rows of a table."""
+    return NearestCentroidClassifier().fit(*_labelled(reference))
+
+
+def _labelled(reference: EmbeddingTable) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     labelled = reference.select(reference.is_labelled)
     if len(labelled) == 0:
         raise InputError("the reference has no labelled vectors, so it cannot name anything")
-    if method == "centroid":
-        classifier: Classifier = NearestCentroidClassifier()
-    elif method == "knn":
-        classifier = NeighborsClassifier(n_neighbors)
-    else:
-        raise SettingError(f"method: expected one of {', '.join(METHODS)}; found {method!r}")
-    return classifier.fit(labelled.vectors, labelled.label.astype(str))
+    return labelled.vectors, labelled.label.astype(str)
 
 
 def name_images(classifier: Classifier, query: EmbeddingTable) -> pd.DataFrame:

@@ -1,0 +1,755 @@
+"""The story: catalog -> train -> embed -> index -> classify -> evaluate, plain calls in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed import contact_sheets
+from plankton_embed.classifiers.naming import METHODS, Classifier, Method, fit_centroids, fit_classifier, name_images
+from plankton_embed.classifiers.scoring import (
+    ClassificationScores,
+    score_names,
+    score_retrieval,
+    self_centroid_accuracy,
+)
+from plankton_embed.embedding import embed, embed_prepared
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.catalog import (
+    SPLITS,
+    CatalogSummary,
+    ImageCatalog,
+    content_hashes,
+    read_class_map,
+    summarize,
+)
+from plankton_embed.images.drawn import draw_set
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.splits import check_leaks, split_catalog
+from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.model import CARD_FILE, EmbeddingModel
+from plankton_embed.output import refuse_overwrite, write_atomically, write_json
+from plankton_embed.plots.centroid_distances import draw_centroid_distances
+from plankton_embed.plots.class_scores import draw_class_scores
+from plankton_embed.plots.class_sizes import draw_class_sizes
+from plankton_embed.plots.confusion import draw_confusion
+from plankton_embed.plots.curves import draw_curves
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.image_sizes import draw_image_sizes
+from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import PreparationSettings, Settings
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.training.trainer import Validation, train_model
+from plankton_embed.vector_index import IndexKind, VectorIndex
+
+logger = logging.getLogger(__name__)
+
+Source = ImageCatalog | str | Path | Sequence[str | Path]
+Reference = EmbeddingTable | str | Path
+SettingsLike = Settings | Mapping[str, Any] | None
+
+DEMO_IMAGES_PER_CLASS = 80
+DEMO_SETTINGS = {"training.epochs": 20, "training.images_per_class": 56}
+
+
+# ---------------------------------------------------------------------------------------------- whole runs
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: where its files lie, and its scores (see `scores.json`)."""
+
+    folder: RunFolder
+    scores: dict[str, Any]
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The trained model, loaded anew."""
+        return EmbeddingModel.load(self.folder.model)
+
+
+def run(
+    source: Source,
+    output: str | Path,
+    *,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Do the whole job: catalog, split, train, embed, index, evaluate; steps that are finished are skipped.
+
+    Called again after a stop, it goes on where it stood.
+
+    Args:
+        source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
+        output: folder of the run.
+        settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
+        root: where the relative paths of a catalog file start.
+        overwrite: throw away a run that is there and begin anew.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Raises:
+        InputError: nothing to learn from, or the folder holds a run of other images.
+        SettingError: the folder holds a run with other settings.
+        OutputError: the folder holds something else.
+    """
+    folder, chosen = _open_run(output, settings, overwrite)
+    images = _prepare_step(folder, read_source(source, root), chosen, progress)
+    model = _train_step(folder, images, chosen, device, progress)
+    _embed_step(folder, model, images, progress)
+    _index_step(folder)
+    return RunResult(folder, _evaluate_step(folder, images, chosen))
+
+
+def train(
+    source: Source,
+    output: str | Path,
+    *,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Train a model, embed the splits of its catalog and evaluate.
+
+    As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
+    """
+    folder = RunFolder(Path(output))
+    if folder.settings.exists() and not (resume or overwrite):
+        raise OutputError(
+            f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
+            "or choose another folder"
+        )
+    folder, chosen = _open_run(output, settings, overwrite)
+    images = _prepare_step(folder, read_source(source, root), chosen, progress)
+    model = _train_step(folder, images, chosen, device, progress)
+    _embed_step(folder, model, images, progress)
+    return RunResult(folder, _evaluate_step(folder, images, chosen))
+
+
+def demo(
+    output: str | Path = "runs/demo",
+    *,
+    settings: SettingsLike = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
+    output = Path(output)
+    drawn = draw_set(output.with_name(f"{output.name}_images"), n_per_class=DEMO_IMAGES_PER_CLASS)
+    settings = Settings.build(overrides=DEMO_SETTINGS) if settings is None else settings
+    return run(drawn, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
+
+
+# ---------------------------------------------------------------------------------------------- single verbs
+
+
+def catalog(
+    source: Source,
+    output: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    class_map: Mapping[str, str] | str | Path | None = None,
+    split: Sequence[float] | None = None,
+    group_by: str | None = None,
+    drop_duplicates: bool = False,
+    preview: bool = False,
+    preparation: PreparationSettings | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> ImageCatalog:
+    """Gather images into a catalog: one row an image, with label, split and sample.
+
+    Args:
+        source: a folder of images, a catalog file, or a list of files.
+        output: CSV or Parquet to write.
+        root: where the relative paths of a catalog file start.
+        include: keep only these classes.
+        exclude: drop these classes.
+        class_map: old name -> new name (a mapping, or a CSV file); equal new names merge, an empty one drops.
+        split: shares of train, val and test; stratified, identical images together, existing splits replaced.
+        group_by: column whose equal values stay on one side; goes with `split`.
+        drop_duplicates: drop images that lie, byte for byte, on two sides of the catalog's own split.
+        preview: draw pictures of classes, sizes, examples and preparation into `<output>_preview/`.
+        preparation: what the preview shows; by default the default preparation.
+        seed: of split and preview.
+        overwrite: replace the output.
+        progress: show bars.
+
+    Raises:
+        InputError, SettingError, OutputError: each says what to do.
+    """
+    if group_by is not None and split is None:
+        raise SettingError("group_by says how to split; give the shares too (--split .7,.1,.2)")
+    if preview and output is None:
+        raise SettingError("preview needs an output; its pictures are written beside it")
+    if output is not None:
+        refuse_overwrite(output, overwrite)
+    if isinstance(class_map, str | Path):
+        class_map = read_class_map(class_map)
+    gathered = read_source(source, root).with_classes(include, exclude, class_map)
+    if len(gathered) == 0:
+        raise InputError("include, exclude and class map leave no image")
+    if split is not None:
+        shares = Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
+        hashes = content_hashes(gathered.paths, progress)
+        gathered = split_catalog(gathered, shares, seed=seed, group_by=group_by, hashes=hashes)
+    elif drop_duplicates:
+        if not gathered.has_splits:
+            raise SettingError("drop_duplicates needs a catalog with splits")
+        gathered, _ = check_leaks(gathered, content_hashes(gathered.paths, progress), drop_duplicates=True)
+    if output is not None:
+        gathered.save(output)
+    if preview and output is not None:
+        pictures = Path(output).with_suffix("").with_name(f"{Path(output).stem}_preview")
+        _draw_catalog(pictures, gathered, summarize(gathered, progress), preparation or PreparationSettings(), seed)
+    return gathered
+
+
+def index(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    kind: IndexKind = "flat",
+    overwrite: bool = False,
+) -> VectorIndex:
+    """Build a FAISS index over vectors; save it when `output` is given.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors).
+        output: folder to write.
+        kind: `flat` (exact) or `ivf_sq8` (for millions).
+        overwrite: replace the output.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite)
+    built = VectorIndex.build(load_vectors(vectors), kind)
+    if output is not None:
+        built.save(output)
+    return built
+
+
+def search(
+    index: VectorIndex | str | Path,
+    model: EmbeddingModel | str | Path,
+    images: Source,
+    k: int = 10,
+    *,
+    sheet: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Find the images of an index that are most like the given ones.
+
+    Args:
+        index: an index, its folder, or the folder of a run.
+        model: the model that made the vectors of the index.
+        images: files, a folder, or a catalog.
+        k: neighbours an image.
+        sheet: picture to draw: each image and its neighbours.
+        device: where to embed.
+        progress: show bars.
+
+    Returns:
+        One row a neighbour: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
+
+    Raises:
+        MismatchError: the index was made by another model; both hashes are named.
+    """
+    if not isinstance(index, VectorIndex):
+        index = VectorIndex.load(index)
+    queries = embed(model, read_source(images), device=device, progress=progress)
+    neighbors = index.search(queries, k)
+    if sheet is not None:
+        save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), sheet)
+    rows = neighbors.rows.ravel()
+    return pd.DataFrame(
+        {
+            "query": np.repeat(queries.object_id, k),
+            "rank": np.tile(np.arange(1, k + 1), len(queries)),
+            "object_id": index.table.object_id[rows],
+            "label": index.table.label[rows],
+            "distance": neighbors.distances.ravel(),
+            "path": index.table.path[rows],
+        }
+    )
+
+
+def classify(
+    reference: Reference,
+    query: Reference,
+    method: Method = "centroid",
+    output: str | Path | None = None,
+    *,
+    n_neighbors: int | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Name the images of `query` by the labelled vectors of `reference`.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        query: a table or its file; with a run as reference also images (a folder, a catalog file), which its model
+            embeds.
+        method: `centroid` or `knn`.
+        output: CSV to write.
+        n_neighbors: k of kNN; by default that of the settings.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Returns:
+        One row an image: `object_id`, `path`, `label`, `distance`, `second_label`, `second_distance`[, `true_label`].
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite)
+    known = load_vectors(reference)
+    asked = _load_query(reference, query, device, progress)
+    known.check_same_model(asked)
+    names = name_images(_fit(known, method, n_neighbors), asked)
+    if output is not None:
+        _write_frame(Path(output), names)
+    return names
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well `method` names labelled images that the reference has not seen.
+
+    `scores` of the names, `retrieval` (recall@k and MAP@R, queries against the reference), `self_centroid_accuracy` of
+    the query on itself (flattering; for comparison with the 2019 recipe only), and the `names` given.
+    """
+
+    method: Method
+    scores: ClassificationScores
+    retrieval: dict[str, float]
+    self_centroid_accuracy: float
+    names: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "method": self.method,
+            **self.scores.to_dict(),
+            "retrieval": self.retrieval,
+            "self_centroid_accuracy": self.self_centroid_accuracy,
+        }
+
+
+def evaluate(
+    reference: Reference,
+    query: Reference,
+    method: Method = "centroid",
+    output: str | Path | None = None,
+    *,
+    n_neighbors: int | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Name the labelled images of `query` and score the names; the arguments are those of `classify`.
+
+    `output` is a folder: `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and pictures.
+
+    Raises:
+        InputError: the query has no labels.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite)
+    known = load_vectors(reference)
+    asked = _load_query(reference, query, device, progress)
+    evaluation = _evaluate(known, asked, method, n_neighbors)
+    if output is not None:
+        write_json(Path(output) / "scores.json", evaluation.to_dict())
+        _write_tables(Path(output), known, evaluation)
+        _draw_evaluation(Path(output), known, evaluation)
+    return evaluation
+
+
+def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
+    """Return a table as it is, or read it from its file or from the folder of a run."""
+    if isinstance(vectors, EmbeddingTable):
+        return vectors
+    path = Path(vectors)
+    return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
+
+
+# ---------------------------------------------------------------------------------------------- steps of a run
+
+
+@dataclass(frozen=True)
+class _RunImages:
+    """The images of a run, row by row: what is known of them, and their prepared pixels."""
+
+    catalog: ImageCatalog
+    prepared: PreparedImages
+
+    def split(self, name: str) -> _RunImages:
+        mask = (self.catalog.frame["split"] == name).to_numpy()
+        return self.select(mask)
+
+    def labelled(self) -> _RunImages:
+        return self.select(self.catalog.frame["label"].notna().to_numpy())
+
+    def select(self, mask: Any) -> _RunImages:
+        return _RunImages(self.catalog.select(mask), self.prepared.select(mask))
+
+
+def _open_run(output: str | Path, settings: SettingsLike, overwrite: bool) -> tuple[RunFolder, Settings]:
+    """Begin a run, or open the one that is there and make sure that it has these settings."""
+    chosen = settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
+    folder = RunFolder(Path(output))
+    if not folder.settings.exists():
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise OutputError(f"{output} exists already and holds no run; choose another folder")
+    elif overwrite:
+        _clear(folder)
+    else:
+        before, now = Settings.load(folder.settings).flat(), chosen.flat()
+        changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
+        if changed:
+            raise SettingError(
+                f"{output} holds a run with other settings ({'; '.join(changed)}); "
+                "use those, choose another folder, or replace it (--overwrite)"
+            )
+    return folder, chosen
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what a run writes, and nothing else."""
+    for path in (
+        folder.model,
+        folder.checkpoints,
+        folder.path / "vectors",
+        folder.index,
+        folder.path / "analysis",
+        folder.figures,
+    ):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (
+        folder.catalog,
+        folder.faults,
+        folder.history,
+        folder.scores,
+        folder.predictions,
+        folder.report,
+        folder.settings,
+    ):
+        path.unlink(missing_ok=True)
+
+
+def _prepare_step(folder: RunFolder, source: ImageCatalog, settings: Settings, progress: bool) -> _RunImages:
+    """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings."""
+    hashes = content_hashes(source.paths, progress)
+    prepared = prepare_images(source.paths, hashes, settings.preparation, progress=progress)
+    faults = pd.DataFrame(
+        [(source.frame["object_id"].iloc[row], source.paths[row], reason) for row, reason in prepared.faults.items()],
+        columns=["object_id", "path", "reason"],
+    )
+    good = np.ones(len(source), dtype=bool)
+    good[list(prepared.faults)] = False
+    if not good.any():
+        raise InputError(f"not one of {len(source)} images can be read; the first: {faults['reason'].iloc[0]}")
+    if len(faults):
+        logger.warning(
+            "%d of %d images cannot be used and are left out; see %s", len(faults), len(source), folder.faults
+        )
+    images = _RunImages(source, prepared).select(good)
+    good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
+    if not images.catalog.has_splits:
+        if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
+            n_missing = int(images.catalog.frame["split"].isna().sum())
+            raise InputError(f"{n_missing} images have no split while others have one; fill the column, or empty it")
+        divided = split_catalog(
+            images.catalog,
+            settings.split.fractions,
+            seed=settings.seed,
+            group_by=settings.split.group_by,
+            hashes=good_hashes,
+        )
+        images = _RunImages(divided, images.prepared)
+    checked, keep = check_leaks(images.catalog, good_hashes, drop_duplicates=settings.split.drop_duplicates)
+    if not keep.all():
+        logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
+    images = _RunImages(checked, images.prepared.select(keep))
+    _check_classes(images)
+    if folder.catalog.exists():
+        _check_same_images(folder, images.catalog)
+    else:
+        settings.save(folder.settings)
+        _write_frame(folder.faults, faults)
+        summary = summarize(images.catalog, progress)
+        _draw_catalog(folder.figures, images.catalog, summary, settings.preparation, settings.seed)
+        images.catalog.save(folder.catalog)  # last: it says that this step is finished
+    counts = images.catalog.frame["split"].value_counts()
+    described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
+    logger.info("%d images of %d classes: %s", len(images.catalog), len(images.catalog.classes), described)
+    return images
+
+
+def _check_classes(images: _RunImages) -> None:
+    """Make sure that there is something to learn; warn of what cannot be scored."""
+    known = images.split("train").catalog.classes
+    if len(known) < 2:
+        raise InputError(
+            f"training needs at least 2 classes with labelled images in train, found {len(known)}: {known}"
+        )
+    strangers = sorted(set(images.catalog.classes) - set(known))
+    if strangers:
+        logger.warning("%d classes have no training image and cannot be named: %s", len(strangers), strangers)
+    counts = images.split("train").catalog.frame["label"].value_counts()
+    lone = sorted(str(label) for label in counts.index[counts == 1])
+    if lone:
+        logger.warning("%d classes have a single training image: %s", len(lone), lone)
+
+
+def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
+    columns = ["object_id", "label", "split"]
+    before = ImageCatalog.load(folder.catalog)
+    if not before.frame[columns].astype("str").equals(now.frame[columns].astype("str")):
+        raise InputError(
+            f"{folder.path} holds a run of other images ({len(before)}, now {len(now)}); "
+            "choose another folder, or replace it (--overwrite)"
+        )
+
+
+def _train_step(
+    folder: RunFolder, images: _RunImages, settings: Settings, device: str, progress: bool
+) -> EmbeddingModel:
+    if (folder.model / "config.json").exists():
+        logger.info("model: finished before, in %s", folder.model)
+        return EmbeddingModel.load(folder.model, device)
+    known = images.split("train").labelled()
+    classes, class_index = np.unique(np.array(known.catalog.labels, dtype=str), return_inverse=True)
+    model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to(device)
+    validate = _make_validation(known, class_index, images.split("val").labelled(), settings)
+    history = train_model(model, known.prepared, class_index, settings, folder, validate=validate, progress=progress)
+    model.classes = [str(name) for name in classes]
+    model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
+    save_figure(draw_curves(history), folder.figures / "curves.png")
+    model.save(folder.model, _model_card(model))
+    return model
+
+
+def _make_validation(
+    known: _RunImages, class_index: np.ndarray[Any, Any], val: _RunImages, settings: Settings
+) -> Validation | None:
+    """Return what scores the model after an epoch: some training images of each class name the validation images."""
+    if len(val.catalog) == 0:
+        return None
+    rng = np.random.default_rng(settings.seed)
+    n = settings.training.validation_images_per_class
+    shuffled = rng.permutation(len(class_index))
+    place = pd.Series(shuffled).groupby(class_index[shuffled]).cumcount().to_numpy()
+    chosen = np.sort(shuffled[place < n])
+    gallery, truth = known.select(chosen), np.array(val.catalog.labels, dtype=str)
+    labels = np.array(gallery.catalog.labels, dtype=object)
+
+    def validate(model: EmbeddingModel) -> dict[str, float]:
+        vectors = model.embed_prepared(gallery.prepared, precision=settings.training.precision)
+        reference = EmbeddingTable(vectors, label=labels)
+        queries = model.embed_prepared(val.prepared, precision=settings.training.precision)
+        accuracies = {}
+        for method in METHODS:
+            names = _fit(reference, method, _n_neighbors(reference, settings)).predict(queries)
+            accuracies[f"{method}_accuracy"] = float((names == truth).mean())
+        return accuracies
+
+    return validate
+
+
+def _embed_step(folder: RunFolder, model: EmbeddingModel, images: _RunImages, progress: bool) -> None:
+    for name in SPLITS:
+        part = images.split(name)
+        if len(part.catalog) and not folder.vectors(name).exists():
+            embed_prepared(model, part.catalog, part.prepared, progress=progress).save(folder.vectors(name))
+            logger.info("vectors: %s", folder.vectors(name))
+
+
+def _index_step(folder: RunFolder) -> None:
+    if not folder.index.exists():
+        VectorIndex.build(EmbeddingTable.load(folder.vectors("train"))).save(folder.index)
+        logger.info("index: %s", folder.index)
+
+
+def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings) -> dict[str, Any]:
+    """Score every method on the test split (on val where there is no test) and draw the pictures."""
+    if folder.scores.exists():
+        return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
+    known = EmbeddingTable.load(folder.vectors("train"))
+    split = next((name for name in ("test", "val") if len(images.split(name).labelled().catalog)), None)
+    scores: dict[str, Any] = {"model_hash": known.model_hash, "split": split, "n_train": len(known)}
+    if split is None:
+        logger.warning("no labelled images outside train: nothing to score")
+    else:
+        asked = EmbeddingTable.load(folder.vectors(split))
+        n_neighbors = _n_neighbors(known, settings)
+        evaluations = [_evaluate(known, asked, method, n_neighbors) for method in METHODS]
+        for evaluation in evaluations:
+            _write_tables(folder.analysis("evaluate") / evaluation.method, known, evaluation)
+            _draw_evaluation(folder.figures / evaluation.method, known, evaluation)
+        by_method = {evaluation.method: evaluation for evaluation in evaluations}
+        _write_frame(folder.predictions, by_method["knn"].names)
+        scores |= {
+            "n_images": evaluations[0].scores.n_images,
+            "centroid": by_method["centroid"].scores.to_dict(),
+            "knn": by_method["knn"].scores.to_dict(),
+            "retrieval": evaluations[0].retrieval,
+            "self_centroid_accuracy": evaluations[0].self_centroid_accuracy,
+        }
+        _draw_neighbors(folder.figures / "neighbors.png", known, asked, settings.seed)
+        card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
+        (folder.model / CARD_FILE).write_text(card, encoding="utf-8")
+    write_json(folder.scores, scores)
+    return scores
+
+
+# ---------------------------------------------------------------------------------------------- shared by verbs
+
+
+def _fit(reference: EmbeddingTable, method: Method, n_neighbors: int | None) -> Classifier:
+    """Fit a classifier, with k of the settings when none is asked for."""
+    k = _n_neighbors(reference, Settings()) if n_neighbors is None else n_neighbors
+    return fit_classifier(reference, method, k)
+
+
+def _n_neighbors(reference: EmbeddingTable, settings: Settings) -> int:
+    """Return k of the settings, or the size of a reference that is smaller."""
+    return max(1, min(settings.classification.n_neighbors, int(reference.is_labelled.sum())))
+
+
+def _load_query(reference: Reference, query: Reference, device: str, progress: bool) -> EmbeddingTable:
+    """Read the query's vectors; images are embedded by the model of the run that is the reference."""
+    if isinstance(query, EmbeddingTable):
+        return query
+    path = Path(query)
+    has_vectors = path.suffix in (".parquet", ".npz") or (path.is_dir() and RunFolder(path).vectors("test").exists())
+    if has_vectors or isinstance(reference, EmbeddingTable) or not Path(reference).is_dir():
+        return load_vectors(path, "test")
+    return embed(reference, read_source(path), device=device, progress=progress)
+
+
+def _evaluate(known: EmbeddingTable, asked: EmbeddingTable, method: Method, n_neighbors: int | None) -> Evaluation:
+    known.check_same_model(asked)
+    asked = asked.select(asked.is_labelled)
+    if len(asked) == 0:
+        raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
+    names = name_images(_fit(known, method, n_neighbors), asked)
+    return Evaluation(
+        method,
+        score_names(asked.label, names["label"]),
+        score_retrieval(asked, known),
+        self_centroid_accuracy(asked),
+        names,
+    )
+
+
+def _write_tables(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+    _write_frame(folder / "predictions.csv", evaluation.names)
+    tables = {
+        "per_class.csv": evaluation.scores.per_class.set_index("label"),
+        "confusion.csv": evaluation.scores.confusion,
+    }
+    if evaluation.method == "centroid":
+        centroids = fit_centroids(known)
+        tables |= {
+            "classes.csv": centroids.class_table().set_index("label"),
+            "centroid_distances.csv": centroids.centroid_distances(),
+        }
+    for name, table in tables.items():
+        with write_atomically(folder / name) as temporary:
+            table.to_csv(temporary)
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    with write_atomically(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def _draw_evaluation(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+    save_figure(draw_confusion(evaluation.scores), folder / "confusion.png")
+    save_figure(draw_class_scores(evaluation.scores), folder / "class_scores.png")
+    save_figure(draw_sheet(contact_sheets.misclassified_sheet(evaluation.names)), folder / "misclassified.png")
+    worst = contact_sheets.worst_classes_sheet(evaluation.names, evaluation.scores)
+    save_figure(draw_sheet(worst), folder / "worst_classes.png")
+    if evaluation.method == "centroid":
+        distances = fit_centroids(known).centroid_distances()
+        save_figure(draw_centroid_distances(distances), folder / "centroid_distances.png")
+
+
+def _draw_catalog(
+    folder: Path, catalog: ImageCatalog, summary: CatalogSummary, preparation: PreparationSettings, seed: int
+) -> None:
+    write_json(folder / "catalog_summary.json", summary.to_dict())
+    save_figure(draw_class_sizes(summary), folder / "class_sizes.png")
+    save_figure(draw_image_sizes(summary), folder / "image_sizes.png")
+    save_figure(draw_sheet(contact_sheets.examples_sheet(catalog, seed=seed)), folder / "examples.png")
+    save_figure(draw_sheet(contact_sheets.preview_sheet(catalog, preparation, seed=seed)), folder / "preview.png")
+
+
+def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, seed: int, n_queries: int = 10) -> None:
+    """Draw the neighbours of some test images, one a class as far as they reach."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.flatnonzero(asked.is_labelled))
+    _, first = np.unique(asked.label[order].astype(str), return_index=True)
+    chosen = np.sort(order[rng.permutation(first)[:n_queries]])
+    queries = asked.select(chosen)
+    neighbors = VectorIndex.build(known).search(queries, min(8, len(known)))
+    save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, known, neighbors)), path)
+
+
+def _model_card(model: EmbeddingModel, scores: Mapping[str, Any] | None = None) -> str:
+    """Return what a stranger must know before using the model."""
+    side, trunk = model.preparation.target_size, model.network.trunk
+    lines = [
+        "---",
+        "library_name: plankton_embed",
+        "pipeline_tag: image-feature-extraction",
+        "tags: [plankton, metric-learning, image-embedding]",
+        "---",
+        "# A plankton embedding",
+        "",
+        f"Maps an image of plankton to {model.dimension} numbers whose Euclidean distance means likeness "
+        f"({trunk}, {side}×{side} pixels, triplet loss). Model {model.hash}.",
+        "",
+        f"Trained on {model.training.get('n_images', '?')} images of {len(model.classes)} classes: "
+        f"{', '.join(model.classes)}.",
+    ]
+    if scores and scores.get("split"):
+        lines += ["", f"On the {scores['n_images']} labelled images of the {scores['split']} split:", ""]
+        lines += ["| names by | accuracy | balanced | macro F1 |", "|---|---|---|---|"]
+        for method in METHODS:
+            s = scores[method]
+            lines.append(f"| {method} | {s['accuracy']:.3f} | {s['balanced_accuracy']:.3f} | {s['f1_macro']:.3f} |")
+    lines += [
+        "",
+        "```python",
+        "from plankton_embed import EmbeddingModel",
+        'model = EmbeddingModel.load("FOLDER")',
+        "vectors = model.embed(images)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
