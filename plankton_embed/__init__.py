@@ -1,0 +1,66 @@
+"""Plankton images as points in a space where distance means likeness."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
+    from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
+    from plankton_embed.diagnosis import doctor as doctor
+    from plankton_embed.embedding import embed as embed
+    from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
+    from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
+    from plankton_embed.images.catalog import summarize as summarize
+    from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
+    from plankton_embed.pipeline import catalog as catalog
+    from plankton_embed.pipeline import classify as classify
+    from plankton_embed.pipeline import demo as demo
+    from plankton_embed.pipeline import evaluate as evaluate
+    from plankton_embed.pipeline import index as index
+    from plankton_embed.pipeline import run as run
+    from plankton_embed.pipeline import search as search
+    from plankton_embed.pipeline import train as train
+    from plankton_embed.settings import Settings as Settings
+    from plankton_embed.table import EmbeddingTable as EmbeddingTable
+    from plankton_embed.vector_index import VectorIndex as VectorIndex
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "EmbeddingModel": "network.model",
+    "EmbeddingTable": "table",
+    "ImageCatalog": "images.catalog",
+    "NearestCentroidClassifier": "classifiers.centroid",
+    "NeighborsClassifier": "classifiers.neighbors",
+    "PlanktonEmbedError": "errors",
+    "Settings": "settings",
+    "VectorIndex": "vector_index",
+    "catalog": "pipeline",
+    "classify": "pipeline",
+    "demo": "pipeline",
+    "doctor": "diagnosis",
+    "embed": "embedding",
+    "evaluate": "pipeline",
+    "index": "pipeline",
+    "run": "pipeline",
+    "search": "pipeline",
+    "summarize": "images.catalog",
+    "train": "pipeline",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604  (names, all of them text)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,469 @@
+"""The command line: one command a verb, options in, a table or JSON out.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from plankton_embed import __version__
+from plankton_embed.errors import PlanktonEmbedError, SettingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plankton_embed.pipeline import RunResult
+    from plankton_embed.settings import Settings
+
+HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
+METHODS = ("centroid", "knn")
+GO_ON = {
+    "run": "the same command again goes on where it stood",
+    "demo": "the same command again goes on where it stood",
+    "train": "the same command with --resume goes on where it stood",
+}
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+Method = Literal["centroid", "knn"]
+IndexKind = Literal["flat", "ivf_sq8"]
+Preset = Literal["cpu", "gpu"]
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="where to write", show_default=False)]
+OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help="where to write; by default nowhere")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
+Seed = Annotated[int | None, typer.Option(help="seed of every random draw (the setting `seed`)")]
+Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start; by default its folder")]
+PresetOption = Annotated[Preset, typer.Option(help="cpu: 96 px, short; gpu: 299 px, ImageNet weights, long")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="YAML with the settings to change")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, such as training.epochs=20; repeatable")]
+DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="drop images that lie on two sides")]
+GroupBy = Annotated[str | None, typer.Option(help="column kept on one side of the split, such as sample_id")]
+Reference = Annotated[Path, typer.Argument(help="vectors that know their names: a file, or a run", show_default=False)]
+Query = Annotated[Path, typer.Argument(help="vectors to name; with a run as reference also images", show_default=False)]
+MethodOption = Annotated[Method, typer.Option("--method", "-m", help="how to name")]
+NNeighbors = Annotated[int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: 10]")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="plankton-embed")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
+    if version:
+        typer.echo(f"plankton-embed {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    output: Output,
+    preset: PresetOption = "cpu",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    root: Root = None,
+    group_by: GroupBy = None,
+    drop_duplicates: DropDuplicates = False,
+    seed: Seed = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Catalog, split, train, embed, index, evaluate; finished steps are skipped."""
+    with _command("run", quiet):
+        from plankton_embed import pipeline
+
+        chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
+        result = pipeline.run(
+            source, output, settings=chosen, root=root, overwrite=overwrite, device=device, progress=not quiet
+        )
+        _print_run(result, json)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run")] = Path("runs/demo"),
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run on a drawn plankton set: everything in minutes, without a download."""
+    with _command("demo", quiet):
+        from plankton_embed import pipeline
+
+        _print_run(pipeline.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
+
+
+@app.command()
+def catalog(
+    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    output: Output,
+    split: Annotated[str | None, typer.Option(help="shares of train,val,test, such as .7,.1,.2")] = None,
+    group_by: GroupBy = None,
+    include: Annotated[str, typer.Option(help="keep only these classes, comma between")] = "",
+    exclude: Annotated[str, typer.Option(help="drop these classes, comma between")] = "",
+    class_map: Annotated[Path | None, typer.Option(help="CSV: old name, new name; empty drops")] = None,
+    root: Root = None,
+    drop_duplicates: DropDuplicates = False,
+    preview: Annotated[bool, typer.Option("--preview", help="draw pictures into <output>_preview/")] = False,
+    set_: Set = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Gather images into a catalog, and sum up what it holds."""
+    with _command("catalog", quiet):
+        from plankton_embed import pipeline
+        from plankton_embed.images.catalog import summarize
+
+        chosen = _settings("cpu", None, set_, seed)
+        gathered = pipeline.catalog(
+            source,
+            output,
+            root=root,
+            include=_names(include),
+            exclude=_names(exclude),
+            class_map=class_map,
+            split=_shares(split),
+            group_by=group_by,
+            drop_duplicates=drop_duplicates,
+            preview=preview,
+            preparation=chosen.preparation,
+            seed=chosen.seed,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+        summary = summarize(gathered, progress=not quiet)
+        if json:
+            _print_json({"output": str(output), **summary.to_dict()})
+            return
+        classes = summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format))
+        _print_table(classes)
+        gaps = summary.gaps[summary.gaps["missing"] > 0]
+        if len(gaps):
+            _print_table(gaps.assign(percent=gaps["percent"].map("{:.1f}".format)))
+        quantiles = summary.size_quantiles.rename_axis("quantile").reset_index()
+        _print_table(quantiles.astype({name: int for name in ("width", "height", "area") if len(summary.sizes)}))
+        unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
+        unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
+        typer.echo(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
+
+
+@app.command()
+def train(
+    catalog: Annotated[Path, typer.Argument(help="a catalog, or a folder of images", show_default=False)],
+    output: Output,
+    preset: PresetOption = "cpu",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    root: Root = None,
+    group_by: GroupBy = None,
+    drop_duplicates: DropDuplicates = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
+    seed: Seed = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model, embed its splits, evaluate."""
+    with _command("train", quiet):
+        from plankton_embed import pipeline
+
+        chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
+        result = pipeline.train(
+            catalog,
+            output,
+            settings=chosen,
+            root=root,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        _print_run(result, json)
+
+
+@app.command()
+def embed(
+    model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    output: Output,
+    root: Root = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn images into vectors (.parquet, .csv or .npz)."""
+    with _command("embed", quiet):
+        from plankton_embed import embedding
+        from plankton_embed.images.readers.source import read_source
+        from plankton_embed.output import refuse_overwrite
+
+        refuse_overwrite(output, overwrite)
+        table = embedding.embed(model, read_source(source, root), device=device, progress=not quiet)
+        table.save(output)
+        faults = table.provenance.get("faults", {})
+        result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
+        if json:
+            _print_json({**result, "model_hash": table.model_hash})
+        else:
+            typer.echo(f"{len(table)} vectors of {table.dimension} numbers -> {output}")
+
+
+@app.command()
+def index(
+    vectors: Annotated[Path, typer.Argument(help="vectors, or a run", show_default=False)],
+    output: Output,
+    kind: Annotated[IndexKind, typer.Option(help="flat: exact; ivf_sq8: for millions")] = "flat",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build a similarity index over vectors."""
+    with _command("index", quiet):
+        from plankton_embed import pipeline
+
+        built = pipeline.index(vectors, output, kind=kind, overwrite=overwrite)
+        if json:
+            _print_json({"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash})
+        else:
+            typer.echo(f"index of {len(built)} vectors -> {output}")
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(help="an index, or a run", show_default=False)],
+    model: Annotated[str, typer.Argument(help="the model that made it: a folder, a run, a hub name")],
+    images: Annotated[list[Path], typer.Argument(help="image files, or one folder", show_default=False)],
+    k: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours an image")] = 10,
+    output: OptionalOutput = None,
+    sheet: Annotated[Path | None, typer.Option(help="picture to draw: each image and its neighbours")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the images most like the given ones."""
+    with _command("search", quiet):
+        from plankton_embed import pipeline
+        from plankton_embed.output import refuse_overwrite, write_atomically
+
+        for path in (output, sheet):
+            if path is not None:
+                refuse_overwrite(path, overwrite)
+        source = images[0] if len(images) == 1 and images[0].is_dir() else images
+        found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
+        if output is not None:
+            with write_atomically(output) as temporary:
+                found.to_csv(temporary, index=False)
+        _print_frame(found, json)
+
+
+@app.command()
+def classify(
+    reference: Reference,
+    query: Query,
+    output: Output,
+    method: MethodOption = "centroid",
+    neighbors: NNeighbors = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Name images by labelled vectors."""
+    with _command("classify", quiet):
+        from plankton_embed import pipeline
+
+        names = pipeline.classify(
+            reference,
+            query,
+            method,
+            output,
+            n_neighbors=neighbors,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        counts = names["label"].value_counts().rename_axis("label").reset_index(name="count")
+        if json:
+            _print_json({"output": str(output), "n_images": len(names), "counts": counts.to_dict("records")})
+        else:
+            _print_table(counts)
+            typer.echo(f"{len(names)} images named -> {output}")
+
+
+@app.command()
+def evaluate(
+    reference: Reference,
+    query: Annotated[Path, typer.Argument(help="labelled vectors the reference has not seen, or a run")],
+    output: OptionalOutput = None,
+    method: MethodOption = "centroid",
+    neighbors: NNeighbors = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval."""
+    with _command("evaluate", quiet):
+        from plankton_embed import pipeline
+
+        evaluation = pipeline.evaluate(
+            reference,
+            query,
+            method,
+            output,
+            n_neighbors=neighbors,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if json:
+            _print_json(evaluation.to_dict())
+        else:
+            _print_scores({method: evaluation.scores.to_dict()})
+            _print_retrieval(evaluation.retrieval, evaluation.self_centroid_accuracy)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
+    with _command("doctor", quiet=False):
+        from plankton_embed import diagnosis
+
+        found = diagnosis.doctor()
+        if json:
+            _print_json(found.to_dict())
+        else:
+            for name, value in found.facts.items():
+                typer.echo(f"{name:26}{value}")
+            typer.echo("\n".join(["", *found.problems]) if found.problems else "all is well")
+        if found.problems:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _command(name: str, quiet: bool) -> Iterator[None]:
+    """Log to stderr; turn an expected fault into one message and exit 1, a stop into exit 130."""
+    level = logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger("plankton_embed").setLevel(level)
+    try:
+        yield
+    except PlanktonEmbedError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"\nstopped; {GO_ON.get(name, 'nothing was half written')}", err=True)
+        raise typer.Exit(130) from error
+
+
+def _settings(
+    preset: Preset,
+    file: Path | None,
+    overrides: list[str] | None,
+    seed: int | None,
+    group_by: str | None = None,
+    drop_duplicates: bool = False,
+) -> Settings:
+    from plankton_embed.settings import Settings
+
+    extra = [f"seed={seed}"] if seed is not None else []
+    extra += [f"split.group_by={group_by}"] if group_by is not None else []
+    extra += ["split.drop_duplicates=true"] if drop_duplicates else []
+    return Settings.build(preset, file, [*(overrides or []), *extra])
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _shares(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingError(f"--split: expected three numbers such as .7,.1,.2; found {text!r}") from error
+
+
+def _print_run(result: RunResult, json: bool) -> None:
+    scores, folder = result.scores, result.folder
+    if json:
+        _print_json({"output": str(folder.path), **scores})
+        return
+    if scores["split"] is None:
+        typer.echo("no labelled images outside train: no scores")
+    else:
+        typer.echo(
+            f"\n{scores['n_images']} images of the {scores['split']} split, named by {scores['n_train']} of train"
+        )
+        _print_scores({name: scores[name] for name in METHODS})
+        _print_retrieval(scores["retrieval"], scores["self_centroid_accuracy"])
+    places = {
+        "model": folder.model,
+        "vectors": folder.vectors("test").parent,
+        "index": folder.index,
+        "names": folder.predictions,
+        "scores": folder.scores,
+        "pictures": folder.figures,
+        "left out": folder.faults,
+    }
+    typer.echo("")
+    for name, path in places.items():
+        if path.exists():
+            typer.echo(f"{name:10}{path}")
+
+
+def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
+    typer.echo(f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}")
+    for name, s in methods.items():
+        low, high = s["intervals_95"]["accuracy"]
+        typer.echo(
+            f"{name:10}{s['accuracy']:8.3f} ({low:.3f}-{high:.3f}){s['balanced_accuracy']:9.3f}"
+            f"{s['f1_macro']:10.3f}{s['f1_weighted']:13.3f}"
+        )
+
+
+def _print_retrieval(retrieval: Mapping[str, float], self_centroid: float) -> None:
+    shown = {"map_at_r": "MAP@R"} | {name: name.replace("_at_", "@") for name in retrieval if name.startswith("recall")}
+    parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
+    typer.echo(f"retrieval: {', '.join(parts)}")
+    typer.echo(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
+
+
+def _print_frame(frame: pd.DataFrame, json: bool) -> None:
+    if json:
+        _print_json(json_module.loads(frame.to_json(orient="records", force_ascii=False)))
+    else:
+        _print_table(frame)
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    typer.echo(frame.to_string(index=False, float_format="{:.3f}".format) + "\n")
+
+
+def _print_json(values: Any) -> None:
+    typer.echo(json_module.dumps(values, indent=2, ensure_ascii=False))

@@ -1,0 +1,148 @@
+"""Commands: exit codes, JSON on stdout, messages on stderr."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from plankton_embed import __version__
+from plankton_embed.cli import app
+from plankton_embed.images.drawn import draw_set
+
+QUICK = """\
+preparation: {target_size: 75}
+network: {trunk: resnet18, dimension: 16}
+training: {epochs: 2, images_per_class: 16, classes_per_batch: 2, batch_images_per_class: 2}
+"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    return draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=10, classes=("copepod", "medusa", "fish_egg"))
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "quick.yaml"
+    path.write_text(QUICK)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_folder(images, quick, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = call("run", images, "-o", folder, "--settings", quick, "--seed", 3)
+    assert done.exit_code == 0, done.output
+    assert "pictures" in done.stdout
+    return folder
+
+
+def test_version():
+    assert call("--version").stdout.strip() == f"plankton-embed {__version__}"
+
+
+def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
+    assert call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1).exit_code == 0
+    assert set(pd.read_csv(tmp_path / "c.csv")["split"]) == {"train", "val", "test"}
+
+    embedded = call("embed", run_folder, images, "-o", tmp_path / "v.parquet", "--json")
+    assert json.loads(embedded.stdout)["n_images"] == 30
+
+    indexed = call("index", tmp_path / "v.parquet", "-o", tmp_path / "index", "--json")
+    assert json.loads(indexed.stdout)["n_vectors"] == 30
+
+    image = sorted(images.glob("copepod/*.png"))[0]
+    found = json.loads(call("search", tmp_path / "index", run_folder, image, "-k", 3, "--json").stdout)
+    assert [row["rank"] for row in found] == [1, 2, 3]
+    assert found[0]["object_id"] == f"copepod/{image.name}"
+
+    named = call("classify", run_folder, images, "-m", "knn", "-k", 5, "-o", tmp_path / "names.csv", "--json")
+    assert sum(row["count"] for row in json.loads(named.stdout)["counts"]) == 30
+
+    scored = call("evaluate", run_folder, run_folder, "-o", tmp_path / "scores", "--json")
+    assert json.loads(scored.stdout)["n_images"] == json.loads((run_folder / "scores.json").read_text())["n_images"]
+    assert (tmp_path / "scores" / "confusion.png").exists()
+
+
+def test_doctor_is_well_here():
+    done = call("doctor", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["healthy"] is True
+
+
+def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
+    from plankton_embed import diagnosis
+
+    monkeypatch.setattr(diagnosis, "installed_faiss", lambda: {"faiss-cpu": "1", "faiss-gpu": "1"})
+    done = call("doctor")
+    assert done.exit_code == 1
+    assert "pip uninstall -y faiss-cpu faiss-gpu" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere", "-o", "out"], "nowhere does not exist"),
+        (["train", "nowhere.csv", "-o", "out"], "nowhere.csv does not exist"),
+        (["run", "{images}", "-o", "out", "--set", "training.epoch=3"], "did you mean training.epochs?"),
+        (["run", "{images}", "-o", "out", "--set", "training.epochs=0"], "training.epochs"),
+        (["run", "{images}", "-o", "out", "--set", "training.epochs"], "expected NAME=VALUE"),
+        (["run", "{images}", "-o", "out", "--set", "network.trunk=resnet19"], "resnet19"),
+        (["run", "{images}", "-o", "out", "--device", "gpu7"], "gpu7"),
+        (["run", "{images}", "-o", "out", "--group-by", "cruise"], "no column cruise"),
+        (["catalog", "{images}", "-o", "c.csv", "--split", ".5,.5"], "split.fractions"),
+        (["catalog", "{images}", "-o", "c.csv", "--exclude", "whale"], "whale"),
+        (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--split"),
+        (["embed", "nowhere/at/all", "{images}", "-o", "v.parquet"], "is no model"),
+        (["index", "nowhere.parquet", "-o", "index"], "do not exist"),
+        (["classify", "nowhere.parquet", "nowhere.parquet", "-o", "n.csv"], "do not exist"),
+    ],
+)
+def test_a_fault_is_one_message_and_exit_1(arguments, message, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call(*[a.format(images=images) for a in arguments])
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["fly"], ["index", "v", "-o", "i", "--kind", "tree"], ["run", "--sed", "1"]]
+)
+def test_wrong_usage_is_exit_2(arguments):
+    assert call(*arguments).exit_code == 2
+
+
+def test_a_table_is_not_overwritten_unless_told(run_folder, images, tmp_path):
+    target = tmp_path / "v.csv"
+    target.write_text("mine")
+    assert call("embed", run_folder, images, "-o", target).exit_code == 1
+    assert target.read_text() == "mine"
+    assert call("embed", run_folder, images, "-o", target, "--overwrite").exit_code == 0
+    assert target.read_text().startswith("object_id")
+
+
+def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
+    command = [sys.executable, "-m", "plankton_embed", "run", str(images), "-o", str(tmp_path / "run")]
+    command += ["--settings", str(quick), "--set", "training.epochs=500"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
+        for _ in range(600):
+            if (tmp_path / "run" / "checkpoints" / "last.pt").exists():
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"goes on where it stood" in stderr
+    assert b"Traceback" not in stderr

@@ -1,0 +1,69 @@
+"""What `import plankton_embed` gives, and what it does not load."""
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plankton_embed
+
+HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
+VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "doctor")
+
+
+def loaded_by(code: str) -> set[str]:
+    shown = f"{code}\nimport sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_loads_nothing_heavy():
+    assert not loaded_by("import plankton_embed") & set(HEAVY)
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; sys.argv = ['plankton-embed', '--help']\nfrom plankton_embed.__main__ import main\n"
+    code += "try: main()\nexcept SystemExit as e: assert not e.code"
+    assert not loaded_by(code) & {"torch", "pandas", "faiss"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["table", "images.catalog", "images.splits", "images.preparation", "classifiers.scoring", "classifiers.naming",
+     "vector_index", "contact_sheets", "plots.confusion", "plots.curves"],
+)  # fmt: skip
+def test_no_torch_above_the_waist(module):
+    assert "torch" not in loaded_by(f"import plankton_embed.{module}")
+
+
+def test_verbs_are_functions_whatever_is_imported():
+    for module in pkgutil.walk_packages(plankton_embed.__path__, "plankton_embed."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for verb in VERBS:
+        assert callable(getattr(plankton_embed, verb)), verb
+
+
+def test_public_names_are_declared_to_type_checkers_too():
+    tree = ast.parse(Path(plankton_embed.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {f"{n.module}.{n.names[0].name}" for n in block.body}
+    lazy = {f"plankton_embed.{home}.{name}" for name, home in plankton_embed._HOME.items()}
+    assert declared == lazy
+    assert set(dir(plankton_embed)) == {*plankton_embed._HOME, "__version__"}
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        plankton_embed.tarin  # noqa: B018
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert version("plankton_embed") == plankton_embed.__version__
