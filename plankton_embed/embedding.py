@@ -43,13 +43,17 @@ def embed(
         progress: show a bar.
 
     Raises:
-        InputError: not one image can be read.
+        InputError: not one image can be read, or there is none.
     """
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
+    if isinstance(source, str | Path):
+        raise InputError(f"expected a list of image files or a catalog, found one {type(source).__name__}; pass [path]")
     if not isinstance(source, ImageCatalog):
         source = ImageCatalog.from_rows({"path": [str(path) for path in source]}, "paths")
     paths = source.paths
+    if not paths:
+        raise InputError("there is no image to embed")
     vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
     faults: dict[int, str] = {}
     with tqdm(desc="embedding", total=len(paths), unit="image", disable=not progress, leave=False, delay=1) as bar:

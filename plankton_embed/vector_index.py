@@ -25,6 +25,8 @@ FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 INDEX_FILE, TABLE_FILE, CONFIG_FILE = "index.faiss", "vectors.parquet", "config.json"
 BLOCK = 4096  # queries at a time
 GPU_MOST_NEIGHBORS = 2048  # FAISS's own limit there
+SPARE = 8  # candidates beyond k, ranked anew by their exact distances
+FEW = 16  # queries at a time for which FAISS subtracts vectors instead of expanding the square
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class VectorIndex:
         self.kind = kind
         self._index = index
         self._searcher = _to_gpu(index)
+        self._longest = float(np.linalg.norm(table.vectors, axis=1).max())
 
     def __len__(self) -> int:
         return len(self.table)
@@ -110,14 +113,31 @@ class VectorIndex:
         return Neighbors(distances, rows)
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        searcher = self._searcher if k <= GPU_MOST_NEIGHBORS else self._index
-        _, rows = searcher.search(queries, k)
+        n_candidates = min(k + SPARE, len(self)) if self.kind == "flat" else k
+        searcher = self._searcher if n_candidates <= GPU_MOST_NEIGHBORS else self._index
+        squares, rows = searcher.search(queries, n_candidates)
         if (rows < 0).any():  # the cells looked into held fewer than k
             rows = _search_all(self.table.vectors, queries, k)
+        distances, rows = self._rank(queries, rows)
+        if k < n_candidates < len(self):
+            # FAISS expands |q - v|^2, which rounds by up to `error`: look again where that could hide a nearer vector
+            length = np.linalg.norm(queries, axis=1) + self._longest
+            error = np.finfo(np.float32).eps * (self.table.dimension + 4) * length**2
+            doubtful = np.flatnonzero(distances[:, k - 1] ** 2 + error >= squares[:, -1])
+            for start in range(0, len(doubtful), FEW):
+                few = doubtful[start : start + FEW]
+                _, found = self._index.search(queries[few], n_candidates)
+                distances[few], rows[few] = self._rank(queries[few], found)
+        return distances[:, :k], rows[:, :k]
+
+    def _rank(
+        self, queries: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return exact distances and rows, nearest first, the lower row first among equals."""
         distances = np.empty(rows.shape, dtype=np.float32)
-        for column in range(k):
+        for column in range(rows.shape[1]):
             distances[:, column] = np.linalg.norm(queries - self.table.vectors[rows[:, column]], axis=1)
-        order = np.argsort(distances, axis=1, kind="stable")
+        order = np.lexsort((rows, distances), axis=1)
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
     def save(self, folder: str | Path) -> Path:
@@ -146,7 +166,7 @@ class VectorIndex:
             table = EmbeddingTable.load(folder / TABLE_FILE)
             index = faiss.read_index(str(folder / INDEX_FILE))
             kind = config["kind"]
-        except (OSError, KeyError, json.JSONDecodeError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{folder} holds no whole index: {error}") from error
         if index.ntotal != len(table) or index.d != table.dimension:
             raise InputError(f"{folder}: the index holds {index.ntotal} vectors, its table {len(table)}; build it anew")
@@ -201,7 +221,7 @@ def import_faiss() -> ModuleType:
 
 def mending_line(found: Mapping[str, str]) -> str:
     """Return the command that leaves one whole build of FAISS."""
-    keep = "faiss-gpu" if "faiss-gpu" in found else "faiss-cpu"
+    keep = next((name for name in ("faiss-gpu", "faiss-gpu-cuvs") if name in found), "faiss-cpu")
     return (
         f"Installed: {', '.join(found) or 'none'}; several builds overwrite one another. "
         f"Mend it: pip uninstall -y {' '.join(FAISS_BUILDS)} && pip install {keep}"

@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from plankton_embed.errors import InputError
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.vector_index import BLOCK, VectorIndex
+from plankton_embed.vector_index import VectorIndex
+
+MOST_DISTANCES = 2**24  # held in memory at a time
 
 
 class NeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -40,7 +42,8 @@ class NeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         vectors, labels = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(labels)
         if not 1 <= self.n_neighbors <= len(vectors):
-            raise InputError(f"n_neighbors: expected 1 to {len(vectors)} (the reference), found {self.n_neighbors}")
+            n = len(vectors)
+            raise InputError(f"n_neighbors: expected 1 to {n}, as n_samples={n}; found {self.n_neighbors}")
         self.classes_, self._codes = np.unique(labels, return_inverse=True)
         sums = np.zeros((len(self.classes_), vectors.shape[1]))
         np.add.at(sums, self._codes, vectors)
@@ -56,8 +59,9 @@ class NeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         reference = self.index_.table.vectors[order]
         starts = np.searchsorted(self._codes[order], np.arange(len(self.classes_)))
         nearest = np.empty((len(vectors), len(self.classes_)))
-        for start in range(0, len(vectors), BLOCK):
-            block = slice(start, start + BLOCK)
+        n_at_once = max(1, MOST_DISTANCES // len(reference))
+        for start in range(0, len(vectors), n_at_once):
+            block = slice(start, start + n_at_once)
             nearest[block] = np.minimum.reduceat(cdist(vectors[block], reference), starts, axis=1)
         return nearest
 
@@ -72,4 +76,5 @@ class NeighborsClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class name of each vector, (n,)."""
-        return np.asarray(self.classes_[self.rank(X)[:, 0]])
+        best = self.rank(X)[:, 0]
+        return np.asarray(self.classes_[best])

@@ -16,6 +16,7 @@ from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 RECALL_AT = (1, 5, 10)
+MOST_NEIGHBORS = 2**22  # held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
         seed: of the draws.
 
     Raises:
-        InputError: nothing to score, or lengths differ.
+        InputError: nothing to score, lengths differ, or a true label is missing.
     """
+    if pd.isna(np.asarray(truth, dtype=object)).any():
+        raise InputError("some true labels are missing; score the labelled images only")
     truth, names = np.asarray(truth, dtype=str), np.asarray(names, dtype=str)
     if len(truth) == 0 or truth.shape != names.shape:
         raise InputError(f"expected as many names as true labels, at least one; found {len(names)} and {len(truth)}")
@@ -106,15 +109,17 @@ def score_retrieval(
     queries = queries.select(np.isin(queries.label.astype(str), gallery.classes) & queries.is_labelled)
     if len(queries) == 0:
         raise InputError("no query has a label that the gallery knows; nothing to score")
-    names, counts = np.unique(gallery.label.astype(str), return_counts=True)
-    n_relevant = counts[np.searchsorted(names, queries.label.astype(str))]
+    names, codes, counts = np.unique(gallery.label.astype(str), return_inverse=True, return_counts=True)
+    wanted = np.searchsorted(names, queries.label.astype(str))
+    n_relevant = counts[wanted]
     index = VectorIndex.build(gallery)
     k = min(len(gallery), max(int(n_relevant.max()), *at))
     first_hit, average_precision = np.empty(len(queries)), np.empty(len(queries))
-    for start in range(0, len(queries), 1024):
-        block = slice(start, start + 1024)
+    n_at_once = max(1, MOST_NEIGHBORS // k)
+    for start in range(0, len(queries), n_at_once):
+        block = slice(start, start + n_at_once)
         found = index.search(queries.vectors[block], k).rows
-        right = gallery.label[found] == queries.label[block, None]
+        right = codes[found] == wanted[block, None]
         first_hit[block] = np.where(right.any(axis=1), right.argmax(axis=1), np.inf)
         within = right & (np.arange(k) < n_relevant[block, None])
         precision = np.cumsum(right, axis=1) / np.arange(1, k + 1)

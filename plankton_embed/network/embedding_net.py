@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plankton_embed.network.trunks import build_empty_trunk, build_trunk
+from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD, build_empty_trunk, build_trunk
 from plankton_embed.settings import NetworkSettings
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EmbeddingNet(nn.Module):
@@ -36,7 +34,7 @@ class EmbeddingNet(nn.Module):
 def build_net(settings: NetworkSettings, seed: int, *, empty: bool = False) -> EmbeddingNet:
     """Build a net with its starting weights, or with any weights (`empty`) when others will be loaded into it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)
         net = EmbeddingNet(trunk, n_features, settings.dimension, settings.dropout)
     return net.to(memory_format=torch.channels_last)

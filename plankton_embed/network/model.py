@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, PlanktonEmbedError
 from plankton_embed.images.preparation import ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import Precision, autocast, choose_device
@@ -94,7 +94,8 @@ class EmbeddingModel:
         Raises:
             InputError: an image cannot be read; its number is named. A single image must come in a list.
         """
-        if isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
+        one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 3))
+        if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
             raise InputError(f"expected a list of images, found one {type(images).__name__}; pass [image]")
 
         def prepare(positions: slice) -> NDArray[np.uint8]:
@@ -178,6 +179,8 @@ class EmbeddingModel:
         folder = _find_folder(name)
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise InputError(f"{folder / CONFIG_FILE}: expected names and values, found {type(config).__name__}")
             if config.get("format_version") != FORMAT_VERSION:
                 raise InputError(
                     f"{folder}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; "
@@ -187,11 +190,14 @@ class EmbeddingModel:
             preparation = PreparationSettings.validate_or_explain(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-        except (OSError, KeyError, json.JSONDecodeError, RuntimeError, safetensors.SafetensorError) as error:
+            wanted_hash = config["model_hash"]
+        except PlanktonEmbedError:
+            raise
+        except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder} holds no whole model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
-        if model.hash != config["model_hash"]:
-            raise InputError(f"{folder}: config.json says model {config['model_hash']}, the weights are {model.hash}")
+        if model.hash != wanted_hash:
+            raise InputError(f"{folder}: config.json says model {wanted_hash}, the weights are {model.hash}")
         return model.to(device)
 
     @classmethod

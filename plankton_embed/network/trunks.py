@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import pickle
-import urllib.error
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.settings import NetworkSettings
 
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
+UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, safetensors.SafetensorError, pickle.UnpicklingError)
+# first convolution and its norm in trunks whose ImageNet weights were made for pixels scaled to -1..1
+FIRST_LAYERS = {
+    "inception_v3": ("Conv2d_1a_3x3.conv.weight", "Conv2d_1a_3x3.bn.running_mean"),
+    "googlenet": ("conv1.conv.weight", "conv1.bn.running_mean"),
+    "efficientnet_v2_l": ("features.0.0.weight", "features.0.1.running_mean"),
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRUNK_PREFIX = "trunk."  # of the trunk's weights in a saved EmbeddingModel
 
 
@@ -31,7 +40,11 @@ def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
     if settings.weights == "imagenet":
         load_weights(trunk, _imagenet_weights(settings.trunk), f"ImageNet weights of {settings.trunk}")
     elif settings.weights != "none":
-        load_weights(trunk, read_weights(Path(settings.weights)), settings.weights)
+        path = Path(settings.weights)
+        weights: Mapping[str, Tensor] = read_weights(path)
+        if path.name == Path(torchvision.models.get_model_weights(settings.trunk).DEFAULT.url).name:
+            weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, fetched by hand
+        load_weights(trunk, weights, settings.weights)
     return trunk, n_features
 
 
@@ -48,8 +61,10 @@ def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
     path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
-    if isinstance(getattr(network, "dropout", None), nn.Dropout):
-        network.dropout = nn.Identity()  # the head has its own
+    before = list(network.get_submodule(parent).named_children())
+    position = [child for child, _ in before].index(attribute)
+    if position > 0 and isinstance(before[position - 1][1], nn.Dropout):
+        setattr(network.get_submodule(parent), before[position - 1][0], nn.Identity())  # the head has its own
     return network, last.in_features
 
 
@@ -61,10 +76,13 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Raises:
         InputError: a layer is missing or has another shape.
     """
-    found = {name.removeprefix("module."): value for name, value in weights.items()}
+    found = {_current_name(name): value for name, value in weights.items()}
     if any(name.startswith(TRUNK_PREFIX) for name in found):
         found = {n.removeprefix(TRUNK_PREFIX): v for n, v in found.items() if n.startswith(TRUNK_PREFIX)}
     wanted = trunk.state_dict()
+    for name, value in wanted.items():
+        if name.endswith("num_batches_tracked"):  # older files lack these counts, and nothing depends on them
+            found.setdefault(name, value)
     missing = [name for name in wanted if name not in found]
     misfits = [f"{n} {tuple(found[n].shape)} for {tuple(w.shape)}" for n, w in wanted.items()
                if n in found and found[n].shape != w.shape]  # fmt: skip
@@ -88,21 +106,42 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, safetensors.SafetensorError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise InputError(f"network.weights: {path} cannot be read as weights: {error}") from error
     weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    entries = weights.items() if isinstance(weights, dict) else [(None, weights)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
         raise InputError(f"network.weights: {path}: expected a dictionary of tensors, found {type(weights).__name__}")
-    return weights
+    return dict(weights)
 
 
 def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)  # type: ignore[no-any-return]
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        found = weights.get_state_dict(progress=True, check_hash=True)
+    except (*UNREADABLE, http.client.HTTPException) as error:
         raise InputError(
             f"ImageNet weights of {name} cannot be fetched from {weights.url} ({error}). Ways out: "
             f"download that file elsewhere and name it (--set network.weights=FILE); put it into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}; or train from scratch (--set network.weights=none)."
         ) from error
+    return fold_pixel_scale(found, name)
+
+
+def fold_pixel_scale(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Make ImageNet weights take ImageNet-normalised pixels where they were made for pixels scaled to -1..1.
+
+    The scale goes into the first convolution, the offset into the mean of its norm; torchvision does the same to the
+    pixels (`transform_input`). Weights of other trunks are returned as they are.
+    """
+    convolution, norm = FIRST_LAYERS.get(name, ("", ""))
+    if convolution not in weights or norm not in weights:
+        return dict(weights)  # `load_weights` says what is missing
+    kernel, mean, std = weights[convolution], torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    offset = (kernel.sum(dim=(2, 3)) * (2 * mean - 1)).sum(dim=1)
+    return {**weights, convolution: kernel * (2 * std)[:, None, None], norm: weights[norm] - offset}
+
+
+def _current_name(name: str) -> str:
+    """Return a layer's name without the mark of DataParallel, and DenseNet's as torchvision has them today."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name.removeprefix("module."))

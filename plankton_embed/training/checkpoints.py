@@ -28,4 +28,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is no readable checkpoint: {error}") from error
-    return dict(state)
+    if not isinstance(state, dict):
+        raise InputError(f"{path} is no readable checkpoint: it holds a {type(state).__name__}")
+    return state

@@ -34,7 +34,8 @@ class TripletObjective:
         n_mined = torch.tensor(float(len(triplets[0])))
         same = (labels[:, None] == labels).sum(dim=1).float()
         n_valid = ((same - 1) * (len(labels) - same)).sum().cpu().clamp(min=1)
-        return self._loss(vectors, labels, triplets), n_mined / n_valid
+        # vectors that are nan give no triplet, hence a loss of 0; the added zero turns nan then
+        return self._loss(vectors, labels, triplets) + 0 * vectors.sum(), n_mined / n_valid
 
 
 def build_objective(settings: TrainingSettings) -> TripletObjective:

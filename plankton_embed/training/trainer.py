@@ -106,11 +106,11 @@ def train_model(
             shares.append(share)
 
         # validate, record, keep
+        mean_loss = float(torch.stack(losses).mean())  # waits for the device
         seconds = time.perf_counter() - started
-        mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise PlanktonEmbedError(
-                f"epoch {epoch}: the loss is {mean_loss}; resume with a lower training.learning_rate "
+                f"epoch {epoch}: the loss is {mean_loss}; train anew with a lower training.learning_rate "
                 f"(now {training.learning_rate}) or training.precision=float32"
             )
         scores = validate(model) if validate else {}

@@ -1,0 +1,88 @@
+"""kNN: by hand, ties, against scikit-learn and brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from plankton_embed.classifiers import neighbors
+from plankton_embed.classifiers.neighbors import NeighborsClassifier
+from plankton_embed.errors import InputError
+
+LINE = np.array([[0], [1], [2], [10], [11]], dtype=np.float32)
+LABELS = np.array(["a", "b", "b", "c", "c"])
+
+
+@parametrize_with_checks([NeighborsClassifier(), NeighborsClassifier(1), NeighborsClassifier(3)])
+def test_scikit_learn_accepts_the_estimator(estimator, check):
+    check(estimator)
+
+
+def random_case(seed, n_classes=5, n=80, dimension=6):
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
+    vectors = (rng.normal(size=(n, dimension)) + 0.7 * codes[:, None]).astype(np.float32)
+    return vectors, codes, (rng.normal(size=(60, dimension)) + rng.integers(4, size=(60, 1))).astype(np.float32)
+
+
+def test_five_points_by_hand():
+    three = NeighborsClassifier(3).fit(LINE, LABELS)
+    assert three.predict([[0.4], [9]]).tolist() == ["b", "c"]  # 0.4: a b b; 9: c c b
+    assert NeighborsClassifier(1).fit(LINE, LABELS).predict([[0.4]]).tolist() == ["a"]
+    np.testing.assert_allclose(three.distances([[0.5], [9]]), [[0.5, 0.5, 9.5], [9, 7, 1]])
+    assert three.rank([[9]]).tolist() == [[2, 1, 0]]
+
+
+def test_a_tie_goes_to_the_nearer_class_mean_not_to_the_nearer_vector():
+    # one vote each at k = 2 (from 0.0 and 1.0); "far" has its mean at 26, "near" at 1.5
+    vectors, labels = np.array([[0.0], [2.0], [52.0], [1.0]]), ["far", "near", "far", "near"]
+    assert NeighborsClassifier(2).fit(vectors, labels).predict([[0.4]]).tolist() == ["near"]
+    assert NeighborsClassifier(1).fit(vectors, labels).predict([[0.4]]).tolist() == ["far"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 20))
+def test_agrees_with_scikit_learn_where_there_is_no_tie(seed, k):
+    vectors, codes, query = random_case(seed)
+    ours = NeighborsClassifier(k).fit(vectors, codes)
+    theirs = KNeighborsClassifier(k, metric="euclidean", algorithm="brute").fit(vectors, codes)
+    votes = np.sort(theirs.predict_proba(query), axis=1)
+    clear = votes[:, -1] > votes[:, -2]
+    assert clear.any()
+    np.testing.assert_array_equal(ours.predict(query)[clear], theirs.predict(query)[clear])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
+def test_ties_are_settled_as_counted_by_brute_force(seed, k):
+    vectors, codes, query = random_case(seed)
+    means = np.stack([vectors[codes == c].astype(float).mean(axis=0) for c in range(5)])
+    wanted = []
+    for point in query.astype(float):
+        nearest = codes[np.argsort(np.linalg.norm(vectors - point, axis=1))[:k]]
+        votes, to_mean = np.bincount(nearest, minlength=5), np.linalg.norm(means - point, axis=1)
+        wanted.append(min(range(5), key=lambda c: (-votes[c], to_mean[c])))
+    assert NeighborsClassifier(k).fit(vectors, codes).predict(query).tolist() == wanted
+
+
+@pytest.mark.parametrize("held", [10**6, 200, 1])  # however few distances are held in memory at a time
+def test_distances_are_those_to_the_nearest_vector_of_each_class(monkeypatch, held):
+    monkeypatch.setattr(neighbors, "MOST_DISTANCES", held)
+    vectors, codes, query = random_case(0)
+    wanted = np.stack([cdist(query, vectors[codes == c]).min(axis=1) for c in range(5)], axis=1)
+    np.testing.assert_allclose(NeighborsClassifier(3).fit(vectors, codes).distances(query), wanted)
+
+
+@pytest.mark.parametrize("k", [0, 6])
+def test_k_beyond_the_reference_is_refused(k):
+    with pytest.raises(InputError, match=rf"1 to 5.*found {k}"):
+        NeighborsClassifier(k).fit(LINE, LABELS)
+
+
+def test_an_unfitted_classifier_says_so():
+    with pytest.raises(NotFittedError):
+        NeighborsClassifier().predict(LINE)

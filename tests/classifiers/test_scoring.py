@@ -1,0 +1,161 @@
+"""Scores against scikit-learn, a direct bootstrap, pytorch-metric-learning, and by hand."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from sklearn import metrics
+
+from plankton_embed.classifiers import scoring
+from plankton_embed.classifiers.scoring import score_names, score_retrieval, self_centroid_accuracy
+from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.table import EmbeddingTable
+
+TRUTH = ["a", "a", "a", "b", "b"]
+NAMES = ["a", "a", "b", "b", "c"]
+NO_DRAWS = {"n_bootstrap": 0}
+names_of = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("bcde")), min_size=1, max_size=60)
+
+
+def by_scikit_learn(truth, names):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes named but not in the truth
+        return {
+            "accuracy": metrics.accuracy_score(truth, names),
+            "balanced_accuracy": metrics.balanced_accuracy_score(truth, names),
+            **{f"f1_{kind}": metrics.f1_score(truth, names, average=kind, zero_division=0)
+               for kind in ("macro", "weighted", "micro")},
+        }  # fmt: skip
+
+
+def test_five_names_by_hand():
+    scores = score_names(TRUTH, NAMES, **NO_DRAWS)
+    assert scores.n_images == 5
+    assert scores.metrics == pytest.approx({
+        "accuracy": 3 / 5, "balanced_accuracy": (2 / 3 + 1 / 2) / 2, "f1_macro": (4 / 5 + 1 / 2 + 0) / 3,
+        "f1_weighted": (3 * 4 / 5 + 2 * 1 / 2) / 5, "f1_micro": 3 / 5,
+    })  # fmt: skip
+    assert scores.per_class.to_dict("list") == {
+        "label": ["a", "b", "c"], "precision": [1, 0.5, 0], "recall": [pytest.approx(2 / 3), 0.5, 0],
+        "f1": [pytest.approx(0.8), 0.5, 0], "support": [3, 2, 0],
+    }  # fmt: skip
+    assert scores.intervals == {}
+
+
+def test_confusion_has_the_truth_in_its_rows():
+    confusion = score_names(TRUTH, NAMES, **NO_DRAWS).confusion
+    assert confusion.loc["a", "b"] == 1
+    assert confusion.loc["b", "a"] == 0
+    assert confusion.index.name == "true label"
+    assert confusion.sum(axis=1).to_dict() == {"a": 3, "b": 2, "c": 0}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(max_examples=60, deadline=None)
+@given(pairs=names_of)
+def test_scores_agree_with_scikit_learn(pairs):
+    truth, names = zip(*pairs, strict=True)
+    scores = score_names(truth, names, **NO_DRAWS)
+    assert scores.metrics == pytest.approx(by_scikit_learn(truth, names))
+    labels = sorted(set(truth) | set(names))
+    assert scores.confusion.index.tolist() == scores.confusion.columns.tolist() == labels
+    np.testing.assert_array_equal(scores.confusion, metrics.confusion_matrix(truth, names, labels=labels))
+    columns = metrics.precision_recall_fscore_support(truth, names, labels=labels, zero_division=0)
+    np.testing.assert_allclose(scores.per_class[["precision", "recall", "f1", "support"]].T, columns)
+
+
+def test_intervals_match_a_direct_bootstrap():
+    rng = np.random.default_rng(5)
+    truth = rng.choice(list("abc"), 200, p=[0.6, 0.3, 0.1])
+    names = np.where(rng.random(200) < 0.7, truth, rng.choice(list("abcd"), 200))
+    scores = score_names(truth, names, n_bootstrap=600, seed=1)
+    drawn = [rng.integers(200, size=200) for _ in range(600)]
+    direct = [by_scikit_learn(truth[rows], names[rows]) for rows in drawn]
+    for name, (low, high) in scores.intervals.items():
+        assert low <= scores.metrics[name] <= high
+        # 600 draws: the outer percentiles of a normal with this spread wobble by about 0.1 of it
+        spread = np.std([d[name] for d in direct])
+        wanted = np.percentile([d[name] for d in direct], [2.5, 97.5])
+        np.testing.assert_allclose((low, high), wanted, atol=0.45 * spread)
+
+
+def test_the_seed_settles_the_intervals():
+    first, again, other = (score_names(TRUTH * 9, NAMES * 9, n_bootstrap=50, seed=s).intervals for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_scores_are_ready_for_json():
+    told = json.loads(json.dumps(score_names(TRUTH, NAMES, n_bootstrap=9).to_dict()))
+    assert told["accuracy"] == pytest.approx(0.6)
+    assert told["per_class"][0]["label"] == "a"
+    assert set(told["intervals_95"]) == {"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "f1_micro"}
+
+
+@pytest.mark.parametrize(
+    ("truth", "names", "message"),
+    [([], [], "at least one"), (["a"], ["a", "b"], "2 and 1"), (["a", None], ["a", "a"], "missing"),
+     (np.array(["a", np.nan], dtype=object), ["a", "a"], "missing")],
+)  # fmt: skip
+def test_what_cannot_be_scored_is_refused(truth, names, message):
+    with pytest.raises(InputError, match=message):
+        score_names(truth, names)
+
+
+def labelled(vectors, labels, **provenance):
+    return EmbeddingTable(np.asarray(vectors, dtype=np.float32), label=labels, provenance=provenance)
+
+
+def test_retrieval_on_five_points_by_hand():
+    gallery = labelled([[0], [1], [2], [3], [4]], ["a", "b", "a", "a", "b"])
+    scores = score_retrieval(labelled([[-1], [5]], ["a", "b"]), gallery, at=(1, 2, 4, 9))
+    # the first asks for a, R = 3, and meets a b a: (1 + 0 + 2/3) / 3; the second for b, R = 2, meets b a: (1 + 0) / 2
+    assert scores["map_at_r"] == pytest.approx(((1 + 2 / 3) / 3 + 1 / 2) / 2)
+    assert scores["recall_at_1"] == 1
+    late = score_retrieval(labelled([[-1], [5]], ["b", "a"]), gallery, at=(1, 2, 4, 9))
+    # b: R = 2, meets a b: (0 + 1/2) / 2; a: R = 3, meets b a a: (0 + 1/2 + 2/3) / 3
+    wanted = {"recall_at_1": 0, "recall_at_2": 1, "recall_at_4": 1, "recall_at_9": 1,
+              "map_at_r": (1 / 4 + (1 / 2 + 2 / 3) / 3) / 2}  # fmt: skip
+    assert late == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("held", [2**22, 500])  # however few neighbours are held in memory at a time
+@pytest.mark.parametrize("seed", range(3))
+def test_retrieval_agrees_with_pytorch_metric_learning(monkeypatch, seed, held):
+    monkeypatch.setattr(scoring, "MOST_NEIGHBORS", held)
+    rng = np.random.default_rng(seed)
+    labels = [np.concatenate([np.arange(6), rng.integers(6, size=n - 6)]) for n in (70, 150)]
+    queries, gallery = (rng.normal(size=(len(c), 8)) + 0.8 * np.eye(8)[c] for c in labels)
+    scores = score_retrieval(labelled(queries, labels[0].astype(str)), labelled(gallery, labels[1].astype(str)))
+    calculator = AccuracyCalculator(include=("precision_at_1", "mean_average_precision_at_r"), k="max_bin_count",
+                                    device=torch.device("cpu"))  # fmt: skip
+    wanted = calculator.get_accuracy(
+        queries.astype(np.float32), labels[0], gallery.astype(np.float32), labels[1], ref_includes_query=False
+    )
+    assert scores["recall_at_1"] == pytest.approx(wanted["precision_at_1"])
+    assert scores["map_at_r"] == pytest.approx(wanted["mean_average_precision_at_r"])
+    assert scores["recall_at_1"] <= scores["recall_at_5"] <= scores["recall_at_10"]
+
+
+def test_retrieval_leaves_aside_what_cannot_be_found():
+    gallery = labelled([[0], [1], [0]], ["a", "b", None])
+    queries = labelled([[0], [1], [1], [0]], ["a", "b", "stranger", None])
+    assert score_retrieval(queries, gallery, at=(1,)) == {"recall_at_1": 1, "map_at_r": 1}
+
+
+def test_retrieval_refuses_strangers_and_other_models():
+    with pytest.raises(InputError, match="no query has a label"):
+        score_retrieval(labelled([[0]], ["x"]), labelled([[0]], ["a"]))
+    with pytest.raises(MismatchError, match=r"(?s)one.*two"):
+        score_retrieval(labelled([[0]], ["a"], model_hash="two"), labelled([[0]], ["a"], model_hash="one"))
+
+
+def test_self_centroid_by_hand():
+    # centroids: a at 2, b at 9; the a at 6 lies nearer to b, and the unlabelled row takes no part
+    table = labelled([[0], [0], [6], [9], [9], [50]], ["a", "a", "a", "b", "b", None])
+    assert self_centroid_accuracy(table) == pytest.approx(4 / 5)

@@ -1,0 +1,55 @@
+"""The record of the epochs: which was best, and a table that comes back unchanged."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from plankton_embed.errors import InputError
+from plankton_embed.training.history import EpochRecord, History
+
+numbers = st.floats(0, 1e3) | st.just(math.nan)
+NAN = math.nan
+
+
+def record(epoch, centroid=NAN, knn=NAN):
+    return EpochRecord(epoch, 0.1, 0.2, 1e-3, centroid, knn, 100.0, 2.0)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(*[numbers] * 7), max_size=5))
+def test_a_history_comes_back_unchanged(tmp_path, rows):
+    history = History([EpochRecord(epoch, *row) for epoch, row in enumerate(rows, 1)])
+    history.save(tmp_path / "history.csv")
+    loaded = History.load(tmp_path / "history.csv")
+    assert len(loaded) == len(rows)
+    for before, after in zip(history.records, loaded.records, strict=True):
+        assert str(asdict(before)) == str(asdict(after))  # nan equals nan as text
+        assert isinstance(after.epoch, int)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"),
+    [
+        ([(0.5, 0.5), (0.9, 0.3), (0.4, 0.4)], 2),
+        ([(0.5, 0.7), (0.7, 0.5), (0.1, 0.1)], 2),  # the later of equals
+        ([(0.6, 0.6), (NAN, NAN)], 1),
+        ([(NAN, NAN), (NAN, NAN)], 2),  # nothing to compare: the last
+    ],
+)
+def test_the_best_epoch(accuracies, best):
+    assert History([record(n, *pair) for n, pair in enumerate(accuracies, 1)]).best.epoch == best
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\0"])
+def test_a_file_of_something_else_is_refused_by_name(tmp_path, text):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(InputError, match=r"history\.csv is no training history"):
+        History.load(tmp_path / "history.csv")
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(InputError, match="nowhere"):
+        History.load("nowhere.csv")
