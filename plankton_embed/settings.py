@@ -94,7 +94,7 @@ class TrainingSettings(_Part):
     images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
     classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch")
     batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch")
-    margin: float = Field(0.2, gt=0, le=2, description="triplet margin, in Euclidean distance (0-2)")
+    margin: float = Field(0.2, gt=0, le=4, description="triplet margin, in squared Euclidean distance (0-4)")
     miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
     learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")

@@ -31,7 +31,7 @@ def by_hand(vectors, labels, margin, miner):
     for a, p, n in itertools.permutations(range(len(labels)), 3):
         if labels[a] == labels[p] != labels[n]:
             n_valid += 1
-            gap = np.linalg.norm(vectors[a] - vectors[n]) - np.linalg.norm(vectors[a] - vectors[p])
+            gap = np.sum((vectors[a] - vectors[n]) ** 2) - np.sum((vectors[a] - vectors[p]) ** 2)
             mined = {"semihard": 0 < gap <= margin, "hard": gap <= 0, "all": gap <= margin}[miner]
             n_mined += mined
             losses += [margin - gap] if mined and margin > gap else []
@@ -48,11 +48,12 @@ def by_hand(vectors, labels, margin, miner):
 )
 def test_five_points_by_hand(miner, mined):
     # a at 0 and 10 degrees, b at 15 and 60, c at 100; the angles from an anchor to its positive and its negatives are
-    # 0: 10, 15 60 100;  10: 10, 5 50 90;  15: 45, 15 5 85;  60: 45, 60 50 40; two points t apart are 2 sin(t / 2) apart
-    # the margin of .1 is wider than the gap between 45 and 50 (.080), not than that between 45 and 60 (.235)
-    loss, share = TripletObjective(0.1, miner)(on_the_circle(0, 10, 15, 60, 100), LABELS)
-    chords = 2 * np.sin(np.deg2rad(mined) / 2)
-    assert float(loss) == pytest.approx(np.mean(chords[:, 0] - chords[:, 1] + 0.1), abs=1e-5)
+    # 0: 10, 15 60 100;  10: 10, 5 50 90;  15: 45, 15 5 85;  60: 45, 60 50 40
+    # the squared distance between points t apart is 2 - 2 cos t;
+    # the margin of .15 is wider than the gap between 45 and 50 (.129), not than that between 45 and 60 (.414)
+    loss, share = TripletObjective(0.15, miner)(on_the_circle(0, 10, 15, 60, 100), LABELS)
+    squares = 2 - 2 * np.cos(np.deg2rad(mined))
+    assert float(loss) == pytest.approx(np.mean(squares[:, 0] - squares[:, 1] + 0.15), abs=1e-5)
     assert float(share) == pytest.approx(len(mined) / 12)
 
 
