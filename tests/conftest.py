@@ -1,0 +1,45 @@
+"""What the tests share: a cache of their own, one thread, drawn images, and the real ones where they are."""
+
+import os
+import tarfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets gain nothing from more
+
+import pytest
+
+from plankton_embed.images.drawn import draw_set
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keep prepared images out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["PLANKTON_EMBED_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    folder = Path(os.environ.get("PLANKTON_EMBED_DATA", "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images in {folder} (PLANKTON_EMBED_DATA names the folder)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def ndsb_folder(data_folder, tmp_path_factory):
+    """The NDSB images, unpacked."""
+    archive = data_folder / "ndsb.tar.gz"
+    if not archive.is_file():
+        pytest.skip(f"no {archive}")
+    folder = tmp_path_factory.mktemp("ndsb")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "ndsb"
+
+
+@pytest.fixture(scope="session")
+def drawn_folder(tmp_path_factory):
+    """Twelve drawn images of each class, in class folders."""
+    return draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=12)
