@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with _beside(path) as temporary:
         yield temporary
-        temporary.replace(path)
+        _put(temporary, path)
 
 
 @contextmanager
@@ -41,15 +42,28 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
     with _beside(path) as temporary:
         temporary.mkdir()
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        old = temporary.with_name(f"{path.name}.old")
+        try:
+            if os.path.lexists(path):  # moved aside first, and deleted only when the new folder stands
+                _put(path, old)
+            _put(temporary, path)
+        except BaseException:
+            if os.path.lexists(old) and not os.path.lexists(path):
+                _put(old, path)
+            raise
 
 
 def write_json(path: str | Path, values: Any) -> None:
     """Write values as readable JSON, atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _put(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 @contextmanager

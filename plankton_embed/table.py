@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+import zipfile
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,18 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("object_id", "path", "label", "sample_id")
 METADATA_KEY = b"plankton_embed"
+_CSV_PROVENANCE = ("model_hash", "preparation_hash")
+_READER_FAULTS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    Warning,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _NOT_GIVEN: Any = None  # filled when the table is made
 
 
@@ -58,6 +73,8 @@ class EmbeddingTable:
         for name in TEXT_COLUMNS:
             column = _text_array(getattr(self, name), len(vectors), name)
             object.__setattr__(self, name, column)
+        if None in self.object_id:
+            raise InputError(f"object_id: row {list(self.object_id).index(None)} has none; each row needs its own")
         if len(set(self.object_id)) < len(self):
             ids, counts = np.unique(self.object_id.astype(str), return_counts=True)
             raise InputError(f"object_id {ids[counts.argmax()]} stands in {counts.max()} rows; each needs its own")
@@ -87,7 +104,7 @@ class EmbeddingTable:
 
     def select(self, mask: ArrayLike) -> EmbeddingTable:
         """Keep the rows of a boolean mask or of row numbers."""
-        rows = np.asarray(mask)
+        rows = np.asarray(mask) if np.size(mask) else np.zeros(0, dtype=np.intp)
         columns = {name: getattr(self, name)[rows] for name in ("vectors", *TEXT_COLUMNS)}
         return replace(self, **columns)
 
@@ -134,9 +151,9 @@ class EmbeddingTable:
     def load(cls, path: str | Path) -> EmbeddingTable:
         """Read a table, or vectors that another model made.
 
-        Parquet: a column of lists of numbers (any name), or one numeric column a dimension. CSV: one numeric column a
-        dimension. npz: an array `vectors` (n, d). Columns or arrays named `object_id`, `label`, `path` and `sample_id`
-        are taken as such; other text columns are an error.
+        Parquet: a column of lists of numbers (any name; other columns beside it are passed over), or one numeric
+        column a dimension. CSV: one numeric column a dimension. npz: an array `vectors` (n, d). Columns or arrays named
+        `object_id`, `label`, `path` and `sample_id` are taken as such; without lists, other text columns are an error.
 
         Raises:
             InputError: the file is missing or holds no vectors.
@@ -148,7 +165,7 @@ class EmbeddingTable:
             raise InputError(f"vectors {path} do not exist")
         try:
             return _READERS[path.suffix](path)
-        except (ValueError, OSError, KeyError) as error:
+        except _READER_FAULTS as error:
             raise InputError(f"{path} cannot be read as vectors: {error}") from error
 
 
@@ -160,8 +177,10 @@ def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
     if len(values) != n:
         raise InputError(f"{name}: expected {n} values, one a vector; found {len(values)}")
     for row, value in enumerate(values):
-        if value is not None and value == value and str(value):
-            column[row] = str(value)
+        if not (value is None or type(value).__name__ == "NAType" or value != value):  # pandas's NA is not a bool
+            column[row] = str(value) or None
+    if any("\0" in value for value in column if value):
+        raise InputError(f"{name}: found a zero byte, which no file name or class name holds")
     return column
 
 
@@ -178,19 +197,25 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
 
 def _read_parquet(path: Path) -> EmbeddingTable:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    data = pq.read_table(path).combine_chunks()
+    data = pq.read_table(path)
     provenance = json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    lists = [f.name for f in data.schema if pa.types.is_fixed_size_list(f.type) or pa.types.is_list(f.type)]
-    if not lists:
-        return _from_frame(data.to_pandas(), path, provenance)
-    column = data[lists[0]].combine_chunks()
-    vectors = np.asarray(column.flatten(), dtype=np.float32)
-    if len(lists) > 1 or column.null_count or len(data) == 0 or len(vectors) % len(data):
-        raise InputError(f"{path}: expected one column of lists of equal length, none empty; found {lists}")
+    kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+    data = data.drop_columns([name for name in data.schema.names if name.startswith("__index_level_")])  # of pandas
+    lists = [field.name for field in data.schema if any(is_kind(field.type) for is_kind in kinds)]
     text = {name: data[name].to_pylist() for name in TEXT_COLUMNS if name in data.schema.names}
-    return EmbeddingTable(vectors.reshape(len(data), -1), **text, provenance=provenance)
+    if not lists:
+        return _from_frame(data.drop_columns(list(text)).to_pandas(ignore_metadata=True), text, provenance)
+    column = data[lists[0]]
+    lengths = set(pc.list_value_length(column).to_pylist())
+    if pa.types.is_fixed_size_list(column.type):
+        lengths.add(column.type.list_size)
+    if len(lists) > 1 or len(lengths) != 1 or None in lengths:
+        raise InputError(f"expected one column of lists of equal length, none missing; found {lists or 'no rows'}")
+    vectors = np.asarray(pc.list_flatten(column), dtype=np.float32)
+    return EmbeddingTable(vectors.reshape(len(data), lengths.pop()), **text, provenance=provenance)
 
 
 def _write_npz(table: EmbeddingTable, path: Path) -> None:
@@ -200,48 +225,69 @@ def _write_npz(table: EmbeddingTable, path: Path) -> None:
 
 
 def _read_npz(path: Path) -> EmbeddingTable:
+    if not zipfile.is_zipfile(path):
+        raise InputError("it is no npz archive; write it with numpy.savez")
     with np.load(path, allow_pickle=False) as data:
         if "vectors" not in data:
-            raise InputError(f"{path}: expected an array named vectors, found {data.files}")
+            raise InputError(f"expected an array named vectors, found {data.files}")
         text = {name: data[name] for name in TEXT_COLUMNS if name in data}
         provenance = json.loads(str(data["provenance"])) if "provenance" in data else {}
         return EmbeddingTable(data["vectors"], **text, provenance=provenance)
 
 
 def _write_csv(table: EmbeddingTable, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.csv import WriteOptions, write_csv
+
     frame = table.to_frame()
-    for position, name in enumerate(("model_hash", "preparation_hash")):
-        if name in table.provenance:
+    for position, name in enumerate(_CSV_PROVENANCE):
+        if table.provenance.get(name):
             frame.insert(len(TEXT_COLUMNS) + position, name, table.provenance[name])
-    frame.to_csv(path, index=False, float_format="%.9g")
+    with path.open("wb") as file:
+        file.write((",".join(map(str, frame)) + "\n").encode())
+        rows = pa.Table.from_pandas(frame, preserve_index=False)
+        write_csv(rows, file, WriteOptions(include_header=False))  # pandas takes ten times as long
 
 
 def _read_csv(path: Path) -> EmbeddingTable:
     import pandas as pd
 
-    text = dict.fromkeys((*TEXT_COLUMNS, "model_hash", "preparation_hash"), str)
-    header = pd.read_csv(path, nrows=0).columns
-    frame = pd.read_csv(path, converters={name: text[name] for name in header if name in text})
+    header = pd.read_csv(path, nrows=0, index_col=False).columns
+    as_text: dict[Hashable, Any] = {name: str for name in header if name in (*TEXT_COLUMNS, *_CSV_PROVENANCE)}
+    as_numbers = {name: np.float32 for name in header if name not in as_text}
+
+    def read(kinds: dict[Hashable, Any]) -> pd.DataFrame:
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False, index_col=False)  # a class may be called NA
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+        try:
+            frame = read(as_text | as_numbers)
+        except ValueError:  # not all are numbers; which are not is said below
+            frame = read(as_text)
     provenance: dict[str, Any] = {}
-    for name in ("model_hash", "preparation_hash"):
+    for name in _CSV_PROVENANCE:
         if name in frame:
             values = set(frame.pop(name))
             if len(values) > 1:
-                raise InputError(f"{path}: rows of several models ({name}: {sorted(values)})")
-            provenance = {**provenance, name: values.pop()} if values else provenance
-    return _from_frame(frame, path, provenance)
+                raise InputError(f"rows of several models ({name}: {sorted(values)})")
+            provenance |= {name: value for value in values - {""}}  # noqa: B035  (one value, or none)
+    text = {name: frame.pop(name).tolist() for name in TEXT_COLUMNS if name in frame}
+    return _from_frame(frame, text, provenance)
 
 
-def _from_frame(frame: pd.DataFrame, path: Path, provenance: Mapping[str, Any]) -> EmbeddingTable:
+def _from_frame(
+    numbers: pd.DataFrame, text: Mapping[str, Sequence[Any]], provenance: Mapping[str, Any]
+) -> EmbeddingTable:
     """Every column that is not one of the text columns is a dimension."""
-    numbers = frame.drop(columns=[name for name in TEXT_COLUMNS if name in frame])
-    strangers = [str(name) for name, kind in numbers.dtypes.items() if kind.kind not in "fiu"]
+    if any(str(name).startswith("Unnamed: ") for name in numbers):
+        raise InputError("a column has no name; if it is a row index, write the file without it")
+    strangers = [str(name) for name, kind in numbers.dtypes.items() if kind.kind not in "fiu" and len(numbers)]
     if strangers or numbers.shape[1] == 0:
         raise InputError(
-            f"{path}: expected one numeric column a dimension beside {', '.join(TEXT_COLUMNS)}; "
+            f"expected one numeric column a dimension beside {', '.join(TEXT_COLUMNS)}; "
             f"found text in {strangers or 'every column'}"
         )
-    text: dict[str, Sequence[Any]] = {name: frame[name].tolist() for name in TEXT_COLUMNS if name in frame}
     vectors = numbers.to_numpy(dtype=np.float32)
     return EmbeddingTable(vectors, **text, provenance=dict(provenance))  # type: ignore[arg-type]
 

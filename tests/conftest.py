@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets gain nothing from more
@@ -9,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets 
 import pytest
 
 from plankton_embed.images.drawn import draw_set
+from plankton_embed.output import write_folder_atomically
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,14 +30,15 @@ def data_folder():
 
 
 @pytest.fixture(scope="session")
-def ndsb_folder(data_folder, tmp_path_factory):
-    """The NDSB images, unpacked."""
+def ndsb_folder(data_folder):
+    """Return the folder of NDSB images, one subfolder a class; unpacked once and kept, for it is slow to delete."""
     archive = data_folder / "ndsb.tar.gz"
     if not archive.is_file():
-        pytest.skip(f"no {archive}")
-    folder = tmp_path_factory.mktemp("ndsb")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        pytest.skip(f"{archive} is not there")
+    folder = Path(tempfile.gettempdir()) / f"plankton_embed_tests_ndsb_{archive.stat().st_size}"
+    if not folder.is_dir():
+        with write_folder_atomically(folder) as temporary, tarfile.open(archive) as tar:
+            tar.extractall(temporary, filter="data")
     return folder / "ndsb"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.preparation import DECODER_FAULTS
 from plankton_embed.output import write_atomically
 
 T = TypeVar("T")
@@ -33,6 +36,7 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 TEXT_COLUMNS = ("object_id", "path", "label", "split", "sample_id")
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class ImageCatalog:
     @property
     def labels(self) -> list[str | None]:
         """Class name of every image, None where unknown."""
-        return [None if label is pd.NA or label != label else str(label) for label in self.frame["label"]]
+        label = self.frame["label"]
+        return [str(name) if known else None for name, known in zip(label, label.notna(), strict=True)]
 
     @property
     def classes(self) -> list[str]:
@@ -70,12 +75,16 @@ class ImageCatalog:
 
     def select(self, mask: Any) -> ImageCatalog:
         """Keep the rows of a boolean mask or of row numbers."""
-        mask = np.asarray(mask)
+        mask = np.asarray(mask) if np.size(mask) else np.zeros(0, dtype=np.intp)
         rows = self.frame[mask] if mask.dtype == bool else self.frame.iloc[mask]
         return ImageCatalog(rows.reset_index(drop=True))
 
     def split(self, name: str) -> ImageCatalog:
         """Keep one split: `train`, `val` or `test`."""
+        if "split" not in self.frame:
+            raise InputError("the catalog has no column split; divide it first")
+        if name not in SPLITS:
+            raise SettingError(f"split: expected one of {', '.join(SPLITS)}; found {name!r}")
         return self.select((self.frame["split"] == name).to_numpy())
 
     def with_classes(
@@ -108,16 +117,30 @@ class ImageCatalog:
         if include:
             keep &= label.isin(include)
         frame = self.frame[keep].reset_index(drop=True)
-        return ImageCatalog(frame.assign(label=frame["label"].replace({o: n for o, n in renames.items() if n})))
+        if renames:
+            frame = frame.assign(label=frame["label"].map({c: renames.get(c, c) for c in known}))
+        return ImageCatalog(frame)
 
     @classmethod
-    def from_rows(cls, rows: Mapping[str, Sequence[Any]] | pd.DataFrame, source: str = "catalog") -> ImageCatalog:
+    def from_rows(
+        cls,
+        rows: Mapping[str, Sequence[Any]] | pd.DataFrame,
+        source: str = "catalog",
+        root: str | Path = ".",
+    ) -> ImageCatalog:
         """Build from columns, checking and cleaning them.
 
+        Args:
+            rows: columns by name; `path` is needed. Without `object_id`, the path as given is the id.
+            source: what an error calls the rows.
+            root: folder that relative paths start from; by default the current one.
+
         Raises:
-            InputError: no `path`, a doubled `object_id`, an unknown split name, or no rows.
+            InputError: no `path`, a doubled column or `object_id`, an unknown split name, or no rows.
         """
-        frame = pd.DataFrame(rows).reset_index(drop=True)
+        frame = pd.DataFrame(rows).reset_index(drop=True).rename(columns=lambda name: str(name).strip())
+        if not frame.columns.is_unique:
+            raise InputError(f"{source}: two columns are named {frame.columns[frame.columns.duplicated()][0]}")
         if "path" not in frame:
             raise InputError(f"{source}: expected a column named path; found {list(frame.columns)}")
         if frame.empty:
@@ -140,6 +163,9 @@ class ImageCatalog:
                 f"{source}: object_id {which} stands in {int(doubled.sum())} rows; every row needs its own. "
                 "Where several objects share an image, give each an object_id column entry."
             )
+        start = os.path.abspath(root)  # noqa: PTH100  (keeps links as they are)
+        paths = frame["path"].to_numpy(dtype=object)
+        frame["path"] = pd.Series([os.path.normpath(os.path.join(start, p)) for p in paths], dtype="str")  # noqa: PTH118
         first = [c for c in TEXT_COLUMNS if c in frame]
         return cls(frame[[*first, *[c for c in frame.columns if c not in first]]])
 
@@ -161,11 +187,9 @@ class ImageCatalog:
             raise InputError(f"root folder {root} does not exist")
         try:
             frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-        except (ValueError, OSError, UnicodeDecodeError) as error:
+        except (ValueError, OSError, pd.errors.ParserWarning) as error:
             raise InputError(f"catalog {path} cannot be read: {error}") from error
-        catalog = cls.from_rows(frame, source=str(path))
-        start = os.path.abspath(path.parent if root is None else root)  # noqa: PTH100  (keeps links as they are)
-        return cls(catalog.frame.assign(path=[os.path.normpath(os.path.join(start, p)) for p in catalog.paths]))  # noqa: PTH118
+        return cls.from_rows(frame, source=str(path), root=path.parent if root is None else root)
 
     def save(self, path: str | Path) -> Path:
         """Write as CSV or Parquet by suffix; paths below the file's folder are written relative to it."""
@@ -176,7 +200,7 @@ class ImageCatalog:
             if path.suffix == ".parquet":
                 frame.to_parquet(temporary, index=False)
             else:
-                frame.to_csv(temporary, index=False)
+                frame.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)  # keeps line ends inside a name
         return path
 
 
@@ -190,10 +214,19 @@ def read_class_map(path: str | Path) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"class map {path} does not exist")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=_delimiter(path), encoding="utf-8-sig")
+    try:
+        frame = pd.read_csv(
+            path, dtype=str, keep_default_na=False, sep=_delimiter(path), index_col=False, encoding="utf-8-sig"
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(f"class map {path} cannot be read: {error}") from error
     if frame.shape[1] < 2:
         raise InputError(f"class map {path}: expected two columns, old and new name; found {list(frame.columns)}")
-    return dict(zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True))
+    pairs = frame.iloc[:, :2].fillna("").map(clean_label).drop_duplicates()
+    doubled = pairs.iloc[:, 0].duplicated()
+    if doubled.any():
+        raise InputError(f"class map {path}: {pairs.iloc[:, 0][doubled].iloc[0]} has two new names")
+    return dict(zip(pairs.iloc[:, 0], pairs.iloc[:, 1], strict=True))
 
 
 def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | None]:
@@ -287,7 +320,7 @@ def _image_size(path: str) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DECODER_FAULTS:
         return None
 
 
@@ -314,6 +347,18 @@ def _delimiter(path: Path) -> str:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
     delimiter = _delimiter(path)
-    columns: Iterable[str] = pd.read_csv(path, sep=delimiter, nrows=0, encoding="utf-8-sig").columns
-    as_text: dict[Any, Any] = {c: str for c in columns if c in TEXT_COLUMNS}
-    return pd.read_csv(path, sep=delimiter, converters=as_text, encoding="utf-8-sig", low_memory=False)
+    columns = pd.read_csv(path, sep=delimiter, nrows=0, index_col=False, encoding="utf-8-sig").columns
+    as_text: dict[Any, Any] = {c: str for c in columns if c.strip() in TEXT_COLUMNS}
+    na_values = {c: MISSING for c in columns if c not in as_text}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        return pd.read_csv(
+            path,
+            sep=delimiter,
+            dtype=as_text,
+            keep_default_na=False,
+            na_values=na_values,
+            index_col=False,
+            encoding="utf-8-sig",
+            low_memory=False,
+        )

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ SMALLEST_SIDE = 3  # pixels; smaller images show nothing
 MOST_PIXELS = 89_478_485  # Pillow's own line, above which a small file can fill the memory
 REPORT_SIDE = 299  # the side for which the report states its limits of 100 and 200 pixels
 
-_DECODER_FAULTS = (
+DECODER_FAULTS = (
     OSError,
     SyntaxError,  # Pillow's word for a broken PNG
     ValueError,
@@ -42,12 +43,7 @@ def open_image(source: ImageSource) -> Image.Image:
     Raises:
         InputError: it is no image, is cut short, is under 3 px a side or over 89 million pixels.
     """
-    if isinstance(source, np.ndarray):
-        image = _from_array(source)
-    elif isinstance(source, Image.Image):
-        image = source
-    else:
-        image = _decode(source)
+    image = _from_array(source) if isinstance(source, np.ndarray) else _decode(source)
     width, height = image.size
     if min(width, height) < SMALLEST_SIDE:
         raise InputError(f"{width}×{height} pixels: a side is under {SMALLEST_SIDE}")
@@ -71,7 +67,10 @@ def prepare_image(
     """
     image = open_image(source)
     original_size = image.size
-    image = _to_8bit(image, settings)
+    try:
+        image = _to_8bit(image, settings)
+    except DECODER_FAULTS as error:
+        raise InputError(f"an image of mode {image.mode} cannot be converted: {error}") from error
     if image.height > image.width:
         image = image.transpose(Image.Transpose.ROTATE_90)
     side = settings.target_size
@@ -90,27 +89,37 @@ def prepare_image(
     return square, background, original_size
 
 
-def _decode(source: str | Path | bytes) -> Image.Image:
+def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
+    """Return an image with its pixels loaded and turned as its EXIF says; a file is opened, not read as a whole."""
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data:
-            raise InputError("the file is empty")
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise InputError(f"{width}×{height} pixels: over the limit of {MOST_PIXELS:,}")
-            image.load()
-            return ImageOps.exif_transpose(image)
+        if isinstance(source, Image.Image):
+            return _load(source)
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+            if not file.read(1):
+                raise InputError("the file is empty")
+            file.seek(0)
+            with Image.open(file) as image:
+                return _load(image)
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError("the file does not exist") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"the file cannot be opened: {error.strerror}") from error
     except UnidentifiedImageError as error:
         raise InputError("the file is no image of a known format") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"too many pixels: {error}") from error
-    except _DECODER_FAULTS as error:
+    except DECODER_FAULTS as error:
         raise InputError(f"the image cannot be decoded: {error}") from error
+
+
+def _load(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{width}×{height} pixels: over the limit of {MOST_PIXELS:,}")
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
@@ -132,11 +141,19 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 
 def _to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
-    """Convert any Pillow mode to 8-bit grey or colour; 16-bit values are scaled, transparency becomes white."""
+    """Convert any Pillow mode to 8-bit grey or colour; 16-bit values are scaled, transparency becomes white.
+
+    Float images hold 0-1, 0-255 or 16-bit values: their largest value tells which.
+    """
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        if image.mode != "F" or values.max(initial=0) > 1:
+        values: NDArray[np.floating[Any]] = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are not finite")
+        largest = float(values.max())
+        if image.mode != "F" or largest > 255:
             values = values / settings.white_level_16bit
+        elif largest > 1:
+            values = values / 255
         image = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")

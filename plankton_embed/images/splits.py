@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog
+from plankton_embed.settings import SplitSettings
 
 
 def split_catalog(
@@ -23,6 +26,9 @@ def split_catalog(
 ) -> ImageCatalog:
     """Give every image a split, each class divided by `fractions`, each group kept on one side.
 
+    A class of single images is divided exactly (largest remainders); with groups, as nearly as they allow. Every class
+    has a training image.
+
     Args:
         catalog: the images; a `split` column there is replaced. Unlabelled images are divided like one more class.
         fractions: share of train, val and test.
@@ -33,18 +39,18 @@ def split_catalog(
 
     Raises:
         InputError: `group_by` is no column of the catalog.
+        SettingError: `fractions` are not three numbers that sum to 1, the first above 0.
     """
     if group_by is not None and group_by not in catalog.frame:
         raise InputError(f"group_by: the catalog has no column {group_by}; it has {list(catalog.frame.columns)}")
-    keys = [catalog.frame["path"].to_numpy(dtype=object)]
+    shares = SplitSettings.validate_or_explain({"fractions": tuple(fractions)}).fractions
+    keys = [catalog.frame["path"]]
     if group_by is not None:
-        keys.append(catalog.frame[group_by].to_numpy(dtype=object))
+        keys.append(catalog.frame[group_by])
     if hashes is not None:
-        keys.append(np.asarray(hashes, dtype=object))
-    group = _join_groups(keys)
-    label = catalog.frame["label"].fillna("").to_numpy(dtype=str)
-    _, class_index = np.unique(label, return_inverse=True)
-    split = _assign(group, class_index, np.asarray(fractions, dtype=float), np.random.default_rng(seed))
+        keys.append(pd.Series(hashes, dtype=object))
+    class_index, _ = pd.factorize(catalog.frame["label"], sort=True, use_na_sentinel=False)
+    split = _assign(_join_groups(keys), class_index, np.array(shares), np.random.default_rng(seed))
     return ImageCatalog(catalog.frame.assign(split=np.array(SPLITS)[split]))
 
 
@@ -63,23 +69,25 @@ def check_leaks(
         The catalog, and the mask of the rows it kept.
 
     Raises:
-        InputError: images lie on two sides and `drop_duplicates` is false; the files are named.
+        InputError: images lie on two sides and `drop_duplicates` is false; the files are named. Or an image has no
+            split.
     """
+    if not catalog.has_splits:
+        raise InputError("the catalog has images without a split; divide it first")
     rank = catalog.frame["split"].map({name: rank for rank, name in enumerate(SPLITS)}).to_numpy(dtype=int)
-    known = [h if h is not None else f"row {row}" for row, h in enumerate(hashes)]
-    _, code = np.unique(np.asarray(known), return_inverse=True)
-    highest = np.zeros(code.max() + 1, dtype=int)
+    code, _ = pd.factorize(np.array([row if h is None else h for row, h in enumerate(hashes)], dtype=object))
+    highest = np.zeros(len(catalog), dtype=int)
     np.maximum.at(highest, code, rank)
     keep = rank == highest[code]
     if keep.all():
         return catalog, keep
     if drop_duplicates:
         return catalog.select(keep), keep
-    leaks = np.flatnonzero(~keep)
+    leaks, path = np.flatnonzero(~keep), catalog.frame["path"]
     names = []
     for row in leaks[:5]:
         twin = np.flatnonzero((code == code[row]) & keep)[0]
-        names.append(f"  {catalog.paths[row]} ({SPLITS[rank[row]]}) = {catalog.paths[twin]} ({SPLITS[rank[twin]]})")
+        names.append("  " + " = ".join(f"{path.iloc[i]} ({SPLITS[rank[i]]})" for i in (row, twin)))
     more = f"\n  … and {len(leaks) - 5} more" if len(leaks) > 5 else ""
     raise InputError(
         f"{len(leaks)} images lie on two sides of the split, byte for byte:\n" + "\n".join(names) + more + "\n"
@@ -88,59 +96,60 @@ def check_leaks(
     )
 
 
-def _join_groups(keys: Sequence[NDArray[np.object_]]) -> NDArray[np.intp]:
+def _join_groups(keys: Sequence[pd.Series[Any]]) -> NDArray[np.intp]:
     """Number the groups of rows that share a value in any of the keys; a missing value joins nothing."""
-    n = len(keys[0])
-    links = [np.zeros((2, 0), dtype=np.intp)]
-    for key in keys:
-        first: dict[object, int] = {}
-        pairs = [(first.setdefault(v, row), row) for row, v in enumerate(key) if v is not None and v == v]
-        links.append(np.array(pairs, dtype=np.intp).reshape(-1, 2).T)
+    n_nodes = n = len(keys[0])
+    links = []
+    for key in keys:  # every value is a node too, linked with its rows
+        code, values = pd.factorize(key.reset_index(drop=True))
+        rows = np.flatnonzero(code >= 0)
+        links.append(np.stack([rows, n_nodes + code[rows]]))
+        n_nodes += len(values)
     source, target = np.concatenate(links, axis=1)
-    graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
+    graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(n_nodes, n_nodes))
+    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.intp)
 
 
 def _assign(
     group: NDArray[np.intp], class_index: NDArray[np.intp], fractions: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Place real groups first, largest first, where their classes are missed most; then fill up with single images."""
-    wanted = _wanted_counts(np.bincount(class_index), fractions)
+    """Place the groups, largest first, where their classes lack most; then fill up with single images."""
+    n_of_class = np.bincount(class_index)
+    room = _apportion(n_of_class, np.broadcast_to(fractions, (len(n_of_class), 3)))
     split = np.full(len(group), -1, dtype=np.intp)
+
     size = np.bincount(group)
-    order = np.argsort(group, kind="stable")
-    members = np.split(order, np.cumsum(size)[:-1])
+    members = np.argsort(group, kind="stable")
+    start = np.cumsum(size) - size
     shuffled = rng.permutation(np.flatnonzero(size > 1))
     for number in shuffled[np.argsort(-size[shuffled], kind="stable")]:
-        counts = np.bincount(class_index[members[number]], minlength=len(wanted))
-        present = counts > 0
-        # the share of its room that the group would fill, summed over its classes; no room at all ranks last
-        room = np.where(fractions > 0, wanted[present] + 1e-9, -np.inf)
-        side = int(np.argmax((counts[present, None] * np.minimum(room, counts[present, None])).sum(axis=0)))
-        split[members[number]] = side
-        wanted -= np.outer(counts, np.eye(3, dtype=int)[side])
-    for c in range(len(wanted)):
-        rows = rng.permutation(np.flatnonzero((class_index == c) & (split < 0)))
-        room = _fit_room(wanted[c], len(rows))
-        split[rows] = np.repeat(np.arange(3), room)
+        rows = members[start[number] : start[number] + size[number]]
+        classes, counts = np.unique(class_index[rows], return_counts=True)
+        gain = (counts / n_of_class[classes]) @ room[classes]  # how much nearer to the wanted counts, in least squares
+        side = int(np.argmax(np.where(fractions > 0, gain, -np.inf)))
+        split[rows] = side
+        room[classes, side] -= counts
+
+    singles = rng.permutation(np.flatnonzero(split < 0))
+    singles = singles[np.argsort(class_index[singles], kind="stable")]
+    n_singles = np.bincount(class_index[singles], minlength=len(n_of_class))
+    sides = np.tile(np.arange(3), len(n_of_class))
+    split[singles] = np.repeat(sides, _apportion(n_singles, np.maximum(room, 0)).ravel())
+
+    has_train = np.bincount(class_index[split == 0], minlength=len(n_of_class)) > 0
+    for c in np.flatnonzero(~has_train):  # its smallest group goes to train; other classes only gain by it
+        rows = np.flatnonzero(class_index == c)
+        if (split[rows] > 0).all():
+            split[group == group[rows][np.argmin(size[group[rows]])]] = 0
     return split
 
 
-def _wanted_counts(counts: NDArray[np.intp], fractions: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Images of each class wanted on each side: largest remainders, and train never goes without."""
-    exact = counts[:, None] * fractions
-    wanted = np.floor(exact + 1e-9).astype(np.intp)
-    for c, left in enumerate(counts - wanted.sum(axis=1)):
-        wanted[c, np.argsort(-(exact - wanted)[c], kind="stable")[:left]] += 1
-        if wanted[c, 0] == 0:
-            wanted[c, np.argmax(wanted[c])] -= 1
-            wanted[c, 0] = 1
-    return wanted
-
-
-def _fit_room(wanted: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Make the wanted counts sum to n after groups took more or less than their part."""
-    room = np.maximum(wanted, 0)
-    while (excess := int(room.sum()) - n) > 0:
-        room[np.argmax(room)] -= min(excess, max(1, int(room.max() - np.partition(room, -2)[-2])))
-    return room
+def _apportion(counts: NDArray[np.intp], weights: NDArray[Any]) -> NDArray[np.intp]:
+    """Divide each count by its row of weights (C, 3) into whole numbers: largest remainders, the first side in ties."""
+    total = weights.sum(axis=1, keepdims=True)
+    exact = counts[:, None] * weights / np.where(total > 0, total, 1)
+    whole: NDArray[np.intp] = np.floor(exact + 1e-6).astype(np.intp)
+    order = np.argsort(-np.round(exact - whole, 6), axis=1, kind="stable")
+    left = counts - whole.sum(axis=1)
+    rank = np.argsort(order, axis=1)
+    return np.where(rank < left[:, None], whole + 1, whole)

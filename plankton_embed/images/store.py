@@ -21,7 +21,7 @@ from plankton_embed.images.preparation import prepare_image
 from plankton_embed.output import write_json
 from plankton_embed.settings import PreparationSettings
 
-LAYOUT_VERSION = "2"  # raise when preparation or the files below change meaning
+LAYOUT_VERSION = "3"  # raise when preparation or the files below change meaning
 TODO, READY, FAULTY = 0, 1, 2
 CHUNK = 64
 
@@ -100,9 +100,12 @@ def prepare_images(
         faults = _fill(paths, settings, arrays, progress)
         for array in arrays.values():
             array.flush()
-        write_json(faults_path, faults)
+        # an image that was there when it was hashed and is gone now is tried again next time
+        if all(hashes[row] is None or Path(paths[row]).exists() for row in faults):
+            write_json(faults_path, faults)
+    else:
+        faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
-    faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}
     return PreparedImages(
         arrays["pixels"], np.array(arrays["background"]), np.array(arrays["size"]), np.arange(n), faults
     )
@@ -112,17 +115,17 @@ def _open_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -
     """Open the half-filled files of an earlier try, or lay out empty ones."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        begun = (folder / "status.npy").exists()  # laid out last: its presence says that the others are whole
         needed = int(np.prod(shapes["pixels"][0], dtype=np.int64))
-        if not (folder / "status.npy").exists() and needed > (free := shutil.disk_usage(folder).free):
+        if not begun and needed > (free := shutil.disk_usage(folder).free):
             raise OutputError(
                 f"{folder} needs {needed / 1e9:.1f} GB for prepared images; {free / 1e9:.1f} GB are free. "
                 "Name another folder in the environment variable PLANKTON_EMBED_CACHE."
             )
         arrays = {}
         for name, (shape, dtype) in shapes.items():
-            path = folder / f"{name}.npy"
-            mode = "r+" if path.exists() else "w+"
-            arrays[name] = np.lib.format.open_memmap(path, mode=mode, shape=shape, dtype=dtype)
+            mode = "r+" if begun else "w+"
+            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode, shape=shape, dtype=dtype)
         return arrays
     except OSError as error:
         raise error if isinstance(error, OutputError) else OutputError(f"cannot write {folder}: {error}") from error

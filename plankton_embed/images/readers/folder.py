@@ -30,18 +30,25 @@ def read_folder(folder: str | Path) -> ImageCatalog:
         raise InputError(f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     tops = {parts[0] for path in below if len(parts := path.split("/")) > 1}
     split_below = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+    strays = [path for path in below if "/" not in path]
+    if split_below and strays:
+        raise InputError(f"folder {folder}: {strays[0]} lies beside the split folders {sorted(tops)}; move it into one")
 
     rows: dict[str, list[str | None]] = {"object_id": [], "path": [], "label": []}
-    splits: list[str | None] = []
+    splits: list[str] = []
     for path in below:
         *folders, _ = path.split("/")
-        splits.append(folders.pop(0) if split_below and folders else None)
+        if split_below:
+            splits.append(folders.pop(0))
         rows["object_id"].append(path)
         rows["path"].append(os.path.join(root, *path.split("/")))  # noqa: PTH118
         rows["label"].append(folders[0] if folders else None)
     if split_below:
-        rows["split"] = splits
-    return ImageCatalog.from_rows(rows, source=str(folder))
+        rows["split"] = [*splits]
+    try:
+        return ImageCatalog.from_rows(rows, source=str(folder))
+    except UnicodeEncodeError as error:
+        raise InputError(f"folder {folder}: the file name {error.object!a} is not UTF-8; rename it") from error
 
 
 def _image_files(root: str) -> Iterator[str]:
@@ -53,7 +60,7 @@ def _image_files(root: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118

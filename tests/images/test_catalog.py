@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import ImageCatalog, clean_label, content_hashes, read_class_map, summarize
+
+HARD_LABELS = [
+    "NA",
+    "nan",
+    "None",
+    "null",
+    "1",
+    "1.0",
+    "true",
+    "Calanus finmarchicus",
+    "egg<other",
+    "a/b",
+    "comma, semicolon;",
+    'quote "x"',
+    "tab\tx",
+    "line\nend",
+    "Ø",
+    "å",
+    "=1+1",
+]
+TEXT = st.sampled_from(HARD_LABELS) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
+)
+FORMATS = (".csv", ".parquet")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a text file."""
+
+    def write_text(text, name="c.csv", encoding="utf-8"):
+        path = tmp_path / name
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write_text
+
+
+def build(labels, **columns):
+    """Build a catalog of images that need not be there."""
+    return ImageCatalog.from_rows({"path": [f"{i}.png" for i in range(len(labels))], "label": labels, **columns})
+
+
+# --- reading files
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"], ids=["plain", "BOM"])
+def test_a_csv_of_any_delimiter(tmp_path, write, delimiter, encoding):
+    rows = ["path|label|split|sample_id", "a.png|Æ æ|train|7", "sub/b.png||val|", "../c.png|x|test|007"]
+    catalog = ImageCatalog.load(write("\n".join(rows).replace("|", delimiter), encoding=encoding))
+    assert catalog.paths == [
+        str(p) for p in (tmp_path / "a.png", tmp_path / "sub" / "b.png", tmp_path.parent / "c.png")
+    ]
+    assert catalog.labels == ["Æ æ", None, "x"]
+    assert catalog.frame["split"].tolist() == ["train", "val", "test"]
+    assert catalog.frame["sample_id"].fillna("-").tolist() == ["7", "-", "007"]
+    assert catalog.frame["object_id"].tolist() == ["a.png", "sub/b.png", "../c.png"]
+
+
+def test_blanks_around_names_and_values_do_not_count(write):
+    catalog = ImageCatalog.load(write("path, label ,split\n a.png , copepod ,Training \nb.png,  ,VALID\n"))
+    assert catalog.labels == ["copepod", None]
+    assert catalog.frame["split"].tolist() == ["train", "val"]
+
+
+def test_paths_start_at_the_root_when_one_is_given(tmp_path, write):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    catalog = ImageCatalog.load(write(f"path\na.png\n{tmp_path}/b.png\n"), root=root)
+    assert catalog.paths == [str(root / "a.png"), str(tmp_path / "b.png")]
+
+
+def test_paths_start_here_when_built_in_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    catalog = ImageCatalog.from_rows({"path": ["x/a.png"]})
+    assert catalog.paths == [str(tmp_path / "x" / "a.png")]
+    assert catalog.frame["object_id"].tolist() == ["x/a.png"]
+    (tmp_path / "deep").mkdir()
+    assert ImageCatalog.load(catalog.save(tmp_path / "deep" / "c.csv")).paths == catalog.paths
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_paths_below_the_file_move_with_it(tmp_path, suffix):
+    (tmp_path / "one").mkdir()
+    paths = [tmp_path / "one" / "a" / "x.png", tmp_path / "elsewhere.png"]
+    ImageCatalog.from_rows({"path": paths}).save(tmp_path / "one" / f"c{suffix}")
+    (tmp_path / "one").rename(tmp_path / "two")
+    moved = ImageCatalog.load(tmp_path / "two" / f"c{suffix}")
+    assert moved.paths == [str(tmp_path / "two" / "a" / "x.png"), str(tmp_path / "elsewhere.png")]
+
+
+def test_a_parquet_of_others_with_categories_numbers_and_gaps(tmp_path):
+    frame = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": pd.Categorical(["x", None, "NA"])})
+    frame["sample_id"] = pd.array([5, pd.NA, 7], dtype="Int64")
+    frame["depth"] = [1.5, np.nan, 3.0]
+    frame.to_parquet(tmp_path / "c.parquet")
+    catalog = ImageCatalog.load(tmp_path / "c.parquet")
+    assert catalog.labels == ["x", None, "NA"]
+    assert catalog.frame["sample_id"].fillna("-").tolist() == ["5", "-", "7"]
+    assert catalog.frame["depth"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_hard_labels_come_back(tmp_path, suffix):
+    labels = [*map(clean_label, HARD_LABELS), None]
+    catalog = build(labels)
+    assert catalog.labels == labels
+    assert ImageCatalog.load(catalog.save(tmp_path / f"c{suffix}")).labels == labels
+    assert set(catalog.classes) == set(labels) - {None}
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.sampled_from(["train", "val", "test"])), min_size=1, max_size=5),
+    suffix=st.sampled_from(FORMATS),
+)
+def test_any_catalog_comes_back(tmp_path, rows, suffix):
+    samples, labels, splits = zip(*rows, strict=True)
+    catalog = build(labels, split=splits, sample_id=samples, depth=[i / 3 for i in range(len(rows))])
+    loaded = ImageCatalog.load(catalog.save(tmp_path / f"c{suffix}"))
+    pd.testing.assert_frame_equal(loaded.frame, catalog.frame)
+
+
+def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
+    catalog = ImageCatalog.load(write("depth,path,taxon\n1.5,a.png,x\nNA,b.png,\n,c.png,None\n"))
+    assert set(catalog.frame) == {"object_id", "path", "label", "depth", "taxon"}
+    assert catalog.frame["depth"].isna().tolist() == [False, True, True]
+    assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "No columns"),
+        ("path,label\n", "expected images, found none"),
+        ("file,label\na.png,x\n", r"expected a column named path; found \['file', 'label'\]"),
+        ("path,label\na.png,x\n,y\n", "row 2 has no path"),
+        ("object_id,path\no1,a.png\no2,b.png\no1,c.png\n", "object_id o1 stands in 2 rows"),
+        ("object_id,path\no1,a.png\n,b.png\n", r"object_id \(empty\)"),
+        ("path\na.png\na.png\n", "object_id a.png stands in 2 rows.*Where several objects share an image"),
+        ("path,split\na.png,train\nb.png,holdout\n", r"split holds \['holdout'\]; expected train, val, test"),
+        ("path,label\na.png,x,\nb.png,y,\n", "does not match"),  # pandas would shift the columns
+        ("path,label\na.png,x\nb.png,y,z\n", "Expected 2 fields"),
+        ("path,label,label \na.png,x,y\n", "two columns are named label"),
+    ],
+)
+def test_a_faulty_catalog_is_refused_by_name_with_what_is_wrong(write, text, reason):
+    with pytest.raises(InputError, match=rf"c\.csv.*{reason}"):
+        ImageCatalog.load(write(text))
+
+
+def test_missing_files_roots_and_other_formats_are_refused(tmp_path, write):
+    with pytest.raises(InputError, match=r"none\.csv does not exist"):
+        ImageCatalog.load(tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"root folder .*nowhere does not exist"):
+        ImageCatalog.load(write("path\na.png\n"), root=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"bad\.parquet cannot be read"):
+        ImageCatalog.load(write("path\na.png\n", "bad.parquet"))
+    with pytest.raises(InputError, match=r"latin\.csv cannot be read"):
+        ImageCatalog.load(write("path,label\na.png,Ø\n", "latin.csv", "latin-1"))
+
+
+# --- classes
+
+
+CLASSES = build(["a", "b", "b", None, "c", "NA"])
+
+
+@pytest.mark.parametrize(
+    ("choice", "labels"),
+    [
+        ({}, ["a", "b", "b", None, "c", "NA"]),
+        ({"include": ["b", "NA"]}, ["b", "b", "NA"]),
+        ({"exclude": ["b"]}, ["a", None, "c", "NA"]),
+        ({"include": ["a", "b"], "exclude": ["b"]}, ["a"]),
+        ({"class_map": {"a": "ab", "b": "ab"}}, ["ab", "ab", "ab", None, "c", "NA"]),
+        ({"class_map": {"a": "b", "b": "a"}}, ["b", "a", "a", None, "c", "NA"]),
+        ({"class_map": {"b": "", "c": "d"}}, ["a", None, "d", "NA"]),
+        ({"class_map": {"NA": "b"}, "include": ["NA"]}, ["b"]),
+        ({"include": [" a "]}, ["a"]),
+    ],
+)
+def test_classes_are_kept_dropped_merged_and_swapped(choice, labels):
+    chosen = CLASSES.with_classes(**choice)
+    assert chosen.labels == labels
+    assert chosen.classes == sorted({label for label in labels if label})
+
+
+@pytest.mark.parametrize("choice", [{"include": ["x"]}, {"exclude": ["a", "x"]}, {"class_map": {"x": "a"}}])
+def test_a_class_that_no_image_has_is_refused_and_the_classes_named(choice):
+    with pytest.raises(SettingError, match=r"the class \['x'\]; the classes are \['NA', 'a', 'b', 'c'\]"):
+        CLASSES.with_classes(**choice)
+
+
+def test_a_catalog_without_labels_stays_without():
+    assert build([None, None]).with_classes().labels == [None, None]
+
+
+def test_a_class_map_is_read_as_text(write):
+    path = write("old;new\nNA;none\n 1 ;one\na,b;\n", encoding="utf-8-sig")
+    assert read_class_map(path) == {"NA": "none", "1": "one", "a,b": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("old\na\n", "two columns"), ("", "cannot be read"), ("o,n\na,b\na,c\n", "a has two new names")],
+)
+def test_a_faulty_class_map_is_refused_by_name(write, text, reason):
+    with pytest.raises(InputError, match=rf"c\.csv.*{reason}"):
+        read_class_map(write(text))
+
+
+# --- rows
+
+
+def test_rows_are_chosen_by_mask_number_and_split():
+    catalog = build(["a", "b", "c"], split=["train", "test", "train"])
+    assert catalog.select([True, False, True]).labels == ["a", "c"]
+    assert catalog.select([2, 0]).labels == ["c", "a"]
+    assert catalog.select([]).labels == []
+    assert catalog.split("train").labels == ["a", "c"]
+    assert catalog.split("val").labels == []
+    assert catalog.select([2]).frame.index.tolist() == [0]
+
+
+def test_a_split_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no column split"):
+        build(["a"]).split("train")
+    with pytest.raises(SettingError, match="found 'validation'"):
+        build(["a"], split=["val"]).split("validation")
+
+
+@pytest.mark.parametrize(("splits", "expected"), [(["train", "val"], True), (["train", None], False)])
+def test_splits_are_there_when_every_row_has_one(splits, expected):
+    assert build(["a", "b"], split=splits).has_splits is expected
+    assert not build(["a", "b"]).has_splits
+
+
+def test_empty_labels_are_none():
+    assert build(["a", "", "  "]).labels == ["a", None, None]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_every_kind_of_missing_label_is_none(missing):
+    assert build(["a", missing]).labels == ["a", None]
+    frame = pd.DataFrame({"path": ["x", "y"], "label": pd.Series(["a", missing], dtype=object)})
+    assert ImageCatalog(frame).labels == ["a", None]
+
+
+# --- summary and content
+
+
+def png_header(width, height):
+    """A PNG that says its size and holds no pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@pytest.fixture
+def five_images(tmp_path):
+    """Four readable images and one that is not."""
+    sizes = [(10, 20), (30, 20), (50, 40), (70, 80)]
+    for number, size in enumerate(sizes):
+        Image.new("L", size).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_text("no image")
+    return ImageCatalog.from_rows(
+        {
+            "path": [tmp_path / f"{i}.png" for i in range(5)],
+            "label": ["b", "b", "c", None, "a"],
+            "depth": [1, np.nan, np.nan, 2, np.nan],
+        }
+    )
+
+
+def test_the_summary_by_hand(five_images):
+    summary = summarize(five_images, progress=False)
+    assert (summary.n_images, summary.n_unlabelled, summary.n_unreadable) == (5, 1, 1)
+    assert summary.classes.to_dict("list") == {"label": ["b", "a", "c"], "count": [2, 1, 1], "share": [0.5, 0.25, 0.25]}
+    gaps = summary.gaps.set_index("column")
+    assert gaps.loc["depth"].tolist() == [3, 60]
+    assert gaps.loc["label"].tolist() == [1, 20]
+    assert gaps.loc["path"].tolist() == [0, 0]
+    assert summary.sizes["area"].tolist() == [200, 600, 2000, 5600]
+    assert summary.size_quantiles.loc[0.5].tolist() == [40, 30, 1300]
+    assert summary.size_quantiles.loc[0.25].tolist() == [25, 20, 500]
+    assert summary.size_quantiles.loc[1].tolist() == [70, 80, 5600]
+    plain = json.loads(json.dumps(summary.to_dict()))
+    assert plain["classes"][0] == {"label": "b", "count": 2, "share": 0.5}
+    assert plain["n_classes"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("data", [b"", b"GIF89a", png_header(30000, 30000), b"II*\0\xff\xff\xff\xff"])
+def test_the_summary_counts_headers_that_cannot_be_read(five_images, tmp_path, data):
+    (tmp_path / "4.png").write_bytes(data)
+    assert summarize(five_images, progress=False).n_unreadable == 1
+
+
+def test_the_summary_of_a_catalog_without_labels(five_images):
+    bare = ImageCatalog.from_rows({"path": five_images.paths})
+    assert summarize(bare, progress=False).classes.empty
+
+
+def test_content_hashes_tell_content_and_not_name(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c, missing, folder = content_hashes([str(tmp_path / name) for name in ("a", "b", "c", "d", ".")])
+    assert a == b != c
+    assert len(a) == 32
+    assert missing is folder is None
+
+
+def test_no_image_at_all_is_an_error_that_names_one(tmp_path):
+    with pytest.raises(InputError, match=r"none of the 2 images.*x\.png; is --root right"):
+        content_hashes([str(tmp_path / "x.png"), str(tmp_path / "y.png")])
+
+
+def test_content_hashes_keep_the_order_of_many_files(tmp_path):
+    paths = [tmp_path / str(i) for i in range(140)]  # more than two chunks
+    for path in paths:
+        path.write_text(path.name)
+    hashes = content_hashes([str(p) for p in paths])
+    assert hashes == [content_hashes([str(p)])[0] for p in paths]
+    assert len(set(hashes)) == 140
+
+
+# --- large and real
+
+
+MILLION = """
+import resource, sys, time
+from plankton_embed.images.catalog import ImageCatalog
+n = 1_000_000
+rows = {"path": [f"sub/{i}.png" for i in range(n)], "label": [f"c {i % 100}" for i in range(n)], "split": ["train"] * n}
+catalog = ImageCatalog.from_rows(rows)
+start = time.perf_counter()
+assert len(ImageCatalog.load(catalog.save(sys.argv[1]))) == n
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_million_rows_are_written_and_read_in_30_s_and_2_gb(tmp_path, suffix):
+    command = [sys.executable, "-c", MILLION, str(tmp_path / f"c{suffix}")]
+    seconds, gigabytes = map(float, subprocess.run(command, capture_output=True, check=True).stdout.split())
+    assert seconds < 30
+    assert gigabytes < 2
+
+
+def test_the_real_benchmark_catalog(data_folder, ndsb_folder):
+    catalog = ImageCatalog.load(data_folder / "ndsb40.csv", root=ndsb_folder)
+    assert len(catalog.classes) == 40
+    counts = catalog.frame.groupby(["label", "split"]).size().unstack()
+    assert (counts == [36, 120, 18]).all(axis=None)  # test, train, val
+    summary = summarize(catalog.split("val"), progress=False)
+    assert summary.n_unreadable == 0
+    assert summary.sizes["width"].min() > 10

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.settings import PRESETS, PreparationSettings, Settings
+
+NAMES = list(Settings().flat())
+OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a settings file."""
+
+    def write_text(text, encoding="utf-8"):
+        path = tmp_path / "settings.yaml"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write_text
+
+
+def test_the_defaults_are_the_cpu_preset():
+    assert Settings.build() == Settings.build("cpu") == Settings()
+    assert Settings().preparation.target_size == 96
+    assert Settings().network.weights == "none"
+
+
+def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
+    gpu = Settings.build("gpu")
+    assert gpu.preparation.target_size == 299
+    assert gpu.network.weights == "imagenet"
+    assert gpu.training.epochs > Settings().training.epochs
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_changes_what_it_names_and_nothing_else(preset):
+    plain, changed = Settings().flat(), Settings.build(preset).flat()
+    assert {name: value for name, value in changed.items() if value != plain[name]} == PRESETS[preset]
+
+
+def test_an_unknown_preset_is_refused_and_the_known_are_named():
+    with pytest.raises(SettingError, match=r"cpu, gpu; found 'tpu'"):
+        Settings.build("tpu")
+
+
+def test_the_later_wins_preset_then_file_then_override(write):
+    path = write("training:\n  epochs: 7\n  margin: 0.3\n")
+    built = Settings.build("gpu", path, ["training.epochs=9"])
+    assert (built.training.epochs, built.training.margin) == (9, 0.3)
+    assert built.training.classes_per_batch == 32  # of the preset, which the group in the file leaves alone
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"training.epochs": 3}, {"training": {"epochs": 3}}, ["training.epochs=3"], [" training.epochs = 3 "]],
+)
+def test_overrides_come_nested_dotted_or_as_text(overrides):
+    assert Settings.build("gpu", overrides=overrides) == Settings.build(
+        "gpu", overrides={**PRESETS["gpu"], "training.epochs": 3}
+    )
+
+
+def test_nested_overrides_are_not_changed_by_building():
+    given_values = {"training": {"epochs": 3}, "training.margin": 0.5}
+    Settings.build(overrides=given_values)
+    assert given_values == {"training": {"epochs": 3}, "training.margin": 0.5}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "training: {}\n"])
+def test_a_file_that_says_nothing_changes_nothing(write, text):
+    assert Settings.build("gpu", write(text)) == Settings.build("gpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("training.learning_rate=1e-3", "training.learning_rate", 0.001),
+        ("training.learning_rate=2E-4", "training.learning_rate", 0.0002),
+        ("training.epochs=1e2", "training.epochs", 100),
+        ("split.fractions=[.8, .1, .1]", "split.fractions", [0.8, 0.1, 0.1]),
+        ("split.fractions=[0.8, 1e-1, 1e-1]", "split.fractions", [0.8, 0.1, 0.1]),
+        ("split.group_by=sample_id", "split.group_by", "sample_id"),
+        ("split.group_by=null", "split.group_by", None),
+        ("network.weights=a=b.safetensors", "network.weights", "a=b.safetensors"),
+        ("augmentation.flip=false", "augmentation.flip", False),
+    ],
+)
+def test_text_values_are_read_as_what_they_mean(text, name, value):
+    assert Settings.build(overrides=[text]).flat()[name] == value
+
+
+def test_a_small_number_in_a_file_is_a_number(write):
+    assert Settings.load(write("training: {learning_rate: 1e-3}")).training.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_yaml_round_trip(tmp_path, preset):
+    settings = Settings.build(
+        preset,
+        overrides={"training.learning_rate": 1.3e-7, "split.group_by": "Prøve <1>", "network.weights": "a: b#c"},
+    )
+    settings.save(tmp_path / "deep" / "settings.yaml")
+    assert Settings.load(tmp_path / "deep" / "settings.yaml") == settings
+
+
+def test_the_saved_file_states_every_setting(tmp_path):
+    Settings().save(tmp_path / "s.yaml")
+    groups = yaml.safe_load((tmp_path / "s.yaml").read_text())
+    assert {f"{g}.{n}" for g, v in groups.items() if isinstance(v, dict) for n in v} | {"seed"} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("damage", [lambda n: n + "s", lambda n: n[:-1], lambda n: n.replace("_", "-") + "_"])
+def test_every_misspelt_name_is_refused_and_the_right_one_offered(name, damage):
+    with pytest.raises(SettingError) as fault:
+        Settings.build(overrides={damage(name): 1})
+    assert str(fault.value) == f"setting {damage(name)} is not known; did you mean {name}?"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("epoch", "training.epochs"),
+        ("lerning_rate", "training.learning_rate"),
+        ("trainin.epochs", "training.epochs"),
+        ("preparation.size", "preparation.target_size"),
+        ("classification.k_neighbors", "classification.n_neighbors"),
+    ],
+)
+def test_the_group_may_be_left_out_or_misspelt_too(wrong, right):
+    with pytest.raises(SettingError, match=f"^setting {wrong} is not known; did you mean {right}\\?$"):
+        Settings.build(overrides=[f"{wrong}=1"])
+
+
+def test_every_fault_has_its_own_line(write):
+    path = write("trainin: {epochs: 1, margn: 2}\nempty: {}\ntraining: {epochs: 0}\nseed: [1]\n")
+    with pytest.raises(SettingError) as fault:
+        Settings.load(path)
+    lines = str(fault.value).splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("setting ") for line in lines)
+    for start in ("trainin.epochs", "trainin.margn", "empty", "training.epochs", "seed"):
+        assert sum(line.startswith(f"setting {start}") for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("preparation.target_size=74", "74"),
+        ("preparation.background=grey", "'grey'"),
+        ("training.learning_rate=.inf", "inf"),
+        ("training.learning_rate=.nan", "nan"),
+        ("training.epochs=2.5", "2.5"),
+        ("training.epochs=", "None"),
+        ("seed=-1", "-1"),
+        ("split.fractions=[0.5, 0.5]", r"\[0.5, 0.5\]"),
+        ("split.fractions=[0, 0.5, 0.5]", r"\[0, 0.5, 0.5\]"),
+        ("split.fractions=[0.7, 0.2, 0.2]", r"\[0.7, 0.2, 0.2\]"),
+        ("split.fractions=[1.1, -0.1, 0]", r"\[1.1, -0.1, 0\]"),
+        ("training=5", "5"),
+        ("seed={x: 1}", "{'x': 1}"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_in_one_line_with_what_was_found(override, found):
+    name = override.partition("=")[0]
+    with pytest.raises(SettingError, match=f"^setting {name}[^\n]*; found {found}$"):
+        Settings.build(overrides=[override])
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "network.weights=@x", "split.fractions=[1"])
+def test_an_override_that_cannot_be_read_is_refused_and_shown(override):
+    with pytest.raises(SettingError, match=r"=|YAML") as fault:
+        Settings.build(overrides=[override])
+    assert override.partition("=")[0] in str(fault.value)
+
+
+def test_a_value_has_no_settings_below_it():
+    with pytest.raises(SettingError, match="seed is a value, not a group"):
+        Settings.build(overrides={"seed": 1, "seed.x": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "is not YAML"), ("- 1\n- 2\n", "expected names and values, found list"), ("just text", "found str")],
+)
+def test_a_file_that_is_no_settings_file_is_refused_by_name(write, text, message):
+    with pytest.raises(InputError, match=rf"settings\.yaml.*{message}"):
+        Settings.load(write(text))
+
+
+def test_a_file_of_other_bytes_or_none_or_a_folder_is_refused(tmp_path, write):
+    with pytest.raises(InputError, match="is not YAML"):
+        Settings.load(write("a: ü", encoding="latin-1"))
+    with pytest.raises(InputError, match=r"missing\.yaml does not exist"):
+        Settings.load(tmp_path / "missing.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        Settings.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", PreparationSettings.model_fields)
+def test_the_hash_changes_with_any_preparation_setting(name):
+    changed = PreparationSettings(**{name: OTHER_PREPARATION[name]})
+    assert changed.hash() != PreparationSettings().hash()
+    assert len(changed.hash()) == 16
+
+
+def test_the_hash_is_of_the_values_however_they_were_given():
+    assert PreparationSettings(target_size=96).hash() == PreparationSettings.validate_or_explain({}).hash()
+    assert Settings.build(overrides=["preparation.target_size=128"]).preparation.hash() == (
+        PreparationSettings(target_size=128).hash()
+    )
+
+
+def test_settings_cannot_be_changed_in_place():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().seed = 3
+
+
+@pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("color", 3)])
+def test_channels_follow_the_color(color, channels):
+    assert PreparationSettings(color=color).n_channels == channels
+
+
+@given(st.text(max_size=20))
+def test_any_text_as_override_is_read_or_refused_with_a_reason(text):
+    try:
+        Settings.build(overrides=[text])
+    except SettingError as error:
+        assert str(error)
+
+
+@settings(max_examples=40)
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda s: st.dictionaries(st.text(max_size=8), s)))
+def test_any_file_content_is_read_or_refused_with_a_reason(tmp_path_factory, values):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(yaml.safe_dump({"training": values}), encoding="utf-8")
+    try:
+        Settings.load(path)
+    except (SettingError, InputError) as error:
+        assert str(error)

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.table import EmbeddingTable
+
+SUFFIXES = (".parquet", ".csv", ".npz")
+TEXTS = ("object_id", "path", "label", "sample_id")
+PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
+TRICKY = st.sampled_from(
+    ["NA", "nan", "None", "null", "1", "1.0", "true", ",", '"', '""', "a,b", 'say "hi"', "a\nb", "a\r\nb", "\r", " a "]
+)
+TEXT = TRICKY | PLAIN
+
+
+@st.composite
+def tables(draw):
+    n, d = draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=True)
+    ids = draw(st.lists(TEXT, min_size=n, max_size=n, unique=True))
+    maybe = st.lists(st.none() | TEXT, min_size=n, max_size=n)
+    return EmbeddingTable(
+        draw(st_numpy.arrays(np.float32, (n, d), elements=numbers)),
+        object_id=ids,
+        label=draw(maybe),
+        path=draw(maybe),
+        sample_id=draw(maybe),
+        provenance={"model_hash": draw(st.sampled_from(["00123", "1e5", "abc"])), "preparation_hash": "77"},
+    )
+
+
+def same(a, b):
+    """Whether two tables are equal bit for bit."""
+    return (
+        a.vectors.tobytes() == b.vectors.tobytes()
+        and a.vectors.shape == b.vectors.shape
+        and all(list(getattr(a, name)) == list(getattr(b, name)) for name in TEXTS)
+        and a.provenance == b.provenance
+    )
+
+
+def small(**changes):
+    """Three rows of two dimensions."""
+    given_values = {"vectors": [[0, 1], [2, 3], [4, 5]], "object_id": ["a", "b", "c"], "label": ["x", None, "y"]}
+    return EmbeddingTable(**{**given_values, **changes})
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(table=tables(), suffix=st.sampled_from(SUFFIXES))
+def test_any_table_comes_back_bit_for_bit(tmp_path, table, suffix):
+    assert same(EmbeddingTable.load(table.save(tmp_path / f"t{suffix}")), table)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_smallest_and_largest_numbers_come_back(tmp_path, suffix):
+    info = np.finfo(np.float32)
+    values = np.float32([info.smallest_subnormal, -info.smallest_subnormal, info.tiny, info.max, info.min, 0, 1 / 3])
+    for numbers in (values, np.float32([-0.0]), np.float32([1e10, 1e20, 16777216])):
+        table = EmbeddingTable(numbers[:, None])
+        assert EmbeddingTable.load(table.save(tmp_path / f"t{suffix}")).vectors.tobytes() == numbers.tobytes()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_empty_table_keeps_its_dimension(tmp_path, suffix):
+    table = EmbeddingTable(np.zeros((0, 5)))
+    assert same(EmbeddingTable.load(table.save(tmp_path / f"t{suffix}")), table)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_all_provenance_comes_back(tmp_path, suffix):
+    provenance = {"model_hash": None, "faults": {"a.png": "é <1×1>"}, "epoch": 3}
+    table = small(provenance=provenance)
+    assert EmbeddingTable.load(table.save(tmp_path / f"t{suffix}")).provenance == provenance
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_model_not_stated_stays_not_stated(tmp_path, suffix):
+    table = small(provenance={"model_hash": None})
+    loaded = EmbeddingTable.load(table.save(tmp_path / f"t{suffix}"))
+    assert loaded.model_hash is None
+    loaded.check_same_model(table)
+
+
+def test_the_parquet_is_a_fixed_size_list_of_float32_with_the_hash(tmp_path):
+    path = small(provenance={"model_hash": "abc123"}).save(tmp_path / "t.parquet")
+    schema = pq.read_schema(path)
+    assert schema.field("vector").type == pa.list_(pa.float32(), 2)
+    assert json.loads(schema.metadata[b"plankton_embed"])["model_hash"] == "abc123"
+    assert pq.read_table(path)["vector"].to_pylist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_pandas_reads_the_csv(tmp_path):
+    frame = pd.read_csv(small(provenance={"model_hash": "m"}).save(tmp_path / "t.csv"))
+    assert list(frame) == ["object_id", "path", "label", "sample_id", "model_hash", "v0", "v1"]
+    assert frame["v1"].tolist() == [1, 3, 5]
+    assert frame["label"].isna().tolist() == [False, True, False]
+
+
+def test_numpy_reads_the_npz(tmp_path):
+    data = np.load(small().save(tmp_path / "t.npz"))
+    assert data["vectors"].dtype == np.float32
+    assert data["label"].tolist() == ["x", "", "y"]
+
+
+# --- vectors of others
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2), pa.list_(pa.int64())],
+    ids=str,
+)
+def test_a_parquet_of_others_may_hold_any_kind_of_list_under_any_name(tmp_path, kind):
+    columns = {"note": ["p", "q"], "embedding": pa.array([[1, 2], [3, 4]], kind), "label": ["x", None]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = EmbeddingTable.load(tmp_path / "t.parquet")
+    assert table.vectors.tolist() == [[1, 2], [3, 4]]
+    assert list(table.label) == ["x", None]
+    assert list(table.object_id) == ["0", "1"]
+    assert table.provenance == {}
+
+
+def test_lists_in_several_chunks_stay_in_order(tmp_path):
+    pq.write_table(
+        pa.table({"e": [[float(i), -float(i)] for i in range(10)]}), tmp_path / "t.parquet", row_group_size=3
+    )
+    assert EmbeddingTable.load(tmp_path / "t.parquet").vectors[:, 1].tolist() == [-float(i) for i in range(10)]
+
+
+def test_a_table_of_others_may_hold_one_column_a_dimension(tmp_path):
+    frame = pd.DataFrame({"object_id": [7, 8], "dim0": [1, 2], "label": ["NA", None], "dim1": [0.5, 1e-3]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.set_index(pd.Index([3, 9])).to_parquet(tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        table = EmbeddingTable.load(tmp_path / name)
+        assert table.vectors.tolist() == np.float32([[1, 0.5], [2, 1e-3]]).tolist()
+        assert list(table.object_id) == ["7", "8"]
+        assert list(table.label) == ["NA", None]
+
+
+def test_a_parquet_of_pandas_texts_and_whole_numbers_with_gaps(tmp_path):
+    frame = pd.DataFrame({"v": [1.0, 2.0]})
+    frame["label"] = pd.array(["x", pd.NA], dtype="string")
+    frame["sample_id"] = pd.array([5, pd.NA], dtype="Int64")
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = EmbeddingTable.load(tmp_path / "t.parquet")
+    assert (list(table.label), list(table.sample_id)) == (["x", None], ["5", None])
+
+
+def test_an_npz_of_others_needs_only_vectors(tmp_path):
+    np.savez(tmp_path / "t.npz", vectors=np.eye(3))
+    table = EmbeddingTable.load(tmp_path / "t.npz")
+    assert table.vectors.dtype == np.float32
+    assert list(table.object_id) == ["0", "1", "2"]
+    assert list(table.label) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"e": [[1.0], [2.0, 3.0, 4.0]]}, "equal length"),  # four numbers in two rows, yet no 2 x 2
+        ({"e": [[1.0, 2.0], None]}, "none missing"),
+        ({"e": [[1.0], [2.0]], "f": [[1.0], [2.0]]}, r"\['e', 'f'\]"),
+        ({"e": [["a"], ["b"]]}, "could not convert"),
+        ({"e": [[1.0], [None]]}, "not finite"),
+        ({"label": ["a", "b"]}, "one numeric column a dimension"),
+        ({"class": ["a", "b"], "v0": [1.0, 2.0]}, r"found text in \['class'\]"),
+    ],
+)
+def test_a_parquet_without_plain_vectors_is_refused_by_name(tmp_path, columns, reason):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=rf"t\.parquet.*{reason}"):
+        EmbeddingTable.load(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "No columns"),
+        ("object_id,class,v0\na,x,1\n", r"found text in \['class'\]"),
+        ("object_id,v0,v1\na,1,\nb,2,3\n", r"\['v1'\]"),
+        ("object_id,v0,v1\na,1\nb,2,3\n", r"\['v1'\]"),
+        (",v0\n0,1\n1,2\n", "has no name"),
+        ("object_id,v0\na,1,9\nb,2,9\n", "does not match"),
+        ("object_id,v0\na,1\nb,2,9\n", "Expected 2 fields"),
+        ("object_id,v0\na,inf\n", "not finite"),
+        ("object_id,v0\na,1\na,2\n", "object_id a stands in 2 rows"),
+        ("model_hash,v0\nm1,1\nm2,2\n", r"several models.*m1.*m2"),
+    ],
+)
+def test_a_csv_without_plain_vectors_is_refused_by_name(tmp_path, text, reason):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=rf"t\.csv.*{reason}"):
+        EmbeddingTable.load(tmp_path / "t.csv")
+
+
+def test_an_npz_without_plain_vectors_is_refused_by_name(tmp_path):
+    np.savez(tmp_path / "other.npz", features=np.eye(2))
+    np.savez(tmp_path / "pickled.npz", vectors=np.eye(2), label=np.array(["a", None], dtype=object))
+    np.savez(tmp_path / "flat.npz", vectors=np.ones(3))
+    for name, reason in (("other", r"\['features'\]"), ("pickled", "allow_pickle"), ("flat", r"\(3,\)")):
+        with pytest.raises(InputError, match=rf"{name}\.npz.*{reason}"):
+            EmbeddingTable.load(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("length", [0, 200, -40])
+def test_a_file_cut_short_is_refused_by_name(tmp_path, suffix, length):
+    path = EmbeddingTable(np.random.default_rng(0).random((50, 4))).save(tmp_path / f"t{suffix}")
+    path.write_bytes(path.read_bytes()[:length].replace(b"\n", b" "))
+    with pytest.raises(InputError, match=rf"t\{suffix}"):
+        EmbeddingTable.load(path)
+
+
+def test_missing_files_and_unknown_suffixes_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.parquet do not exist"):
+        EmbeddingTable.load(tmp_path / "nothing.parquet")
+    for action in (EmbeddingTable.load, small().save):
+        with pytest.raises(InputError, match=r"\.parquet, \.npz, \.csv"):
+            action(tmp_path / "t.xlsx")
+
+
+# --- in memory
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_refused_with_its_row(bad):
+    with pytest.raises(InputError, match="1 rows hold values that are not finite, the first being row 2"):
+        small(vectors=[[0, 1], [2, 3], [4, bad]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"object_id": ["a", "b", "a"]}, "object_id a stands in 2 rows"),
+        ({"object_id": ["a", None, "c"]}, "object_id: row 1 has none"),
+        ({"object_id": ["a", "b", ""]}, "object_id: row 2 has none"),
+        ({"label": ["x", "y"]}, "label: expected 3 values"),
+        ({"label": ["x", "y", "z\0"]}, "label: found a zero byte"),
+        ({"vectors": [0, 1, 2]}, r"shape \(3,\)"),
+        ({"vectors": np.zeros((3, 0))}, r"shape \(3, 0\)"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(changes, reason):
+    with pytest.raises(InputError, match=reason):
+        small(**changes)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, "", float("nan")])
+def test_every_kind_of_missing_text_is_none(missing):
+    table = small(label=["x", missing, "y"])
+    assert list(table.label) == ["x", None, "y"]
+    assert table.is_labelled.tolist() == [True, False, True]
+    assert table.classes == ["x", "y"]
+
+
+@pytest.mark.parametrize("rows", [[2, 0], np.array([2, 0]), [], [False, False, False]])
+def test_select_keeps_rows_in_the_given_order(rows):
+    expected = ["c", "a"] if len(rows) == 2 else []
+    chosen = small(provenance={"model_hash": "m"}).select(rows)
+    assert list(chosen.object_id) == expected
+    assert chosen.vectors.tolist() == [[4, 5], [0, 1]][: len(expected)]
+    assert (chosen.dimension, chosen.model_hash) == (2, "m")
+
+
+def test_select_by_mask():
+    assert list(small().select([True, False, True]).label) == ["x", "y"]
+
+
+def test_the_frame_has_texts_then_numbers():
+    frame = small().to_frame()
+    assert list(frame) == [*TEXTS, "v0", "v1"]
+    assert frame["v0"].tolist() == [0, 2, 4]
+    assert frame["v0"].dtype == np.float32
+
+
+def test_tables_of_one_model_go_together():
+    small(provenance={"model_hash": "m"}).check_same_model(small(provenance={"model_hash": "m", "epoch": 2}))
+    small().check_same_model(small())
+
+
+@pytest.mark.parametrize(("one", "two"), [("aaa", "bbb"), ("aaa", None), (None, "bbb")])
+def test_tables_of_two_models_are_refused_with_both_hashes(one, two):
+    a, b = small(provenance={"model_hash": one}), small(provenance={"model_hash": two})
+    shown = [value or "(not stated)" for value in (one, two)]
+    with pytest.raises(MismatchError) as fault:
+        a.check_same_model(b, ("old.parquet", "new.parquet"))
+    assert f"old.parquet was made by model {shown[0]}, new.parquet by model {shown[1]}:" in str(fault.value)
+
+
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(InputError, match="reference has vectors of length 2, query of length 1"):
+        small().check_same_model(EmbeddingTable(np.ones((3, 1))))
