@@ -1,0 +1,60 @@
+"""The README tells the truth."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from plankton_embed.cli import app
+from plankton_embed.images.drawn import draw_set
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture
+def text():
+    if not README.is_file():
+        pytest.skip("no README beside the tests")
+    return README.read_text(encoding="utf-8")
+
+
+def python_tour(text):
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+
+
+def test_the_tour_is_short(text):
+    assert len(python_tour(text).strip().splitlines()) <= 15
+
+
+def test_every_command_stands_in_the_table_and_the_other_way_round(text):
+    listed = set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
+    assert listed == {command.callback.__name__ for command in app.registered_commands}
+
+
+def test_pictures_and_files_it_names_are_there(text):
+    for path in re.findall(r"\]\(([^)#]+)\)", text):
+        if not path.startswith("http"):
+            assert (README.parent / path).is_file(), path
+
+
+@pytest.mark.slow
+def test_the_tour_runs(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = draw_set("images", n_per_class=10, classes=("copepod", "medusa", "fish_egg"))
+    shutil.copy(images / "copepod" / "copepod_0001.png", "a.png")
+    shutil.copy(images / "medusa" / "medusa_0001.png", "b.png")
+    Path("catalog.csv").write_text("path,label\na.png,copepod\nb.png,medusa\n")
+    names = {}
+    exec(python_tour(text), names)
+    assert names["vectors"].shape == (2, 64)
+    assert len(names["names"]) == 2
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_its_score(tmp_path):
+    import plankton_embed as pe
+
+    scores = pe.demo(tmp_path / "demo", progress=False).scores
+    assert scores["centroid"]["accuracy"] >= 0.9
+    assert scores["knn"]["accuracy"] >= 0.9
