@@ -31,7 +31,7 @@ from plankton_embed.images.catalog import (
     read_class_map,
     summarize,
 )
-from plankton_embed.images.drawn import draw_set
+from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.images.store import PreparedImages, prepare_images
@@ -57,8 +57,16 @@ Source = ImageCatalog | str | Path | Sequence[str | Path]
 Reference = EmbeddingTable | str | Path
 SettingsLike = Settings | Mapping[str, Any] | None
 
-DEMO_IMAGES_PER_CLASS = 80
-DEMO_SETTINGS = {"training.epochs": 20, "training.images_per_class": 56}
+DEMO_CLASSES = CLASSES[:8]
+DEMO_IMAGES_PER_CLASS = 200
+DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small batches
+    "network.trunk": "resnet18",
+    "training.epochs": 20,
+    "training.images_per_class": 280,
+    "training.classes_per_batch": 6,
+    "training.margin": 0.5,
+    "training.learning_rate": 2e-3,
+}
 
 
 # ---------------------------------------------------------------------------------------------- whole runs
@@ -151,7 +159,7 @@ def demo(
 ) -> RunResult:
     """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
     output = Path(output)
-    drawn = draw_set(output.with_name(f"{output.name}_images"), n_per_class=DEMO_IMAGES_PER_CLASS)
+    drawn = draw_set(output.with_name(f"{output.name}_images"), n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES)
     settings = Settings.build(overrides=DEMO_SETTINGS) if settings is None else settings
     return run(drawn, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
 

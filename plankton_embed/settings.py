@@ -90,7 +90,7 @@ class AugmentationSettings(_Part):
 class TrainingSettings(_Part):
     """Triplet training: batches, loss, optimizer, length."""
 
-    epochs: int = Field(40, ge=1, description="passes of images_per_class images of every class")
+    epochs: int = Field(50, ge=1, description="passes of images_per_class images of every class")
     images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
     classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch")
     batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch")

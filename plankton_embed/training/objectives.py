@@ -17,9 +17,9 @@ from plankton_embed.settings import TrainingSettings
 class TripletObjective:
     """Triplet margin loss over the mined triplets of a batch of unit vectors.
 
-    The loss of a triplet is max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean distance,
-    averaged over the triplets in which it is above 0. Semi-hard: the negative is farther than the positive, by less
-    than the margin (Schroff et al. 2015, arXiv 1503.03832).
+    The loss of a triplet is max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean
+    distance, averaged over the triplets in which it is above 0. Semi-hard: the negative is farther than the positive,
+    by less than the margin (Schroff et al. 2015, arXiv 1503.03832).
     """
 
     margin: float
