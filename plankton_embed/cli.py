@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn")
 GO_ON = {
-    "run": "the same command again goes on where it stood",
-    "demo": "the same command again goes on where it stood",
-    "train": "the same command with --resume goes on where it stood",
+    "run": "the same command, without --overwrite, goes on where it stood",
+    "demo": "the same command, without --overwrite, goes on where it stood",
+    "train": "the same command, with --resume and without --overwrite, goes on where it stood",
 }
 
 app = typer.Typer(
@@ -137,6 +137,9 @@ def catalog(
         from plankton_embed import pipeline
         from plankton_embed.images.catalog import summarize
 
+        for name in (text.partition("=")[0].strip() for text in set_ or []):
+            if not (name.startswith("preparation.") and preview):
+                raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
         chosen = _settings("cpu", None, set_, seed)
         gathered = pipeline.catalog(
             source,
@@ -219,11 +222,11 @@ def embed(
     """Turn images into vectors (.parquet, .csv or .npz)."""
     with _command("embed", quiet):
         from plankton_embed import embedding
-        from plankton_embed.images.readers.source import read_source
         from plankton_embed.output import refuse_overwrite
+        from plankton_embed.table import TABLE_SUFFIXES
 
-        refuse_overwrite(output, overwrite)
-        table = embedding.embed(model, read_source(source, root), device=device, progress=not quiet)
+        refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
+        table = embedding.embed(model, source, root=root, device=device, progress=not quiet)
         table.save(output)
         faults = table.provenance.get("faults", {})
         result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
@@ -271,9 +274,9 @@ def search(
         from plankton_embed import pipeline
         from plankton_embed.output import refuse_overwrite, write_atomically
 
-        for path in (output, sheet):
+        for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
             if path is not None:
-                refuse_overwrite(path, overwrite)
+                refuse_overwrite(path, overwrite, suffixes)
         source = images[0] if len(images) == 1 and images[0].is_dir() else images
         found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
         if output is not None:
@@ -368,7 +371,7 @@ def doctor(json: Json = False) -> None:
 
 @contextmanager
 def _command(name: str, quiet: bool) -> Iterator[None]:
-    """Log to stderr; turn an expected fault into one message and exit 1, a stop into exit 130."""
+    """Log to stderr; turn an expected fault into one message and exit 1 (2: a wrong setting), a stop into exit 130."""
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("plankton_embed").setLevel(level)
@@ -376,7 +379,7 @@ def _command(name: str, quiet: bool) -> Iterator[None]:
         yield
     except PlanktonEmbedError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, SettingError) else 1) from error
     except KeyboardInterrupt as error:
         typer.echo(f"\nstopped; {GO_ON.get(name, 'nothing was half written')}", err=True)
         raise typer.Exit(130) from error
@@ -450,7 +453,8 @@ def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
 def _print_retrieval(retrieval: Mapping[str, float], self_centroid: float) -> None:
     shown = {"map_at_r": "MAP@R"} | {name: name.replace("_at_", "@") for name in retrieval if name.startswith("recall")}
     parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
-    typer.echo(f"retrieval: {', '.join(parts)}")
+    if parts:
+        typer.echo(f"retrieval: {', '.join(parts)}")
     typer.echo(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
 
 

@@ -15,7 +15,7 @@ from plankton_embed.vector_index import import_faiss, installed_faiss, mending_l
 
 PACKAGES = (
     "plankton_embed", "torch", "torchvision", "pytorch-metric-learning", "numpy", "scipy", "scikit-learn", "pandas",
-    "pyarrow", "pillow", "matplotlib", "safetensors", "huggingface_hub", "typer", "pydantic",
+    "pyarrow", "pillow", "matplotlib", "safetensors", "huggingface_hub", "typer", "pydantic", "pyyaml", "tqdm",
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _check_torch(found: Diagnosis) -> None:
         from plankton_embed.network.device import choose_device, has_fast_bfloat16
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:
         found.problems.append(
             f"torch and torchvision do not work together ({error}). "
             "Mend it: pip install --force-reinstall torch torchvision"

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.preparation import prepare_image
+from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
 from plankton_embed.table import EmbeddingTable
@@ -24,20 +25,22 @@ logger = logging.getLogger(__name__)
 
 def embed(
     model: EmbeddingModel | str | Path,
-    source: ImageCatalog | Sequence[str | Path],
+    source: ImageCatalog | str | Path | Sequence[str | Path],
     *,
+    root: str | Path | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingTable:
-    """Embed the images of a catalog, or image files.
+    """Embed the images of a catalog, a folder, or a list of image files.
 
     Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
     reason. To embed PIL images or arrays in memory, call `model.embed`.
 
     Args:
         model: a model, or the folder or hub name of one.
-        source: a catalog, or paths (which become the object ids).
+        source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
+        root: where the relative paths of a catalog file start.
         batch_size: images at a time.
         device: where to compute when `model` is a name.
         progress: show a bar.
@@ -47,11 +50,8 @@ def embed(
     """
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
-    if isinstance(source, str | Path):
-        raise InputError(f"expected a list of image files or a catalog, found one {type(source).__name__}; pass [path]")
-    if not isinstance(source, ImageCatalog):
-        source = ImageCatalog.from_rows({"path": [str(path) for path in source]}, "paths")
-    paths = source.paths
+    catalog = read_source(source, root)
+    paths = catalog.paths
     if not paths:
         raise InputError("there is no image to embed")
     vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
@@ -71,7 +71,7 @@ def embed(
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
-    return _make_table(model, source.select(keep), vectors[keep], {paths[row]: why for row, why in faults.items()})
+    return _make_table(model, catalog.select(keep), vectors[keep], {paths[row]: why for row, why in faults.items()})
 
 
 def embed_prepared(

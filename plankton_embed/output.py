@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,25 @@ from typing import Any
 from plankton_embed.errors import OutputError
 
 
-def refuse_overwrite(path: str | Path, overwrite: bool = False) -> Path:
-    """Return `path`, or raise OutputError when something is there and `overwrite` is false.
+def refuse_overwrite(
+    path: str | Path, overwrite: bool = False, suffixes: Sequence[str] = (), made_of: str | None = None
+) -> Path:
+    """Return `path`, or raise OutputError when it cannot, or must not, be written.
 
-    An empty folder counts as nothing.
+    Args:
+        path: a file when `suffixes` are given, else a file or a folder; an empty folder counts as nothing.
+        overwrite: replace what is there.
+        suffixes: endings the name of the file may have.
+        made_of: a file that a folder must hold to be replaced, so that `overwrite` never deletes other things.
     """
     path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
+    if suffixes and path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it")
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if taken and made_of and not (path / made_of).is_file():
+        raise OutputError(f"{path} exists already and holds no {made_of}, so it is not replaced; choose another folder")
     if taken and not overwrite:
         raise OutputError(f"{path} exists already; choose another output or pass --overwrite (overwrite=True)")
     return path

@@ -32,11 +32,13 @@ from plankton_embed.images.catalog import (
     summarize,
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
-from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.network.model import CARD_FILE, EmbeddingModel
-from plankton_embed.output import refuse_overwrite, write_atomically, write_json
+from plankton_embed.network.device import choose_device
+from plankton_embed.network.model import CARD_FILE, CONFIG_FILE, EmbeddingModel
+from plankton_embed.network.trunks import check_trunk
+from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
 from plankton_embed.plots.class_scores import draw_class_scores
 from plankton_embed.plots.class_sizes import draw_class_sizes
@@ -47,9 +49,9 @@ from plankton_embed.plots.image_sizes import draw_image_sizes
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import EmbeddingTable, holds_vectors
 from plankton_embed.training.trainer import Validation, train_model
-from plankton_embed.vector_index import IndexKind, VectorIndex
+from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +115,8 @@ def run(
         SettingError: the folder holds a run with other settings.
         OutputError: the folder holds something else.
     """
-    folder, chosen = _open_run(output, settings, overwrite)
-    images = _prepare_step(folder, read_source(source, root), chosen, progress)
+    folder, chosen = _open_run(source, output, settings, overwrite, device)
+    images = _prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
     model = _train_step(folder, images, chosen, device, progress)
     _embed_step(folder, model, images, progress)
     _index_step(folder)
@@ -137,13 +139,17 @@ def train(
     As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
     """
     folder = RunFolder(Path(output))
+    if resume and overwrite:
+        raise SettingError("resume goes on with a run, overwrite throws it away; give one of them")
+    if resume and not folder.settings.exists():
+        raise InputError(f"{output} holds no run to resume; leave --resume out to begin one")
     if folder.settings.exists() and not (resume or overwrite):
         raise OutputError(
             f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
             "or choose another folder"
         )
-    folder, chosen = _open_run(output, settings, overwrite)
-    images = _prepare_step(folder, read_source(source, root), chosen, progress)
+    folder, chosen = _open_run(source, output, settings, overwrite, device)
+    images = _prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
     model = _train_step(folder, images, chosen, device, progress)
     _embed_step(folder, model, images, progress)
     return RunResult(folder, _evaluate_step(folder, images, chosen))
@@ -159,9 +165,12 @@ def demo(
 ) -> RunResult:
     """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
     output = Path(output)
-    drawn = draw_set(output.with_name(f"{output.name}_images"), n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES)
-    settings = Settings.build(overrides=DEMO_SETTINGS) if settings is None else settings
-    return run(drawn, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
+    place = output.with_name(f"{output.name}_images")
+    drawn = draw_set(place, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
+    images = read_source(drawn).with_classes(include=DEMO_CLASSES)
+    if not isinstance(settings, Settings):
+        settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})
+    return run(images, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
 
 
 # ---------------------------------------------------------------------------------------------- single verbs
@@ -210,12 +219,18 @@ def catalog(
     if preview and output is None:
         raise SettingError("preview needs an output; its pictures are written beside it")
     if output is not None:
-        refuse_overwrite(output, overwrite)
+        refuse_overwrite(output, overwrite, CATALOG_SUFFIXES)
+    if preview and output is not None:
+        _refuse_inside(source, output)
     if isinstance(class_map, str | Path):
         class_map = read_class_map(class_map)
     gathered = read_source(source, root).with_classes(include, exclude, class_map)
     if len(gathered) == 0:
         raise InputError("include, exclude and class map leave no image")
+    if split is not None and drop_duplicates:
+        raise SettingError(
+            "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"
+        )
     if split is not None:
         shares = Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
         hashes = content_hashes(gathered.paths, progress)
@@ -248,7 +263,7 @@ def index(
         overwrite: replace the output.
     """
     if output is not None:
-        refuse_overwrite(output, overwrite)
+        refuse_overwrite(output, overwrite, made_of=INDEX_FILE)
     built = VectorIndex.build(load_vectors(vectors), kind)
     if output is not None:
         built.save(output)
@@ -284,7 +299,7 @@ def search(
     """
     if not isinstance(index, VectorIndex):
         index = VectorIndex.load(index)
-    queries = embed(model, read_source(images), device=device, progress=progress)
+    queries = embed(model, images, device=device, progress=progress)
     neighbors = index.search(queries, k)
     if sheet is not None:
         save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), sheet)
@@ -332,7 +347,8 @@ def classify(
         MismatchError: made by different models; both hashes are named.
     """
     if output is not None:
-        refuse_overwrite(output, overwrite)
+        refuse_overwrite(output, overwrite, (".csv",))
+    _check_method(method, n_neighbors)
     known = load_vectors(reference)
     asked = _load_query(reference, query, device, progress)
     known.check_same_model(asked)
@@ -385,14 +401,18 @@ def evaluate(
         InputError: the query has no labels.
     """
     if output is not None:
-        refuse_overwrite(output, overwrite)
+        refuse_overwrite(output, overwrite, made_of="scores.json")
+        if RunFolder(Path(output)).settings.exists():
+            raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
+    _check_method(method, n_neighbors)
     known = load_vectors(reference)
     asked = _load_query(reference, query, device, progress)
     evaluation = _evaluate(known, asked, method, n_neighbors)
     if output is not None:
-        write_json(Path(output) / "scores.json", evaluation.to_dict())
-        _write_tables(Path(output), known, evaluation)
-        _draw_evaluation(Path(output), known, evaluation)
+        with write_folder_atomically(output) as folder:
+            write_json(folder / "scores.json", evaluation.to_dict())
+            _write_tables(folder, known, evaluation)
+            _draw_evaluation(folder, known, evaluation)
     return evaluation
 
 
@@ -425,16 +445,19 @@ class _RunImages:
         return _RunImages(self.catalog.select(mask), self.prepared.select(mask))
 
 
-def _open_run(output: str | Path, settings: SettingsLike, overwrite: bool) -> tuple[RunFolder, Settings]:
-    """Begin a run, or open the one that is there and make sure that it has these settings."""
+def _open_run(
+    source: Source, output: str | Path, settings: SettingsLike, overwrite: bool, device: str
+) -> tuple[RunFolder, Settings]:
+    """Find out, before anything is done, whether a run can be made or gone on with there."""
     chosen = settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
+    choose_device(device)
+    check_trunk(chosen.network.trunk)
+    _refuse_inside(source, output)
     folder = RunFolder(Path(output))
     if not folder.settings.exists():
         if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
             raise OutputError(f"{output} exists already and holds no run; choose another folder")
-    elif overwrite:
-        _clear(folder)
-    else:
+    elif not overwrite:
         before, now = Settings.load(folder.settings).flat(), chosen.flat()
         changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
         if changed:
@@ -443,6 +466,12 @@ def _open_run(output: str | Path, settings: SettingsLike, overwrite: bool) -> tu
                 "use those, choose another folder, or replace it (--overwrite)"
             )
     return folder, chosen
+
+
+def _refuse_inside(source: Source, output: str | Path) -> None:
+    is_folder = isinstance(source, str | Path) and Path(source).is_dir()
+    if is_folder and Path(output).resolve().is_relative_to(Path(str(source)).resolve()):
+        raise OutputError(f"{output} lies inside {source}, so its pictures would be read as images; write elsewhere")
 
 
 def _clear(folder: RunFolder) -> None:
@@ -468,7 +497,9 @@ def _clear(folder: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def _prepare_step(folder: RunFolder, source: ImageCatalog, settings: Settings, progress: bool) -> _RunImages:
+def _prepare_step(
+    folder: RunFolder, source: ImageCatalog, settings: Settings, overwrite: bool, progress: bool
+) -> _RunImages:
     """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings."""
     hashes = content_hashes(source.paths, progress)
     prepared = prepare_images(source.paths, hashes, settings.preparation, progress=progress)
@@ -498,11 +529,15 @@ def _prepare_step(folder: RunFolder, source: ImageCatalog, settings: Settings, p
             hashes=good_hashes,
         )
         images = _RunImages(divided, images.prepared)
+    elif settings.split.group_by is not None:
+        _check_groups(images.catalog, settings.split.group_by)
     checked, keep = check_leaks(images.catalog, good_hashes, drop_duplicates=settings.split.drop_duplicates)
     if not keep.all():
         logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
     images = _RunImages(checked, images.prepared.select(keep))
     _check_classes(images)
+    if overwrite:  # only now, when the new run is known to be possible
+        _clear(folder)
     if folder.catalog.exists():
         _check_same_images(folder, images.catalog)
     else:
@@ -517,12 +552,26 @@ def _prepare_step(folder: RunFolder, source: ImageCatalog, settings: Settings, p
     return images
 
 
+def _check_groups(catalog: ImageCatalog, column: str) -> None:
+    """Make sure that a catalog's own split tears no group apart."""
+    if column not in catalog.frame:
+        raise InputError(f"group_by: the catalog has no column {column}; it has {list(catalog.frame.columns)}")
+    n_sides = catalog.frame.groupby(column)["split"].nunique()
+    torn = list(n_sides.index[n_sides > 1])
+    if torn:
+        raise InputError(
+            f"group_by: {len(torn)} values of {column} lie on several sides of the catalog's own split, such as "
+            f"{torn[0]}; mend the column split, or empty it to have the catalog divided"
+        )
+
+
 def _check_classes(images: _RunImages) -> None:
     """Make sure that there is something to learn; warn of what cannot be scored."""
     known = images.split("train").catalog.classes
     if len(known) < 2:
         raise InputError(
-            f"training needs at least 2 classes with labelled images in train, found {len(known)}: {known}"
+            f"training needs at least 2 classes with labelled images in train, found {len(known)}: {known}. "
+            "Put the images into one folder a class, or give a catalog with a column label."
         )
     strangers = sorted(set(images.catalog.classes) - set(known))
     if strangers:
@@ -546,7 +595,7 @@ def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
 def _train_step(
     folder: RunFolder, images: _RunImages, settings: Settings, device: str, progress: bool
 ) -> EmbeddingModel:
-    if (folder.model / "config.json").exists():
+    if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
         return EmbeddingModel.load(folder.model, device)
     known = images.split("train").labelled()
@@ -608,7 +657,7 @@ def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings) ->
         return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
     known = EmbeddingTable.load(folder.vectors("train"))
     split = next((name for name in ("test", "val") if len(images.split(name).labelled().catalog)), None)
-    scores: dict[str, Any] = {"model_hash": known.model_hash, "split": split, "n_train": len(known)}
+    scores: dict[str, Any] = {"model_hash": known.model_hash, "split": split, "n_train": int(known.is_labelled.sum())}
     if split is None:
         logger.warning("no labelled images outside train: nothing to score")
     else:
@@ -629,7 +678,8 @@ def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings) ->
         }
         _draw_neighbors(folder.figures / "neighbors.png", known, asked, settings.seed)
         card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
-        (folder.model / CARD_FILE).write_text(card, encoding="utf-8")
+        with write_atomically(folder.model / CARD_FILE) as temporary:
+            temporary.write_text(card, encoding="utf-8")
     write_json(folder.scores, scores)
     return scores
 
@@ -643,6 +693,11 @@ def _fit(reference: EmbeddingTable, method: Method, n_neighbors: int | None) -> 
     return fit_classifier(reference, method, k)
 
 
+def _check_method(method: Method, n_neighbors: int | None) -> None:
+    if n_neighbors is not None and method != "knn":
+        raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
+
+
 def _n_neighbors(reference: EmbeddingTable, settings: Settings) -> int:
     """Return k of the settings, or the size of a reference that is smaller."""
     return max(1, min(settings.classification.n_neighbors, int(reference.is_labelled.sum())))
@@ -653,10 +708,15 @@ def _load_query(reference: Reference, query: Reference, device: str, progress: b
     if isinstance(query, EmbeddingTable):
         return query
     path = Path(query)
-    has_vectors = path.suffix in (".parquet", ".npz") or (path.is_dir() and RunFolder(path).vectors("test").exists())
-    if has_vectors or isinstance(reference, EmbeddingTable) or not Path(reference).is_dir():
-        return load_vectors(path, "test")
-    return embed(reference, read_source(path), device=device, progress=progress)
+    run_folder = RunFolder(path)
+    if run_folder.settings.exists():
+        split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
+        if split is None:
+            raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
+        return load_vectors(path, split)
+    if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
+        return load_vectors(path)
+    return embed(reference, path, device=device, progress=progress)
 
 
 def _evaluate(known: EmbeddingTable, asked: EmbeddingTable, method: Method, n_neighbors: int | None) -> Evaluation:
@@ -664,11 +724,14 @@ def _evaluate(known: EmbeddingTable, asked: EmbeddingTable, method: Method, n_ne
     asked = asked.select(asked.is_labelled)
     if len(asked) == 0:
         raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
+    n_shared = len({path for path in known.path if path} & {path for path in asked.path if path})
+    if n_shared:
+        logger.warning("%d of the query's images are in the reference too; these scores flatter", n_shared)
     names = name_images(_fit(known, method, n_neighbors), asked)
     return Evaluation(
         method,
         score_names(asked.label, names["label"]),
-        score_retrieval(asked, known),
+        score_retrieval(asked, known) if set(asked.classes) & set(known.classes) else {},
         self_centroid_accuracy(asked),
         names,
     )

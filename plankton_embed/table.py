@@ -169,6 +169,20 @@ class EmbeddingTable:
             raise InputError(f"{path} cannot be read as vectors: {error}") from error
 
 
+def holds_vectors(path: Path) -> bool:
+    """Whether a file looks like vectors rather than a catalog of images."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(path)
+        return "path" not in schema.names or any(field.type.num_fields for field in schema)
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            names = [name.strip().strip('"') for name in file.readline().split(",")]
+        return "path" not in names or "v0" in names
+    return path.suffix == ".npz"
+
+
 def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
     """Return (n,) text or None; numbers become text, nan and empty text None."""
     column = np.full(n, None, dtype=object)
@@ -292,5 +306,6 @@ def _from_frame(
     return EmbeddingTable(vectors, **text, provenance=dict(provenance))  # type: ignore[arg-type]
 
 
+TABLE_SUFFIXES = (".parquet", ".npz", ".csv")
 _WRITERS = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}
 _READERS = {".parquet": _read_parquet, ".npz": _read_npz, ".csv": _read_csv}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import DependencyError, InputError, SettingError
-from plankton_embed.output import write_folder_atomically
+from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ class VectorIndex:
     def save(self, folder: str | Path) -> Path:
         """Write the index and its table to a folder, whole or not at all."""
         faiss = import_faiss()
+        refuse_overwrite(folder, overwrite=True, made_of=INDEX_FILE)
         with write_folder_atomically(folder) as temporary:
             self.table.save(temporary / TABLE_FILE)
             faiss.write_index(self._index, str(temporary / INDEX_FILE))

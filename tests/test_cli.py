@@ -94,15 +94,10 @@ def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
     [
         (["run", "nowhere", "-o", "out"], "nowhere does not exist"),
         (["train", "nowhere.csv", "-o", "out"], "nowhere.csv does not exist"),
-        (["run", "{images}", "-o", "out", "--set", "training.epoch=3"], "did you mean training.epochs?"),
-        (["run", "{images}", "-o", "out", "--set", "training.epochs=0"], "training.epochs"),
-        (["run", "{images}", "-o", "out", "--set", "training.epochs"], "expected NAME=VALUE"),
-        (["run", "{images}", "-o", "out", "--set", "network.trunk=resnet19"], "resnet19"),
-        (["run", "{images}", "-o", "out", "--device", "gpu7"], "gpu7"),
+        (["train", "{images}", "-o", "out", "--resume"], "holds no run to resume"),
         (["run", "{images}", "-o", "out", "--group-by", "cruise"], "no column cruise"),
-        (["catalog", "{images}", "-o", "c.csv", "--split", ".5,.5"], "split.fractions"),
-        (["catalog", "{images}", "-o", "c.csv", "--exclude", "whale"], "whale"),
-        (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--split"),
+        (["run", "{images}", "-o", "{images}/out"], "lies inside"),
+        (["embed", "model", "{images}", "-o", "vectors"], "expected a name that ends in .parquet"),
         (["embed", "nowhere/at/all", "{images}", "-o", "v.parquet"], "is no model"),
         (["index", "nowhere.parquet", "-o", "index"], "do not exist"),
         (["classify", "nowhere.parquet", "nowhere.parquet", "-o", "n.csv"], "do not exist"),
@@ -110,8 +105,35 @@ def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
 )
 def test_a_fault_is_one_message_and_exit_1(arguments, message, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    check_fault(1, arguments, message, images)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "{images}", "-o", "out", "--set", "training.epoch=3"], "did you mean training.epochs?"),
+        (["run", "{images}", "-o", "out", "--set", "training.epochs=0"], "training.epochs"),
+        (["run", "{images}", "-o", "out", "--set", "training.epochs"], "expected NAME=VALUE"),
+        (["run", "{images}", "-o", "out", "--set", "network.trunk=resnet19"], "resnet19"),
+        (["run", "{images}", "-o", "out", "--device", "gpu7"], "gpu7"),
+        (["train", "{images}", "-o", "out", "--resume", "--overwrite"], "give one of them"),
+        (["catalog", "{images}", "-o", "c.csv", "--split", ".5,.5"], "split.fractions"),
+        (["catalog", "{images}", "-o", "c.csv", "--split", "half"], "expected three numbers"),
+        (["catalog", "{images}", "-o", "c.csv", "--split", ".6,.2,.2", "--drop-duplicates"], "drop_duplicates"),
+        (["catalog", "{images}", "-o", "c.csv", "--exclude", "whale"], "whale"),
+        (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--split"),
+        (["catalog", "{images}", "-o", "c.csv", "--set", "training.epochs=2"], "preparation settings only"),
+        (["classify", "a.parquet", "b.parquet", "-o", "n.csv", "-k", "5"], "--method knn"),
+    ],
+)
+def test_a_wrong_setting_is_one_message_and_exit_2(arguments, message, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_fault(2, arguments, message, images)
+
+
+def check_fault(code, arguments, message, images):
     done = call(*[a.format(images=images) for a in arguments])
-    assert done.exit_code == 1
+    assert done.exit_code == code
     assert message in done.stderr
     assert "Traceback" not in done.output
     assert done.stdout == ""

@@ -96,6 +96,8 @@ def test_no_image_at_all_is_an_error(model, catalog):
         embed(model, catalog.select(np.zeros(6, dtype=bool)), progress=False)
 
 
-def test_a_single_path_must_come_in_a_list(model, catalog):
-    with pytest.raises(InputError, match=r"pass \[path\]"):
+def test_a_folder_is_read_and_a_single_image_must_come_in_a_list(model, catalog, drawn_folder):
+    folder = drawn_folder / "medusa"
+    assert len(embed(model, folder, progress=False)) == len(list(folder.iterdir()))
+    with pytest.raises(InputError, match="expected a folder of images, or a catalog"):
         embed(model, catalog.paths[0], progress=False)

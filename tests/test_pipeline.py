@@ -155,6 +155,26 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("wrong", [{"network.trunk": "resnet81"}, {"split.group_by": "cruise"}])
+def test_a_run_is_not_overwritten_by_one_that_cannot_be(finished, images, wrong):
+    weights = (finished.folder.model / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises((SettingError, InputError)):
+        pe.run(images, finished.folder.path, settings={**QUICK, **wrong}, overwrite=True, progress=False)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        pe.run("nowhere", finished.folder.path, settings=QUICK, overwrite=True, progress=False)
+    assert (finished.folder.model / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_run_is_not_overwritten_by_an_index_or_an_evaluation(finished):
+    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
+        pe.index(finished.folder.path, finished.folder.path, overwrite=True)
+    with pytest.raises(OutputError, match="is a run"):
+        pe.evaluate(finished.folder.path, finished.folder.path, output=finished.folder.path, overwrite=True)
+    with pytest.raises(OutputError, match=r"holds no config\.json"):
+        finished.model.save(finished.folder.path)
+    assert finished.folder.scores.exists()
+
+
 def test_overwriting_a_run_keeps_what_is_not_of_it(images, tmp_path):
     settings = {**QUICK, "training.epochs": 1}
     pe.train(images, tmp_path / "run", settings=settings, progress=False)
@@ -225,6 +245,51 @@ def test_classify_takes_a_run_and_a_folder_of_images(finished, images, tmp_path)
     assert written["label"].tolist() == names["label"].tolist()
     with pytest.raises(OutputError, match="overwrite"):
         pe.classify(finished.folder.path, images / "detritus", "knn", tmp_path / "names.csv", progress=False)
+
+
+def test_classify_tells_vectors_from_a_catalog_whatever_the_file(finished, images, tmp_path):
+    table = pe.embed(finished.folder.path, images / "detritus", progress=False)
+    catalog = pe.catalog(images / "detritus", progress=False)
+    sources = [table.save(tmp_path / "v.csv"), table.save(tmp_path / "v.npz"), table.save(tmp_path / "v.parquet")]
+    sources += [catalog.save(tmp_path / "c.csv"), catalog.save(tmp_path / "c.parquet")]
+    expected = pe.classify(finished.folder.path, table)["label"].tolist()
+    for source in sources:
+        assert pe.classify(finished.folder.path, source, progress=False)["label"].tolist() == expected, source
+
+
+def test_scoring_images_of_the_reference_is_said(finished, images, caplog):
+    pe.evaluate(finished.folder.path, images, progress=False)
+    assert "in the reference too" in caplog.text
+
+
+def test_evaluate_replaces_its_own_folder_whole(finished, tmp_path):
+    pe.evaluate(finished.folder.path, finished.folder.path, "centroid", tmp_path / "e")
+    assert (tmp_path / "e" / "centroid_distances.csv").exists()
+    pe.evaluate(finished.folder.path, finished.folder.path, "knn", tmp_path / "e", overwrite=True)
+    assert not (tmp_path / "e" / "centroid_distances.csv").exists()
+
+
+def test_the_card_travels_with_the_model(finished, tmp_path):
+    card = finished.model.card
+    assert "| knn |" in card
+    assert pe.EmbeddingModel.load(finished.model.save(tmp_path / "copy")).card == card
+
+
+def test_a_test_split_of_new_classes_only_still_ends_well(images, tmp_path):
+    catalog = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False)
+    frame = catalog.frame.copy()
+    frame.loc[frame["label"] == "detritus", "split"] = "test"
+    frame = frame[(frame["label"] == "detritus") | (frame["split"] != "test")].reset_index(drop=True)
+    done = pe.train(pe.ImageCatalog(frame), tmp_path / "run", settings={**QUICK, "training.epochs": 1}, progress=False)
+    assert done.scores["knn"]["accuracy"] == 0
+    assert done.scores["retrieval"] == {}
+
+
+def test_a_split_of_its_own_that_tears_samples_is_refused(images, tmp_path):
+    catalog = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False)
+    torn = pe.ImageCatalog(catalog.frame.assign(sample_id="one"))
+    with pytest.raises(InputError, match=r"1 values of sample_id lie on several sides.*such as one"):
+        pe.train(torn, tmp_path / "run", settings={**QUICK, "split.group_by": "sample_id"}, progress=False)
 
 
 def test_evaluate_without_labels_says_so(finished, images):

@@ -572,7 +572,14 @@ def draw_plankton(label: str, rng: np.random.Generator) -> Image.Image:
     return _photograph(ink, rng)
 
 
-def draw_set(folder: str | Path, *, n_per_class: int = 100, seed: int = 0, classes: Sequence[str] = CLASSES) -> Path:
+def draw_set(
+    folder: str | Path,
+    *,
+    n_per_class: int = 100,
+    seed: int = 0,
+    classes: Sequence[str] = CLASSES,
+    progress: bool = True,
+) -> Path:
     """Draw a folder of plankton images, one subfolder for each class: folder/<class>/<class>_0001.png and on.
 
     Each image depends on seed, class and number alone, so a small set is a prefix of a large one. Files that are
@@ -583,6 +590,7 @@ def draw_set(folder: str | Path, *, n_per_class: int = 100, seed: int = 0, class
         n_per_class: images in each class, 1 or more; default 100.
         seed: which set to draw, 0 or more; default 0.
         classes: the labels to draw; default all of CLASSES.
+        progress: show a bar.
 
     Returns:
         The folder.
@@ -603,7 +611,7 @@ def draw_set(folder: str | Path, *, n_per_class: int = 100, seed: int = 0, class
             (folder / label).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{folder / label}: cannot make this folder ({error}); choose another place.") from error
-    for label, number in tqdm(wanted, desc="draw plankton", unit="image", delay=2.0):
+    for label, number in tqdm(wanted, desc="draw plankton", unit="image", delay=2.0, disable=not progress, leave=False):
         path = folder / label / f"{label}_{number:04d}.png"
         if not path.exists():
             image = draw_plankton(label, np.random.default_rng([seed, zlib.crc32(label.encode()), number]))

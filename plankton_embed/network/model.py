@@ -21,7 +21,7 @@ from plankton_embed.images.preparation import ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.output import write_folder_atomically
+from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 FORMAT_VERSION = 1
@@ -34,7 +34,7 @@ class EmbeddingModel:
     """Maps images to unit vectors of `network.dimension` numbers.
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
-    trained on, `training` whatever is worth knowing of how (plain values).
+    trained on, `training` whatever is worth knowing of how (plain values), `card` the text of its model card.
     """
 
     net: EmbeddingNet
@@ -42,6 +42,7 @@ class EmbeddingModel:
     preparation: PreparationSettings
     classes: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
 
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
@@ -143,7 +144,7 @@ class EmbeddingModel:
                 bar.update(batch.stop - start)
         return vectors
 
-    def save(self, folder: str | Path, card: str = "") -> Path:
+    def save(self, folder: str | Path, card: str | None = None) -> Path:
         """Write `model.safetensors`, `config.json` and, as `README.md`, the text of a model card.
 
         A folder of that name is replaced, whole or not at all.
@@ -157,12 +158,13 @@ class EmbeddingModel:
             "classes": self.classes,
             "training": self.training,
         }
+        refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
         with write_folder_atomically(folder) as temporary:
             weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
             safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
             text = json.dumps(config, indent=2, ensure_ascii=False)
             (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
+            (temporary / CARD_FILE).write_text(self.card if card is None else card, encoding="utf-8")
         return Path(folder)
 
     @classmethod
@@ -196,6 +198,8 @@ class EmbeddingModel:
         except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder} holds no whole model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
+        if (folder / CARD_FILE).is_file():
+            model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
         if model.hash != wanted_hash:
             raise InputError(f"{folder}: config.json says model {wanted_hash}, the weights are {model.hash}")
         return model.to(device)
@@ -205,7 +209,9 @@ class EmbeddingModel:
         """Load a model by its name on the Hugging Face hub, or from a folder; the same as `load`."""
         return cls.load(name, device)
 
-    def push_to_hub(self, repo_id: str, *, card: str = "", private: bool = False, token: str | None = None) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, card: str | None = None, private: bool = False, token: str | None = None
+    ) -> str:
         """Upload to the Hugging Face hub as `owner/name`; return the address of the commit."""
         from huggingface_hub import HfApi
 

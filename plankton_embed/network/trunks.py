@@ -48,11 +48,16 @@ def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
     return trunk, n_features
 
 
-def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
-    """Return the trunk of that name with random weights and without its last linear layer."""
+def check_trunk(name: str) -> None:
+    """Raise SettingError unless torchvision has a classification model of that name."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise SettingError(f"network.trunk: {name!r} is no torchvision model; known: {', '.join(known)}")
+
+
+def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
+    """Return the trunk of that name with random weights and without its last linear layer."""
+    check_trunk(name)
     options = {"aux_logits": False, "init_weights": True} if name in WITH_AUXILIARY_HEADS else {}
     network = torchvision.models.get_model(name, weights=None, **options)
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
