@@ -156,14 +156,12 @@ def test_a_table_is_not_overwritten_unless_told(run_folder, images, tmp_path):
 
 
 def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
-    command = [sys.executable, "-m", "plankton_embed", "run", str(images), "-o", str(tmp_path / "run")]
+    # a job in the background of a shell does not listen to Ctrl-C; this one is told to
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from plankton_embed.cli import main; main()"
+    command = [sys.executable, "-c", code, "run", str(images), "-o", str(tmp_path / "run")]
     command += ["--settings", str(quick), "--set", "training.epochs=500"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-    def listen_to_ctrl_c():  # which a job in the background of a shell does not
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, env=os.environ, preexec_fn=listen_to_ctrl_c, **pipes) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
         for _ in range(600):
             if (tmp_path / "run" / "checkpoints" / "last.pt").exists():
                 break
