@@ -109,7 +109,7 @@ def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
     except UnidentifiedImageError as error:
         raise InputError("the file is no image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"too many pixels: {error}") from error
+        raise InputError(f"too many pixels: over the limit of {MOST_PIXELS:,}") from error
     except DECODER_FAULTS as error:
         raise InputError(f"the image cannot be decoded: {error}") from error
 
