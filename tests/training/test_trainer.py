@@ -186,8 +186,8 @@ def test_the_learning_rate_climbs_then_falls(warmup, peak):
 
 @pytest.mark.slow
 def test_training_learns_to_tell_the_classes_apart(images, tmp_path):
-    longer = {"training.epochs": 12, "training.images_per_class": 32, "training.classes_per_batch": 3,
-              "training.batch_images_per_class": 4, "network.dropout": 0}  # fmt: skip
+    longer = {"training.epochs": 36, "training.images_per_class": 32, "training.classes_per_batch": 3,
+              "training.batch_images_per_class": 4, "training.margin": 0.5, "network.dropout": 0}  # fmt: skip
     model, history = train(images, tmp_path, **longer)
     assert history.records[-1].mined_share < 0.5 * history.records[0].mined_share
     labels = CLASS_INDEX.astype(str)
