@@ -76,7 +76,7 @@ def worst_classes_sheet(
     return Sheet("The classes with the lowest F1", rows)
 
 
-def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors: Neighbors, title: str = "") -> Sheet:
+def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors: Neighbors) -> Sheet:
     """Show each query and, beside it, its neighbours with class and distance."""
     rows = []
     for number in range(len(queries)):
@@ -89,7 +89,7 @@ def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors:
                 tile = replace(tile, frame="right" if label == truth else "wrong")
             tiles.append(tile)
         rows.append(("", tiles))
-    return Sheet(title or "Queries (left) and their nearest images", rows)
+    return Sheet("Queries (left) and their nearest images", rows)
 
 
 def _guess_tile(row: pd.Series) -> Tile:
