@@ -58,7 +58,8 @@ def check_trunk(name: str) -> None:
 def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
     """Return the trunk of that name with random weights and without its last linear layer."""
     check_trunk(name)
-    options = {"aux_logits": False, "init_weights": True} if name in WITH_AUXILIARY_HEADS else {}
+    # the start that these two bring along has kernels so large that they hardly turn at first
+    options = {"aux_logits": False, "init_weights": False} if name in WITH_AUXILIARY_HEADS else {}
     network = torchvision.models.get_model(name, weights=None, **options)
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
