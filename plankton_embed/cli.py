@@ -213,6 +213,9 @@ def embed(
     model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name", show_default=False)],
     source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
     output: Output,
+    views: Annotated[
+        int | None, typer.Option(help="views averaged: 1, 2, 4 or 8; by default the model's own", show_default=False)
+    ] = None,
     root: Root = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -226,7 +229,7 @@ def embed(
         from plankton_embed.table import TABLE_SUFFIXES
 
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
-        table = embedding.embed(model, source, root=root, device=device, progress=not quiet)
+        table = embedding.embed(model, source, root=root, views=views, device=device, progress=not quiet)
         table.save(output)
         faults = table.provenance.get("faults", {})
         result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
@@ -260,7 +263,7 @@ def index(
 def search(
     index: Annotated[Path, typer.Argument(help="an index, or a run", show_default=False)],
     model: Annotated[str, typer.Argument(help="the model that made it: a folder, a run, a hub name")],
-    images: Annotated[list[Path], typer.Argument(help="image files, or one folder", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="image files, or one folder or catalog", show_default=False)],
     k: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours an image")] = 10,
     output: OptionalOutput = None,
     sheet: Annotated[Path | None, typer.Option(help="picture to draw: each image and its neighbours")] = None,
@@ -272,12 +275,14 @@ def search(
     """Find the images most like the given ones."""
     with _command("search", quiet):
         from plankton_embed import pipeline
+        from plankton_embed.images.readers.source import CATALOG_SUFFIXES
         from plankton_embed.output import refuse_overwrite, write_atomically
 
         for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
             if path is not None:
                 refuse_overwrite(path, overwrite, suffixes)
-        source = images[0] if len(images) == 1 and images[0].is_dir() else images
+        is_source = len(images) == 1 and (images[0].is_dir() or images[0].suffix.lower() in CATALOG_SUFFIXES)
+        source = images[0] if is_source else images
         found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
         if output is not None:
             with write_atomically(output) as temporary:

@@ -16,7 +16,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
-from plankton_embed.images.store import PreparedImages
+from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
 from plankton_embed.table import EmbeddingTable
 
@@ -28,6 +28,7 @@ def embed(
     source: ImageCatalog | str | Path | Sequence[str | Path],
     *,
     root: str | Path | None = None,
+    views: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
     progress: bool = True,
@@ -41,12 +42,14 @@ def embed(
         model: a model, or the folder or hub name of one.
         source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
         root: where the relative paths of a catalog file start.
+        views: views of each image to average, 1, 2, 4 or 8 (plankton has no up); by default the model's own.
         batch_size: images at a time.
         device: where to compute when `model` is a name.
         progress: show a bar.
 
     Raises:
-        InputError: not one image can be read, or there is none.
+        InputError: not one image can be read, or there is none; or the catalog has no pixel sizes where the model
+            needs them.
     """
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
@@ -54,15 +57,22 @@ def embed(
     paths = catalog.paths
     if not paths:
         raise InputError("there is no image to embed")
+    size_inputs = model.network.size_inputs
+    pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
+    log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises where one is missing
     vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
     faults: dict[int, str] = {}
     with tqdm(desc="embedding", total=len(paths), unit="image", disable=not progress, leave=False, delay=1) as bar:
-        for start, squares in _prepare_batches(model, paths, batch_size):
-            good = [row for row, square in enumerate(squares, start) if not isinstance(square, str)]
-            faults.update({row: square for row, square in enumerate(squares, start) if isinstance(square, str)})
-            if good:
-                vectors[good] = model.embed_pixels(np.stack([s for s in squares if not isinstance(s, str)]))
-            bar.update(len(squares))
+        for start, results in _prepare_batches(model, paths, batch_size):
+            faults.update({row: result for row, result in enumerate(results, start) if isinstance(result, str)})
+            prepared = {row: result for row, result in enumerate(results, start) if not isinstance(result, str)}
+            if prepared:
+                rows = list(prepared)
+                sizes = np.array([size for _, size in prepared.values()])
+                sides = log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[rows])
+                pixels = np.stack([square for square, _ in prepared.values()])
+                vectors[rows] = model.embed_pixels(pixels, sides, views=views)
+            bar.update(len(results))
     if len(faults) == len(paths):
         first = next(iter(faults))
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
@@ -77,20 +87,21 @@ def embed(
 def embed_prepared(
     model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
 ) -> EmbeddingTable:
-    """Embed images that are prepared already, row by row those of the catalog."""
+    """Embed images that are prepared already, row by row those of the catalog, with the model's own views."""
     return _make_table(model, catalog, model.embed_prepared(images, progress=progress), {})
 
 
 def _prepare_batches(
     model: EmbeddingModel, paths: Sequence[str], batch_size: int
-) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
-    """Yield batches of squares, a reason in place of each that failed; the next batch is read while one is embedded."""
+) -> Iterator[tuple[int, list[tuple[NDArray[np.uint8], tuple[int, int]] | str]]]:
+    """Yield batches of squares with their first sizes, or the reason why not; one is read while another is embedded."""
 
-    def prepare(path: str) -> NDArray[np.uint8] | str:
+    def prepare(path: str) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
         try:
-            return prepare_image(path, model.preparation)[0]
+            square, _, size = prepare_image(path, model.preparation)
         except InputError as error:
             return str(error)
+        return square, size
 
     starts = range(0, len(paths), batch_size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
 from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.training.tracking import Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
 
@@ -452,6 +453,8 @@ def _open_run(
     chosen = settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
     choose_device(device)
     check_trunk(chosen.network.trunk)
+    if chosen.training.tensorboard:
+        check_tensorboard()
     _refuse_inside(source, output)
     folder = RunFolder(Path(output))
     if not folder.settings.exists():
@@ -479,6 +482,7 @@ def _clear(folder: RunFolder) -> None:
     for path in (
         folder.model,
         folder.checkpoints,
+        folder.tensorboard,
         folder.path / "vectors",
         folder.index,
         folder.path / "analysis",
@@ -515,6 +519,8 @@ def _prepare_step(
         logger.warning(
             "%d of %d images cannot be used and are left out; see %s", len(faults), len(source), folder.faults
         )
+    if settings.network.size_inputs == "micrometres":
+        prepared = replace(prepared, pixel_size=source.pixel_size)
     images = _RunImages(source, prepared).select(good)
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
     if not images.catalog.has_splits:
@@ -536,6 +542,7 @@ def _prepare_step(
         logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
     images = _RunImages(checked, images.prepared.select(keep))
     _check_classes(images)
+    images.prepared.log_sides(settings.network.size_inputs)  # raises where a pixel size is missing
     if overwrite:  # only now, when the new run is known to be possible
         _clear(folder)
     if folder.catalog.exists():
@@ -601,21 +608,23 @@ def _train_step(
     known = images.split("train").labelled()
     classes, class_index = np.unique(np.array(known.catalog.labels, dtype=str), return_inverse=True)
     model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to(device)
-    validate = _make_validation(known, class_index, images.split("val").labelled(), settings)
+    model.views = settings.embedding.views
+    val = images.split("val").labelled()
+    validate = _make_validation(known, class_index, val, settings)
     history = train_model(model, known.prepared, class_index, settings, folder, validate=validate, progress=progress)
     model.classes = [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
     save_figure(draw_curves(history), folder.figures / "curves.png")
+    if settings.training.tensorboard:
+        _log_space(folder, model, val if len(val.catalog) else known)
     model.save(folder.model, _model_card(model))
     return model
 
 
 def _make_validation(
     known: _RunImages, class_index: np.ndarray[Any, Any], val: _RunImages, settings: Settings
-) -> Validation | None:
-    """Return what scores the model after an epoch: some training images of each class name the validation images."""
-    if len(val.catalog) == 0:
-        return None
+) -> Callable[[EmbeddingModel], Validation]:
+    """Return what looks at the space after an epoch: some training images of each class name the validation images."""
     rng = np.random.default_rng(settings.seed)
     n = settings.training.validation_images_per_class
     shuffled = rng.permutation(len(class_index))
@@ -623,18 +632,31 @@ def _make_validation(
     chosen = np.sort(shuffled[place < n])
     gallery, truth = known.select(chosen), np.array(val.catalog.labels, dtype=str)
     labels = np.array(gallery.catalog.labels, dtype=object)
+    precision = settings.training.precision
 
-    def validate(model: EmbeddingModel) -> dict[str, float]:
-        vectors = model.embed_prepared(gallery.prepared, precision=settings.training.precision)
+    def validate(model: EmbeddingModel) -> Validation:
+        vectors = model.embed_prepared(gallery.prepared, precision=precision, views=1)
+        if len(truth) == 0:
+            return Validation(vectors, class_index[chosen])
         reference = EmbeddingTable(vectors, label=labels)
-        queries = model.embed_prepared(val.prepared, precision=settings.training.precision)
-        accuracies = {}
-        for method in METHODS:
-            names = _fit(reference, method, _n_neighbors(reference, settings)).predict(queries)
-            accuracies[f"{method}_accuracy"] = float((names == truth).mean())
-        return accuracies
+        queries = model.embed_prepared(val.prepared, precision=precision, views=1)
+        names = {m: _fit(reference, m, _n_neighbors(reference, settings)).predict(queries) for m in METHODS}
+        return Validation(
+            vectors,
+            class_index[chosen],
+            centroid_accuracy=float((names["centroid"] == truth).mean()),
+            knn_accuracy=float((names["knn"] == truth).mean()),
+            n_never_predicted=len(set(truth) - set(names["centroid"])),
+        )
 
     return validate
+
+
+def _log_space(folder: RunFolder, model: EmbeddingModel, shown: _RunImages) -> None:
+    """Put the finished space into TensorBoard's projector."""
+    labels = [str(label) for label in shown.catalog.labels]
+    with Tracker(folder.tensorboard) as tracker:
+        tracker.log_space(model.embed_prepared(shown.prepared), labels, shown.prepared.batch(slice(None))[0])
 
 
 def _embed_step(folder: RunFolder, model: EmbeddingModel, images: _RunImages, progress: bool) -> None:
@@ -794,6 +816,7 @@ def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, se
 def _model_card(model: EmbeddingModel, scores: Mapping[str, Any] | None = None) -> str:
     """Return what a stranger must know before using the model."""
     side, trunk = model.preparation.target_size, model.network.trunk
+    objective = model.training.get("settings", {}).get("training.objective", "?")
     lines = [
         "---",
         "library_name: plankton_embed",
@@ -803,7 +826,7 @@ def _model_card(model: EmbeddingModel, scores: Mapping[str, Any] | None = None) 
         "# A plankton embedding",
         "",
         f"Maps an image of plankton to {model.dimension} numbers whose Euclidean distance means likeness "
-        f"({trunk}, {side}×{side} pixels, triplet loss). Model {model.hash}.",
+        f"({trunk}, {side}×{side} pixels, objective {objective}). Model {model.hash}.",
         "",
         f"Trained on {model.training.get('n_images', '?')} images of {len(model.classes)} classes: "
         f"{', '.join(model.classes)}.",

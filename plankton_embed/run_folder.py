@@ -37,15 +37,18 @@ class RunFolder:
         """The folder of training states."""
         return self.path / "checkpoints"
 
-    @property
-    def last_checkpoint(self) -> Path:
-        """The state after the newest epoch: what `--resume` goes on from."""
-        return self.checkpoints / "last.pt"
+    def training_state(self, epoch: int, step: int) -> Path:
+        """All that training needs to go on with that step of that epoch; the names sort by age."""
+        return self.checkpoints / f"state-{epoch:05d}-{step:07d}.pt"
+
+    def epoch_weights(self, epoch: int) -> Path:
+        """The weights after an epoch: those of the best are always kept, the others when asked for."""
+        return self.checkpoints / f"epoch-{epoch:05d}.safetensors"
 
     @property
-    def best_weights(self) -> Path:
-        """Weights of the epoch with the best validation accuracy."""
-        return self.checkpoints / "best.safetensors"
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's log."""
+        return self.path / "tensorboard"
 
     @property
     def history(self) -> Path:

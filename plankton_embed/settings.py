@@ -10,10 +10,23 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_atomically
+
+ObjectiveName = Literal[
+    "triplet",
+    "multi_similarity",
+    "arcface",
+    "proxy_anchor",
+    "normalized_softmax",
+    "supcon",
+    "scheduled",
+    "reference_2019",
+]
+SizeInputs = Literal["none", "pixels", "micrometres"]
+ProxyName = Literal["normalized_softmax", "arcface", "proxy_anchor"]
 
 INCEPTION_SMALLEST = 75  # the smallest side Inception-v3 can take
 
@@ -75,6 +88,13 @@ class NetworkSettings(_Part):
     weights: str = Field("none", description="imagenet, none, or a file of weights")
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, while training")
+    output: Literal["unit", "sigmoid"] = Field(
+        "unit", description="unit: vectors of length 1; sigmoid: numbers in 0-1, as the 2019 recipe has them"
+    )
+    size_inputs: SizeInputs = Field(
+        "none",
+        description="show the head the true size: log side lengths in pixels, or in µm by the catalog's pixel_size",
+    )
 
 
 class AugmentationSettings(_Part):
@@ -88,27 +108,63 @@ class AugmentationSettings(_Part):
 
 
 class TrainingSettings(_Part):
-    """Triplet training: batches, loss, optimizer, length."""
+    """How the network learns: objective, batches, optimizer, length, and what is kept."""
 
-    epochs: int = Field(50, ge=1, description="passes of images_per_class images of every class")
-    images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
-    classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch")
-    batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch")
-    margin: float = Field(0.2, gt=0, le=4, description="triplet margin, in squared Euclidean distance (0-4)")
+    objective: ObjectiveName = Field("scheduled", description="the loss, by name")
+    margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
     miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
-    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
+    proxy_objective: ProxyName = Field("normalized_softmax", description="scheduled: the objective that comes first")
+    proxy_share: float = Field(0.8, gt=0, lt=1, description="scheduled: share of the epochs that it has")
+    temperature: float = Field(0.05, gt=0, description="normalized_softmax, arcface, supcon: divides the likeness")
+    angular_margin: float = Field(0.2, ge=0, lt=1.5, description="arcface: margin, radians")
+    memory: int = Field(0, ge=0, description="cross-batch memory: earlier vectors to compare with; 0: none")
+    form: Literal["standard", "geometric", "alternative"] = Field("standard", description="reference_2019: its loss")
+
+    epochs: int = Field(50, ge=1, description="epochs of images_per_class images of every class")
+    images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
+    steps_per_epoch: int = Field(0, ge=0, description="batches an epoch, about; 0: as many as images_per_class fills")
+    sampling: Literal["balanced", "square_root", "natural", "random_triplets"] = Field(
+        "balanced",
+        description="how many images a class gives: the same, as the root of its size, as its size; "
+        "random_triplets: anchor, positive and negative drawn class by class",
+    )
+    classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch; triplets of a random_triplets batch")
+    batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch; 3 for random_triplets")
+
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum 0.9")
+    learning_rate: float = Field(3e-3, gt=0, description="peak rate")
+    proxy_rate: float = Field(1.0, gt=0, description="rate of the class proxies, as a multiple of learning_rate")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate climbs to its peak")
+    schedule: Literal["cosine", "rounds"] = Field(
+        "cosine", description="cosine: half a cosine down to 0; rounds: times 0.9 after every 5 epochs"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is kept; 0: none")
     precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where it is fast")
+    compile: bool = Field(False, description="compile the network first; pays on long trainings on a GPU")
+
     validation_images_per_class: int = Field(
         30, ge=1, description="training images a class that name the validation images after each epoch"
     )
+    stop_on_collapse: bool = Field(False, description="end the training when the space collapses")
+    keep_checkpoints: int = Field(2, ge=1, description="newest training states kept")
+    keep_every_epoch: bool = Field(False, description="keep the weights of every epoch too, as a film needs them")
+    checkpoint_minutes: float = Field(10.0, ge=0, description="within an epoch a state is written this often")
+    tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
 
 
 class ClassificationSettings(_Part):
     """How vectors are named."""
 
     n_neighbors: int = Field(10, ge=1, description="k of kNN")
+
+
+class EmbeddingSettings(_Part):
+    """How images are embedded once the model is trained."""
+
+    views: Literal[1, 2, 4, 8] = Field(
+        1, description="views averaged: 1; 2 half turns; 4 quarter turns; 8 with the mirror image's too"
+    )
 
 
 class Settings(_Part):
@@ -120,7 +176,30 @@ class Settings(_Part):
     network: NetworkSettings = NetworkSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     training: TrainingSettings = TrainingSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
     classification: ClassificationSettings = ClassificationSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Settings:
+        """Refuse settings that cannot go together."""
+        training = self.training
+        recipe_2019 = (training.objective == "reference_2019", training.sampling == "random_triplets")
+        if recipe_2019[0] != recipe_2019[1] or recipe_2019[0] != (self.network.output == "sigmoid"):
+            raise ValueError(
+                "training.objective=reference_2019, training.sampling=random_triplets and network.output=sigmoid go "
+                f"together, found {training.objective}, {training.sampling} and {self.network.output}; set the "
+                "objective alone, and Settings.build sets the other two"
+            )
+        if recipe_2019[0] and training.batch_images_per_class != 3:
+            raise ValueError("training.batch_images_per_class is 3 for random_triplets: anchor, positive, negative")
+        batch_size = training.classes_per_batch * training.batch_images_per_class
+        if training.memory and training.objective not in TAKES_MEMORY:
+            raise ValueError(f"training.memory is for {', '.join(TAKES_MEMORY)}; {training.objective} takes none")
+        if 0 < training.memory < batch_size:
+            raise ValueError(
+                f"training.memory: expected 0, or at least a batch ({batch_size}); found {training.memory}"
+            )
+        return self
 
     @classmethod
     def build(
@@ -130,6 +209,8 @@ class Settings(_Part):
         overrides: Mapping[str, Any] | Iterable[str] = (),
     ) -> Settings:
         """Combine a preset, a YAML file and `group.name=value` overrides; the later wins.
+
+        An objective may bring defaults of its own (`OBJECTIVE_DEFAULTS`); they come right after the preset's.
 
         Args:
             preset: `cpu` (96 px, no weights, short) or `gpu` (299 px, ImageNet weights, long).
@@ -142,13 +223,16 @@ class Settings(_Part):
         """
         if preset not in PRESETS:
             raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
-        values: dict[str, Any] = {}
-        for name, value in PRESETS[preset].items():
-            _place(values, name, value)
+        asked: dict[str, Any] = {}
         if file is not None:
             for name, value in _read_yaml(Path(file)).items():
-                _place(values, str(name), value)
+                _place(asked, str(name), value)
         for name, value in _parse_overrides(overrides):
+            _place(asked, name, value)
+        training = asked.get("training")
+        objective = str(training.get("objective")) if isinstance(training, dict) else ""
+        values: dict[str, Any] = {}
+        for name, value in {**PRESETS[preset], **OBJECTIVE_DEFAULTS.get(objective, {}), **asked}.items():
             _place(values, name, value)
         return cls.validate_or_explain(values)
 
@@ -178,6 +262,30 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training.images_per_class": 200,
     },
 }
+
+
+OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "reference_2019": {  # the recipe of plankton-siamese (2019) to the letter
+        "network.output": "sigmoid",
+        "training.sampling": "random_triplets",
+        "training.classes_per_batch": 20,
+        "training.batch_images_per_class": 3,
+        "training.steps_per_epoch": 1000,
+        "training.margin": 5.0,
+        "training.optimizer": "sgd",
+        "training.learning_rate": 0.01,
+        "training.weight_decay": 0.0,
+        "training.warmup": 0.0,
+        "training.schedule": "rounds",
+        "augmentation.flip": False,
+        "augmentation.rotation": 0.0,
+        "augmentation.zoom": 0.0,
+        "augmentation.shift": 0.0,
+        "augmentation.brightness": 0.0,
+    },
+}
+
+TAKES_MEMORY = ("triplet", "multi_similarity", "supcon")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -249,6 +357,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line a fault; an unknown group gives one for each name in it."""
     name = ".".join(str(part) for part in fault["loc"])
+    if not name:  # two settings that cannot go together
+        yield fault["msg"].removeprefix("Value error, ")
+        return
     if fault["type"] == "extra_forbidden":
         strangers = [stranger for stranger, _ in _flatten({name: fault["input"]})] or [name]
         yield from (f"setting {stranger} is not known; did you mean {_nearest(stranger)}?" for stranger in strangers)

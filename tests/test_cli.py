@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,8 @@ from typer.testing import CliRunner
 from plankton_embed import __version__
 from plankton_embed.cli import app
 from plankton_embed.images.drawn import draw_set
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.table import EmbeddingTable
 
 QUICK = """\
 preparation: {target_size: 75}
@@ -74,6 +77,36 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert (tmp_path / "scores" / "confusion.png").exists()
 
 
+def test_views_are_those_asked_for(images, run_folder, tmp_path):
+    assert call("embed", run_folder, images, "-o", tmp_path / "one.parquet").exit_code == 0
+    done = call("embed", run_folder, images, "-o", tmp_path / "eight.parquet", "--views", 8, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["n_images"]) == (0, 30)
+    one, eight = (EmbeddingTable.load(tmp_path / f"{name}.parquet") for name in ("one", "eight"))
+    model = EmbeddingModel.load(run_folder, "cpu")
+    np.testing.assert_allclose(one.vectors, model.embed(list(one.path), views=1), atol=1e-5)
+    np.testing.assert_allclose(eight.vectors, model.embed(list(one.path), views=8), atol=1e-5)
+    assert np.abs(one.vectors - eight.vectors).max() > 1e-3
+
+
+def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    settings = ("--settings", quick, "--set", "training.epochs=1", "--set", "embedding.views=4")
+    done = call("train", images, "-o", tmp_path / "run", *settings)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["views"] == 4
+    assert call("embed", tmp_path / "run", images, "-o", tmp_path / "v.parquet").exit_code == 0
+    table = EmbeddingTable.load(tmp_path / "v.parquet")
+    model = EmbeddingModel.load(tmp_path / "run", "cpu")
+    np.testing.assert_allclose(table.vectors, model.embed(list(table.path), views=4), atol=1e-5)
+
+
+def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
+    check_fault(
+        2, ["embed", str(run_folder), "{images}", "-o", str(tmp_path / "v.csv"), "--views", "3"], "views", images
+    )
+    assert not (tmp_path / "v.csv").exists()
+
+
 def test_doctor_is_well_here():
     done = call("doctor", "--json")
     assert done.exit_code == 0, done.output
@@ -97,6 +130,7 @@ def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
         (["train", "{images}", "-o", "out", "--resume"], "holds no run to resume"),
         (["run", "{images}", "-o", "out", "--group-by", "cruise"], "no column cruise"),
         (["run", "{images}", "-o", "{images}/out"], "lies inside"),
+        (["run", "{images}", "-o", "out", "--set", "network.size_inputs=micrometres"], "a column pixel_size"),
         (["embed", "model", "{images}", "-o", "vectors"], "expected a name that ends in .parquet"),
         (["embed", "nowhere/at/all", "{images}", "-o", "v.parquet"], "is no model"),
         (["index", "nowhere.parquet", "-o", "index"], "do not exist"),
@@ -116,6 +150,10 @@ def test_a_fault_is_one_message_and_exit_1(arguments, message, images, tmp_path,
         (["run", "{images}", "-o", "out", "--set", "training.epochs"], "expected NAME=VALUE"),
         (["run", "{images}", "-o", "out", "--set", "network.trunk=resnet19"], "resnet19"),
         (["run", "{images}", "-o", "out", "--device", "gpu7"], "gpu7"),
+        (["run", "{images}", "-o", "out", "--set", "embedding.views=3"], "embedding.views"),
+        (["run", "{images}", "-o", "out", "--set", "network.output=sigmoid"], "go together"),
+        (["train", "{images}", "-o", "out", "--set", "training.memory=99"], "scheduled takes none"),
+        (["train", "{images}", "-o", "out", "--set", "training.objective=center"], "'reference_2019'; found 'center'"),
         (["train", "{images}", "-o", "out", "--resume", "--overwrite"], "give one of them"),
         (["catalog", "{images}", "-o", "c.csv", "--split", ".5,.5"], "split.fractions"),
         (["catalog", "{images}", "-o", "c.csv", "--split", "half"], "expected three numbers"),
@@ -163,7 +201,7 @@ def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
     command += ["--settings", str(quick), "--set", "training.epochs=500"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
         for _ in range(600):
-            if (tmp_path / "run" / "checkpoints" / "last.pt").exists():
+            if list((tmp_path / "run" / "checkpoints").glob("state-*.pt")):
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -171,3 +209,7 @@ def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
     assert process.returncode == 130
     assert b"goes on where it stood" in stderr
     assert b"Traceback" not in stderr
+    states = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("state-*"))
+    assert 1 <= len(states) <= 3  # the two that are kept, and one that Ctrl-C left no time to drop
+    assert states[-1].endswith("-0000000.pt")
+    assert not (tmp_path / "run" / "model").exists()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
+from plankton_embed.errors import DependencyError, InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
+from plankton_embed.training.checkpoints import Checkpoints
 
 QUICK = {
     "preparation.target_size": 75,
@@ -24,6 +26,7 @@ QUICK = {
     "training.batch_images_per_class": 2,
     "training.precision": "float32",
 }
+TINY = {**QUICK, "training.epochs": 1, "training.images_per_class": 8}
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +45,25 @@ def finished(images, tmp_path_factory):
     return pe.run(images, tmp_path_factory.mktemp("runs") / "run", settings=QUICK, progress=False)
 
 
+@pytest.fixture(scope="session")
+def reference(images, tmp_path_factory):
+    """A run of the recipe of 2019, cut short."""
+    settings = {
+        **TINY,
+        "training.objective": "reference_2019",
+        "training.classes_per_batch": 4,
+        "training.batch_images_per_class": 3,
+        "training.steps_per_epoch": 8,
+    }
+    return pe.run(images, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Write no pictures, which are half the time of a small run."""
+    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+
+
 @pytest.fixture
 def stranger(finished, tmp_path):
     """An untrained model of the same shape as the run's."""
@@ -56,15 +78,24 @@ def stranger(finished, tmp_path):
 def test_a_run_leaves_every_file(finished):
     folder = finished.folder
     for path in (folder.catalog, folder.faults, folder.settings, folder.model / "model.safetensors",
-                 folder.last_checkpoint, folder.best_weights, folder.vectors("train"), folder.vectors("val"),
-                 folder.vectors("test"), folder.index / "index.faiss", folder.history, folder.scores,
+                 folder.training_state(2, 0), folder.training_state(3, 0), folder.history,
+                 folder.vectors("train"), folder.vectors("val"), folder.vectors("test"),
+                 folder.index / "index.faiss", folder.scores,
                  folder.predictions, folder.figures / "curves.png", folder.figures / "neighbors.png",
                  folder.figures / "knn" / "confusion.png", folder.figures / "preview.png",
                  folder.analysis("evaluate") / "centroid" / "centroid_distances.csv"):  # fmt: skip
         assert path.is_file(), path
     history = pd.read_csv(folder.history)
     assert history["epoch"].tolist() == [1, 2]
-    assert (history["seconds"] > 0).all()
+    assert history.notna().all(axis=None)
+    for column in ("seconds", "images_per_second", "loss", "within_distance", "between_distance"):
+        assert (history[column] > 0).all()
+    assert history["active_share"].between(0, 1).all()
+    assert history["n_never_predicted"].between(0, 4).all()
+    assert history["effective_rank"].between(1, 16).all()
+    assert history["n_broken_steps"].tolist() == [0, 0]
+    best = finished.model.training["best_epoch"]
+    assert list(folder.checkpoints.glob("epoch-*")) == [folder.epoch_weights(best)]
 
 
 def test_scores_agree_with_scikit_learn_on_the_written_predictions(finished):
@@ -115,26 +146,34 @@ def test_the_saved_model_embeds_as_the_run_did(finished):
     assert (again.vectors == table.vectors).all()
 
 
-def test_a_stopped_run_ends_as_one_never_stopped(finished, images, tmp_path, monkeypatch):
-    from plankton_embed.training import trainer
+@pytest.mark.parametrize(
+    ("due", "expected"),
+    [([False] * 16, [(2, 0), (3, 0)]), ([False] * 4 + [True], [(1, 5), (2, 0), (3, 0)])],
+    ids=["after an epoch", "within an epoch"],
+)
+def test_a_stopped_run_ends_as_one_never_stopped(finished, images, tmp_path, monkeypatch, no_pictures, due, expected):
+    real, states, looks = Checkpoints.save_state, [], iter(due)
 
-    real, calls = trainer.save_checkpoint, []
-
-    def stop_after_first(path, state):
-        real(path, state)
-        calls.append(path)
-        if len(calls) == 1:
+    def stop_after_first(self, epoch, step, state):
+        real(self, epoch, step, state)
+        states.append((epoch, step))
+        if len(states) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "save_checkpoint", stop_after_first)
+    monkeypatch.setattr(Checkpoints, "save_state", stop_after_first)
+    monkeypatch.setattr(Checkpoints, "is_due", lambda self: next(looks, False))
     with pytest.raises(KeyboardInterrupt):
         pe.train(images, tmp_path / "run", settings=QUICK, progress=False)
     with pytest.raises(OutputError, match="--resume"):
         pe.train(images, tmp_path / "run", settings=QUICK, progress=False)
     resumed = pe.train(images, tmp_path / "run", settings=QUICK, resume=True, progress=False)
-    assert len(calls) == 2
+    assert states == expected
     assert resumed.model.hash == finished.model.hash
     assert not resumed.folder.index.exists()
+    history, wanted = pd.read_csv(resumed.folder.history), pd.read_csv(finished.folder.history)
+    timings = ["seconds", "images_per_second"]
+    pd.testing.assert_frame_equal(history.drop(columns=timings), wanted.drop(columns=timings), check_exact=True)
+    assert (history[timings] > 0).all(axis=None)
 
 
 def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path):
@@ -175,13 +214,16 @@ def test_a_run_is_not_overwritten_by_an_index_or_an_evaluation(finished):
     assert finished.folder.scores.exists()
 
 
-def test_overwriting_a_run_keeps_what_is_not_of_it(images, tmp_path):
-    settings = {**QUICK, "training.epochs": 1}
-    pe.train(images, tmp_path / "run", settings=settings, progress=False)
+def test_overwriting_a_run_keeps_what_is_not_of_it(images, tmp_path, no_pictures):
+    first = pe.train(images, tmp_path / "run", settings={**TINY, "training.keep_every_epoch": True}, progress=False)
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    again = pe.train(images, tmp_path / "run", settings={**settings, "seed": 5}, overwrite=True, progress=False)
+    first.folder.tensorboard.mkdir()
+    (first.folder.tensorboard / "events.old").write_text("curves")
+    again = pe.train(images, tmp_path / "run", settings={**TINY, "seed": 5}, overwrite=True, progress=False)
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert pe.Settings.load(again.folder.settings).seed == 5
+    assert not again.folder.tensorboard.exists()
+    assert len(pd.read_csv(again.folder.history)) == 1
 
 
 def write_huge_png(path, side=30_000):
@@ -196,7 +238,7 @@ def write_huge_png(path, side=30_000):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
-def test_broken_images_are_listed_with_their_reason_and_left_out(images, tmp_path):
+def test_broken_images_are_listed_with_their_reason_and_left_out(images, tmp_path, no_pictures):
     folder = shutil.copytree(images, tmp_path / "images")
     target = folder / "detritus"
     whole = tmp_path / "whole.jpg"
@@ -206,7 +248,7 @@ def test_broken_images_are_listed_with_their_reason_and_left_out(images, tmp_pat
     (target / "c_text.jpg").write_text("this is no image")
     Image.new("L", (1, 1)).save(target / "d_tiny.png")
     write_huge_png(target / "e_huge.png")
-    done = pe.train(folder, tmp_path / "run", settings={**QUICK, "training.epochs": 1}, progress=False)
+    done = pe.train(folder, tmp_path / "run", settings=TINY, progress=False)
     faults = pd.read_csv(done.folder.faults).set_index("object_id")["reason"]
     broken = ("a_truncated.jpg", "b_empty.png", "c_text.jpg", "d_tiny.png", "e_huge.png")
     assert faults.index.tolist() == [f"detritus/{name}" for name in broken]
@@ -280,7 +322,7 @@ def test_a_test_split_of_new_classes_only_still_ends_well(images, tmp_path):
     frame = catalog.frame.copy()
     frame.loc[frame["label"] == "detritus", "split"] = "test"
     frame = frame[(frame["label"] == "detritus") | (frame["split"] != "test")].reset_index(drop=True)
-    done = pe.train(pe.ImageCatalog(frame), tmp_path / "run", settings={**QUICK, "training.epochs": 1}, progress=False)
+    done = pe.train(pe.ImageCatalog(frame), tmp_path / "run", settings=TINY, progress=False)
     assert done.scores["knn"]["accuracy"] == 0
     assert done.scores["retrieval"] == {}
 
@@ -306,11 +348,11 @@ def test_one_class_only_is_an_error_that_leaves_no_run(images, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_with_one_image_is_trained_on(images, tmp_path, caplog):
+def test_a_class_with_one_image_is_trained_on(images, tmp_path, caplog, no_pictures):
     lone = shutil.copytree(images, tmp_path / "lone")
     for path in sorted((lone / "detritus").glob("*.png"))[1:]:
         path.unlink()
-    done = pe.train(lone, tmp_path / "run", settings={**QUICK, "training.epochs": 1}, progress=False)
+    done = pe.train(lone, tmp_path / "run", settings=TINY, progress=False)
     assert "detritus" in done.model.classes
     assert "single training image: ['detritus']" in caplog.text
 
@@ -326,21 +368,21 @@ def test_identical_images_on_two_sides_are_an_error_or_dropped(images, tmp_path)
     leaky = pe.ImageCatalog(frame)
     with pytest.raises(InputError, match=r"(?s)1 images lie on two sides.*copy\.png"):
         pe.train(leaky, tmp_path / "run", settings=QUICK, progress=False)
-    settings = {**QUICK, "training.epochs": 1, "split.drop_duplicates": True}
+    settings = {**TINY, "split.drop_duplicates": True}
     done = pe.train(leaky, tmp_path / "run", settings=settings, progress=False)
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 47
 
 
-def test_labels_with_a_slash_come_through_a_csv(images, tmp_path):
+def test_labels_with_a_slash_come_through_a_csv(images, tmp_path, no_pictures):
     catalog = pe.ImageCatalog.load(pe.catalog(images, progress=False).save(tmp_path / "c.csv"))
     renamed = catalog.with_classes(class_map={"detritus": "detritus/fibre <dark>"})
     renamed.save(tmp_path / "c.csv")
-    done = pe.train(tmp_path / "c.csv", tmp_path / "run", settings={**QUICK, "training.epochs": 1}, progress=False)
+    done = pe.train(tmp_path / "c.csv", tmp_path / "run", settings=TINY, progress=False)
     assert "detritus/fibre <dark>" in done.model.classes
 
 
-def test_a_catalog_without_test_is_scored_on_val(images, tmp_path):
-    settings = {**QUICK, "training.epochs": 1, "split.fractions": (0.8, 0.2, 0.0)}
+def test_a_catalog_without_test_is_scored_on_val(images, tmp_path, no_pictures):
+    settings = {**TINY, "split.fractions": (0.8, 0.2, 0.0)}
     assert pe.train(images, tmp_path / "run", settings=settings, progress=False).scores["split"] == "val"
 
 
@@ -352,3 +394,232 @@ def test_catalog_merges_splits_and_draws(images, tmp_path):
     assert loaded.frame["path"].tolist() == made.frame["path"].tolist()
     pictures = {path.name for path in (tmp_path / "c_preview").iterdir()}
     assert pictures >= {"preview.png", "examples.png", "class_sizes.png", "image_sizes.png"}
+
+
+# --- objectives
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings"),
+    [
+        ("triplet", {"training.ema": 0.9}),
+        ("multi_similarity", {"training.memory": 16}),
+        ("arcface", {"training.sampling": "square_root", "training.optimizer": "sgd"}),
+        ("supcon", {"training.sampling": "natural", "training.schedule": "rounds"}),
+    ],
+)
+def test_every_objective_does_the_whole_job(images, tmp_path, no_pictures, objective, settings):
+    settings = {**TINY, **settings, "training.objective": objective}
+    done = pe.run(images, tmp_path / "run", settings=settings, progress=False)
+    history = pd.read_csv(done.folder.history)
+    assert np.isfinite(history).all(axis=None)
+    assert history["n_broken_steps"].tolist() == [0]
+    for split in ("train", "val", "test"):
+        vectors = pe.EmbeddingTable.load(done.folder.vectors(split)).vectors
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, rel=1e-5)
+    assert 0 <= done.scores["knn"]["accuracy"] <= 1
+    assert done.model.training["settings"]["training.objective"] == objective
+
+
+def test_the_recipe_of_2019_does_the_whole_job(reference):
+    assert reference.model.network.output == "sigmoid"
+    assert np.isfinite(pd.read_csv(reference.folder.history)).all(axis=None)
+    for split in ("train", "val", "test"):
+        vectors = pe.EmbeddingTable.load(reference.folder.vectors(split)).vectors
+        assert 0 <= vectors.min() < vectors.max() <= 1
+        assert np.abs(np.linalg.norm(vectors, axis=1) - 1).min() > 0.1
+    for method in ("centroid", "knn"):
+        assert 0 <= reference.scores[method]["accuracy"] <= 1
+    assert (reference.folder.figures / "curves.png").is_file()
+    assert (reference.folder.figures / "centroid" / "centroid_distances.png").is_file()
+
+
+def test_vectors_in_0_to_1_are_embedded_searched_named_and_scored(reference, images, tmp_path):
+    folder = reference.folder.path
+    table = pe.EmbeddingTable.load(reference.folder.vectors("test"))
+    again = pe.embed(folder, pe.ImageCatalog.load(reference.folder.catalog).split("test"), progress=False)
+    assert again.model_hash == table.model_hash
+    np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-6)
+    train = pe.EmbeddingTable.load(reference.folder.vectors("train"))
+    found = pe.search(folder, folder, list(train.path[:2]), k=3, progress=False)
+    first = found[found["rank"] == 1]
+    assert first["object_id"].tolist() == train.object_id[:2].tolist()
+    assert first["distance"].to_numpy() == pytest.approx(0, abs=1e-5)
+    nearest = np.sort(np.linalg.norm(train.vectors - train.vectors[0], axis=1))[:3]
+    np.testing.assert_allclose(found["distance"][:3], nearest, atol=1e-5)
+    for method in ("centroid", "knn"):
+        assert len(pe.classify(folder, images / "detritus", method, progress=False)) == 12
+        scored = pe.evaluate(folder, folder, method, tmp_path / method)
+        assert scored.to_dict()["accuracy"] == reference.scores[method]["accuracy"]
+
+
+def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path):
+    with pytest.raises(SettingError, match=r"^training\.memory is for triplet"):
+        pe.run(images, tmp_path / "run", settings={**TINY, "training.memory": 64}, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_validation_images_the_space_is_looked_at_all_the_same(images, tmp_path, no_pictures):
+    settings = {**TINY, "training.epochs": 2, "split.fractions": (0.8, 0.0, 0.2)}
+    done = pe.train(images, tmp_path / "run", settings=settings, progress=False)
+    assert not done.folder.vectors("val").exists()
+    history = pd.read_csv(done.folder.history)
+    assert history[["centroid_accuracy", "knn_accuracy"]].isna().all(axis=None)
+    space = history[["within_distance", "between_distance", "effective_rank"]]
+    assert (space > 0).all(axis=None)
+    assert (space[["within_distance", "between_distance"]] <= 2).all(axis=None)
+    assert done.model.training["best_epoch"] == 2  # the last, where none is better
+    assert done.scores["split"] == "test"
+
+
+def test_the_space_is_looked_at_in_one_view_and_embedded_in_the_models_own(images, tmp_path, no_pictures):
+    done = pe.train(images, tmp_path / "run", settings={**TINY, "embedding.views": 8}, progress=False)
+    model = done.model
+    assert model.views == 8
+    table = pe.EmbeddingTable.load(done.folder.vectors("train"))
+    paths = list(table.path)
+    np.testing.assert_allclose(table.vectors, model.embed(paths, views=8), atol=1e-5)
+    one = model.embed(paths, views=1).astype(float)
+    distances = np.linalg.norm(one[:, None] - one, axis=2)
+    same = table.label[:, None] == table.label
+    history = pd.read_csv(done.folder.history)
+    assert history["between_distance"].tolist() == pytest.approx([distances[~same].mean()], rel=1e-4)
+    assert history["within_distance"].tolist() == pytest.approx([distances[same].sum() / (same.sum() - 36)], rel=1e-4)
+
+
+# --- size inputs
+
+
+IN_PIXELS = {**TINY, "network.size_inputs": "pixels"}
+IN_MICROMETRES = {**TINY, "network.size_inputs": "micrometres"}
+
+
+@pytest.fixture
+def scaled(images):
+    """A catalog with a pixel size of each image."""
+    frame = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False).frame
+    return pe.ImageCatalog(frame.assign(pixel_size=np.linspace(0.5, 3, len(frame))))
+
+
+def with_pixel_size(catalog, object_id, value):
+    """The catalog with another pixel size of one image."""
+    frame = catalog.frame
+    return pe.ImageCatalog(frame.assign(pixel_size=frame["pixel_size"].where(frame["object_id"] != object_id, value)))
+
+
+def test_sizes_in_pixels_do_the_whole_job(images, tmp_path, no_pictures):
+    done = pe.run(images, tmp_path / "run", settings=IN_PIXELS, progress=False)
+    assert json.loads((done.folder.model / "config.json").read_text())["network"]["size_inputs"] == "pixels"
+    table = pe.EmbeddingTable.load(done.folder.vectors("test"))
+    again = pe.embed(done.folder.path, pe.ImageCatalog.load(done.folder.catalog).split("test"), progress=False)
+    assert again.model_hash == table.model_hash
+    np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-6)
+    np.testing.assert_allclose(done.model.embed(list(table.path)), table.vectors, atol=1e-6)
+    smaller = [Image.open(path).reduce(2) for path in table.path]
+    assert np.abs(done.model.embed(smaller) - table.vectors).max() > 1e-2
+    assert len(pe.classify(done.folder.path, images / "detritus", progress=False)) == 12
+    assert pe.search(done.folder.path, done.folder.path, images / "detritus", k=1, progress=False)["rank"].eq(1).all()
+
+
+def test_sizes_in_micrometres_do_the_whole_job(images, scaled, tmp_path, no_pictures):
+    done = pe.run(scaled.save(tmp_path / "c.csv"), tmp_path / "run", settings=IN_MICROMETRES, progress=False)
+    assert np.isfinite(pd.read_csv(done.folder.history)).all(axis=None)
+    table = pe.EmbeddingTable.load(done.folder.vectors("test"))
+    kept = pe.ImageCatalog.load(done.folder.catalog).split("test")
+    np.testing.assert_allclose(kept.pixel_size, scaled.split("test").pixel_size)
+    np.testing.assert_allclose(pe.embed(done.folder.path, kept, progress=False).vectors, table.vectors, atol=1e-6)
+    np.testing.assert_allclose(done.model.embed(list(table.path), pixel_size=kept.pixel_size), table.vectors, atol=1e-6)
+    names = pe.classify(done.folder.path, tmp_path / "c.csv", progress=False)
+    assert len(names) == 48
+    with pytest.raises(InputError, match="expected a column pixel_size"):
+        pe.classify(done.folder.path, images / "detritus", progress=False)
+
+
+def test_micrometres_without_pixel_sizes_are_refused(images, scaled, tmp_path, no_pictures):
+    with pytest.raises(InputError, match=r"expected a column pixel_size .*found none"):
+        pe.run(images, tmp_path / "one", settings=IN_MICROMETRES, progress=False)
+    gap = with_pixel_size(scaled, scaled.frame["object_id"][7], np.nan)
+    with pytest.raises(InputError, match=r"expected a column pixel_size .*found none for 1 of"):
+        pe.run(gap, tmp_path / "two", settings=IN_MICROMETRES, progress=False)
+    words = pe.ImageCatalog(scaled.frame.assign(pixel_size="fine"))
+    with pytest.raises(InputError, match=r"column pixel_size: expected µm per pixel; .*'fine'"):
+        pe.run(words, tmp_path / "three", settings=IN_MICROMETRES, progress=False)
+    assert not (tmp_path / "three").exists()
+
+
+def test_micrometres_without_pixel_sizes_leave_no_run(images, tmp_path, no_pictures):
+    with pytest.raises(InputError, match="column pixel_size"):
+        pe.run(images, tmp_path / "run", settings=IN_MICROMETRES, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_by_one_that_lacks_pixel_sizes(finished, images, tmp_path, no_pictures):
+    copied = shutil.copytree(finished.folder.path, tmp_path / "run")
+    with pytest.raises(InputError, match="column pixel_size"):
+        pe.run(images, copied, settings=IN_MICROMETRES, overwrite=True, progress=False)
+    assert (copied / "model" / "model.safetensors").exists()
+
+
+def test_a_broken_image_needs_no_pixel_size(scaled, tmp_path, no_pictures):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    frame = scaled.frame.copy()
+    frame.loc[3, ["path", "pixel_size"]] = [str(broken), np.nan]
+    done = pe.train(pe.ImageCatalog(frame), tmp_path / "run", settings=IN_MICROMETRES, progress=False)
+    assert len(pe.ImageCatalog.load(done.folder.catalog)) == 47
+
+
+def test_a_run_in_pixels_looks_at_no_pixel_size(scaled, tmp_path, no_pictures):
+    gap = with_pixel_size(scaled, scaled.frame["object_id"][7], np.nan)
+    done = pe.train(gap, tmp_path / "run", settings=IN_PIXELS, progress=False)
+    assert pd.read_csv(done.folder.history)["n_broken_steps"].tolist() == [0]
+    table = pe.EmbeddingTable.load(done.folder.vectors("train"))
+    np.testing.assert_allclose(done.model.embed(list(table.path)), table.vectors, atol=1e-6)
+    plain = pe.ImageCatalog(scaled.frame.drop(columns="pixel_size"))
+    assert pe.train(plain, tmp_path / "plain", settings=IN_PIXELS, progress=False).model.hash == done.model.hash
+
+
+# --- tensorboard
+
+
+def test_training_is_logged_for_tensorboard_and_the_space_put_into_its_projector(images, tmp_path, no_pictures):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {**TINY, "training.epochs": 2, "training.tensorboard": True}
+    done = pe.train(images, tmp_path / "run", settings=settings, progress=False)
+    logged = EventAccumulator(str(done.folder.tensorboard)).Reload()
+    history = pd.read_csv(done.folder.history)
+    for name in ("loss", "within_distance", "knn_accuracy", "learning_rate"):
+        points = logged.Scalars(name)
+        assert [point.step for point in points] == [1, 2]
+        assert [point.value for point in points] == pytest.approx(history[name].tolist(), rel=1e-5)
+    (labels,) = done.folder.tensorboard.rglob("metadata.tsv")
+    val = pe.EmbeddingTable.load(done.folder.vectors("val"))
+    assert labels.read_text(encoding="utf-8").splitlines() == val.label.tolist()
+    (vectors,) = done.folder.tensorboard.rglob("tensors.tsv")
+    np.testing.assert_allclose(np.loadtxt(vectors, delimiter="\t"), val.vectors, atol=1e-5)
+    assert list(done.folder.tensorboard.rglob("sprite.png"))
+    pe.train(images, tmp_path / "run", settings=TINY, overwrite=True, progress=False)
+    assert not done.folder.tensorboard.exists()
+
+
+def test_no_log_is_written_unless_asked_for(finished):
+    assert not finished.folder.tensorboard.exists()
+
+
+LOGGED = {**TINY, "training.tensorboard": True}
+
+
+def test_a_log_without_tensorboard_says_what_to_install(images, tmp_path, monkeypatch, no_pictures):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(DependencyError, match=r"training\.tensorboard needs .*pip install 'plankton_embed\[track\]'"):
+        pe.train(images, tmp_path / "run", settings=LOGGED, progress=False)
+
+
+def test_a_run_is_not_overwritten_by_one_that_lacks_tensorboard(finished, images, tmp_path, monkeypatch, no_pictures):
+    copied = shutil.copytree(finished.folder.path, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(DependencyError):
+        pe.train(images, copied, settings=LOGGED, overwrite=True, progress=False)
+    assert (copied / "model" / "model.safetensors").exists()

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.settings import PRESETS, PreparationSettings, Settings
+from plankton_embed.settings import (
+    OBJECTIVE_DEFAULTS,
+    PRESETS,
+    TAKES_MEMORY,
+    ObjectiveName,
+    PreparationSettings,
+    Settings,
+)
 
 NAMES = list(Settings().flat())
+OBJECTIVES = get_args(ObjectiveName)
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
 
 
@@ -108,6 +118,14 @@ def test_yaml_round_trip(tmp_path, preset):
     assert Settings.load(tmp_path / "deep" / "settings.yaml") == settings
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_yaml_round_trip_of_every_objective(tmp_path, preset, objective):
+    settings = Settings.build(preset, overrides={"training.objective": objective, "training.epochs": 7})
+    settings.save(tmp_path / "settings.yaml")
+    assert Settings.load(tmp_path / "settings.yaml") == settings
+
+
 def test_the_saved_file_states_every_setting(tmp_path):
     Settings().save(tmp_path / "s.yaml")
     groups = yaml.safe_load((tmp_path / "s.yaml").read_text())
@@ -157,6 +175,17 @@ def test_every_fault_has_its_own_line(write):
         ("training.learning_rate=.nan", "nan"),
         ("training.epochs=2.5", "2.5"),
         ("training.epochs=", "None"),
+        ("training.margin=11", "11"),
+        ("training.proxy_objective=triplet", "'triplet'"),
+        ("training.proxy_share=1", "1"),
+        ("training.angular_margin=1.6", "1.6"),
+        ("training.temperature=0", "0"),
+        ("training.ema=1", "1"),
+        ("training.keep_checkpoints=0", "0"),
+        ("training.optimizer=adam", "'adam'"),
+        ("network.output=tanh", "'tanh'"),
+        ("network.size_inputs=true", "True"),
+        ("embedding.views=3", "3"),
         ("seed=-1", "-1"),
         ("split.fractions=[0.5, 0.5]", r"\[0.5, 0.5\]"),
         ("split.fractions=[0, 0.5, 0.5]", r"\[0, 0.5, 0.5\]"),
@@ -170,6 +199,128 @@ def test_a_value_out_of_range_is_refused_in_one_line_with_what_was_found(overrid
     name = override.partition("=")[0]
     with pytest.raises(SettingError, match=f"^setting {name}[^\n]*; found {found}$"):
         Settings.build(overrides=[override])
+
+
+# --- objectives
+
+
+def test_every_objective_is_of_use_by_its_name_alone():
+    for objective in OBJECTIVES:
+        assert Settings.build(overrides=[f"training.objective={objective}"]).training.objective == objective
+    assert set(OBJECTIVE_DEFAULTS) <= set(OBJECTIVES)
+    assert set(TAKES_MEMORY) <= set(OBJECTIVES)
+
+
+def test_reference_2019_brings_its_recipe_along():
+    built = Settings.build(overrides=["training.objective=reference_2019"])
+    training = built.training
+    assert built.network.output == "sigmoid"
+    assert (training.sampling, training.classes_per_batch, training.batch_images_per_class) == (
+        "random_triplets",
+        20,
+        3,
+    )
+    assert (training.optimizer, training.learning_rate, training.schedule) == ("sgd", 0.01, "rounds")
+    assert (training.margin, training.steps_per_epoch, training.weight_decay, training.warmup) == (5, 1000, 0, 0)
+    assert set(built.augmentation.model_dump().values()) == {0}  # 0 and False
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_objective_changes_what_it_names_and_nothing_else(preset, objective):
+    plain = Settings.build(preset).flat()
+    changed = Settings.build(preset, overrides={"training.objective": objective}).flat()
+    expected = {**plain, "training.objective": objective, **OBJECTIVE_DEFAULTS.get(objective, {})}
+    assert changed == expected
+
+
+def test_the_objective_comes_after_the_preset():
+    gpu = Settings.build("gpu", overrides=["training.objective=reference_2019"])
+    assert gpu.training.classes_per_batch == 20  # 32 in the preset
+    assert (gpu.training.epochs, gpu.training.images_per_class) == (100, 200)  # of the preset
+    assert gpu.network.weights == "imagenet"
+
+
+ASKED = {"objective": "reference_2019", "margin": 1.5, "classes_per_batch": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("training: {objective: reference_2019, margin: 1.5, classes_per_batch: 5}", []),
+        ("training: {margin: 1.5, classes_per_batch: 5, objective: reference_2019}", []),
+        ("training.margin: 1.5\ntraining.classes_per_batch: 5", ["training.objective=reference_2019"]),
+        ("training: {objective: reference_2019, margin: 3, classes_per_batch: 5}", ["training.margin=1.5"]),
+        ("training: {objective: triplet}", {"training": ASKED}),
+        ("", {"training.margin": 1.5, "training": {"classes_per_batch": 5}, "training.objective": "reference_2019"}),
+    ],
+)
+def test_what_is_asked_for_wins_over_the_objective_wherever_it_stands(write, text, overrides):
+    built = Settings.build("gpu", write(text), overrides)
+    assert {name: getattr(built.training, name) for name in ASKED} == ASKED
+    assert built.network.output == "sigmoid"
+    assert built.training.optimizer == "sgd"
+
+
+def test_an_objective_that_is_overridden_leaves_nothing_behind(write):
+    built = Settings.build("cpu", write("training: {objective: reference_2019}"), ["training.objective=triplet"])
+    assert built == Settings.build(overrides=["training.objective=triplet"])
+
+
+@pytest.mark.parametrize("value", ["triplets", "null", "[triplet]", "5", "{x: 1}"])
+def test_an_unknown_objective_is_refused_and_the_known_are_named(value):
+    with pytest.raises(SettingError, match=r"^setting training\.objective: .*'triplet'.*'reference_2019'; found .*$"):
+        Settings.build(overrides=[f"training.objective={value}"])
+
+
+TOGETHER = (
+    r"^training\.objective=reference_2019, training\.sampling=random_triplets and network\.output=sigmoid go together, "
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.sampling=random_triplets"], TOGETHER + "found scheduled, random_triplets and unit;"),
+        (["network.output=sigmoid"], TOGETHER + "found scheduled, balanced and sigmoid;"),
+        (["network.output=sigmoid", "training.sampling=random_triplets"], "found scheduled, random_triplets and sig"),
+        (["training.objective=reference_2019", "network.output=unit"], TOGETHER + "found reference_2019, random_tri"),
+        (["training.objective=reference_2019", "training.sampling=natural"], TOGETHER + "found reference_2019, natur"),
+        (["training.objective=reference_2019", "training.batch_images_per_class=4"],
+         r"^training\.batch_images_per_class is 3 for random_triplets"),
+        (["training.memory=1024"], r"^training\.memory is for triplet, multi_similarity, supcon; scheduled takes no"),
+        (["training.memory=1024", "training.objective=arcface"], "; arcface takes none$"),
+        (["training.memory=1024", "training.objective=reference_2019"], "; reference_2019 takes none$"),
+        (["training.memory=63", "training.objective=triplet"],
+         r"^training\.memory: expected 0, or at least a batch \(64\); found 63$"),
+        (["training.memory=1", "training.objective=supcon", "training.classes_per_batch=3"], r"\(12\); found 1$"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_go_together_are_refused_in_one_line(overrides, message):
+    with pytest.raises(SettingError, match=message) as fault:
+        Settings.build(overrides=overrides)
+    assert "\n" not in str(fault.value)
+    assert "setting :" not in str(fault.value)
+
+
+def test_a_fault_of_one_setting_is_told_before_those_of_several():
+    with pytest.raises(SettingError, match=r"^setting training\.epochs: [^\n]*; found 0$"):
+        Settings.build(overrides=["network.output=sigmoid", "training.epochs=0"])
+
+
+@pytest.mark.parametrize("objective", TAKES_MEMORY)
+@pytest.mark.parametrize("memory", [0, 64, 4096])
+def test_a_memory_of_a_batch_or_more_is_taken(objective, memory):
+    built = Settings.build(overrides={"training.objective": objective, "training.memory": memory})
+    assert built.training.memory == memory
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_views_are_1_2_4_or_8(views):
+    assert Settings.build(overrides=[f"embedding.views={views}"]).embedding.views == views
+
+
+# --- what cannot be read
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "network.weights=@x", "split.fractions=[1"])
@@ -226,6 +377,7 @@ def test_channels_follow_the_color(color, channels):
     assert PreparationSettings(color=color).n_channels == channels
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_as_override_is_read_or_refused_with_a_reason(text):
     try:
@@ -234,7 +386,7 @@ def test_any_text_as_override_is_read_or_refused_with_a_reason(text):
         assert str(error)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda s: st.dictionaries(st.text(max_size=8), s)))
 def test_any_file_content_is_read_or_refused_with_a_reason(tmp_path_factory, values):
     path = tmp_path_factory.getbasetemp() / "any.yaml"

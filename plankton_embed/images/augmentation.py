@@ -26,11 +26,11 @@ def augment(
     Returns:
         float (b, channels, T, T), 0-255.
     """
-    matrices = _draw_matrices(views.cpu(), settings, generator).to(images.device)
+    matrices = _draw_matrices(views.cpu(), settings, generator).to(images.device, non_blocking=True)
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
     fill = background[:, :, None, None]
     moved = functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False)
-    contrast, brightness = _uniform(2, len(views), settings.brightness, generator).to(images.device)
+    contrast, brightness = _uniform(2, len(views), settings.brightness, generator).to(images.device, non_blocking=True)
     moved = moved * (1 + contrast)[:, None, None, None] + fill
     brightened: Tensor = moved + 255 * 0.5 * brightness[:, None, None, None]
     return brightened.clamp(0, 255)

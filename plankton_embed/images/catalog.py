@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -56,6 +57,20 @@ class ImageCatalog:
     def paths(self) -> list[str]:
         """Absolute path of every image."""
         return [str(path) for path in self.frame["path"]]
+
+    @property
+    def pixel_size(self) -> NDArray[np.float32] | None:
+        """µm per pixel of every image, from the column `pixel_size` (nan where empty); None without that column.
+
+        Raises:
+            InputError: a value is no number.
+        """
+        if "pixel_size" not in self.frame:
+            return None
+        try:
+            return self.frame["pixel_size"].to_numpy(dtype=np.float32, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"column pixel_size: expected µm per pixel; {error}") from error
 
     @property
     def labels(self) -> list[str | None]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.output import write_json
-from plankton_embed.settings import PreparationSettings
+from plankton_embed.settings import PreparationSettings, SizeInputs
 
 LAYOUT_VERSION = "3"  # raise when preparation or the files below change meaning
 TODO, READY, FAULTY = 0, 1, 2
@@ -32,7 +32,7 @@ class PreparedImages:
 
     `pixels` uint8 (m, T, T, channels), memory-mapped; `background` uint8 (m, channels); `size` int32 (m, 2), width
     and height as they came; `rows` int (n,): which of the m are meant. `faults`: row -> reason, for images that
-    could not be prepared (their pixels are meaningless).
+    could not be prepared (their pixels are meaningless). `pixel_size` float32 (m,): µm per pixel, where known.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,6 +40,7 @@ class PreparedImages:
     size: NDArray[np.int32]
     rows: NDArray[np.int64]
     faults: dict[int, str]
+    pixel_size: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,9 +50,40 @@ class PreparedImages:
         rows = self.rows[positions]
         return self.pixels[rows], self.background[rows]
 
+    def log_sides(self, size_inputs: SizeInputs) -> NDArray[np.float32]:
+        """Return `log_sides` of these images (n, 2)."""
+        pixel_size = None if self.pixel_size is None else self.pixel_size[self.rows]
+        return log_sides(self.size[self.rows], size_inputs, pixel_size)
+
     def select(self, mask: NDArray[Any]) -> PreparedImages:
         """Keep the positions of a boolean mask or of numbers; the pixels stay where they are."""
         return replace(self, rows=self.rows[mask])
+
+
+def log_sides(
+    size: NDArray[np.integer], size_inputs: SizeInputs, pixel_size: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
+    """Return what a network with size inputs is shown: float32 (n, 2), the logs of both sides over 100, longer first.
+
+    Args:
+        size: (n, 2) width and height, pixels.
+        size_inputs: whether the sides are meant in `pixels`, in `micrometres`, or not at all (`none`).
+        pixel_size: (n,) µm per pixel, for sides in µm.
+
+    Raises:
+        InputError: sides in µm are wanted, and an image has no pixel size above 0.
+    """
+    sides = np.sort(size, axis=1)[:, ::-1].astype(float)
+    if size_inputs == "micrometres":
+        known = np.zeros(len(size)) if pixel_size is None else np.asarray(pixel_size, dtype=float)
+        n_missing = int((~(np.isfinite(known) & (known > 0))).sum())
+        if n_missing:
+            raise InputError(
+                "side lengths in µm (network.size_inputs) need a pixel size above 0 for every image: expected a column "
+                f"pixel_size (µm per pixel), found none for {n_missing} of {len(known)} images"
+            )
+        sides *= known[:, None]
+    return np.log(sides / 100).astype(np.float32)
 
 
 def cache_folder() -> Path:

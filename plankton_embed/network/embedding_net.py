@@ -1,4 +1,4 @@
-"""Trunk, then a linear head, then the unit sphere."""
+"""Trunk, then a linear head, then the unit sphere (or a sigmoid)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,40 @@ from plankton_embed.settings import NetworkSettings
 
 
 class EmbeddingNet(nn.Module):
-    """Maps pixels (b, 1 or 3, T, T), 0-255, to unit vectors (b, d)."""
+    """Maps pixels (b, 1 or 3, T, T), 0-255, to vectors (b, d): of length 1, or in 0-1 (`output` sigmoid).
+
+    With `size_inputs` the head sees the log side lengths of the images (b, 2) beside the features of the trunk.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, n_features: int, dimension: int, dropout: float = 0.0):
+    def __init__(self, trunk: nn.Module, n_features: int, settings: NetworkSettings):
         super().__init__()
         self.trunk = trunk
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_features, dimension)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.size_inputs = settings.size_inputs != "none"
+        self.head = nn.Linear(n_features + 2 * self.size_inputs, settings.dimension)
+        self.output = settings.output
+        if settings.output == "sigmoid":  # as Keras starts a dense layer
+            nn.init.xavier_uniform_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, sides: Tensor | None = None) -> Tensor:
         """Embed a batch; grey is copied to three channels."""
         images = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         features = self.dropout(self.trunk(images))
-        return functional.normalize(self.head(features).float(), dim=1)
+        with torch.autocast(pixels.device.type, enabled=False):
+            features = features.float()
+            if self.size_inputs:
+                features = torch.cat([features, sides], dim=1)  # type: ignore[list-item]
+            return self.place(self.head(features))
+
+    def place(self, vectors: Tensor) -> Tensor:
+        """Bring what the head gives to where vectors lie."""
+        return vectors.sigmoid() if self.output == "sigmoid" else functional.normalize(vectors, dim=1)
 
 
 def build_net(settings: NetworkSettings, seed: int, *, empty: bool = False) -> EmbeddingNet:
@@ -36,5 +52,5 @@ def build_net(settings: NetworkSettings, seed: int, *, empty: bool = False) -> E
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)
-        net = EmbeddingNet(trunk, n_features, settings.dimension, settings.dropout)
+        net = EmbeddingNet(trunk, n_features, settings)
     return net.to(memory_format=torch.channels_last)

@@ -14,27 +14,31 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
-from plankton_embed.errors import InputError, PlanktonEmbedError
+from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.preparation import ImageSource, prepare_image
-from plankton_embed.images.store import PreparedImages
+from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 BATCH_SIZE = 64
+VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
 @dataclass(eq=False)
 class EmbeddingModel:
-    """Maps images to unit vectors of `network.dimension` numbers.
+    """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` says otherwise.
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
-    trained on, `training` whatever is worth knowing of how (plain values), `card` the text of its model card.
+    trained on, `training` whatever is worth knowing of how it was trained (plain values), `card` the text of its model
+    card, `views` how many views of an image it averages (1, 2, 4 or 8).
     """
 
     net: EmbeddingNet
@@ -43,6 +47,7 @@ class EmbeddingModel:
     classes: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     card: str = ""
+    views: int = 1
 
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
@@ -67,7 +72,9 @@ class EmbeddingModel:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that change with any weight, the architecture, or the preparation."""
-        digest = hashlib.sha256(f"{self.network.trunk} {self.dimension} {self.preparation.hash()}".encode())
+        network = self.network
+        built = (network.trunk, network.dimension, network.output, network.size_inputs, self.preparation.hash())
+        digest = hashlib.sha256(" ".join(map(str, built)).encode())
         for name, value in sorted(self.net.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -79,36 +86,54 @@ class EmbeddingModel:
         return {"model_hash": self.hash, "preparation_hash": self.preparation.hash()}
 
     def embed(
-        self, images: Sequence[ImageSource] | NDArray[Any], *, batch_size: int = BATCH_SIZE, progress: bool = False
+        self,
+        images: Sequence[ImageSource] | NDArray[Any],
+        *,
+        pixel_size: float | NDArray[np.floating] | None = None,
+        views: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed images.
 
         Args:
             images: paths, the bytes of image files, PIL images, or arrays (height, width[, 1 or 3]) of uint8, uint16,
                 bool, or float in 0-1; also one array of images (n, height, width[, channels]).
+            pixel_size: µm per pixel, of all images or of each; needed by a model with size inputs in µm.
+            views: views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8 (with the mirror
+                image's); by default the model's own.
             batch_size: images at a time.
             progress: show a bar.
 
         Returns:
-            float32 (n, d), unit vectors.
+            float32 (n, d).
 
         Raises:
-            InputError: an image cannot be read; its number is named. A single image must come in a list.
+            InputError: an image cannot be read; its number is named. A single image must come in a list. Or no pixel
+                size, where the model needs one.
         """
         one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 3))
         if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
             raise InputError(f"expected a list of images, found one {type(images).__name__}; pass [image]")
 
-        def prepare(positions: slice) -> NDArray[np.uint8]:
-            squares = []
-            for number in range(positions.start, positions.stop):
+        scale = None if pixel_size is None else np.asarray(pixel_size, dtype=float)
+        if scale is not None and scale.shape not in ((), (len(images),)):
+            raise InputError(f"pixel_size: expected one number, or {len(images)}; found shape {scale.shape}")
+        scale = None if scale is None else np.broadcast_to(scale, len(images))
+
+        def prepare(at: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+            squares, sizes = [], []
+            for number in range(at.start, at.stop):
                 try:
-                    squares.append(prepare_image(images[number], self.preparation)[0])
+                    square, _, size = prepare_image(images[number], self.preparation)
                 except InputError as error:
                     raise InputError(f"image {number}: {error}") from error
-            return np.stack(squares)
+                squares.append(square)
+                sizes.append(size)
+            known = None if scale is None else scale[at]
+            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, known)
 
-        return self._embed_batches(prepare, len(images), batch_size, progress, "float32")
+        return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
 
     def embed_prepared(
         self,
@@ -117,30 +142,50 @@ class EmbeddingModel:
         batch_size: int = BATCH_SIZE,
         progress: bool = False,
         precision: Precision = "float32",
+        views: int | None = None,
     ) -> NDArray[np.float32]:
         """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster)."""
-        return self._embed_batches(lambda at: images.batch(at)[0], len(images), batch_size, progress, precision)
+        sides = images.log_sides(self.network.size_inputs)
+        return self._embed_batches(
+            lambda at: (images.batch(at)[0], sides[at]), len(images), batch_size, progress, precision, views
+        )
 
-    def embed_pixels(self, pixels: NDArray[np.uint8], precision: Precision = "float32") -> NDArray[np.float32]:
-        """Embed one batch of prepared pixels, uint8 (b, T, T, channels): float32 (b, d)."""
+    def embed_pixels(
+        self,
+        pixels: NDArray[np.uint8],
+        sides: NDArray[np.float32],
+        *,
+        precision: Precision = "float32",
+        views: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed one batch of prepared pixels, uint8 (b, T, T, channels), with their `log_sides`: float32 (b, d)."""
+        n_views = self.views if views is None else views
+        if n_views not in VIEWS:
+            raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
         self.net.eval()
         with torch.inference_mode(), autocast(self.device, precision):
             batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-            return self.net(batch).float().cpu().numpy()  # type: ignore[no-any-return]
+            shown_sides = torch.from_numpy(sides).to(self.device)
+            vectors = torch.stack([self.net(turn_view(batch, view), shown_sides) for view in VIEWS[n_views]]).mean(0)
+            if self.network.output == "unit":
+                vectors = functional.normalize(vectors, dim=1)
+            return vectors.cpu().numpy()
 
     def _embed_batches(
         self,
-        get_pixels: Callable[[slice], NDArray[np.uint8]],
+        read: Callable[[slice], tuple[NDArray[np.uint8], NDArray[np.float32]]],
         n: int,
         batch_size: int,
         progress: bool,
         precision: Precision,
+        views: int | None,
     ) -> NDArray[np.float32]:
         vectors = np.empty((n, self.dimension), dtype=np.float32)
         with tqdm(desc="embedding", total=n, unit="image", disable=not progress, leave=False, delay=1) as bar:
             for start in range(0, n, batch_size):
                 batch = slice(start, min(start + batch_size, n))
-                vectors[batch] = self.embed_pixels(get_pixels(batch), precision)
+                pixels, sides = read(batch)
+                vectors[batch] = self.embed_pixels(pixels, sides, precision=precision, views=views)
                 bar.update(batch.stop - start)
         return vectors
 
@@ -156,6 +201,7 @@ class EmbeddingModel:
             "network": self.network.model_dump(mode="json"),
             "preparation": self.preparation.model_dump(mode="json"),
             "classes": self.classes,
+            "views": self.views,
             "training": self.training,
         }
         refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
@@ -198,6 +244,7 @@ class EmbeddingModel:
         except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             raise InputError(f"{folder} holds no whole model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
+        model.views = config.get("views", 1)
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
         if model.hash != wanted_hash:
@@ -220,6 +267,12 @@ class EmbeddingModel:
         with tempfile.TemporaryDirectory() as folder:
             saved = self.save(Path(folder) / "model", card)
             return str(api.upload_folder(repo_id=repo_id, folder_path=saved))
+
+
+def turn_view(images: Tensor, view: int) -> Tensor:
+    """Return a view of images (b, channels, T, T): 0 as they are, 1-3 quarter turns, 4-7 the mirror image's."""
+    seen = images.flip(3) if view >= 4 else images
+    return torch.rot90(seen, view % 4, (2, 3))
 
 
 def _find_folder(name: str | Path) -> Path:

@@ -1,43 +1,117 @@
-"""P x K batches: P classes, K images of each."""
+"""The batches of an epoch: P classes x K images, or random triplets; and their way to the device."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from plankton_embed.images.balance import EpochPlan
+from plankton_embed.images.balance import EpochPlan, balance_epoch
+from plankton_embed.images.store import PreparedImages
+from plankton_embed.settings import TrainingSettings
+
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]  # row numbers, and the view of each (see `EpochPlan`)
+
+
+def plan_epoch(class_index: NDArray[np.integer], settings: TrainingSettings, rng: np.random.Generator) -> list[Batch]:
+    """Return the batches of one epoch, as the settings have them."""
+    p, k = settings.classes_per_batch, settings.batch_images_per_class
+    n_classes = int(class_index.max()) + 1
+    n_images = settings.steps_per_epoch * min(p, n_classes) * k or n_classes * settings.images_per_class
+    if settings.sampling == "random_triplets":
+        n_batches = settings.steps_per_epoch or -(-n_images // (3 * p))
+        return draw_triplets(class_index, n_batches, p, rng)
+    return compose_batches(balance_epoch(class_index, n_images, rng, settings.sampling), p, k, rng)
 
 
 def compose_batches(
     plan: EpochPlan, classes_per_batch: int, images_per_class: int, rng: np.random.Generator
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Cut an epoch into batches that hold each class at most once.
+) -> list[Batch]:
+    """Cut an epoch into batches of P classes x K images.
 
-    Every image of the plan is shown exactly once. Where the classes outnumber `classes_per_batch`, batches hold that
-    many or a little fewer, so that none is left nearly empty at the end.
+    Every image of the plan is shown exactly once, each class evenly over the epoch. Where the classes outnumber
+    `classes_per_batch`, batches hold that many or a little fewer, so that none is left nearly empty at the end. A
+    class comes twice in a batch only where it has more groups of K images than there are batches.
 
     Args:
-        plan: the images of the epoch, equally many of each class.
+        plan: the images of the epoch.
         classes_per_batch: P; all classes when there are fewer.
         images_per_class: K; the last group of a class is smaller where K does not divide its images.
         rng: the source of chance.
-
-    Returns:
-        (rows, views) of each batch.
     """
-    n_classes, n_images = plan.rows.shape
-    n_groups = -(-n_images // images_per_class)
-    n_batches = max(n_groups, -(-n_classes * n_groups // classes_per_batch))
-    groups_left = np.full(n_classes, n_groups)
+    n_classes = len(plan.rows)
+    n_groups = np.array([-(-len(rows) // images_per_class) for rows in plan.rows])
+    n_batches = -(-n_groups.sum() // min(classes_per_batch, n_classes))
+    groups_left = n_groups.copy()
     shown = np.zeros(n_classes, dtype=int)
     batches = []
-    for size in (len(part) for part in np.array_split(np.arange(n_classes * n_groups), n_batches)):
-        # the classes with most groups left go first; chance settles ties
-        chosen = np.lexsort(np.stack([rng.random(n_classes), -groups_left]))[:size]
-        spans = [(c, slice(shown[c], shown[c] + images_per_class)) for c in chosen]
-        batches.append(
-            (np.concatenate([plan.rows[c, s] for c, s in spans]), np.concatenate([plan.views[c, s] for c, s in spans]))
-        )
-        groups_left[chosen] -= 1
-        shown[chosen] += images_per_class
+    for number, size in enumerate(len(part) for part in np.array_split(np.arange(n_groups.sum()), n_batches)):
+        # a class with more groups than batches left comes more than once
+        copies = np.maximum(np.minimum(groups_left, 1), -(-groups_left // (n_batches - number)))
+        candidates = np.repeat(np.arange(n_classes), copies)
+        nth_copy = np.arange(len(candidates)) - np.repeat(np.cumsum(copies) - copies, copies)
+        # those that lag go first; chance settles ties; a class that must come in every batch left comes before all
+        lag = (groups_left[candidates] - nth_copy - rng.random(len(candidates))) / n_groups[candidates]
+        lag[nth_copy < groups_left[candidates] // (n_batches - number)] = np.inf
+        rows, views = [], []
+        for c in candidates[np.argsort(-lag)[:size]]:
+            span = slice(shown[c], shown[c] + images_per_class)
+            rows.append(plan.rows[c][span])
+            views.append(plan.views[c][span])
+            shown[c] += images_per_class
+            groups_left[c] -= 1
+        batches.append((np.concatenate(rows), np.concatenate(views)))
     return batches
+
+
+def draw_triplets(
+    class_index: NDArray[np.integer], n_batches: int, n_triplets: int, rng: np.random.Generator
+) -> list[Batch]:
+    """Draw batches of random triplets: all anchors, then all positives, then all negatives.
+
+    The anchor's class is uniform, the negative's uniform over the others; anchor, positive and negative are uniform
+    inside their class, and anchor and positive may be the same image. (Source: plankton-siamese, 2019.)
+    """
+    members = [np.flatnonzero(class_index == c) for c in range(int(class_index.max()) + 1)]
+    sizes = np.array([len(m) for m in members])
+    order, first = np.concatenate(members), np.cumsum(sizes) - sizes
+    batches = []
+    for _ in range(n_batches):
+        own = rng.integers(len(sizes), size=n_triplets)
+        other = (own + rng.integers(1, len(sizes), size=n_triplets)) % len(sizes)
+        classes = np.concatenate([own, own, other])
+        rows = order[first[classes] + rng.integers(sizes[classes])]
+        batches.append((rows, np.zeros(len(rows), dtype=np.int64)))
+    return batches
+
+
+class BatchFeed:
+    """Hands batches to the device: out of the device's own memory where the whole store fits there."""
+
+    def __init__(
+        self,
+        images: PreparedImages,
+        class_index: NDArray[np.integer],
+        sides: NDArray[np.float32],
+        device: torch.device,
+    ):
+        self._images, self._class_index, self._sides, self._device = images, class_index, sides, device
+        self._pixels: Tensor | None = None
+        if device.type == "cuda":
+            n_bytes = len(images) * int(np.prod(images.pixels.shape[1:]))
+            if n_bytes < torch.cuda.mem_get_info(device)[0] / 3:
+                self._pixels = torch.from_numpy(images.batch(slice(None))[0]).to(device)
+
+    def __call__(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return pixels float (b, channels, T, T), background float (b, channels), classes (b,), sides (b, 2)."""
+        pixels = self._move(self._images.batch(rows)[0]) if self._pixels is None else self._pixels[self._move(rows)]
+        background = self._move(self._images.background[self._images.rows[rows]])
+        classes = self._move(self._class_index[rows])
+        sides = self._move(self._sides[rows])
+        return pixels.permute(0, 3, 1, 2).float(), background.float(), classes, sides
+
+    def _move(self, array: NDArray[np.generic]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        pinned = tensor.pin_memory() if self._device.type == "cuda" else tensor
+        return pinned.to(self._device, non_blocking=True)

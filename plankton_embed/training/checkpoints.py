@@ -1,15 +1,88 @@
-"""Training states on disk: written whole or not at all, read without running code."""
+"""Training states and weights on disk: written whole or not at all, read without running code."""
 
 from __future__ import annotations
 
+import logging
 import pickle
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import nn
 
 from plankton_embed.errors import InputError
 from plankton_embed.output import write_atomically
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The states and weights of one training below `run.checkpoints`, and when the next state is due."""
+
+    def __init__(self, run: RunFolder, settings: TrainingSettings):
+        self.run, self.settings = run, settings
+        self._written = time.monotonic()
+        for scratch in run.checkpoints.glob(".*"):  # what a killed process was writing
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @property
+    def states(self) -> list[Path]:
+        """The training states, oldest first."""
+        return sorted(self.run.checkpoints.glob("state-*.pt"))
+
+    def is_due(self) -> bool:
+        """Whether `checkpoint_minutes` have gone by since the last state was written."""
+        return time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes
+
+    def save_state(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        """Write the state to go on from with that step of that epoch; drop all but the newest `keep_checkpoints`."""
+        save_checkpoint(self.run.training_state(epoch, step), state)
+        for old in self.states[: -self.settings.keep_checkpoints]:
+            old.unlink(missing_ok=True)
+        self._written = time.monotonic()
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Read the newest state that can be read; None where there is none.
+
+        Raises:
+            InputError: there are states, and not one can be read.
+        """
+        faults: list[tuple[Path, InputError]] = []
+        for path in reversed(self.states):
+            try:
+                state = load_checkpoint(path)
+            except InputError as error:
+                faults.append((path, error))
+                continue
+            for faulty, fault in faults:
+                logger.warning("%s; it is dropped, and training goes on from the state before it", fault)
+                faulty.unlink(missing_ok=True)
+            return state
+        if faults:
+            raise faults[0][1]
+        return None
+
+    def save_weights(self, epoch: int, net: nn.Module) -> None:
+        """Write the weights after an epoch."""
+        with write_atomically(self.run.epoch_weights(epoch)) as temporary:
+            weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+            safetensors.torch.save_file(weights, temporary)
+
+    def load_weights(self, epoch: int, net: nn.Module) -> None:
+        """Put the weights after an epoch into a net."""
+        net.load_state_dict(safetensors.torch.load_file(self.run.epoch_weights(epoch)))
+
+    def drop_weights(self, best: int) -> None:
+        """Drop the weights of all epochs but the best, unless every epoch is kept."""
+        if not self.settings.keep_every_epoch:
+            for path in self.run.checkpoints.glob("epoch-*.safetensors"):
+                if path != self.run.epoch_weights(best):
+                    path.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:

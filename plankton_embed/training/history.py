@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -13,16 +14,28 @@ from plankton_embed.output import write_atomically
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did; accuracies are nan where there are no validation images."""
+    """What one epoch did; nan is what could not be measured, such as accuracies without validation images.
+
+    `active_share`: the share of a batch's triplets that break the margin. `within_distance`, `between_distance`: mean
+    Euclidean distance of images of one class, of two. `effective_rank`: how many directions the vectors use.
+    `n_never_predicted`: classes of validation images that no image was named as. `n_empty_steps`: batches that had
+    nothing to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed anything.
+    """
 
     epoch: int
     loss: float
-    mined_share: float
+    active_share: float
     learning_rate: float
-    centroid_accuracy: float
-    knn_accuracy: float
-    images_per_second: float
-    seconds: float
+    centroid_accuracy: float = math.nan
+    knn_accuracy: float = math.nan
+    within_distance: float = math.nan
+    between_distance: float = math.nan
+    effective_rank: float = math.nan
+    n_never_predicted: int = 0
+    n_empty_steps: int = 0
+    n_broken_steps: int = 0
+    images_per_second: float = math.nan
+    seconds: float = math.nan
 
 
 @dataclass

@@ -1,45 +1,155 @@
-"""Loss and miner by name, from pytorch-metric-learning (the only file that imports it)."""
+"""Objectives by name: loss and miner from pytorch-metric-learning (the only file that imports it)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Any
 
 import torch
 from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.losses import TripletMarginLoss
-from pytorch_metric_learning.miners import TripletMarginMiner
-from torch import Tensor
+from pytorch_metric_learning.losses import (
+    ArcFaceLoss,
+    CrossBatchMemory,
+    MultiSimilarityLoss,
+    NormalizedSoftmaxLoss,
+    ProxyAnchorLoss,
+    SupConLoss,
+    TripletMarginLoss,
+)
+from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMiner
+from torch import Tensor, nn
+from torch.nn import functional
 
-from plankton_embed.settings import TrainingSettings
+from plankton_embed.settings import ObjectiveName, TrainingSettings
 
 
-@dataclass
-class TripletObjective:
-    """Triplet margin loss over the mined triplets of a batch of unit vectors.
+class Objective(nn.Module):
+    """A loss over a batch; its parameters (class proxies) train with the network, its state goes into checkpoints."""
 
-    The loss of a triplet is max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean
-    distance, averaged over the triplets in which it is above 0. Semi-hard: the negative is farther than the positive,
-    by less than the margin (Schroff et al. 2015, arXiv 1503.03832).
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """Return the loss of vectors (b, d) of class codes (b,), `progress` being the share 0-1 of the training done.
+
+        A batch that has nothing to compare has a loss of 0; vectors that are nan have a loss of nan.
+        """
+        raise NotImplementedError
+
+
+class PairObjective(Objective):
+    """A loss over pairs or triplets of a batch, or of a batch and a memory of earlier vectors.
+
+    triplet: max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean distance, averaged
+    over the mined triplets in which it is above 0. Semi-hard: the negative is farther than the positive, by less than
+    the margin (Schroff et al. 2015, arXiv 1503.03832). multi_similarity: Wang et al. 2019, arXiv 1904.06627, with its
+    miner. supcon: Khosla et al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798.
     """
 
-    margin: float
-    miner: str
+    def __init__(self, loss: nn.Module, miner: nn.Module | None, memory: int, dimension: int):
+        super().__init__()
+        self.loss = _Memory(loss, dimension, memory, miner) if memory else loss
+        self.miner = None if memory else miner
 
-    def __post_init__(self) -> None:
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        mined = self.miner(vectors, labels) if self.miner is not None else None
+        # vectors that are nan give no pair, hence a loss of 0; the added zero turns nan then
+        loss: Tensor = self.loss(vectors, labels, mined) + 0 * vectors.sum()
+        return loss
+
+
+class _Memory(CrossBatchMemory):  # type: ignore[misc]
+    """A cross-batch memory whose place in its queue is part of its state, and that no broken batch can spoil."""
+
+    def add_to_memory(self, embeddings: Tensor, labels: Tensor, batch_size: int) -> None:
+        super().add_to_memory(embeddings.nan_to_num(), labels, batch_size)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"queue_idx": self.queue_idx, "has_been_filled": self.has_been_filled}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.queue_idx, self.has_been_filled = state["queue_idx"], state["has_been_filled"]
+
+
+class ProxyObjective(Objective):
+    """A loss that compares every vector with one learned point a class, its proxy.
+
+    normalized_softmax: Zhai & Wu 2019, arXiv 1811.12649. arcface: Deng et al. 2019, arXiv 1801.07698. proxy_anchor:
+    Kim et al. 2020, arXiv 2003.13911.
+    """
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+        with torch.no_grad():  # proxies of length 1, so that they turn as fast as the vectors
+            for name, proxies in loss.named_parameters():
+                proxies.copy_(functional.normalize(proxies, dim=1 if name == "proxies" else 0))
+
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        loss: Tensor = self.loss(vectors, labels)
+        return loss
+
+
+class ScheduledObjective(Objective):
+    """One objective for the first share of the training, another for the rest."""
+
+    def __init__(self, first: Objective, then: Objective, share: float):
+        super().__init__()
+        self.first, self.then, self.share = first, then, share
+
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        chosen = self.first if progress < self.share else self.then
+        loss: Tensor = chosen(vectors, labels, progress)
+        return loss
+
+
+class Reference2019Objective(Objective):
+    """The losses of plankton-siamese (2019) on batches of random triplets: first anchors, then positives, negatives.
+
+    With d⁺ and d⁻ the squared Euclidean distances to the positive and the negative, the mean over the triplets of
+    max(d⁺ - d⁻ + margin, 0) (standard), max(d⁺ + margin / d⁻, 0) (geometric) or d⁺ + max(margin - d⁻, 0) (alternative).
+    """
+
+    def __init__(self, form: str, margin: float):
+        super().__init__()
+        self.form, self.margin = form, margin
+
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        anchors, positives, negatives = vectors.chunk(3)
+        to_positive = (anchors - positives).square().sum(dim=1)
+        to_negative = (anchors - negatives).square().sum(dim=1)
+        if self.form == "standard":
+            losses = (to_positive - to_negative + self.margin).clamp(min=0)
+        elif self.form == "geometric":
+            losses = (to_positive + self.margin / to_negative).clamp(min=0)
+        else:
+            losses = to_positive + (self.margin - to_negative).clamp(min=0)
+        return losses.mean()
+
+
+def build_objective(
+    settings: TrainingSettings, n_classes: int, dimension: int, name: ObjectiveName | None = None
+) -> Objective:
+    """Return the objective that the settings name, or another of theirs by `name`."""
+    chosen, memory, temperature = name or settings.objective, settings.memory, settings.temperature
+    if chosen == "scheduled":
+        first = build_objective(settings, n_classes, dimension, settings.proxy_objective)
+        then = build_objective(settings, n_classes, dimension, "triplet")
+        return ScheduledObjective(first, then, settings.proxy_share)
+    if chosen == "triplet":
         squared = LpDistance(power=2)
-        self._loss = TripletMarginLoss(margin=self.margin, distance=squared)
-        self._miner = TripletMarginMiner(margin=self.margin, type_of_triplets=self.miner, distance=squared)
-
-    def __call__(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and which share of the batch's triplets was mined."""
-        triplets = self._miner(vectors, labels)
-        n_mined = torch.tensor(float(len(triplets[0])))
-        same = (labels[:, None] == labels).sum(dim=1).float()
-        n_valid = ((same - 1) * (len(labels) - same)).sum().cpu().clamp(min=1)
-        # vectors that are nan give no triplet, hence a loss of 0; the added zero turns nan then
-        return self._loss(vectors, labels, triplets) + 0 * vectors.sum(), n_mined / n_valid
-
-
-def build_objective(settings: TrainingSettings) -> TripletObjective:
-    """Return the objective that the settings name."""
-    return TripletObjective(settings.margin, settings.miner)
+        miner = TripletMarginMiner(margin=settings.margin, type_of_triplets=settings.miner, distance=squared)
+        return PairObjective(TripletMarginLoss(margin=settings.margin, distance=squared), miner, memory, dimension)
+    if chosen == "multi_similarity":
+        return PairObjective(MultiSimilarityLoss(), MultiSimilarityMiner(), memory, dimension)
+    if chosen == "supcon":
+        return PairObjective(SupConLoss(temperature=temperature), None, memory, dimension)
+    if chosen == "normalized_softmax":
+        return ProxyObjective(NormalizedSoftmaxLoss(n_classes, dimension, temperature=temperature))
+    if chosen == "arcface":
+        degrees = math.degrees(settings.angular_margin)
+        return ProxyObjective(ArcFaceLoss(n_classes, dimension, margin=degrees, scale=1 / temperature))
+    if chosen == "proxy_anchor":
+        return ProxyObjective(ProxyAnchorLoss(n_classes, dimension))
+    return Reference2019Objective(settings.form, settings.margin)

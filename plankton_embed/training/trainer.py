@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, PlanktonEmbedError
 from plankton_embed.images.augmentation import augment
-from plankton_embed.images.balance import balance_epoch
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import autocast
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.output import write_atomically
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
-from plankton_embed.training.batches import compose_batches
-from plankton_embed.training.checkpoints import load_checkpoint, save_checkpoint
+from plankton_embed.training.batches import BatchFeed, plan_epoch
+from plankton_embed.training.checkpoints import Checkpoints
+from plankton_embed.training.collapse import active_share, find_collapse, measure_spread
 from plankton_embed.training.history import EpochRecord, History
-from plankton_embed.training.objectives import build_objective
+from plankton_embed.training.objectives import Objective, build_objective
+from plankton_embed.training.tracking import Tracker
 
-Validation = Callable[[EmbeddingModel], dict[str, float]]
+logger = logging.getLogger(__name__)
+
+ROUND_EPOCHS, ROUND_DECAY = 5, 0.9  # schedule `rounds`
+STEPS_BETWEEN_LOOKS = 50  # a look at the losses waits for the device
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is seen of the space after an epoch.
+
+    `vectors` (n, d) and `class_index` (n,) of some training images; the accuracies with which they name the
+    validation images, nan where there are none; and how many classes of those no image was named as.
+    """
+
+    vectors: NDArray[np.float32]
+    class_index: NDArray[np.integer]
+    centroid_accuracy: float = math.nan
+    knn_accuracy: float = math.nan
+    n_never_predicted: int = 0
 
 
 def train_model(
@@ -38,145 +59,260 @@ def train_model(
     settings: Settings,
     run: RunFolder,
     *,
-    validate: Validation | None = None,
+    validate: Callable[[EmbeddingModel], Validation] | None = None,
+    objective: Objective | None = None,
     progress: bool = True,
 ) -> History:
     """Train a model in place; it ends with the weights of its best epoch.
 
-    After every epoch `run.last_checkpoint`, `run.history` and, when it is the best so far, `run.best_weights` are
-    written; where `run.last_checkpoint` exists, training goes on from it and ends in the same weights as if it had
-    never stopped (on the CPU, bit for bit).
+    A state is written to `run.checkpoints` after every epoch, and within one every `checkpoint_minutes`; where states
+    exist, training goes on from the newest and ends in the same weights as if it had never stopped (on the CPU, bit
+    for bit). A step whose loss or gradient is not finite, or whose batch has nothing to learn from, changes no weight
+    and is counted.
 
     Args:
         model: the model, on its device.
         images: prepared training images.
         class_index: (n,) class code of each, 0 … C-1.
         settings: seed, augmentation and training are read.
-        run: where the states go.
-        validate: gives `centroid_accuracy` and `knn_accuracy` of the model; called after every epoch.
+        run: where states, weights and history go.
+        validate: looks at the space after every epoch.
+        objective: a loss of your own; by default the one that the settings name.
         progress: show a bar for every epoch.
 
     Raises:
         InputError: fewer than two classes.
-        PlanktonEmbedError: the loss is no longer a number.
+        PlanktonEmbedError: no step gives a finite loss any more; the last state on disk is sound.
     """
     n_classes = len(np.unique(class_index))
     if n_classes < 2:
         raise InputError(f"training needs at least 2 classes, found {n_classes}; a triplet takes images of two")
     training, device, net = settings.training, model.device, model.net
-    objective = build_objective(training)
-    optimizer = torch.optim.AdamW(_parameter_groups(net, training.weight_decay), lr=training.learning_rate, fused=True)
-    history = _resume(run, net, optimizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        objective = (objective or build_objective(training, n_classes, model.dimension)).to(device)
+    optimizer = _build_optimizer(net, objective, training)
+    ema = _follow(net, training.ema) if training.ema else None
+    kept_model = replace(model, net=ema.module) if ema else model  # type: ignore[arg-type]
+    forward = torch.compile(net) if training.compile else net
+    feed = BatchFeed(images, class_index, images.log_sides(model.network.size_inputs), device)
+    generator = torch.Generator()
 
-    for epoch in range(len(history) + 1, training.epochs + 1):
-        # every epoch has its own chance, so that an epoch is the same whether or not the run was stopped before it
-        rng = np.random.default_rng([settings.seed, epoch])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        torch.manual_seed(int(rng.integers(2**63)))
-        plan = balance_epoch(class_index, training.images_per_class, rng)
-        batches = compose_batches(plan, training.classes_per_batch, training.batch_images_per_class, rng)
+    # go on where an earlier process was stopped
+    checkpoints = Checkpoints(run, training)
+    stateful = {"net": net, "objective": objective, "optimizer": optimizer} | ({"ema": ema} if ema else {})
+    history, first_step, sums = _resume(checkpoints, stateful, generator)
 
-        net.train()
-        started, losses, shares = time.perf_counter(), [], []
-        bar = tqdm(batches, f"epoch {epoch}/{training.epochs}", unit="batch", disable=not progress, leave=False)
-        for step, (rows, views) in enumerate(bar):
-            progress_made = (epoch - 1 + step / len(batches)) / training.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(progress_made, training)
+    with ExitStack() as stack:
+        tracker = stack.enter_context(Tracker(run.tensorboard)) if training.tensorboard else None
+        for epoch in range(len(history) + 1, training.epochs + 1):
+            if training.stop_on_collapse and find_collapse(history.records, n_classes) is not None:
+                break
+            # every epoch has its own chance, so that its batches can be planned again
+            rng = np.random.default_rng([settings.seed, epoch])
+            batches = plan_epoch(class_index, training, rng)
+            if first_step == 0:
+                generator.manual_seed(int(rng.integers(2**63)))
+                torch.manual_seed(int(rng.integers(2**63)))
+                sums = _Sums()
+            started = time.perf_counter() - sums.seconds
 
-            # forward
-            pixels, background = (torch.from_numpy(a).to(device, non_blocking=True) for a in images.batch(rows))
-            labels = torch.from_numpy(class_index[rows]).to(device, non_blocking=True)
-            batch = augment(
-                pixels.permute(0, 3, 1, 2).float(),
-                background.float(),
-                torch.from_numpy(views),
-                settings.augmentation,
-                generator,
+            net.train()
+            bar = tqdm(
+                batches[first_step:], f"epoch {epoch}/{training.epochs}", len(batches), initial=first_step,
+                unit="batch", disable=not progress, leave=False,
+            )  # fmt: skip
+            for step, (rows, views) in enumerate(bar, first_step):
+                progress_made = (epoch - 1 + step / len(batches)) / training.epochs
+                for group in optimizer.param_groups:
+                    group["lr"] = group["factor"] * learning_rate_at(progress_made, training)
+
+                # forward
+                pixels, background, labels, sides = feed(rows)
+                batch = augment(pixels, background, torch.from_numpy(views), settings.augmentation, generator)
+                running = [buffer.clone() for buffer in net.buffers()]
+                with autocast(device, training.precision):
+                    vectors = forward(batch, sides)
+                loss = objective(vectors, labels, progress_made)
+
+                # backward
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = nn.utils.get_total_norm(p.grad for p in net.parameters() if p.grad is not None)
+                is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+                is_useful = is_finite & (norm > 0)
+
+                # step, unless there is nothing good to step on; decided on the device, which nothing waits for
+                optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
+                optimizer.step()
+                for buffer, before in zip(net.buffers(), running, strict=True):
+                    buffer.copy_(torch.where(is_finite, buffer, before))
+                if ema:
+                    ema.update_parameters(net)
+
+                # log
+                sums.add(loss.detach(), active_share(vectors, labels, training.margin), is_finite, is_useful)
+                if sums.n_steps % STEPS_BETWEEN_LOOKS == 0 or step == len(batches) - 1:
+                    sums.refuse_if_all_broken(epoch, training)
+                if checkpoints.is_due() and step < len(batches) - 1:
+                    sums.seconds = time.perf_counter() - started
+                    checkpoints.save_state(epoch, step + 1, _pack(stateful, history, step + 1, sums, generator))
+
+            # validate, record, keep
+            seconds = time.perf_counter() - started
+            first_step = 0
+            seen = validate(kept_model) if validate else None
+            history.records.append(
+                EpochRecord(
+                    epoch=epoch,
+                    **sums.means(),
+                    learning_rate=float(optimizer.param_groups[0]["lr"]),
+                    **_describe_space(seen),
+                    images_per_second=sum(len(rows) for rows, _ in batches) / seconds,
+                    seconds=time.perf_counter() - started,
+                )
             )
-            with autocast(device, training.precision):
-                vectors = net(batch)
-            loss, share = objective(vectors, labels)
+            if history.best is history.records[-1] or training.keep_every_epoch:
+                checkpoints.save_weights(epoch, kept_model.net)
+            history.save(run.history)
+            checkpoints.save_state(epoch + 1, 0, _pack(stateful, history, 0, _Sums(), generator))
+            checkpoints.drop_weights(history.best.epoch)
+            if tracker:
+                tracker.log_epoch(history.records[-1])
+            if progress:
+                tqdm.write(_describe(history.records[-1], training.epochs), file=bar.fp)
+            fault = find_collapse(history.records, n_classes)
+            if fault is not None and find_collapse(history.records[:-1], n_classes) is None:
+                logger.warning(fault)
 
-            # backward
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.detach())
-            shares.append(share)
-
-        # validate, record, keep
-        mean_loss = float(torch.stack(losses).mean())  # waits for the device
-        seconds = time.perf_counter() - started
-        if not math.isfinite(mean_loss):
-            raise PlanktonEmbedError(
-                f"epoch {epoch}: the loss is {mean_loss}; train anew with a lower training.learning_rate "
-                f"(now {training.learning_rate}) or training.precision=float32"
-            )
-        scores = validate(model) if validate else {}
-        history.records.append(
-            EpochRecord(
-                epoch=epoch,
-                loss=mean_loss,
-                mined_share=float(torch.stack(shares).mean()),
-                learning_rate=float(optimizer.param_groups[0]["lr"]),
-                centroid_accuracy=scores.get("centroid_accuracy", math.nan),
-                knn_accuracy=scores.get("knn_accuracy", math.nan),
-                images_per_second=plan.rows.size / seconds,
-                seconds=time.perf_counter() - started,
-            )
-        )
-        _keep(run, net, optimizer, history)
-        if progress:
-            tqdm.write(_describe(history.records[-1], training.epochs), file=bar.fp)
-
-    net.load_state_dict(safetensors.torch.load_file(run.best_weights))
+    checkpoints.load_weights(history.best.epoch, net)
     return history
 
 
 def learning_rate_at(progress_made: float, training: TrainingSettings) -> float:
-    """Return the rate at a share 0-1 of the training: a straight climb, then half a cosine down to 0."""
+    """Return the rate at a share 0-1 of the training.
+
+    A straight climb, then half a cosine down to 0 (`cosine`) or times 0.9 after every 5 epochs (`rounds`).
+    """
     if progress_made < training.warmup:
         return training.learning_rate * (progress_made + 1e-3) / (training.warmup + 1e-3)
+    if training.schedule == "rounds":
+        return training.learning_rate * float(
+            ROUND_DECAY ** (int(progress_made * training.epochs + 1e-6) // ROUND_EPOCHS)
+        )
     done = (progress_made - training.warmup) / (1 - training.warmup)
     return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _parameter_groups(net: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; leave biases and norms alone."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+@dataclass
+class _Sums:
+    """What an epoch adds up, on the device where it can stay there."""
+
+    loss: Tensor | float = 0.0
+    active_share: Tensor | float = 0.0
+    n_useful: Tensor | int = 0
+    n_finite: Tensor | int = 0
+    n_steps: int = 0
+    seconds: float = 0.0
+    n_finite_before: int = 0  # at the last look
+
+    def add(self, loss: Tensor, share: Tensor, is_finite: Tensor, is_useful: Tensor) -> None:
+        self.loss = self.loss + torch.where(is_useful, loss, 0).double()
+        self.active_share = self.active_share + torch.where(is_useful, share.nan_to_num(), 0).double()
+        self.n_useful = self.n_useful + is_useful.long()
+        self.n_finite = self.n_finite + is_finite.long()
+        self.n_steps += 1
+
+    def refuse_if_all_broken(self, epoch: int, training: TrainingSettings) -> None:
+        n_finite = int(self.n_finite)
+        is_whole = self.n_steps % STEPS_BETWEEN_LOOKS == 0  # the last look of an epoch may see a few steps only
+        if n_finite == (self.n_finite_before if is_whole else 0):
+            raise PlanktonEmbedError(
+                f"epoch {epoch}: not one of the last steps had a finite loss; the last state on disk is sound, but "
+                f"it would go the same way: train anew with a lower training.learning_rate (now "
+                f"{training.learning_rate}) or training.precision=float32"
+            )
+        self.n_finite_before = n_finite
+
+    def means(self) -> dict[str, Any]:
+        n_useful = int(self.n_useful)
+        return {
+            "loss": float(self.loss) / n_useful if n_useful else 0.0,
+            "active_share": float(self.active_share) / n_useful if n_useful else 0.0,
+            "n_empty_steps": int(self.n_finite) - n_useful,
+            "n_broken_steps": self.n_steps - int(self.n_finite),
+        }
 
 
-def _resume(run: RunFolder, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> History:
-    if not run.last_checkpoint.exists():
-        return History()
-    state = load_checkpoint(run.last_checkpoint)
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    return History([EpochRecord(**record) for record in state["history"]])
+def _build_optimizer(net: nn.Module, objective: Objective, training: TrainingSettings) -> torch.optim.Optimizer:
+    """Decay matrices and kernels; leave biases, norms and proxies alone."""
+    kernels = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
+    rest = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
+    proxies = list(objective.parameters())
+    groups = [
+        {"params": kernels, "weight_decay": training.weight_decay, "factor": 1.0},
+        {"params": rest, "weight_decay": 0.0, "factor": 1.0},
+    ] + ([{"params": proxies, "weight_decay": 0.0, "factor": training.proxy_rate}] if proxies else [])
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+    sgd = torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9, fused=True)
+    for parameter in kernels + rest + proxies:  # else a first step that is skipped leaves it to chance
+        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
-def _keep(run: RunFolder, net: torch.nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
-    """Write the best weights before the checkpoint that says they are there."""
-    if history.best is history.records[-1]:
-        with write_atomically(run.best_weights) as temporary:
-            weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
-            safetensors.torch.save_file(weights, temporary)
-    state = {
-        "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
+def _follow(net: nn.Module, decay: float) -> AveragedModel:
+    """Return a running mean of the net's weights and statistics."""
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def _pack(
+    stateful: dict[str, Any], history: History, step: int, sums: _Sums, generator: torch.Generator
+) -> dict[str, Any]:
+    """Gather all that the rest of the training depends on."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        **{name: part.state_dict() for name, part in stateful.items()},
         "history": [asdict(record) for record in history.records],
+        "step": step,
+        "sums": asdict(sums),
+        "generator": generator.get_state(),
+        "chance": torch.get_rng_state(),
+        "cuda_chance": cuda,
     }
-    save_checkpoint(run.last_checkpoint, state)
-    history.save(run.history)
+
+
+def _resume(
+    checkpoints: Checkpoints, stateful: dict[str, Any], generator: torch.Generator
+) -> tuple[History, int, _Sums]:
+    """Return the epochs done, the step of the next to go on with, and what that epoch has added up."""
+    state = checkpoints.load_state()
+    if state is None:
+        return History(), 0, _Sums()
+    for name, part in stateful.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["chance"])
+    if state["cuda_chance"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda_chance"])
+    return History([EpochRecord(**record) for record in state["history"]]), state["step"], _Sums(**state["sums"])
+
+
+def _describe_space(seen: Validation | None) -> dict[str, Any]:
+    if seen is None:
+        return {}
+    return {
+        **asdict(measure_spread(seen.vectors, seen.class_index)),
+        "centroid_accuracy": seen.centroid_accuracy,
+        "knn_accuracy": seen.knn_accuracy,
+        "n_never_predicted": seen.n_never_predicted,
+    }
 
 
 def _describe(record: EpochRecord, n_epochs: int) -> str:
     accuracy = ""
     if not math.isnan(record.centroid_accuracy):
         accuracy = f"  val centroid {record.centroid_accuracy:.3f}  val kNN {record.knn_accuracy:.3f}"
-    return f"epoch {record.epoch}/{n_epochs}  loss {record.loss:.4f}{accuracy}  {record.seconds:.0f} s"
+    skipped = f"  {record.n_broken_steps} steps skipped, not finite" if record.n_broken_steps else ""
+    skipped += f"  {record.n_empty_steps} steps without a triplet" if record.n_empty_steps else ""
+    return f"epoch {record.epoch}/{n_epochs}  loss {record.loss:.4f}{accuracy}  {record.seconds:.0f} s{skipped}"

@@ -146,6 +146,57 @@ def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
     assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
 
 
+# --- pixel size
+
+
+def test_a_catalog_without_pixel_sizes_has_none(write):
+    assert ImageCatalog.load(write("path,label\na.png,x\n")).pixel_size is None
+    assert build(["a"]).pixel_size is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1.5", "2"], [1.5, 2]),
+        (["1.5", ""], [1.5, np.nan]),
+        ([" 2 ", "NA"], [2, np.nan]),
+        (["", ""], [np.nan, np.nan]),
+        (["1e-1", "0"], [0.1, 0]),
+    ],
+)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_pixel_sizes_are_read_and_empty_ones_are_nan(tmp_path, write, values, expected, suffix):
+    rows = "\n".join(f"{number}.png,{value}" for number, value in enumerate(values))
+    first = ImageCatalog.load(write(f"path,pixel_size\n{rows}\n"))
+    for catalog in (first, ImageCatalog.load(first.save(tmp_path / f"again{suffix}"))):
+        assert catalog.pixel_size.dtype == np.float32
+        np.testing.assert_array_equal(catalog.pixel_size, np.array(expected, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[2, None], [2.0, np.nan], ["2", None], [2, pd.NA], pd.array([2, pd.NA], dtype="Int64"), pd.Categorical([2, None])],
+    ids=["none", "nan", "text", "NA", "Int64", "category"],
+)
+def test_pixel_sizes_come_in_every_type(values):
+    found = build(["a", "b"], pixel_size=values).pixel_size
+    np.testing.assert_array_equal(found, np.array([2, np.nan], dtype=np.float32))
+
+
+def test_pixel_sizes_follow_their_rows():
+    catalog = build(["a", "b", "c"], pixel_size=[1, 2, 3], split=["train", "test", "train"])
+    assert catalog.split("train").pixel_size.tolist() == [1, 3]
+    assert catalog.select([2, 0]).pixel_size.tolist() == [3, 1]
+    assert catalog.with_classes(exclude=["a"]).pixel_size.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("value", ["abc", "0.5 µm", "0,5"])
+def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
+    catalog = ImageCatalog.load(write(f"path;pixel_size\na.png;1.5\nb.png;{value}\n"))
+    with pytest.raises(InputError, match=f"^column pixel_size: expected µm per pixel; .*'{value}'"):
+        _ = catalog.pixel_size
+
+
 # --- what is refused
 
 

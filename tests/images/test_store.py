@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images import store
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.images.preparation import prepare_image
-from plankton_embed.images.store import cache_folder, prepare_images
+from plankton_embed.images.store import cache_folder, log_sides, prepare_images
 from plankton_embed.settings import PreparationSettings
 
 SETTINGS = PreparationSettings(target_size=75)
@@ -186,6 +190,72 @@ def test_a_batch_is_a_copy_and_the_pixels_cannot_be_changed(images, tmp_path):
     assert found.pixels.any()
     with pytest.raises(ValueError, match="read-only"):
         found.pixels[0] = 0
+
+
+# --- the sides that a network with size inputs is shown
+
+
+def test_log_sides_by_hand():
+    sides = log_sides(np.array([[100, 50], [30, 300], [100, 100]]), "pixels")
+    assert (sides.shape, sides.dtype) == ((3, 2), np.float32)
+    expected = [[0, -math.log(2)], [math.log(3), math.log(0.3)], [0, 0]]
+    np.testing.assert_allclose(sides, expected, rtol=1e-6)
+
+
+def test_log_sides_in_micrometres_by_hand():
+    sides = log_sides(np.array([[100, 50], [30, 300]]), "micrometres", np.array([2.0, 0.5]))
+    np.testing.assert_allclose(sides, [[math.log(2), 0], [math.log(1.5), math.log(0.15)]], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
+@pytest.mark.parametrize("scale", [np.float32, np.float64])
+def test_log_sides_are_float32_whatever_comes(dtype, scale):
+    size = np.array([[60_000, 50]], dtype=dtype)
+    for sides in (log_sides(size, "pixels"), log_sides(size, "micrometres", np.array([1], dtype=scale))):
+        assert sides.dtype == np.float32
+        np.testing.assert_allclose(sides, [[math.log(600), math.log(0.5)]], rtol=1e-6)
+
+
+def test_no_image_has_no_sides():
+    assert log_sides(np.zeros((0, 2), dtype=int), "pixels").shape == (0, 2)
+    assert log_sides(np.zeros((0, 2), dtype=int), "micrometres", np.zeros(0)).shape == (0, 2)
+
+
+SIDES = st.lists(st.tuples(st.integers(3, 10_000), st.integers(3, 10_000)), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(sizes=SIDES, um=st.floats(0.01, 1000))
+def test_width_and_height_may_be_swapped_and_a_scale_is_a_sum_of_logs(sizes, um):
+    size = np.array(sizes)
+    sides = log_sides(size, "pixels")
+    np.testing.assert_array_equal(log_sides(size[:, ::-1], "pixels"), sides)
+    assert (sides[:, 0] >= sides[:, 1]).all()
+    np.testing.assert_allclose(log_sides(size, "micrometres", np.full(len(size), um)), sides + math.log(um), atol=1e-5)
+
+
+def test_prepared_images_know_their_sides_after_selecting_too(images, tmp_path):
+    found = prepare(images[:6], tmp_path)  # 30 wide, 20 … 25 high
+    wanted = np.log([[0.3, 0.2], [0.3, 0.21]])
+    np.testing.assert_allclose(found.select(np.arange(2)).log_sides("pixels"), wanted, rtol=1e-6)
+    odd = found.select(np.array([False, True] * 3))
+    np.testing.assert_array_equal(odd.log_sides("pixels"), log_sides(found.size[[1, 3, 5]], "pixels"))
+    scaled = replace(found, pixel_size=np.array([1, 2, 3, 4, 5, 6], dtype=np.float32))
+    last = scaled.select(np.array([False, True] * 3)).select(np.array([2, 0]))
+    np.testing.assert_allclose(last.log_sides("micrometres"), np.log([[1.8, 1.5], [0.6, 0.42]]), rtol=1e-6)
+    assert odd.select(np.array([], dtype=int)).log_sides("pixels").shape == (0, 2)
+
+
+@pytest.mark.parametrize("um", [np.nan, 0, -1, np.inf])
+def test_a_missing_pixel_size_is_refused_only_where_it_matters(um):
+    size, scale = np.array([[100, 50], [100, 50]]), np.array([1, um])
+    with pytest.raises(InputError, match=r"column pixel_size \(µm per pixel\), found none for 1 of 2 images"):
+        log_sides(size, "micrometres", scale)
+    np.testing.assert_array_equal(log_sides(size, "pixels", scale), log_sides(size, "pixels"))
+    np.testing.assert_array_equal(log_sides(size, "none", scale), log_sides(size, "none"))
+
+
+# --- where it is written
 
 
 def test_a_disk_too_small_is_said_before_anything_is_read(images, tmp_path, monkeypatch):

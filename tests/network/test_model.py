@@ -1,27 +1,45 @@
-"""EmbeddingModel: saving, hashes, embedding in memory, and what is said when something does not fit."""
+"""EmbeddingModel: saving, hashes, embedding in memory, views and sizes, and what is said when something is wrong."""
 
 import json
+from dataclasses import replace
 
 import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.drawn import draw_plankton
-from plankton_embed.images.store import prepare_images
-from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.images.store import log_sides, prepare_images
+from plankton_embed.network.model import EmbeddingModel, turn_view
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 NETWORK = NetworkSettings(trunk="resnet18", dimension=8)
 PREPARATION = PreparationSettings(target_size=75)
 
 
+def build(seed=0, **network):
+    network = NetworkSettings(trunk="resnet18", dimension=8, **network)
+    return EmbeddingModel.build(network, PREPARATION, seed).to("cpu")
+
+
 @pytest.fixture(scope="module")
 def model():
     return EmbeddingModel.build(NETWORK, PREPARATION, seed=0).to("cpu")
+
+
+@pytest.fixture(scope="module")
+def in_pixels():
+    return build(size_inputs="pixels")
+
+
+@pytest.fixture(scope="module")
+def in_micrometres():
+    return build(size_inputs="micrometres")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +54,12 @@ def files(pictures, tmp_path_factory):
     for picture, path in zip(pictures, paths, strict=True):
         picture.save(path)
     return paths
+
+
+@pytest.fixture(scope="module")
+def prepared(files, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare_images([str(f) for f in files], list("abcde"), PREPARATION, cache=cache, progress=False)
 
 
 @pytest.fixture
@@ -58,8 +82,7 @@ def test_every_form_of_an_image_gives_the_same_vector(model, pictures, files):
         np.testing.assert_array_equal(model.embed(images), wanted)
 
 
-def test_prepared_images_give_the_same_vectors(model, pictures, files, tmp_path):
-    prepared = prepare_images([str(f) for f in files], list("abcde"), PREPARATION, cache=tmp_path, progress=False)
+def test_prepared_images_give_the_same_vectors(model, pictures, prepared):
     np.testing.assert_array_equal(model.embed_prepared(prepared), model.embed(pictures))
     turned = prepared.select(np.arange(5)[::-1])
     np.testing.assert_allclose(model.embed_prepared(turned, batch_size=2), model.embed(pictures[::-1]), atol=1e-5)
@@ -95,14 +118,31 @@ def test_a_broken_image_is_named_by_its_number(model, pictures):
 
 
 def test_a_model_comes_back_bit_for_bit(model, pictures, tmp_path):
-    model = EmbeddingModel(model.net, NETWORK, PREPARATION, ["a b", "é<ж"], {"best_epoch": 3})
+    model = EmbeddingModel(model.net, NETWORK, PREPARATION, ["a b", "é<ж"], views=2, training={"best_epoch": 3})
     model.save(tmp_path / "run" / "model", card="# A card")
     for name in (tmp_path / "run" / "model", str(tmp_path / "run")):
         loaded = EmbeddingModel.load(name, "cpu")
         np.testing.assert_array_equal(loaded.embed(pictures), model.embed(pictures))
         assert (loaded.hash, loaded.classes, loaded.training) == (model.hash, ["a b", "é<ж"], {"best_epoch": 3})
-        assert (loaded.network, loaded.preparation) == (NETWORK, PREPARATION)
+        assert (loaded.network, loaded.preparation, loaded.views) == (NETWORK, PREPARATION, 2)
     assert (tmp_path / "run" / "model" / "README.md").read_text() == "# A card"
+
+
+@pytest.mark.parametrize("network", [{"output": "sigmoid"}, {"size_inputs": "pixels"}])
+def test_every_architecture_comes_back_bit_for_bit(pictures, tmp_path, network):
+    model = build(**network)
+    loaded = EmbeddingModel.load(model.save(tmp_path / "model"), "cpu")
+    np.testing.assert_array_equal(loaded.embed(pictures), model.embed(pictures))
+    assert (loaded.hash, loaded.network) == (model.hash, model.network)
+
+
+def test_a_config_without_views_is_of_a_model_with_one(model, saved, pictures):
+    config = json.loads((saved / "config.json").read_text())
+    assert config.pop("views") == 1
+    (saved / "config.json").write_text(json.dumps(config))
+    loaded = EmbeddingModel.load(saved, "cpu")
+    assert loaded.views == 1
+    np.testing.assert_array_equal(loaded.embed(pictures), model.embed(pictures))
 
 
 def test_saving_again_replaces_the_folder_whole(model, saved):
@@ -119,6 +159,18 @@ def test_the_hash_changes_with_a_weight_and_with_the_preparation(model, saved):
     white = EmbeddingModel(model.net, NETWORK, PreparationSettings(target_size=75, background="white"))
     assert len({model.hash, other.hash, white.hash}) == 3
     assert white.provenance["preparation_hash"] != model.provenance["preparation_hash"]
+
+
+def test_the_hash_changes_with_the_output_and_the_size_inputs_and_not_with_the_views():
+    built = [
+        build(),
+        build(output="sigmoid"),
+        build(size_inputs="pixels"),
+        build(size_inputs="micrometres"),
+        build(dropout=0.5),
+    ]
+    assert len({model.hash for model in built[:4]}) == 4
+    assert built[0].hash == built[4].hash == replace(built[0], views=8).hash
 
 
 def cut_weights(folder):
@@ -143,8 +195,8 @@ def change_a_weight(folder):
         (lambda f: (f / "config.json").write_text("{"), InputError, "holds no whole model"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), InputError, "holds no whole model"),
         (lambda f: (f / "config.json").write_text("[]"), InputError, "expected names and values"),
-        (lambda f: (f / "config.json").write_text('{"format_version": 1}'), InputError, "holds no whole model"),
-        (lambda f: change_config(f, format_version=9), InputError, "expected format_version 1, found 9.*release"),
+        (lambda f: (f / "config.json").write_text('{"format_version": 2}'), InputError, "holds no whole model"),
+        (lambda f: change_config(f, format_version=9), InputError, "expected format_version 2, found 9.*release"),
         (lambda f: change_config(f, network={"trunk": "resnet18", "dimension": 9}), InputError, "no whole model"),
         (lambda f: change_config(f, network={"trunk": "resnet19"}), SettingError, "resnet19"),
         (lambda f: change_config(f, preparation={"target": 9}), SettingError, "target"),
@@ -210,3 +262,199 @@ def test_embedding_leaves_training_mode(model, pictures):
     first = model.embed(pictures)
     np.testing.assert_array_equal(model.embed(pictures), first)
     assert isinstance(pictures[0], Image.Image)
+
+
+# --- views
+
+
+VIEWS = {1: [0], 2: [0, 2], 4: [0, 1, 2, 3], 8: list(range(8))}
+
+
+def test_the_views_by_hand():
+    image = torch.tensor([[1, 2], [3, 4]])[None, None]
+    seen = [turn_view(image, view)[0, 0].tolist() for view in range(8)]
+    assert seen[0] == [[1, 2], [3, 4]]
+    assert seen[2] == [[4, 3], [2, 1]]
+    assert seen[4] == [[2, 1], [4, 3]]
+    assert seen[6] == [[3, 4], [1, 2]]
+    assert sorted(seen[1:4:2]) == [[[2, 4], [1, 3]], [[3, 1], [4, 2]]]  # whichever way a quarter turn goes
+    assert sorted(seen[5:8:2]) == [[[1, 3], [2, 4]], [[4, 2], [3, 1]]]
+
+
+@pytest.mark.parametrize("n_views", VIEWS)
+@pytest.mark.parametrize("output", ["unit", "sigmoid"])
+def test_views_are_averaged_by_hand(prepared, n_views, output):
+    model = build(output=output, size_inputs="pixels")
+    pixels, sides = prepared.batch(slice(None))[0], prepared.log_sides("pixels")
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    turned = [turn_view(images, view).permute(0, 2, 3, 1).contiguous().numpy() for view in VIEWS[n_views]]
+    expected = np.mean([model.embed_pixels(view, sides, views=1) for view in turned], axis=0)
+    if output == "unit":
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = model.embed_pixels(pixels, sides, views=n_views)
+    assert (found.shape, found.dtype) == ((5, 8), np.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    if n_views > 1:
+        assert np.abs(found - model.embed_pixels(pixels, sides, views=1)).max() > 1e-3
+
+
+def test_averaged_vectors_have_unit_length(model, pictures):
+    for n_views in VIEWS:
+        np.testing.assert_allclose(np.linalg.norm(model.embed(pictures, views=n_views), axis=1), 1, rtol=1e-6)
+
+
+def test_averaged_vectors_of_a_sigmoid_stay_between_0_and_1(pictures):
+    vectors = build(output="sigmoid").embed(pictures, views=8)
+    assert 0 < vectors.min() < vectors.max() < 1
+
+
+SQUARE = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(0, 256, (75, 75), np.uint8))
+
+
+@settings(max_examples=15, deadline=None)
+@given(image=SQUARE, view=st.integers(0, 7))
+def test_eight_views_are_the_same_however_the_image_is_turned_or_mirrored(model, image, view):
+    seen = turn_view(torch.from_numpy(image)[None, None], view)[0, 0].numpy()
+    one, eight = model.embed([image, seen], views=1), model.embed([image, seen], views=8)
+    np.testing.assert_allclose(eight[0], eight[1], atol=1e-5)
+    assert view == 0 or np.abs(one[0] - one[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(("n_views", "same"), [(2, [0, 2]), (4, [0, 1, 2, 3])])
+def test_fewer_views_are_the_same_under_their_own_turns_only(model, n_views, same):
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 1, 75, 75), np.uint8))
+    vectors = model.embed([turn_view(image, view)[0, 0].numpy() for view in range(8)], views=n_views)
+    distances = np.abs(vectors - vectors[0]).max(axis=1)
+    assert np.flatnonzero(distances < 1e-5).tolist() == same
+
+
+def test_a_model_has_views_of_its_own_that_a_call_may_change(model, pictures, prepared, tmp_path):
+    four = replace(model, views=4)
+    wanted = model.embed(pictures, views=4)
+    np.testing.assert_array_equal(four.embed(pictures), wanted)
+    np.testing.assert_array_equal(four.embed_prepared(prepared), wanted)
+    np.testing.assert_array_equal(four.embed(pictures, views=1), model.embed(pictures))
+    np.testing.assert_array_equal(four.embed_prepared(prepared, views=1), model.embed(pictures))
+    saved = four.save(tmp_path / "model")
+    assert json.loads((saved / "config.json").read_text())["views"] == 4
+    loaded = EmbeddingModel.load(saved, "cpu")
+    assert loaded.views == 4
+    np.testing.assert_array_equal(loaded.embed(pictures), wanted)
+
+
+@pytest.mark.parametrize("n_views", [0, 3, 16, -1])
+def test_other_numbers_of_views_are_refused(model, pictures, prepared, n_views):
+    for attempt in (
+        lambda: model.embed(pictures, views=n_views),
+        lambda: model.embed_prepared(prepared, views=n_views),
+        lambda: replace(model, views=n_views).embed(pictures),
+    ):
+        with pytest.raises(SettingError, match=rf"^views: expected one of .*1.*2.*4.*8.* found {n_views}$"):
+            attempt()
+
+
+def test_the_refusal_names_the_numbers_of_views_that_may_be(model, pictures):
+    with pytest.raises(SettingError, match=r"^views: expected one of 1, 2, 4, 8[,;] found 3$"):
+        model.embed(pictures, views=3)
+
+
+# --- size inputs
+
+
+def blank(width, height):
+    """An image that is prepared to the same white square, whatever its size."""
+    return np.full((height, width), 255, np.uint8)
+
+
+def test_the_size_of_an_image_matters_to_a_model_with_size_inputs_only(model, in_pixels):
+    images = [blank(75, 75), blank(75, 60), blank(60, 75), blank(500, 400)]
+    plain, sized = model.embed(images), in_pixels.embed(images)
+    assert np.abs(plain - plain[0]).max() < 1e-5
+    np.testing.assert_allclose(sized[1], sized[2], atol=1e-5)
+    assert np.abs(sized[0] - sized[1]).max() > 1e-3
+    assert np.abs(sized[1] - sized[3]).max() > 1e-2
+
+
+def test_sizes_are_the_same_in_memory_and_prepared(in_pixels, pictures, prepared):
+    wanted = in_pixels.embed(pictures)
+    np.testing.assert_array_equal(in_pixels.embed_prepared(prepared), wanted)
+    pixels = prepared.batch(slice(None))[0]
+    sides = log_sides(np.array([picture.size for picture in pictures]), "pixels")
+    np.testing.assert_array_equal(in_pixels.embed_pixels(pixels, sides), wanted)
+    assert np.abs(in_pixels.embed_pixels(pixels, sides[::-1].copy()) - wanted).max() > 1e-3
+    turned = prepared.select(np.arange(5)[::-1])
+    np.testing.assert_allclose(in_pixels.embed_prepared(turned, batch_size=2), wanted[::-1], atol=1e-5)
+
+
+def test_a_model_without_size_inputs_looks_at_no_pixel_size(model, pictures, prepared):
+    scaled = replace(prepared, pixel_size=np.array([2, np.nan, 3, 1, 1], np.float32))
+    np.testing.assert_array_equal(model.embed(pictures, pixel_size=2), model.embed(pictures))
+    np.testing.assert_array_equal(model.embed_prepared(scaled), model.embed(pictures))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pixel_size_of_zero_that_nobody_looks_at_is_no_warning(model, prepared):
+    model.embed_prepared(replace(prepared, pixel_size=np.zeros(5, np.float32)))
+
+
+def test_sides_in_pixels_stay_in_pixels_though_a_pixel_size_is_known(in_pixels, pictures, prepared):
+    wanted = in_pixels.embed(pictures)
+    np.testing.assert_array_equal(in_pixels.embed(pictures, pixel_size=2), wanted)
+    for pixel_size in (2, np.nan):
+        scaled = replace(prepared, pixel_size=np.full(5, pixel_size, np.float32))
+        np.testing.assert_array_equal(in_pixels.embed_prepared(scaled), wanted)
+
+
+def test_a_size_in_micrometres_is_pixels_times_pixel_size(in_micrometres):
+    images = [blank(80, 60), blank(160, 120), blank(80, 60)]
+    vectors = in_micrometres.embed(images, pixel_size=np.array([2, 1, 1]))
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+    np.testing.assert_allclose(in_micrometres.embed(images, pixel_size=1)[2], vectors[2], atol=1e-5)
+
+
+def test_a_pixel_size_may_be_one_for_all_or_one_each(in_micrometres, pictures, prepared):
+    wanted = in_micrometres.embed(pictures, pixel_size=0.7)
+    for pixel_size in ([0.7] * 5, np.full(5, 0.7), np.float32(0.7)):
+        np.testing.assert_allclose(in_micrometres.embed(pictures, pixel_size=pixel_size), wanted, atol=1e-6)
+    scaled = replace(prepared, pixel_size=np.full(5, 0.7, np.float32))
+    np.testing.assert_allclose(in_micrometres.embed_prepared(scaled), wanted, atol=1e-6)
+    each = np.array([1, 2, 3, 4, 5], np.float32)
+    np.testing.assert_allclose(
+        in_micrometres.embed_prepared(replace(prepared, pixel_size=each), batch_size=2),
+        in_micrometres.embed(pictures, pixel_size=each, batch_size=3),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixel_size", "found"),
+    [
+        (None, "5 of 5 images"),
+        (0, "5 of 5 images"),
+        (np.nan, "5 of 5 images"),
+        ([1, 1, np.nan, -1, 1], "2 of 5 images"),
+    ],
+)
+def test_micrometres_without_a_pixel_size_are_refused(in_micrometres, pictures, prepared, pixel_size, found):
+    message = rf"side lengths in µm .*for every image: expected a column pixel_size .*found none for {found}$"
+    with pytest.raises(InputError, match=message):
+        in_micrometres.embed(pictures, pixel_size=pixel_size)
+    each = None if pixel_size is None else np.broadcast_to(np.float32(pixel_size), 5)
+    with pytest.raises(InputError, match=message):
+        in_micrometres.embed_prepared(replace(prepared, pixel_size=each))
+
+
+def test_an_infinite_pixel_size_is_refused(in_micrometres, pictures):
+    with pytest.raises(InputError, match=r"for every image: .*found none for 1 of 5 images"):
+        in_micrometres.embed(pictures, pixel_size=[1, 1, np.inf, 1, 1])
+
+
+def test_images_that_are_not_meant_need_no_pixel_size(in_micrometres, prepared):
+    scaled = replace(prepared, pixel_size=np.array([1, np.nan, 1, 1, 1], np.float32)).select(np.array([0, 2, 3]))
+    assert in_micrometres.embed_prepared(scaled).shape == (3, 8)
+
+
+def test_as_many_pixel_sizes_as_images_are_expected(in_micrometres, pictures):
+    with pytest.raises(InputError, match=r"pixel.size"):
+        in_micrometres.embed(pictures, pixel_size=[1, 1])

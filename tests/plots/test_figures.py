@@ -33,7 +33,16 @@ def summary_of(counts, width=(), height=(), n_unlabelled=0, n_unreadable=0):
 
 def history_of(losses, accuracies):
     rows = enumerate(zip(losses, accuracies, strict=True), start=1)
-    return History([EpochRecord(e, loss, 0.5, 1e-3 / e, acc, acc + 0.05, 100.0, 2.0) for e, (loss, acc) in rows])
+    return History(
+        [
+            EpochRecord(
+                epoch, loss, active_share=0.5, learning_rate=1e-3 / epoch, centroid_accuracy=accuracy,
+                knn_accuracy=accuracy + 0.05, within_distance=0.4, between_distance=1.2, effective_rank=3.5,
+                n_never_predicted=1, n_empty_steps=2, n_broken_steps=3, images_per_second=100.0, seconds=2.0,
+            )
+            for epoch, (loss, accuracy) in rows
+        ]
+    )  # fmt: skip
 
 
 def lopsided_scores():
@@ -161,6 +170,22 @@ def test_curves_without_validation_say_so(tmp_path):
     assert texts(accuracy) == ["no validation images"]
     assert len(loss.lines) == 1, "no best epoch is marked"
     save_figure(top, tmp_path / "curves.png", dpi=40)
+
+
+def test_curves_need_no_more_than_losses_and_rates(tmp_path):
+    top = draw_curves(History([EpochRecord(1, 2.0, 0.5, 1e-3), EpochRecord(2, 1.0, 0.4, 5e-4)]))
+    loss, accuracy, rate = top.figure.axes[0].child_axes
+    assert list(loss.lines[0].get_ydata()) == [2, 1]
+    assert list(rate.lines[0].get_ydata()) == [1e-3, 5e-4]
+    assert texts(accuracy) == ["no validation images"]
+    save_figure(top, tmp_path / "curves.png", dpi=40)
+
+
+def test_curves_are_drawn_from_a_history_that_was_saved(tmp_path):
+    history_of([3, 2, 1], [0.5, 0.8, 0.7]).save(tmp_path / "history.csv")
+    loss, accuracy, _ = draw_curves(History.load(tmp_path / "history.csv")).figure.axes[0].child_axes
+    assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
+    assert accuracy.get_legend().get_title().get_text() == "best epoch: 2"
 
 
 def test_curves_of_no_epoch_say_so():

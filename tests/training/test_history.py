@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from plankton_embed.errors import InputError
 from plankton_embed.training.history import EpochRecord, History
 
-numbers = st.floats(0, 1e3) | st.just(math.nan)
+numbers, counts = st.floats(0, 1e3) | st.just(math.nan), st.integers(0, 1000)
+COUNTS = ("n_never_predicted", "n_empty_steps", "n_broken_steps")
 NAN = math.nan
 
 
 def record(epoch, centroid=NAN, knn=NAN):
-    return EpochRecord(epoch, 0.1, 0.2, 1e-3, centroid, knn, 100.0, 2.0)
+    return EpochRecord(epoch, 0.1, 0.2, 1e-3, centroid, knn)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.tuples(*[numbers] * 7), max_size=5))
+@given(rows=st.lists(st.tuples(*[numbers] * 8, *[counts] * 3, *[numbers] * 2), max_size=5))
 def test_a_history_comes_back_unchanged(tmp_path, rows):
     history = History([EpochRecord(epoch, *row) for epoch, row in enumerate(rows, 1)])
     history.save(tmp_path / "history.csv")
@@ -27,7 +28,7 @@ def test_a_history_comes_back_unchanged(tmp_path, rows):
     assert len(loaded) == len(rows)
     for before, after in zip(history.records, loaded.records, strict=True):
         assert str(asdict(before)) == str(asdict(after))  # nan equals nan as text
-        assert isinstance(after.epoch, int)
+        assert all(type(getattr(after, name)) is int for name in ("epoch", *COUNTS))
 
 
 @pytest.mark.parametrize(
