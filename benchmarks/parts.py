@@ -1,0 +1,62 @@
+"""What the benchmarks share: a catalog's parts, prepared, and the scores of vectors on them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.images.catalog import ImageCatalog, content_hashes
+from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.settings import Settings
+from plankton_embed.table import EmbeddingTable
+
+N_NEIGHBORS = 10
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one split and their classes."""
+
+    images: PreparedImages
+    label: NDArray[np.object_]
+    class_index: NDArray[np.int64]
+
+
+def read_parts(catalog_path: str | Path, root: str | Path | None, settings: Settings) -> dict[str, Part]:
+    """Read a labelled catalog with splits; prepare its images."""
+    catalog = ImageCatalog.load(catalog_path, root=root)
+    images = prepare_images(catalog.paths, content_hashes(catalog.paths), settings.preparation)
+    label = np.array(catalog.labels, dtype=object)
+    _, class_index = np.unique(label.astype(str), return_inverse=True)
+    split = catalog.frame["split"].to_numpy(dtype=object)
+    return {
+        name: Part(images.select(split == name), label[split == name], class_index[split == name])
+        for name in ("train", "val", "test")
+    }
+
+
+def name_part(
+    model: EmbeddingModel, known: Part, asked: Part, method: str, views: int = 1, precision: str = "float32"
+) -> NDArray[np.object_]:
+    """Name the images of a part by the vectors of another."""
+    embed = {"views": views, "precision": precision}
+    reference = EmbeddingTable(model.embed_prepared(known.images, **embed), label=known.label)
+    return fit_classifier(reference, method, N_NEIGHBORS).predict(model.embed_prepared(asked.images, **embed))
+
+
+def parse_arguments(description: str, **more: tuple[type, object, str]) -> argparse.Namespace:
+    """Read the arguments that all benchmarks take, and `more`: name -> type, default, help."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("catalog", help="CSV with path, label, split, such as ndsb40.csv")
+    parser.add_argument("--root", help="where its relative paths start")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for states and results")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="settings of ours to change")
+    for name, (kind, default, text) in more.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"{text} [{default}]")
+    return parser.parse_args()
