@@ -19,7 +19,7 @@ class EpochRecord:
     `active_share`: the share of a batch's triplets that break the margin. `within_distance`, `between_distance`: mean
     Euclidean distance of images of one class, of two. `effective_rank`: how many directions the vectors use.
     `n_never_predicted`: classes of validation images that no image was named as. `n_empty_steps`: batches that had
-    nothing to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed anything.
+    nothing to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
     """
 
     epoch: int
