@@ -16,6 +16,7 @@ from plankton_embed.plots.figure import BLACK, BLUE, PALE, TITLE_SIZE, VERMILION
 from plankton_embed.plots.lettering import fit_lines
 
 SHEET_WIDTH = 10.0  # inches that a sheet takes at most, so that captions are read at 1000 px
+LEAST_WIDTH = 4.0  # inches
 SHEET_HEIGHT = 60.0  # inches; longer sheets get smaller tiles
 SMALLEST_TILE = 0.6  # inches; below it a sheet grows beyond both
 LABEL_WIDTH = 1.5  # inches for the row labels
@@ -90,17 +91,19 @@ def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) ->
     layout = _lay_out(sheet, n_rows, n_columns, tile_size)
     height, width = n_rows * layout.pitch[0], n_columns * layout.pitch[1]
     inches = layout.points / 72
-    title = fit_lines(sheet.title, max(250, (width + layout.label) * layout.points), TITLE_SIZE, 2)
-    ax = ax or new_axes((width + layout.label) * inches + 0.1, (height + layout.legend) * inches + 0.5)
+    right = max(width, round(LEAST_WIDTH / inches) - layout.label)  # a few tiles leave room for title and legend
+    title = fit_lines(sheet.title, (right + layout.label) * layout.points, TITLE_SIZE, 2)
+    head = 0.25 * (1 + len(title.splitlines()))
+    ax = ax or new_axes((right + layout.label) * inches + 0.1, (height + layout.legend) * inches + head)
     ax.set_axis_off()
     ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
     ax.figure.figure.draw_without_rendering()  # settles where the axes stand, before there is much to draw
     room = ax.get_window_extent()
-    pixel = min(room.width / (width + layout.label), room.height / (height + layout.legend))
+    pixel = min(room.width / (right + layout.label), room.height / (height + layout.legend))
     zoom = pixel * 72 / ax.figure.figure.dpi / layout.points
     mosaic = _compose(sheet, layout, height, width)
     ax.imshow(mosaic, extent=(0, width, height, 0), interpolation="antialiased")
-    ax.set(xlim=(-layout.label, width), ylim=(height, -layout.legend))
+    ax.set(xlim=(-layout.label, right), ylim=(height, -layout.legend))
     _write_texts(sheet, layout, ax, zoom)
     return ax
 

@@ -40,6 +40,14 @@ def test_mosaic_holds_every_tile_at_its_place():
     assert (mosaic[cy : cy + SIDE, bx : bx + SIDE] == 255).all(), "a shorter row leaves white"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_tile_under_a_long_title_is_as_large_as_any(tmp_path):
+    ax = draw_sheet(Sheet("1 of 320 images named wrongly; the surest 1", [("", [Tile(noise(1), frame="wrong")])]))
+    save_figure(ax, tmp_path / "one.png")
+    (left, top), (right, bottom) = ax.transData.transform([[0, 0], [110, 110]])
+    assert min(right - left, top - bottom) > 0.9 * 1.1 * ax.figure.dpi  # tiles are 1.1 inches a side
+
+
 def test_images_keep_their_proportions():
     dark = np.zeros((30, 90), dtype=np.uint8)
     mosaic = mosaic_of(Sheet("", [("", [Tile(dark)])]))
