@@ -40,21 +40,17 @@ def main() -> None:
         only=(str, "", "names of objectives, comma between; by default all"),
     )
     chosen = {name: v for name, v in VARIANTS.items() if not arguments.only or name in arguments.only.split(",")}
+    shared = ["network.weights=none", f"training.epochs={arguments.epochs}", *arguments.set]
+    parts = read_parts(arguments.catalog, arguments.root, Settings.build(overrides=shared))
+    train, val = parts["train"], parts["val"]
     rows = []
     for seed in range(arguments.seeds):
         for name, values in chosen.items():
-            overrides = {f"training.{key}": value for key, value in values.items()}
-            settings = Settings.build(
-                overrides=[
-                    "network.weights=none", f"seed={seed}", f"training.epochs={arguments.epochs}",
-                    *(f"{key}={value}" for key, value in overrides.items()), *arguments.set,
-                ]
-            )  # fmt: skip
-            parts = read_parts(arguments.catalog, arguments.root, settings)
+            variant = [f"training.{key}={value}" for key, value in values.items()]
+            settings = Settings.build(overrides=[*shared, f"seed={seed}", *variant])
             run = RunFolder(arguments.output / f"{name.replace(' ', '_')}-{seed}")
             if not run.scores.exists():
                 model = EmbeddingModel.build(settings.network, settings.preparation, seed).to("auto")
-                train, val = parts["train"], parts["val"]
                 history = train_model(model, train.images, train.class_index, settings, run)
                 scores = {"seconds": sum(record.seconds for record in history.records)}
                 for column, method, views in (("centroid", "centroid", 1), ("knn", "knn", 1), ("knn_8", "knn", 8)):

@@ -141,7 +141,7 @@ class TrainingSettings(_Part):
     )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is kept; 0: none")
     precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where it is fast")
-    compile: bool = Field(False, description="compile the network first; pays on long trainings on a GPU")
+    compile: bool = Field(False, description="compile the network first, which takes minutes")
 
     validation_images_per_class: int = Field(
         30, ge=1, description="training images a class that name the validation images after each epoch"
@@ -258,6 +258,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "preparation.target_size": 299,
         "network.weights": "imagenet",
         "training.epochs": 100,
+        "training.learning_rate": 1e-3,  # weights that know something are not to be shaken off
         "training.classes_per_batch": 32,
         "training.images_per_class": 200,
     },

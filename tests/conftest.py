@@ -11,6 +11,7 @@ import pytest
 
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.output import write_folder_atomically
+from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,3 +47,22 @@ def ndsb_folder(data_folder):
 def drawn_folder(tmp_path_factory):
     """Twelve drawn images of each class, in class folders."""
     return draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=12)
+
+
+def _build_sized(size_inputs):
+    from plankton_embed.network.model import EmbeddingModel
+
+    network = NetworkSettings(trunk="resnet18", dimension=8, size_inputs=size_inputs)
+    return EmbeddingModel.build(network, PreparationSettings(target_size=75)).to("cpu")
+
+
+@pytest.fixture(scope="module")
+def in_pixels():
+    """An untrained model whose head sees the sides in pixels."""
+    return _build_sized("pixels")
+
+
+@pytest.fixture(scope="module")
+def in_micrometres():
+    """The same, in µm."""
+    return _build_sized("micrometres")

@@ -27,16 +27,6 @@ def model():
     return build()
 
 
-@pytest.fixture(scope="module")
-def in_pixels():
-    return build(size_inputs="pixels")
-
-
-@pytest.fixture(scope="module")
-def in_micrometres():
-    return build(size_inputs="micrometres")
-
-
 @pytest.fixture
 def catalog(tmp_path):
     folder = draw_set(tmp_path / "drawn", n_per_class=3, classes=("copepod", "medusa"))

@@ -24,9 +24,6 @@ class EpochPlan:
     rows: list[NDArray[np.int64]]
     views: list[NDArray[np.int64]]
 
-    def __len__(self) -> int:
-        return sum(len(rows) for rows in self.rows)
-
 
 def balance_epoch(
     class_index: NDArray[np.integer], n_images: int, rng: np.random.Generator, sampling: Sampling = "balanced"

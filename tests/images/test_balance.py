@@ -28,7 +28,6 @@ def counts(plan):
 def test_every_class_gives_images_of_its_own_and_at_least_two(sizes, n, sampling):
     class_index, plan = draw(sizes, n, sampling)
     assert len(plan.rows) == len(plan.views) == len(sizes)
-    assert len(plan) == sum(counts(plan))
     for c, (rows, views) in enumerate(zip(plan.rows, plan.views, strict=True)):
         assert len(rows) == len(views) >= 2
         assert (class_index[rows] == c).all()
@@ -59,7 +58,7 @@ def test_three_classes_by_hand(sampling, wanted):
 def test_the_largest_class_over_the_smallest(sampling, ratio):
     _, plan = draw([1000, 100, 10], 11100, sampling)
     assert counts(plan)[0] / counts(plan)[2] == pytest.approx(ratio, rel=0.01)
-    assert len(plan) == pytest.approx(11100, abs=2)
+    assert sum(counts(plan)) == pytest.approx(11100, abs=2)
 
 
 @pytest.mark.parametrize("sampling", ["square_root", "natural"])

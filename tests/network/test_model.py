@@ -33,16 +33,6 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def in_pixels():
-    return build(size_inputs="pixels")
-
-
-@pytest.fixture(scope="module")
-def in_micrometres():
-    return build(size_inputs="micrometres")
-
-
-@pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)
     return [draw_plankton(label, rng) for label in ("copepod", "medusa", "fish_egg", "detritus", "copepod")]
