@@ -508,7 +508,8 @@ def with_pixel_size(catalog, object_id, value):
 
 
 def test_sizes_in_pixels_do_the_whole_job(images, tmp_path, no_pictures):
-    done = pe.run(images, tmp_path / "run", settings=IN_PIXELS, progress=False)
+    gently = {**IN_PIXELS, "training.learning_rate": 1e-3}  # one epoch at the full rate leaves hardly any space
+    done = pe.run(images, tmp_path / "run", settings=gently, progress=False)
     assert json.loads((done.folder.model / "config.json").read_text())["network"]["size_inputs"] == "pixels"
     table = pe.EmbeddingTable.load(done.folder.vectors("test"))
     again = pe.embed(done.folder.path, pe.ImageCatalog.load(done.folder.catalog).split("test"), progress=False)
@@ -516,7 +517,7 @@ def test_sizes_in_pixels_do_the_whole_job(images, tmp_path, no_pictures):
     np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-6)
     np.testing.assert_allclose(done.model.embed(list(table.path)), table.vectors, atol=1e-6)
     smaller = [Image.open(path).reduce(2) for path in table.path]
-    assert np.abs(done.model.embed(smaller) - table.vectors).max() > 1e-4  # rounding is 1e-6
+    assert np.abs(done.model.embed(smaller) - table.vectors).max() > 1e-2
     assert len(pe.classify(done.folder.path, images / "detritus", progress=False)) == 12
     assert pe.search(done.folder.path, done.folder.path, images / "detritus", k=1, progress=False)["rank"].eq(1).all()
 
