@@ -1,4 +1,4 @@
-"""Figure: loss, accuracy and learning rate over the epochs of a training."""
+"""Figure: loss, accuracy, distances and learning rate over the epochs of a training."""
 
 from __future__ import annotations
 
@@ -9,40 +9,49 @@ from plankton_embed.plots.figure import BLUE, GREEN, GREY, TEXT_SIZE, VERMILION,
 from plankton_embed.training.history import History
 
 ACCURACIES = (("centroid_accuracy", "nearest centroid", BLUE, "o"), ("knn_accuracy", "kNN", VERMILION, "s"))
+DISTANCES = (("between_distance", "between classes", BLUE, "o"), ("within_distance", "within a class", VERMILION, "s"))
+Lines = tuple[tuple[str, str, str, str], ...]
 
 
 def draw_curves(history: History, ax: Axes | None = None) -> Axes:
-    """Draw loss, validation accuracy and learning rate as three panels over one epoch axis; mark the best epoch.
+    """Draw loss, validation accuracy, distances and learning rate over one epoch axis; mark the best epoch.
+
+    The distances are the mean Euclidean distances of training images of two classes and of one; a space that collapses
+    brings them together, or both to zero.
 
     Args:
-        history: of a training; its accuracies may be nan.
-        ax: whose place the three panels take; by default a new figure.
+        history: of a training; its accuracies and distances may be nan.
+        ax: whose place the four panels take; by default a new figure.
 
     Returns:
         The axes of the top panel, the loss.
     """
-    ax = ax or new_axes(8, 7)
+    ax = ax or new_axes(8, 9)
     ax.set_axis_off()
-    loss = ax.inset_axes((0.0, 0.70, 1.0, 0.30))
-    accuracy = ax.inset_axes((0.0, 0.35, 1.0, 0.30), sharex=loss)
-    rate = ax.inset_axes((0.0, 0.0, 1.0, 0.30), sharex=loss)
+    loss = ax.inset_axes((0.0, 0.78, 1.0, 0.22))
+    accuracy, distance, rate = (ax.inset_axes((0.0, low, 1.0, 0.22), sharex=loss) for low in (0.52, 0.26, 0.0))
+    panels = (loss, accuracy, distance, rate)
     title_axes(loss, f"{len(history)} epoch{'s' * (len(history) != 1)}", y_label="training loss")
     title_axes(accuracy, "", y_label="validation accuracy")
+    title_axes(distance, "", y_label="mean distance")
     title_axes(rate, "", "epoch", "learning rate")
     if not len(history):
         say_instead(loss, "no epochs")
-        rate.set_yticks([])
-        accuracy.set_yticks([])
+        for panel in panels[1:]:
+            panel.set_yticks([])
         return loss
     epochs = history.frame["epoch"]
     loss.plot(epochs, history.frame["loss"], color=GREY, marker=".")
     rate.plot(epochs, history.frame["learning_rate"], color=GREEN, marker=".")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     rate.set_ylim(bottom=0)
-    _draw_accuracy(accuracy, history, (loss, rate))
-    for panel in (loss, accuracy):
-        panel.tick_params(labelbottom=False)
-    for panel in (loss, accuracy, rate):
+    if _draw_lines(distance, history, DISTANCES, "not measured"):
+        distance.set_ylim(bottom=0)
+    if _draw_lines(accuracy, history, ACCURACIES, "no validation images", f"best epoch: {history.best.epoch}"):
+        for panel in panels:
+            panel.axvline(history.best.epoch, color="black", linewidth=1, linestyle="--", zorder=1)
+    for panel in panels:
+        panel.tick_params(labelbottom=panel is rate)
         panel.grid(color="0.92")
         panel.yaxis.get_offset_text().set_fontsize(TEXT_SIZE)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -50,18 +59,14 @@ def draw_curves(history: History, ax: Axes | None = None) -> Axes:
     return loss
 
 
-def _draw_accuracy(ax: Axes, history: History, others: tuple[Axes, ...]) -> None:
-    """Draw both accuracies, and a line at the best epoch through every panel."""
-    if history.frame[[column for column, *_ in ACCURACIES]].isna().all(axis=None):
-        ax.text(0.5, 0.5, "no validation images", transform=ax.transAxes, ha="center", va="center", color=GREY)
+def _draw_lines(ax: Axes, history: History, lines: Lines, missing: str, title: str = "") -> bool:
+    """Draw columns of the history, with their values at the best epoch; say so where there are none."""
+    if history.frame[[column for column, *_ in lines]].isna().all(axis=None):
+        ax.text(0.5, 0.5, missing, transform=ax.transAxes, ha="center", va="center", color=GREY)
         ax.set_yticks([])
-        return
-    best = history.best
-    for column, name, colour, marker in ACCURACIES:
-        label = f"{name}: {getattr(best, column):.3f}"
+        return False
+    for column, name, colour, marker in lines:
+        label = f"{name}: {getattr(history.best, column):.3f}"
         ax.plot(history.frame["epoch"], history.frame[column], color=colour, marker=marker, markersize=4, label=label)
-    for panel in (ax, *others):
-        panel.axvline(best.epoch, color="black", linewidth=1, linestyle="--", zorder=1)
-    ax.legend(
-        fontsize=TEXT_SIZE, loc="best", framealpha=0.85, title=f"best epoch: {best.epoch}", title_fontsize=TEXT_SIZE
-    )
+    ax.legend(fontsize=TEXT_SIZE, loc="best", framealpha=0.85, title=title, title_fontsize=TEXT_SIZE)
+    return True
