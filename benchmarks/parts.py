@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.naming import Method, fit_classifier
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.device import Precision
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
@@ -41,13 +42,14 @@ def read_parts(catalog_path: str | Path, root: str | Path | None, settings: Sett
     }
 
 
-def name_part(
-    model: EmbeddingModel, known: Part, asked: Part, method: str, views: int = 1, precision: str = "float32"
-) -> NDArray[np.object_]:
+def embed_part(model: EmbeddingModel, part: Part, views: int = 1, precision: Precision = "float32") -> EmbeddingTable:
+    """Embed the images of a part."""
+    return EmbeddingTable(model.embed_prepared(part.images, views=views, precision=precision), label=part.label)
+
+
+def name_part(known: EmbeddingTable, asked: EmbeddingTable, method: Method) -> NDArray[np.str_]:
     """Name the images of a part by the vectors of another."""
-    embed = {"views": views, "precision": precision}
-    reference = EmbeddingTable(model.embed_prepared(known.images, **embed), label=known.label)
-    return fit_classifier(reference, method, N_NEIGHBORS).predict(model.embed_prepared(asked.images, **embed))
+    return fit_classifier(known, method, N_NEIGHBORS).predict(asked.vectors)
 
 
 def parse_arguments(description: str, **more: tuple[type, object, str]) -> argparse.Namespace:

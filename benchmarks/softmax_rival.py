@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from parts import Part, name_part, parse_arguments, read_parts
+from parts import Part, embed_part, name_part, parse_arguments, read_parts
 from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
 
 from plankton_embed import pipeline
+from plankton_embed.classifiers.naming import METHODS
 from plankton_embed.network.embedding_net import EmbeddingNet
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.trunks import build_trunk
@@ -74,8 +75,9 @@ def main() -> None:
     rival_right = named == test.class_index
     model = EmbeddingModel.load(ours)
     results: dict[str, object] = {"n_test": len(test.label), "views": views, "softmax": float(rival_right.mean())}
-    for method in ("centroid", "knn"):
-        our_right = name_part(model, parts["train"], test, method, views) == test.label
+    known, asked = (embed_part(model, parts[name], views) for name in ("train", "test"))
+    for method in METHODS:
+        our_right = name_part(known, asked, method) == asked.label
         only_ours, only_rival = int((our_right & ~rival_right).sum()), int((rival_right & ~our_right).sum())
         p_value = binomtest(only_ours, only_ours + only_rival).pvalue if only_ours + only_rival else 1.0
         results[method] = {

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from parts import Part, name_part, parse_arguments, read_parts
+from parts import Part, embed_part, name_part, parse_arguments, read_parts
 from torch import Tensor
 
 from plankton_embed.network.model import EmbeddingModel
@@ -42,9 +42,9 @@ class TimedObjective(Objective):
         """See `Objective`."""
         seconds = time.perf_counter() - self.started
         if seconds >= self.every * (len(self.scored) + 1):
-            names = name_part(self.model, self.parts["train"], self.parts["val"], "centroid", precision="auto")
+            known, asked = (embed_part(self.model, self.parts[name], precision="auto") for name in ("train", "val"))
             self.model.net.train()
-            accuracy = float((names == self.parts["val"].label).mean())
+            accuracy = float((name_part(known, asked, "centroid") == asked.label).mean())
             self.scored.append((seconds, accuracy))
             print(f"{seconds:7.0f} s  {accuracy:.3f}", flush=True)
             self.started = time.perf_counter() - seconds
@@ -72,9 +72,12 @@ def main() -> None:
         minutes=(float, 30.0, "what the recipe of 2019 is given"),
         every=(float, 20.0, "seconds between scores"),
     )
-    shared = ["network.weights=none", "training.epochs=10000", "training.checkpoint_minutes=1e9"]
-    rival_settings = Settings.build(overrides=[*shared, "training.objective=reference_2019"])
-    our_settings = Settings.build(overrides=["network.weights=none", "training.checkpoint_minutes=1e9", *arguments.set])
+    shared = ["network.weights=none", "training.checkpoint_minutes=1e9"]
+    pixels = [change for change in arguments.set if change.startswith("preparation.")]  # the same for both
+    rival_settings = Settings.build(
+        overrides=[*shared, *pixels, "training.objective=reference_2019", "training.epochs=10000"]
+    )
+    our_settings = Settings.build(overrides=[*shared, *arguments.set])
     refuse_overwrite(arguments.output)
     parts = read_parts(arguments.catalog, arguments.root, our_settings)
 
