@@ -103,6 +103,9 @@ class AugmentationSettings(_Part):
     flip: bool = Field(True, description="mirror half of the images")
     rotation: float = Field(180.0, ge=0, le=180, description="largest turn either way, degrees")
     zoom: float = Field(0.2, ge=0, lt=1, description="scale between 1-zoom and 1+zoom")
+    stretch: float = Field(
+        0.0, ge=0, lt=1, description="one side longer and the other shorter by up to 1+stretch, the area kept"
+    )
     shift: float = Field(0.08, ge=0, le=0.5, description="largest shift, share of the side")
     brightness: float = Field(0.2, ge=0, lt=1, description="contrast and brightness change, share")
 

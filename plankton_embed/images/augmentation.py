@@ -14,7 +14,7 @@ from plankton_embed.settings import AugmentationSettings
 def augment(
     images: Tensor, background: Tensor, views: Tensor, settings: AugmentationSettings, generator: torch.Generator
 ) -> Tensor:
-    """Turn, mirror, zoom, shift and brighten each image in its own way.
+    """Turn, mirror, zoom, stretch, shift and brighten each image in its own way.
 
     Args:
         images: float (b, channels, T, T), 0-255.
@@ -45,9 +45,11 @@ def _draw_matrices(views: Tensor, settings: AugmentationSettings, generator: tor
     (turn,) = _uniform(1, n, settings.rotation, generator)
     angle = torch.deg2rad(turn) + (views % 4) * (math.pi / 2)
     (zoom,) = _uniform(1, n, settings.zoom, generator)
+    (stretch,) = torch.exp(_uniform(1, n, math.log1p(settings.stretch), generator))
     shift = _uniform(2, n, 2 * settings.shift, generator)
     cosine, sine = torch.cos(angle) / (1 + zoom), torch.sin(angle) / (1 + zoom)
-    rows = [mirror * cosine, -sine, shift[0], mirror * sine, cosine, shift[1]]
+    across, along = mirror * stretch, 1 / stretch
+    rows = [across * cosine, -along * sine, shift[0], across * sine, along * cosine, shift[1]]
     return torch.stack(rows, dim=1).reshape(n, 2, 3)
 
 

@@ -69,6 +69,16 @@ def test_a_zoom_changes_the_area_by_at_most_its_share():
     assert 46 < sides.max() < 48.1
 
 
+def test_a_stretch_changes_the_sides_by_at_most_its_share_and_keeps_the_area():
+    images = torch.zeros(64, 1, 100, 100)
+    images[:, :, 30:70, 30:70] = 255
+    changed = change(images, 0.0, stretch=0.25)[:, 0] / 255
+    widths, heights = changed[:, 50].sum(dim=1), changed[:, :, 50].sum(dim=1)
+    assert torch.allclose(widths * heights, torch.tensor(1600.0), rtol=0.02)
+    assert 31.5 < widths.min() < 34
+    assert 47 < widths.max() < 50.5
+
+
 def test_contrast_leaves_the_background_and_brightness_moves_it():
     images = torch.full((64, 1, 75, 75), 120.0)
     images[:, :, 30:40, 30:40] = 60
@@ -80,7 +90,9 @@ def test_contrast_leaves_the_background_and_brightness_moves_it():
     assert 1.15 < contrast.max() <= 1.2 + 1e-5
 
 
-@pytest.mark.parametrize("changes", [{"rotation": 180}, {"zoom": 0.2}, {"shift": 0.1}, {"brightness": 0.2}])
+@pytest.mark.parametrize(
+    "changes", [{"rotation": 180}, {"zoom": 0.2}, {"stretch": 0.2}, {"shift": 0.1}, {"brightness": 0.2}]
+)
 def test_every_image_changes_in_its_own_way_and_the_seed_settles_it(changes):
     images = random_images(1).expand(6, -1, -1, -1)
     first, again, other = (change(images, seed=s, **changes) for s in (0, 0, 1))
@@ -102,7 +114,7 @@ def test_half_of_the_images_are_mirrored():
 @given(
     strength=st.builds(
         AugmentationSettings, flip=st.booleans(), rotation=st.floats(0, 180), zoom=st.floats(0, 0.99),
-        shift=st.floats(0, 0.5), brightness=st.floats(0, 0.99),
+        stretch=st.floats(0, 0.99), shift=st.floats(0, 0.5), brightness=st.floats(0, 0.99),
     ),
     background=st.floats(0, 255), seed=st.integers(0, 2**32),
 )  # fmt: skip
