@@ -34,14 +34,16 @@ def write(tmp_path):
     return write_text
 
 
-def test_the_defaults_are_the_cpu_preset():
-    assert Settings.build() == Settings.build("cpu") == Settings()
-    assert Settings().preparation.target_size == 96
-    assert Settings().network.weights == "none"
+def test_the_cpu_preset_is_the_default_small_and_from_scratch():
+    cpu = Settings.build()
+    assert cpu == Settings.build("cpu")
+    assert cpu.preparation.target_size == 96
+    assert (cpu.network.trunk, cpu.network.weights) == ("resnet18", "none")
 
 
 def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
     gpu = Settings.build("gpu")
+    assert gpu.network.trunk == "inception_v3"
     assert gpu.preparation.target_size == 299
     assert gpu.network.weights == "imagenet"
     assert gpu.training.epochs > Settings().training.epochs
