@@ -9,7 +9,7 @@ from plankton_embed.images.augmentation import augment
 from plankton_embed.settings import AugmentationSettings
 
 EXACT = 5e-3  # of 255: what float32 leaves between neighbours as unlike as those of noise
-NOTHING = AugmentationSettings(flip=False, rotation=0, zoom=0, shift=0, brightness=0)
+NOTHING = AugmentationSettings(flip=False, rotation=0, zoom=0, stretch=0, shift=0, brightness=0)
 
 
 def random_images(n=4, channels=1, side=96):
