@@ -3,8 +3,8 @@
     python benchmarks/recipes.py ndsb40.csv --root ndsb -o runs/recipes --table objectives --epochs 8 --seeds 3
 
 Validation images are named by the vectors of the training images, by nearest centroid and by kNN (k = 10). Trainings
-that are finished are not repeated, so other epochs or settings need another folder. Trunks differ in speed: compare their
-seconds too. Nothing is measured on test.
+that are finished are not repeated, so other epochs or settings need another folder. Trunks differ in speed: compare
+their seconds too. Nothing is measured on test.
 """
 
 from __future__ import annotations
