@@ -3,8 +3,8 @@
     python benchmarks/recipes.py ndsb40.csv --root ndsb -o runs/recipes --table objectives --epochs 8 --seeds 3
 
 Validation images are named by the vectors of the training images, by nearest centroid and by kNN (k = 10). Trainings
-that are finished are not repeated, so other epochs or settings need another folder. Trunks differ in speed: compare
-their seconds too. Nothing is measured on test.
+that are finished are not repeated; other epochs or settings need another folder. Trunks differ in speed: compare their
+seconds too. Nothing is measured on test.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ def main() -> None:
             recipe = [f"{key}={value}" for key, value in values.items()]
             settings = Settings.build(overrides=[*shared, f"seed={seed}", *recipe])
             run = RunFolder(arguments.output / arguments.table / f"{name.replace(' ', '_')}-{seed}")
+            if run.settings.exists() and Settings.load(run.settings) != settings:
+                raise SystemExit(f"{run.path} holds a training with other settings; choose another -o")
+            settings.save(run.settings)
             if not run.scores.exists():
                 write_json(run.scores, train_and_score(settings, parts, run, arguments.views))
             rows.append({"recipe": name, "seed": seed, **json.loads(run.scores.read_text())})

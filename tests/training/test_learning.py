@@ -26,12 +26,13 @@ QUICK = {
     "training.margin": 0.5,
     "training.learning_rate": 2e-3,
 }
+TRIPLET = {"training.objective": "triplet", "training.learning_rate": 5e-4, "training.epochs": 24}
 OBJECTIVES = {
-    "triplet": {},
-    "triplet, all": {"training.objective": "triplet", "training.miner": "all"},
-    "triplet with memory": {"training.objective": "triplet", "training.memory": 128},
+    "triplet": TRIPLET,
+    "triplet, all": {**TRIPLET, "training.miner": "all"},
+    "triplet with memory": {**TRIPLET, "training.memory": 128},
     "multi_similarity": {},
-    "supcon": {"training.temperature": 0.1},
+    "supcon": {"training.temperature": 0.1, "training.learning_rate": 1e-3, "training.epochs": 24},
     "arcface": {},
     "proxy_anchor": {},
     "normalized_softmax": {},
