@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import Precision
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.output import write_json
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 
@@ -50,6 +53,15 @@ def embed_part(model: EmbeddingModel, part: Part, views: int = 1, precision: Pre
 def name_part(known: EmbeddingTable, asked: EmbeddingTable, method: Method) -> NDArray[np.str_]:
     """Name the images of a part by the vectors of another."""
     return fit_classifier(known, method, N_NEIGHBORS).predict(asked.vectors)
+
+
+def claim_run(run: RunFolder, settings: Settings, **more: object) -> None:
+    """Note in a folder what is to be trained and scored there; end the program where it holds something else."""
+    asked = settings.flat() | more
+    path = run.path / "asked.json"
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(asked)):
+        raise SystemExit(f"{run.path} holds a training with other settings; choose another -o")
+    write_json(path, asked)
 
 
 def parse_arguments(description: str, **more: tuple[type, object, str]) -> argparse.Namespace:

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import pandas as pd
-from parts import Part, embed_part, name_part, parse_arguments, read_parts
+from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 
 from plankton_embed.classifiers.naming import METHODS
 from plankton_embed.classifiers.scoring import score_names
@@ -71,9 +71,7 @@ def main() -> None:
             recipe = [f"{key}={value}" for key, value in values.items()]
             settings = Settings.build(overrides=[*shared, f"seed={seed}", *recipe])
             run = RunFolder(arguments.output / arguments.table / f"{name.replace(' ', '_')}-{seed}")
-            if run.settings.exists() and Settings.load(run.settings) != settings:
-                raise SystemExit(f"{run.path} holds a training with other settings; choose another -o")
-            settings.save(run.settings)
+            claim_run(run, settings, views=arguments.views)
             if not run.scores.exists():
                 write_json(run.scores, train_and_score(settings, parts, run, arguments.views))
             rows.append({"recipe": name, "seed": seed, **json.loads(run.scores.read_text())})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from parts import Part, embed_part, name_part, parse_arguments, read_parts
+from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
@@ -68,7 +68,9 @@ def main() -> None:
         pipeline.run(arguments.catalog, ours, settings=settings, root=arguments.root)
     settings = Settings.load(RunFolder(Path(ours)).settings)
     parts = read_parts(arguments.catalog, arguments.root, settings)
-    rival = train_rival(settings, parts, RunFolder(arguments.output / "rival"))
+    run = RunFolder(arguments.output / "rival")
+    claim_run(run, settings)
+    rival = train_rival(settings, parts, run)
 
     test, views = parts["test"], settings.embedding.views
     named = rival.embed_prepared(test.images, views=views, progress=True).argmax(axis=1)
