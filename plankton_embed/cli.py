@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn")
 GO_ON = {
-    "run": "the same command, without --overwrite, goes on where it stood",
-    "demo": "the same command, without --overwrite, goes on where it stood",
-    "train": "the same command, with --resume and without --overwrite, goes on where it stood",
+    "run": "the same command, without --overwrite, goes on from the last state on disk",
+    "demo": "the same command, without --overwrite, goes on from the last state on disk",
+    "train": "the same command, with --resume and without --overwrite, goes on from the last state on disk",
 }
 
 app = typer.Typer(

@@ -73,6 +73,9 @@ def write_json(path: str | Path, values: Any) -> None:
 
 def _put(source: Path, target: Path) -> None:
     try:
+        if source.is_file():
+            with source.open("rb+") as written:  # on the disk itself before it takes the name
+                os.fsync(written.fileno())
         source.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error

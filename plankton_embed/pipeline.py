@@ -50,6 +50,7 @@ from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
 from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.tracking import Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
@@ -143,7 +144,10 @@ def train(
     if resume and overwrite:
         raise SettingError("resume goes on with a run, overwrite throws it away; give one of them")
     if resume and not folder.settings.exists():
-        raise InputError(f"{output} holds no run to resume; leave --resume out to begin one")
+        raise InputError(
+            f"{output} holds no run to resume (one that was stopped while its images were prepared has left nothing "
+            "there); leave --resume out to begin"
+        )
     if folder.settings.exists() and not (resume or overwrite):
         raise OutputError(
             f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
@@ -458,7 +462,7 @@ def _open_run(
     _refuse_inside(source, output)
     folder = RunFolder(Path(output))
     if not folder.settings.exists():
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if folder.path.exists() and (not folder.path.is_dir() or any(_visible(folder.path))):
             raise OutputError(f"{output} exists already and holds no run; choose another folder")
     elif not overwrite:
         before, now = Settings.load(folder.settings).flat(), chosen.flat()
@@ -469,6 +473,11 @@ def _open_run(
                 "use those, choose another folder, or replace it (--overwrite)"
             )
     return folder, chosen
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what lies in a folder but for hidden things, such as what a killed process was writing."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _refuse_inside(source: Source, output: str | Path) -> None:
@@ -632,7 +641,7 @@ def _make_validation(
     chosen = np.sort(shuffled[place < n])
     gallery, truth = known.select(chosen), np.array(val.catalog.labels, dtype=str)
     labels = np.array(gallery.catalog.labels, dtype=object)
-    precision = settings.training.precision
+    classes, precision = set(labels), settings.training.precision
 
     def validate(model: EmbeddingModel) -> Validation:
         vectors = model.embed_prepared(gallery.prepared, precision=precision, views=1)
@@ -646,7 +655,7 @@ def _make_validation(
             class_index[chosen],
             centroid_accuracy=float((names["centroid"] == truth).mean()),
             knn_accuracy=float((names["knn"] == truth).mean()),
-            n_never_predicted=len(set(truth) - set(names["centroid"])),
+            n_never_predicted=count_never_predicted(truth, names["centroid"], classes),
         )
 
     return validate

@@ -6,14 +6,16 @@ import logging
 import pickle
 import shutil
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, OutputError
 from plankton_embed.output import write_atomically
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import TrainingSettings
@@ -69,13 +71,21 @@ class Checkpoints:
 
     def save_weights(self, epoch: int, net: nn.Module) -> None:
         """Write the weights after an epoch."""
-        with write_atomically(self.run.epoch_weights(epoch)) as temporary:
-            weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
-            safetensors.torch.save_file(weights, temporary)
+        path = self.run.epoch_weights(epoch)
+        weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+        with write_atomically(path) as temporary:
+            try:
+                safetensors.torch.save_file(weights, temporary)
+            except SafetensorError as error:
+                raise OutputError(f"cannot write {path}: {error}") from error
 
     def load_weights(self, epoch: int, net: nn.Module) -> None:
-        """Put the weights after an epoch into a net."""
-        net.load_state_dict(safetensors.torch.load_file(self.run.epoch_weights(epoch)))
+        """Put the weights after an epoch into a net; InputError when they cannot be read."""
+        path = self.run.epoch_weights(epoch)
+        try:
+            net.load_state_dict(safetensors.torch.load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} holds no readable weights: {error}; train anew (--overwrite)") from error
 
     def drop_weights(self, best: int) -> None:
         """Drop the weights of all epochs but the best, unless every epoch is kept."""
@@ -88,7 +98,10 @@ class Checkpoints:
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write a state (tensors, numbers, text, lists and dictionaries of them)."""
     with write_atomically(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:
+            raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -98,9 +111,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: there is none, or it cannot be read.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with zipfile.ZipFile(path) as parts:
+            spoilt = parts.testzip()  # torch.load compares no checksum
+        state = torch.load(path, map_location="cpu", weights_only=True) if spoilt is None else None
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is no readable checkpoint: {error}") from error
+    if spoilt is not None:
+        raise InputError(f"{path} is no readable checkpoint: its part {spoilt} is damaged")
     if not isinstance(state, dict):
         raise InputError(f"{path} is no readable checkpoint: it holds a {type(state).__name__}")
     return state

@@ -15,7 +15,8 @@ from plankton_embed.training.history import EpochRecord
 LEAST_DISTANCE = 0.05  # between images of two classes, on average
 LEAST_SEPARATION = 1.1  # two classes lie at least this much farther apart than one is wide
 LEAST_RANK = 1.2  # of three or more classes
-MOST_NEVER_PREDICTED = 0.15  # share of the classes
+MOST_NEVER_PREDICTED = 0.15  # share of the classes; one class alone proves nothing
+LEAST_ASKED = 5  # images of a class, before it says something that none was named as it
 BLOCK = 1024  # rows of the distance matrix at a time
 PATIENCE = 2  # epochs in a row
 
@@ -75,6 +76,12 @@ def active_share(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
         return (n_breaking * twins).sum() / n_triplets
 
 
+def count_never_predicted(truth: NDArray[np.str_], named: NDArray[np.str_], known: set[str]) -> int:
+    """Count the classes that no image is named as, of those known that `LEAST_ASKED` images (n,) belong to."""
+    classes, counts = np.unique(truth, return_counts=True)
+    return len((set(classes[counts >= LEAST_ASKED]) & known) - set(named))
+
+
 def find_collapse(records: Sequence[EpochRecord], n_classes: int) -> str | None:
     """Return what is wrong with the space after the newest epoch, and the remedy; None while it is sound.
 
@@ -100,6 +107,6 @@ def _find_fault(record: EpochRecord, n_classes: int) -> str | None:
             f"two classes lie {record.between_distance:.3f} apart, images of one {record.within_distance:.3f} "
             "(mean distances)"
         )
-    if record.n_never_predicted > MOST_NEVER_PREDICTED * n_classes:
+    if record.n_never_predicted > max(1, MOST_NEVER_PREDICTED * n_classes):
         return f"{record.n_never_predicted} of {n_classes} classes are never predicted"
     return None

@@ -16,10 +16,11 @@ from plankton_embed.output import write_atomically
 class EpochRecord:
     """What one epoch did; nan is what could not be measured, such as accuracies without validation images.
 
-    `active_share`: the share of a batch's triplets that break the margin. `within_distance`, `between_distance`: mean
-    Euclidean distance of images of one class, of two. `effective_rank`: how many directions the vectors use.
-    `n_never_predicted`: classes of validation images that no image was named as. `n_empty_steps`: batches that had
-    nothing to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
+    `loss`: of the steps that had something to learn from, 0 where none had. `active_share`: the share of a batch's
+    triplets that break the margin, learned from or not. `within_distance`, `between_distance`: mean Euclidean distance
+    of images of one class, of two. `effective_rank`: how many directions the vectors use. `n_never_predicted`: classes
+    that no validation image was named as (see `count_never_predicted`). `n_empty_steps`: batches that had nothing to
+    learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
     """
 
     epoch: int

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, PlanktonEmbedError
@@ -84,23 +85,28 @@ def train_model(
         InputError: fewer than two classes.
         PlanktonEmbedError: no step gives a finite loss any more; the last state on disk is sound.
     """
+    class_index = np.asarray(class_index, dtype=np.int64)
     n_classes = len(np.unique(class_index))
     if n_classes < 2:
         raise InputError(f"training needs at least 2 classes, found {n_classes}; a triplet takes images of two")
+    if class_index.min() != 0 or class_index.max() != n_classes - 1:
+        found = f"{class_index.min()} to {class_index.max()}"
+        raise InputError(f"class_index: expected every code from 0 to {n_classes - 1}, found {n_classes} from {found}")
     training, device, net = settings.training, model.device, model.net
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         objective = (objective or build_objective(training, n_classes, model.dimension)).to(device)
     optimizer = _build_optimizer(net, objective, training)
-    ema = _follow(net, training.ema) if training.ema else None
-    kept_model = replace(model, net=ema.module) if ema else model  # type: ignore[arg-type]
+    mean_net = deepcopy(net) if training.ema else None
+    kept_model = replace(model, net=mean_net) if mean_net else model
     forward = torch.compile(net) if training.compile else net
     feed = BatchFeed(images, class_index, images.log_sides(model.network.size_inputs), device)
     generator = torch.Generator()
 
     # go on where an earlier process was stopped
     checkpoints = Checkpoints(run, training)
-    stateful = {"net": net, "objective": objective, "optimizer": optimizer} | ({"ema": ema} if ema else {})
+    stateful = {"net": net, "objective": objective, "optimizer": optimizer}
+    stateful |= {"mean_net": mean_net} if mean_net else {}
     history, first_step, sums = _resume(checkpoints, stateful, generator)
 
     with ExitStack() as stack:
@@ -138,17 +144,18 @@ def train_model(
                 # backward
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                norm = nn.utils.get_total_norm(p.grad for p in net.parameters() if p.grad is not None)
-                is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+                norm, proxy_norm = (_gradient_norm(part) for part in (net, objective))
+                is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm) & torch.isfinite(proxy_norm)
                 is_useful = is_finite & (norm > 0)
 
-                # step, unless there is nothing good to step on; decided on the device, which nothing waits for
+                # step, unless there is nothing good to step on; decided on the device, which is not waited for
                 optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
                 optimizer.step()
                 for buffer, before in zip(net.buffers(), running, strict=True):
                     buffer.copy_(torch.where(is_finite, buffer, before))
-                if ema:
-                    ema.update_parameters(net)
+                if mean_net:
+                    n_steps = (epoch - 1) * len(batches) + step
+                    _follow(mean_net, net, min(training.ema, n_steps / (n_steps + 9)))
 
                 # log
                 sums.add(loss.detach(), active_share(vectors, labels, training.margin), is_finite, is_useful)
@@ -210,16 +217,19 @@ class _Sums:
 
     loss: Tensor | float = 0.0
     active_share: Tensor | float = 0.0
-    n_useful: Tensor | int = 0
+    n_useful: Tensor | int = 0  # finite, and with something to learn from
+    n_with_triplets: Tensor | int = 0
     n_finite: Tensor | int = 0
     n_steps: int = 0
     seconds: float = 0.0
     n_finite_before: int = 0  # at the last look
 
     def add(self, loss: Tensor, share: Tensor, is_finite: Tensor, is_useful: Tensor) -> None:
-        self.loss = self.loss + torch.where(is_useful, loss, 0).double()
-        self.active_share = self.active_share + torch.where(is_useful, share.nan_to_num(), 0).double()
+        has_triplets = is_finite & torch.isfinite(share)
+        self.loss = self.loss + torch.where(is_useful, loss, 0).float()
+        self.active_share = self.active_share + torch.where(has_triplets, share, 0).float()
         self.n_useful = self.n_useful + is_useful.long()
+        self.n_with_triplets = self.n_with_triplets + has_triplets.long()
         self.n_finite = self.n_finite + is_finite.long()
         self.n_steps += 1
 
@@ -238,7 +248,7 @@ class _Sums:
         n_useful = int(self.n_useful)
         return {
             "loss": float(self.loss) / n_useful if n_useful else 0.0,
-            "active_share": float(self.active_share) / n_useful if n_useful else 0.0,
+            "active_share": float(self.active_share) / max(int(self.n_with_triplets), 1),
             "n_empty_steps": int(self.n_finite) - n_useful,
             "n_broken_steps": self.n_steps - int(self.n_finite),
         }
@@ -261,16 +271,24 @@ def _build_optimizer(net: nn.Module, objective: Objective, training: TrainingSet
     return sgd
 
 
-def _follow(net: nn.Module, decay: float) -> AveragedModel:
-    """Return a running mean of the net's weights and statistics."""
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+def _gradient_norm(part: nn.Module) -> Tensor:
+    return nn.utils.get_total_norm(p.grad for p in part.parameters() if p.grad is not None)
+
+
+def _follow(mean_net: nn.Module, net: nn.Module, decay: float) -> None:
+    """Move a running mean of the net's weights and statistics on; counts are copied."""
+    pairs = list(zip(mean_net.state_dict().values(), net.state_dict().values(), strict=True))
+    means, values = zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True)
+    get_ema_multi_avg_fn(decay)(means, values, None)  # type: ignore[no-untyped-call]
+    for count, now in pairs:
+        if not count.is_floating_point():
+            count.copy_(now)
 
 
 def _pack(
     stateful: dict[str, Any], history: History, step: int, sums: _Sums, generator: torch.Generator
 ) -> dict[str, Any]:
     """Gather all that the rest of the training depends on."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         **{name: part.state_dict() for name, part in stateful.items()},
         "history": [asdict(record) for record in history.records],
@@ -278,7 +296,7 @@ def _pack(
         "sums": asdict(sums),
         "generator": generator.get_state(),
         "chance": torch.get_rng_state(),
-        "cuda_chance": cuda,
+        "cuda_chance": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -293,8 +311,8 @@ def _resume(
         part.load_state_dict(state[name])
     generator.set_state(state["generator"])
     torch.set_rng_state(state["chance"])
-    if state["cuda_chance"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_chance"])
+    if state["cuda_chance"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda_chance"])
     return History([EpochRecord(**record) for record in state["history"]]), state["step"], _Sums(**state["sums"])
 
 

@@ -62,6 +62,25 @@ def test_what_is_no_state_is_refused_by_name_and_runs_no_code(tmp_path, capsys, 
     assert "code was run" not in capsys.readouterr().out
 
 
+def test_a_state_with_a_damaged_block_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, {"weights": torch.arange(10_000.0)})
+    whole = bytearray(path.read_bytes())
+    whole[20_000:20_512] = bytes(512)  # what a power cut can leave; torch.load reads it without complaint
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r"state\.pt is no readable checkpoint: its part .* is damaged"):
+        load_checkpoint(path)
+
+
+def test_weights_that_are_cut_are_refused_by_name(tmp_path):
+    checkpoints = Checkpoints(RunFolder(tmp_path), TrainingSettings())
+    checkpoints.save_weights(1, torch.nn.Linear(3, 2))
+    path = checkpoints.run.epoch_weights(1)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"epoch-.* holds no readable weights"):
+        checkpoints.load_weights(1, torch.nn.Linear(3, 2))
+
+
 def test_a_write_that_fails_leaves_the_old_state(tmp_path):
     save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
     with pytest.raises(Exception, match=r"pickle|local|lambda"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist, pdist
 
 from plankton_embed.training import collapse
-from plankton_embed.training.collapse import active_share, find_collapse, measure_spread
+from plankton_embed.training.collapse import active_share, count_never_predicted, find_collapse, measure_spread
 from plankton_embed.training.history import EpochRecord
 
 N_CLASSES = 20
@@ -110,6 +110,17 @@ def test_order_and_turns_of_the_space_do_not_matter(seed):
     turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
     first, second = measure_spread(vectors, class_index), measure_spread(vectors[order] @ turn, class_index[order])
     assert list(vars(first).values()) == pytest.approx(list(vars(second).values()))
+
+
+# ------------------------------------------------------------------------------------------ classes never predicted
+
+
+def test_classes_never_predicted_by_hand():
+    truth = np.repeat(["seen", "missed", "few", "unknown"], [5, 5, 4, 9])
+    named = np.where(truth == "seen", "seen", "other")
+    # "few" has four images only, "unknown" no training image to be named by
+    assert count_never_predicted(truth, named, {"seen", "missed", "few", "other"}) == 1
+    assert count_never_predicted(truth, truth, {"seen", "missed"}) == 0
 
 
 # ------------------------------------------------------------------------------------------ active triplets

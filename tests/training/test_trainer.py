@@ -366,7 +366,7 @@ def test_the_running_mean_by_hand(images, tmp_path):
     def validate(model):
         shown.append(weights_of(model))
 
-    changes = {**EVERY_STEP, "training.ema": 0.75, "training.epochs": 1}
+    changes = {**EVERY_STEP, "training.ema": 0.15, "training.epochs": 1}
     model, _ = train(images, tmp_path, validate=validate, **changes)
     states = states_in(tmp_path)
     assert len(states) == 3
@@ -374,11 +374,11 @@ def test_the_running_mean_by_hand(images, tmp_path):
     assert any("running_mean" in name for name in names)
     for name in names:
         first, second, third = (state["net"][name] for state in states)
-        means = [state["ema"][f"module.{name}"] for state in states]
-        assert torch.equal(means[0], first)
-        torch.testing.assert_close(means[1], 0.75 * first + 0.25 * second)
-        torch.testing.assert_close(means[2], 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third)
-    mean = {name.removeprefix("module."): value for name, value in states[-1]["ema"].items() if name != "n_averaged"}
+        means = [state["mean_net"][name] for state in states]
+        assert torch.equal(means[0], first)  # the random start weighs nothing
+        torch.testing.assert_close(means[1], 0.1 * first + 0.9 * second)  # 1 / (1 + 9), until that exceeds .15
+        torch.testing.assert_close(means[2], 0.15 * (0.1 * first + 0.9 * second) + 0.85 * third)
+    mean = states[-1]["mean_net"]
     assert equal(shown[0], mean)  # it is what is validated, and what is left
     assert equal(weights_of(model), mean)
     assert not equal(mean, states[-1]["net"])
@@ -431,7 +431,8 @@ def test_the_mean_loss_is_that_of_the_steps_that_were_taken(images, tmp_path):
     watched = Watched(lambda number, loss: loss * [1, math.nan, 0][number - 1], **changes)
     _, history = train(images, tmp_path, objective=watched, **changes)
     assert history.best.loss == pytest.approx(watched.calls[0][0])
-    assert history.best.active_share == pytest.approx(active_share(*watched.calls[0][1:3], 0.2).item())
+    shares = [active_share(*watched.calls[number][1:3], 0.2).item() for number in (0, 2)]  # whether learned from or not
+    assert history.best.active_share == pytest.approx(np.mean(shares))
     assert (history.best.n_broken_steps, history.best.n_empty_steps) == (1, 1)
 
 
@@ -462,6 +463,26 @@ def test_a_loss_that_is_never_a_number_says_what_to_do_and_keeps_nothing(images,
     assert states_in(tmp_path) == []
 
 
+def test_a_gradient_of_the_proxies_that_is_not_finite_changes_nothing_either(images, tmp_path):
+    class Spoilt(Point):
+        def forward(self, vectors, labels, progress=0.0):
+            return super().forward(vectors, labels) + (0 * self.point.sum()).sqrt()  # the vectors' gradient is sound
+
+    objective, model = Spoilt(), build(Settings.build(overrides=QUICK))
+    before = weights_of(model)
+    with pytest.raises(PlanktonEmbedError, match="epoch 1: not one"):
+        train(images, tmp_path, model=model, objective=objective)
+    assert equal(weights_of(model), before)
+    assert not objective.point.any()
+
+
+def test_a_space_that_lies_on_one_point_has_all_its_triplets_active(images, tmp_path):
+    model = build(Settings.build(overrides=QUICK))
+    torch.nn.init.zeros_(model.net.head.weight)  # every image on the bias; no triplet is semi-hard, so none is learned
+    _, history = train(images, tmp_path, model=model, **{"training.epochs": 1})
+    assert (history.best.active_share, history.best.n_empty_steps) == (1, 3)
+
+
 def test_a_loss_that_is_no_number_any_more_leaves_the_state_before_it(images, tmp_path):
     with pytest.raises(PlanktonEmbedError, match=r"epoch 2: .*the last state on disk is sound"):
         train(images, tmp_path, objective=Watched(change_at({4, 5, 6}, nan_loss)))
@@ -475,6 +496,12 @@ def test_one_broken_step_after_a_look_at_the_losses_does_not_end_the_training(im
     monkeypatch.setattr(trainer, "STEPS_BETWEEN_LOOKS", 2)  # looks after the second step, and after the last
     _, history = train(images, tmp_path, objective=Watched(change_at({3}, nan_loss)), **{"training.epochs": 1})
     assert history.best.n_broken_steps == 1
+
+
+@pytest.mark.parametrize("codes", [[0, 2], [1, 2], [-1, 0]])
+def test_class_codes_with_a_gap_are_refused(images, tmp_path, codes):
+    with pytest.raises(InputError, match="every code from 0 to 1, found 2 from"):
+        train(images, tmp_path, class_index=np.array(codes)[CLASS_INDEX % 2])
 
 
 def test_one_class_is_refused(images, tmp_path):
