@@ -155,6 +155,12 @@ class TrainingSettings(_Part):
     checkpoint_minutes: float = Field(10.0, ge=0, description="within an epoch a state is written this often")
     tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
 
+    @property
+    def objective_settings(self) -> set[str]:
+        """The settings that the objective reads and not all others do."""
+        own = OBJECTIVE_SETTINGS[self.objective]
+        return own | OBJECTIVE_SETTINGS[self.proxy_objective] if self.objective == "scheduled" else own
+
 
 class ClassificationSettings(_Part):
     """How vectors are named."""
@@ -196,8 +202,10 @@ class Settings(_Part):
         if recipe_2019[0] and training.batch_images_per_class != 3:
             raise ValueError("training.batch_images_per_class is 3 for random_triplets: anchor, positive, negative")
         batch_size = training.classes_per_batch * training.batch_images_per_class
-        if training.memory and training.objective not in TAKES_MEMORY:
-            raise ValueError(f"training.memory is for {', '.join(TAKES_MEMORY)}; {training.objective} takes none")
+        for name in set().union(*OBJECTIVE_SETTINGS.values()) - training.objective_settings:
+            if getattr(training, name) != TrainingSettings.model_fields[name].default:
+                users = ", ".join(objective for objective, names in OBJECTIVE_SETTINGS.items() if name in names)
+                raise ValueError(f"training.{name} is for {users}; {training.objective} does not use it: leave it out")
         if 0 < training.memory < batch_size:
             raise ValueError(
                 f"training.memory: expected 0, or at least a batch ({batch_size}); found {training.memory}"
@@ -295,7 +303,16 @@ OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-TAKES_MEMORY = ("triplet", "multi_similarity", "supcon")
+OBJECTIVE_SETTINGS: dict[str, set[str]] = {
+    "triplet": {"margin", "miner", "memory"},
+    "multi_similarity": {"memory"},
+    "supcon": {"temperature", "memory"},
+    "normalized_softmax": {"temperature", "proxy_rate"},
+    "arcface": {"temperature", "angular_margin", "proxy_rate"},
+    "proxy_anchor": {"proxy_rate"},
+    "scheduled": {"proxy_objective", "proxy_share", "margin", "miner", "memory"},  # and those of its proxies
+    "reference_2019": {"form", "margin"},
+}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

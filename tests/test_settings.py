@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.settings import (
     OBJECTIVE_DEFAULTS,
+    OBJECTIVE_SETTINGS,
     PRESETS,
-    TAKES_MEMORY,
     ObjectiveName,
     PreparationSettings,
     Settings,
@@ -210,7 +210,7 @@ def test_every_objective_is_of_use_by_its_name_alone():
     for objective in OBJECTIVES:
         assert Settings.build(overrides=[f"training.objective={objective}"]).training.objective == objective
     assert set(OBJECTIVE_DEFAULTS) <= set(OBJECTIVES)
-    assert set(TAKES_MEMORY) <= set(OBJECTIVES)
+    assert set(OBJECTIVE_SETTINGS) == set(OBJECTIVES)
 
 
 def test_reference_2019_brings_its_recipe_along():
@@ -290,9 +290,14 @@ TOGETHER = (
         (["training.objective=reference_2019", "training.sampling=natural"], TOGETHER + "found reference_2019, natur"),
         (["training.objective=reference_2019", "training.batch_images_per_class=4"],
          r"^training\.batch_images_per_class is 3 for random_triplets"),
-        (["training.memory=1024"], r"^training\.memory is for triplet, multi_similarity, supcon; scheduled takes no"),
-        (["training.memory=1024", "training.objective=arcface"], "; arcface takes none$"),
-        (["training.memory=1024", "training.objective=reference_2019"], "; reference_2019 takes none$"),
+        (["training.memory=1024", "training.objective=arcface"],
+         r"^training\.memory is for triplet, multi_similarity, supcon, scheduled; arcface does not use it: leave "),
+        (["training.memory=1024", "training.objective=reference_2019"], "; reference_2019 does not use it"),
+        (["training.proxy_rate=20", "training.objective=triplet"], "proxy_rate is for .*; triplet does not"),
+        (["training.angular_margin=0.3"], "angular_margin is for arcface; scheduled does not"),
+        (["training.temperature=0.1", "training.proxy_objective=proxy_anchor"], "temperature is .*; scheduled does"),
+        (["training.margin=0.5", "training.objective=supcon"], "margin is .*; supcon does not"),
+        (["training.miner=all", "training.objective=normalized_softmax"], "miner is .*; normalized_softmax does"),
         (["training.memory=63", "training.objective=triplet"],
          r"^training\.memory: expected 0, or at least a batch \(64\); found 63$"),
         (["training.memory=1", "training.objective=supcon", "training.classes_per_batch=3"], r"\(12\); found 1$"),
@@ -310,7 +315,23 @@ def test_a_fault_of_one_setting_is_told_before_those_of_several():
         Settings.build(overrides=["network.output=sigmoid", "training.epochs=0"])
 
 
-@pytest.mark.parametrize("objective", TAKES_MEMORY)
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("triplet", {"margin": 0.5, "miner": "hard", "memory": 64}),
+        ("supcon", {"temperature": 0.1, "memory": 64}),
+        ("arcface", {"temperature": 0.1, "angular_margin": 0.3, "proxy_rate": 20}),
+        ("scheduled", {"margin": 0.5, "memory": 64, "proxy_share": 0.5, "temperature": 0.1, "proxy_rate": 20}),
+        ("scheduled", {"proxy_objective": "arcface", "angular_margin": 0.3}),
+        ("reference_2019", {"form": "geometric", "margin": 1}),
+    ],
+)
+def test_an_objective_takes_the_settings_it_reads(objective, changes):
+    built = Settings.build(overrides={"training": {"objective": objective, **changes}})
+    assert changes.items() <= built.training.model_dump().items()
+
+
+@pytest.mark.parametrize("objective", ["triplet", "multi_similarity", "supcon", "scheduled"])
 @pytest.mark.parametrize("memory", [0, 64, 4096])
 def test_a_memory_of_a_batch_or_more_is_taken(objective, memory):
     built = Settings.build(overrides={"training.objective": objective, "training.memory": memory})

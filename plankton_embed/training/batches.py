@@ -11,6 +11,8 @@ from plankton_embed.images.balance import EpochPlan, balance_epoch
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.settings import TrainingSettings
 
+BLOCK = 4096  # images that move to the device's memory at a time
+
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]  # row numbers, and the view of each (see `EpochPlan`)
 
 
@@ -96,12 +98,13 @@ class BatchFeed:
         sides: NDArray[np.float32],
         device: torch.device,
     ):
-        self._images, self._class_index, self._sides, self._device = images, class_index, sides, device
+        self._images, self._class_index, self._sides, self.device = images, class_index, sides, device
         self._pixels: Tensor | None = None
         if device.type == "cuda":
             n_bytes = len(images) * int(np.prod(images.pixels.shape[1:]))
             if n_bytes < torch.cuda.mem_get_info(device)[0] / 3:
-                self._pixels = torch.from_numpy(images.batch(slice(None))[0]).to(device)
+                blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
+                self._pixels = torch.cat([torch.from_numpy(images.batch(rows)[0]).to(device) for rows in blocks])
 
     def __call__(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return pixels float (b, channels, T, T), background float (b, channels), classes (b,), sides (b, 2)."""
@@ -113,5 +116,5 @@ class BatchFeed:
 
     def _move(self, array: NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(array)
-        pinned = tensor.pin_memory() if self._device.type == "cuda" else tensor
-        return pinned.to(self._device, non_blocking=True)
+        pinned = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return pinned.to(self.device, non_blocking=True)

@@ -14,6 +14,7 @@ from plankton_embed.errors import DependencyError
 from plankton_embed.training.history import EpochRecord
 
 SPRITE_SIDE = 48  # pixels of a thumbnail in the projector
+BLOCK = 1024  # images shrunk at a time
 MOST_POINTS = (8192 // SPRITE_SIDE) ** 2  # the projector's sprite is at most 8192 pixels wide
 
 
@@ -44,8 +45,9 @@ class Tracker:
 
         Of more than `MOST_POINTS` images the first are shown.
         """
-        images = torch.from_numpy(pixels[:MOST_POINTS]).permute(0, 3, 1, 2).float() / 255
-        thumbnails = torch.nn.functional.interpolate(images, size=SPRITE_SIDE, mode="area").expand(-1, 3, -1, -1)
+        blocks = torch.from_numpy(pixels[:MOST_POINTS]).permute(0, 3, 1, 2).split(BLOCK)  # type: ignore[no-untyped-call]
+        small = [torch.nn.functional.interpolate(b.float() / 255, size=SPRITE_SIDE, mode="area") for b in blocks]
+        thumbnails = torch.cat(small).expand(-1, 3, -1, -1)
         self._writer.add_embedding(
             torch.from_numpy(vectors[:MOST_POINTS]), labels[:MOST_POINTS], thumbnails, tag="space"
         )

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 ROUND_EPOCHS, ROUND_DECAY = 5, 0.9  # schedule `rounds`
 STEPS_BETWEEN_LOOKS = 50  # a look at the losses waits for the device
+STATISTICS_IMAGES = 1024  # that settle the statistics of the batch norms after an epoch
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,10 @@ def train_model(
                     checkpoints.save_state(epoch, step + 1, _pack(stateful, history, step + 1, sums, generator))
 
             # validate, record, keep
+            shown = np.random.default_rng([settings.seed, epoch, 1]).permutation(
+                np.concatenate([r for r, _ in batches])
+            )
+            measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
             seconds = time.perf_counter() - started
             first_step = 0
             seen = validate(kept_model) if validate else None
@@ -194,6 +199,28 @@ def train_model(
 
     checkpoints.load_weights(history.best.epoch, net)
     return history
+
+
+@torch.no_grad()
+def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64], training: TrainingSettings) -> None:
+    """Measure the means and variances of the batch norms anew on these images, unaugmented.
+
+    Those remembered from training lag behind weights that move fast, and then spoil every vector that is not of a
+    training batch. (Wu & Johnson 2021, arXiv 2105.07576.)
+    """
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    net.train()
+    n_batches = max(1, len(rows) // (training.classes_per_batch * training.batch_images_per_class))
+    for some in np.array_split(rows, n_batches) if norms else ():
+        pixels, _, _, sides = feed(some)
+        with autocast(feed.device, training.precision):
+            net(pixels, sides)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def learning_rate_at(progress_made: float, training: TrainingSettings) -> float:
@@ -276,13 +303,9 @@ def _gradient_norm(part: nn.Module) -> Tensor:
 
 
 def _follow(mean_net: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move a running mean of the net's weights and statistics on; counts are copied."""
-    pairs = list(zip(mean_net.state_dict().values(), net.state_dict().values(), strict=True))
-    means, values = zip(*[pair for pair in pairs if pair[0].is_floating_point()], strict=True)
-    get_ema_multi_avg_fn(decay)(means, values, None)  # type: ignore[no-untyped-call]
-    for count, now in pairs:
-        if not count.is_floating_point():
-            count.copy_(now)
+    """Move a running mean of the net's weights on."""
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    follow(list(mean_net.parameters()), list(net.parameters()), None)
 
 
 def _pack(

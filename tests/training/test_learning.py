@@ -23,10 +23,14 @@ QUICK = {
     "training.epochs": 12,
     "training.images_per_class": 60,
     "training.classes_per_batch": 6,
-    "training.margin": 0.5,
     "training.learning_rate": 2e-3,
 }
-TRIPLET = {"training.objective": "triplet", "training.learning_rate": 5e-4, "training.epochs": 24}
+TRIPLET = {
+    "training.objective": "triplet",
+    "training.margin": 0.5,
+    "training.learning_rate": 5e-4,
+    "training.epochs": 24,
+}
 OBJECTIVES = {
     "triplet": TRIPLET,
     "triplet, all": {**TRIPLET, "training.miner": "all"},
@@ -36,7 +40,7 @@ OBJECTIVES = {
     "arcface": {},
     "proxy_anchor": {},
     "normalized_softmax": {},
-    "scheduled": {},
+    "scheduled": {"training.margin": 0.5},
 }
 
 

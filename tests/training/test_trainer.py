@@ -20,7 +20,7 @@ from plankton_embed.training.checkpoints import Checkpoints, load_checkpoint
 from plankton_embed.training.collapse import PATIENCE, active_share, measure_spread
 from plankton_embed.training.history import History
 from plankton_embed.training.objectives import Objective, build_objective
-from plankton_embed.training.trainer import Validation, learning_rate_at, train_model
+from plankton_embed.training.trainer import Validation, learning_rate_at, measure_statistics, train_model
 
 QUICK = {  # three batches an epoch
     "preparation.target_size": 75,
@@ -357,6 +357,52 @@ def test_matrices_decay_and_proxies_have_their_own_rate(images, tmp_path):
     assert [state["state"][number]["exp_avg"].shape for number in proxies["params"]] == [(8, 3)]
 
 
+# ------------------------------------------------------------------------------------------ batch norms
+
+
+class Feed:
+    """Five images of one pixel, two channels."""
+
+    device = torch.device("cpu")
+    pixels = torch.tensor([[1.0, 0], [3, 0], [5, 0], [9, 0], [2, 10]])[:, :, None, None]
+
+    def __call__(self, rows):
+        return self.pixels[rows], None, None, None
+
+
+class Norm(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(2)
+
+    def forward(self, pixels, sides):
+        return self.norm(pixels)
+
+
+def test_the_statistics_of_a_norm_by_hand():
+    net = Norm()
+    net(Feed.pixels, None)  # leaves a trace
+    settings = TrainingSettings(classes_per_batch=2, batch_images_per_class=2, precision="float32")
+    measure_statistics(net, Feed(), np.array([0, 1, 2, 3]), settings)  # one batch: 1, 3, 5, 9
+    assert net.norm.running_mean.tolist() == [4.5, 0]
+    assert net.norm.running_var.tolist() == pytest.approx([(3.5**2 + 1.5**2 + 0.5**2 + 4.5**2) / 3, 0])
+    measure_statistics(net, Feed(), np.array([0, 1, 0, 1, 2, 3, 2, 3]), settings)  # two: 1, 3, 1, 3 and 5, 9, 5, 9
+    assert net.norm.running_mean.tolist() == [4.5, 0]
+    assert net.norm.running_var.tolist() == pytest.approx([(4 / 3 + 16 / 3) / 2, 0])
+    measure_statistics(net, Feed(), np.array([0, 1, 2, 3, 4]), settings)  # no batch of one image
+    assert net.norm.running_mean.tolist() == [4, 2]
+    assert net.norm.num_batches_tracked == 1
+    assert net.norm.momentum == 0.1
+
+
+def test_measuring_the_statistics_does_not_change_what_is_learned(images, tmp_path, monkeypatch):
+    with_it, _ = train(images, tmp_path / "with")
+    monkeypatch.setattr(trainer, "measure_statistics", lambda *_: None)
+    without, _ = train(images, tmp_path / "without")
+    assert all(map(torch.equal, with_it.net.parameters(), without.net.parameters()))
+    assert not equal(weights_of(with_it), weights_of(without))
+
+
 # ------------------------------------------------------------------------------------------ running mean
 
 
@@ -370,9 +416,7 @@ def test_the_running_mean_by_hand(images, tmp_path):
     model, _ = train(images, tmp_path, validate=validate, **changes)
     states = states_in(tmp_path)
     assert len(states) == 3
-    names = [name for name, value in states[0]["net"].items() if value.is_floating_point()]
-    assert any("running_mean" in name for name in names)
-    for name in names:
+    for name, _ in model.net.named_parameters():
         first, second, third = (state["net"][name] for state in states)
         means = [state["mean_net"][name] for state in states]
         assert torch.equal(means[0], first)  # the random start weighs nothing
