@@ -454,8 +454,8 @@ def test_vectors_in_0_to_1_are_embedded_searched_named_and_scored(reference, ima
 
 
 def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path):
-    with pytest.raises(SettingError, match=r"^training\.memory is for triplet"):
-        pe.run(images, tmp_path / "run", settings={**TINY, "training.memory": 64}, progress=False)
+    with pytest.raises(SettingError, match=r"^training\.angular_margin is for arcface"):
+        pe.run(images, tmp_path / "run", settings={**TINY, "training.angular_margin": 0.3}, progress=False)
     assert not (tmp_path / "run").exists()
 
 
