@@ -83,7 +83,7 @@ def train_model(
         progress: show a bar for every epoch.
 
     Raises:
-        InputError: fewer than two classes.
+        InputError: fewer than two classes, or class codes with gaps.
         PlanktonEmbedError: no step gives a finite loss any more; the last state on disk is sound.
     """
     class_index = np.asarray(class_index, dtype=np.int64)
@@ -99,7 +99,7 @@ def train_model(
         objective = (objective or build_objective(training, n_classes, model.dimension)).to(device)
     optimizer = _build_optimizer(net, objective, training)
     mean_net = deepcopy(net) if training.ema else None
-    kept_model = replace(model, net=mean_net) if mean_net else model
+    kept_model = model if mean_net is None else replace(model, net=mean_net)
     forward = torch.compile(net) if training.compile else net
     feed = BatchFeed(images, class_index, images.log_sides(model.network.size_inputs), device)
     generator = torch.Generator()
@@ -107,7 +107,7 @@ def train_model(
     # go on where an earlier process was stopped
     checkpoints = Checkpoints(run, training)
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
-    stateful |= {"mean_net": mean_net} if mean_net else {}
+    stateful |= {} if mean_net is None else {"mean_net": mean_net}
     history, first_step, sums = _resume(checkpoints, stateful, generator)
 
     with ExitStack() as stack:
@@ -118,9 +118,10 @@ def train_model(
             # every epoch has its own chance, so that its batches can be planned again
             rng = np.random.default_rng([settings.seed, epoch])
             batches = plan_epoch(class_index, training, rng)
+            seeds = rng.integers(2**63, size=2)
             if first_step == 0:
-                generator.manual_seed(int(rng.integers(2**63)))
-                torch.manual_seed(int(rng.integers(2**63)))
+                generator.manual_seed(int(seeds[0]))
+                torch.manual_seed(int(seeds[1]))
                 sums = _Sums()
             started = time.perf_counter() - sums.seconds
 
@@ -137,7 +138,6 @@ def train_model(
                 # forward
                 pixels, background, labels, sides = feed(rows)
                 batch = augment(pixels, background, torch.from_numpy(views), settings.augmentation, generator)
-                running = [buffer.clone() for buffer in net.buffers()]
                 with autocast(device, training.precision):
                     vectors = forward(batch, sides)
                 loss = objective(vectors, labels, progress_made)
@@ -152,9 +152,7 @@ def train_model(
                 # step, unless there is nothing good to step on; decided on the device, which is not waited for
                 optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
                 optimizer.step()
-                for buffer, before in zip(net.buffers(), running, strict=True):
-                    buffer.copy_(torch.where(is_finite, buffer, before))
-                if mean_net:
+                if mean_net is not None:
                     n_steps = (epoch - 1) * len(batches) + step
                     _follow(mean_net, net, min(training.ema, n_steps / (n_steps + 9)))
 
@@ -167,9 +165,7 @@ def train_model(
                     checkpoints.save_state(epoch, step + 1, _pack(stateful, history, step + 1, sums, generator))
 
             # validate, record, keep
-            shown = np.random.default_rng([settings.seed, epoch, 1]).permutation(
-                np.concatenate([r for r, _ in batches])
-            )
+            shown = rng.permutation(np.concatenate([rows for rows, _ in batches]))
             measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
             seconds = time.perf_counter() - started
             first_step = 0
