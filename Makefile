@@ -20,8 +20,8 @@ check: .venv/installed-test  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: .venv/installed-test  ## the quick tests
-	$(BIN)/python -m pytest -m "not slow"
+test: .venv/installed-test  ## the quick tests, a process per core with one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/installed-test  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
