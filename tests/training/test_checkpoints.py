@@ -1,12 +1,13 @@
 """Training states and weights on disk."""
 
 import logging
+import signal
 
 import pytest
 import torch
 from torch import nn
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, OutputError
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import TrainingSettings
 from plankton_embed.training.checkpoints import Checkpoints, load_checkpoint, save_checkpoint
@@ -87,6 +88,32 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path):
         save_checkpoint(tmp_path / "last.pt", {"epoch": lambda: 2})
     assert load_checkpoint(tmp_path / "last.pt") == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.fixture
+def full_disk():
+    """Let no file grow beyond 10 kB, as a disk that is nearly full would."""
+    resource = pytest.importorskip("resource", reason="the limit of a file's size is set as on Unix")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("what", ["state", "weights"])
+def test_a_full_disk_is_one_error_and_leaves_the_old_files(tmp_path, full_disk, what):
+    checkpoints = open_folder(tmp_path)
+    checkpoints.save_state(1, 0, {"epoch": 1})
+    checkpoints.save_weights(1, nn.Linear(2, 2))
+    before = names(checkpoints)
+    with pytest.raises(OutputError, match=rf"cannot write .*{'state' if what == 'state' else 'epoch'}-"):
+        if what == "state":
+            checkpoints.save_state(2, 0, {"weights": torch.randn(10_000)})
+        else:
+            checkpoints.save_weights(2, nn.Linear(100, 100))
+    assert names(checkpoints) == before
+    assert checkpoints.load_state() == {"epoch": 1}
 
 
 # ------------------------------------------------------------------------------------------ the states of a training
