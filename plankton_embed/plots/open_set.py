@@ -1,0 +1,35 @@
+"""Figure: images of unseen classes accepted against known ones accepted, over all thresholds."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from plankton_embed.classifiers.open_set import OpenSetScores
+from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, VERMILION, new_axes, title_axes
+
+
+def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
+    """Draw the share of known images accepted, and accepted and named right, against that of unseen ones accepted.
+
+    Args:
+        scores: of refusing.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = ax or new_axes(6.5, 6)
+    title = f"AUROC {scores.auroc:.3f}; {scores.n_known:,} known, {scores.n_unseen:,} unseen images"
+    title_axes(ax, title, "share of unseen images accepted", "share of known images")
+    curve = scores.curve
+    ax.plot(curve["unseen_accepted"], curve["known_accepted"], color=BLUE, label="accepted")
+    label = f"accepted and named right (area {scores.oscr:.3f})"
+    ax.plot(curve["unseen_accepted"], curve["known_right"], color=VERMILION, label=label)
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="by chance")
+    label = f"5 % of the known refused, {scores.refused_at_5:.0%} of the unseen"
+    ax.plot([scores.fpr_at_95], [0.95], marker="o", color="black", linestyle="none", zorder=3, label=label)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.01)
+    ax.grid(color="0.92")
+    ax.legend(fontsize=TEXT_SIZE, loc="lower right", framealpha=0.85)
+    return ax
