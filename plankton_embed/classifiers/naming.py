@@ -2,69 +2,132 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
+from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
+from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
-Method = Literal["centroid", "knn"]
-METHODS: tuple[Method, ...] = ("centroid", "knn")
-Classifier = NearestCentroidClassifier | NeighborsClassifier
+Method = Literal["centroid", "knn", "mlp"]
+METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
+Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 
 
-def fit_classifier(reference: EmbeddingTable, method: Method = "centroid", n_neighbors: int = 10) -> Classifier:
+def fit_classifier(
+    reference: EmbeddingTable,
+    method: Method = "centroid",
+    n_neighbors: int = 10,
+    calibration: EmbeddingTable | None = None,
+    *,
+    progress: bool = False,
+) -> Classifier:
     """Fit a classifier on the labelled rows of a table.
 
     Args:
         reference: labelled vectors; unlabelled rows are left aside.
-        method: `centroid` or `knn`.
+        method: `centroid`, `knn` or `mlp`.
         n_neighbors: k of kNN; at most the labelled rows.
+        calibration: labelled vectors of images that the network was not trained on, for the probabilities (and for the
+            MLP to know when to stop); by default a tenth of the reference.
+        progress: show a bar while the MLP learns.
 
     Raises:
         SettingError: an unknown method.
-        InputError: no row has a label, or k is too large.
+        MismatchError: reference and calibration were made by different models.
+        InputError: no row has a label, no calibration image is of a class of the reference, or k is too large.
     """
-    if method == "centroid":
-        return fit_centroids(reference)
-    if method == "knn":
-        return NeighborsClassifier(n_neighbors).fit(*_labelled(reference))
-    raise SettingError(f"method: expected one of {', '.join(METHODS)}; found {method!r}")
+    classifiers: dict[str, Any] = {
+        "centroid": NearestCentroidClassifier,
+        "knn": partial(NeighborsClassifier, n_neighbors),
+        "mlp": partial(MLPClassifier, progress=progress),
+    }
+    if method not in classifiers:
+        raise SettingError(f"method: expected one of {', '.join(METHODS)}; found {method!r}")
+    if calibration is not None:
+        reference.check_same_model(calibration, ("reference", "calibration"))
+    known = None if calibration is None else _labelled(calibration, "calibration set")
+    fitted: Classifier = classifiers[method]().fit(*_labelled(reference, "reference"), known)
+    return fitted
+
+
+def fit_refuser(
+    reference: EmbeddingTable,
+    classifier: Classifier,
+    calibration: EmbeddingTable,
+    rate: float = 0.05,
+    measure: RefusalMeasure = "neighbor",
+) -> Refuser:
+    """Find, for every class, from where on an image is too strange to be named.
+
+    Args:
+        reference: the table the classifier was fitted on.
+        classifier: gives the calibration images their names.
+        calibration: images of known classes that the network was not trained on; their labels, if any, serve to leave
+            out those of other classes.
+        rate: share of known images that may be refused.
+        measure: `centroid`, `neighbor` or `density` (see `Refuser`).
+    """
+    reference.check_same_model(calibration, ("reference", "calibration"))
+    if UNKNOWN in reference.classes:
+        raise InputError(f"a class of the reference is called {UNKNOWN}, as refused images are; give it another name")
+    known = calibration.select(~calibration.is_labelled | np.isin(calibration.label.astype(str), reference.classes))
+    names = classifier.predict(known.vectors) if len(known) else known.label
+    return Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
 
 
 def fit_centroids(reference: EmbeddingTable) -> NearestCentroidClassifier:
     """Fit the nearest-centroid classifier on the labelled rows of a table."""
-    return NearestCentroidClassifier().fit(*_labelled(reference))
+    return NearestCentroidClassifier().fit(*_labelled(reference, "reference"))
 
 
-def _labelled(reference: EmbeddingTable) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    labelled = reference.select(reference.is_labelled)
+def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+    labelled = table.select(table.is_labelled)
     if len(labelled) == 0:
-        raise InputError("the reference has no labelled vectors, so it cannot name anything")
+        raise InputError(f"the {name} has no labelled vectors, so nothing can be learned from it")
     return labelled.vectors, labelled.label.astype(str)
 
 
-def name_images(classifier: Classifier, query: EmbeddingTable) -> pd.DataFrame:
+def name_images(
+    classifier: Classifier, query: EmbeddingTable, refuser: Refuser | None = None, *, probabilities: bool = True
+) -> pd.DataFrame:
     """Name every image of a table.
 
+    Args:
+        classifier: gives the names.
+        query: the images.
+        refuser: calls images `unknown` that are too strange; by default none is.
+        probabilities: fill them in; else they are nan.
+
     Returns:
-        One row an image: `object_id`, `path`, `label` (the name given), `distance` (to it, as the classifier measures:
-        the centroid, or the nearest vector of the class), `second_label`, `second_distance`, and `true_label` where
-        the query has labels.
+        One row an image: `object_id`, `path`, `label` (the name given), `probability`, `distance` (to the class, as the
+        classifier measures: to its centroid, or for kNN to its nearest vector), the same three of the second guess
+        (`second_label`, …); with a refuser `best_label` (the name where none may be refused), `strangeness` and the
+        `threshold` above which it is refused; and `true_label` where the query has labels.
     """
-    order = classifier.rank(query.vectors) if len(query) else np.empty((0, len(classifier.classes_)), dtype=int)
-    distances = classifier.distances(query.vectors) if len(query) else np.empty(order.shape)
+    n, n_classes = len(query), len(classifier.classes_)
+    order = classifier.rank(query.vectors) if n else np.empty((0, n_classes), dtype=int)
+    distances = classifier.distances(query.vectors) if n else np.empty(order.shape)
+    chances = classifier.predict_proba(query.vectors) if n and probabilities else np.full(order.shape, np.nan)
     names = pd.DataFrame({"object_id": query.object_id, "path": query.path})
-    rows = np.arange(len(query))
+    rows = np.arange(n)
     for prefix, place in (("", 0), ("second_", 1)):
-        known = place < order.shape[1]
+        known = place < n_classes
         names[f"{prefix}label"] = classifier.classes_[order[:, place]] if known else None
+        names[f"{prefix}probability"] = chances[rows, order[:, place]] if known else np.nan
         names[f"{prefix}distance"] = distances[rows, order[:, place]] if known else np.nan
+    if refuser is not None:
+        names["best_label"] = names["label"]
+        names["strangeness"] = refuser.strangeness(query.vectors, names["label"]) if n else np.empty(0)
+        names["threshold"] = refuser.threshold(names["label"]) if n else np.empty(0)
+        names.loc[names["strangeness"] > names["threshold"], "label"] = UNKNOWN
     if query.is_labelled.any():
         names["true_label"] = query.label
     return names

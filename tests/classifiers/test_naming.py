@@ -7,7 +7,9 @@ from plankton_embed.classifiers.naming import METHODS, fit_classifier, name_imag
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
-COLUMNS = ["object_id", "path", "label", "distance", "second_label", "second_distance"]
+COLUMNS = [
+    "object_id", "path", "label", "probability", "distance", "second_label", "second_probability", "second_distance"
+]  # fmt: skip
 NAMES = ["Calanus finmarchicus", "Calanus finmarchicus", "фиш/egg", "фиш/egg", None]
 
 

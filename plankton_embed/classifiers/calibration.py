@@ -1,0 +1,186 @@
+"""What the classifiers share, and how sure a name is: temperature scaling, reliability."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from plankton_embed.errors import InputError
+
+HELD_OUT = 0.1  # of the images, where no calibration set is given
+N_BINS = 15
+KINDS = [np.float64, np.float32]
+Labelled = tuple[NDArray[Any], NDArray[np.intp]]  # vectors (n, d) and class codes (n,)
+
+
+class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier whose probabilities are scaled by one temperature, so that they come true as often as they say.
+
+    A subclass learns (`_learn`) and gives one number a class, the larger the likelier (`_logits`).
+
+    Attributes:
+        classes_: (C,) class names, sorted.
+        centroids_: float64 (C, d), class means, not renormalised.
+        temperature_: what the logits are divided by (Guo et al. 2017, arXiv 1706.04599).
+    """
+
+    _learns_from_all = True  # once the temperature is known, also from the images held out for it
+
+    def fit(self, X: ArrayLike, y: ArrayLike, calibration: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
+        """Learn from vectors X (n, d) with class names y (n,), and find the temperature.
+
+        Args:
+            X: vectors, finite.
+            y: class names.
+            calibration: vectors and class names that the network was not trained on; those of other classes are left
+                aside. By default a stratified tenth of X is held out, fitted to, and then learned from as well (not by
+                the MLP). A network knows its own training images too well: their probabilities come out too high.
+
+        Raises:
+            InputError: not one calibration image is of a class in y.
+        """
+        vectors, labels = validate_data(self, X, y, dtype=KINDS)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._check_settings(len(vectors))
+        self.centroids_ = class_means(vectors, codes)
+        if calibration is not None:
+            learned, known = (vectors, codes), self._of_known_classes(*calibration)
+        else:
+            held = hold_out(codes, HELD_OUT)
+            learned, known = (vectors[~held], codes[~held]), (vectors[held], codes[held])
+        self._learn(learned, known if len(known[1]) else None)
+        self.temperature_ = fit_temperature(self._logits(known[0]), known[1]) if len(known[1]) else 1.0
+        if len(learned[1]) < len(codes) and self._learns_from_all:
+            self._learn((vectors, codes), None)
+        return self
+
+    def _check_settings(self, n_images: int) -> None:
+        """Raise where the settings cannot be used with that many images."""
+
+    @abstractmethod
+    def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
+        """Learn from images; what needs images it does not learn from (when to stop) takes the calibration set."""
+
+    @abstractmethod
+    def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Return (n, C), the larger the likelier."""
+
+    def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> Labelled:
+        vectors = validate_data(self, X, dtype=KINDS, reset=False)
+        labels = check_array(y, ensure_2d=False, dtype=None)
+        known = np.isin(labels, self.classes_)
+        if len(labels) != len(vectors) or not known.any():
+            raise InputError(
+                f"calibration: expected one label a vector, some of them among the {len(self.classes_)} classes known; "
+                f"found {len(vectors)} vectors, {len(labels)} labels, {int(known.sum())} of a known class"
+            )
+        return vectors[known], np.searchsorted(self.classes_, labels[known])
+
+    def _check_query(self, X: ArrayLike) -> NDArray[Any]:
+        check_is_fitted(self)
+        return np.asarray(validate_data(self, X, dtype=KINDS, reset=False))
+
+    def rank(self, X: ArrayLike) -> NDArray[np.intp]:
+        """Return the codes of all classes for each vector, (n, C), best first."""
+        return np.argsort(-self._logits(self._check_query(X)), axis=1, kind="stable")
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the class name of each vector, (n,)."""
+        best = self.rank(X)[:, 0]
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the probability of every class for each vector, (n, C), in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the logarithms of the probabilities, (n, C)."""
+        return np.asarray(log_softmax(self._logits(self._check_query(X)) / self.temperature_, axis=1))
+
+
+def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the mean vector of every class, (C, d), not renormalised."""
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, codes, vectors)
+    return np.asarray(sums / counts[:, None])
+
+
+def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
+    """Return the mask of a stratified share of images; every class keeps at least one outside it."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+    of = np.bincount(codes)[codes[order]]
+    spread = (place + 0.5) / of  # where in its class the image stands, 0 to 1
+    chosen = np.argsort(spread, kind="stable")[: round(share * len(codes))]
+    mask = np.zeros(len(codes), dtype=bool)
+    mask[order[chosen]] = True
+    mask[order[place == of - 1]] = False
+    return mask
+
+
+def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.intp]) -> float:
+    """Return the temperature T at which softmax(logits / T) makes the true classes likeliest.
+
+    One more image, whose class is left open, keeps T above zero where every image is named right.
+
+    Args:
+        logits: (n, C).
+        codes: (n,) the true classes.
+    """
+    logits = logits - logits.max(axis=1, keepdims=True)
+    unit = float(-logits.mean())
+    if unit == 0:  # one class only, or nothing that tells them apart
+        return 1.0
+    rows = np.arange(len(codes))
+
+    def surprise(log_temperature: float) -> float:
+        chances = log_softmax(logits / (unit * np.exp(log_temperature)), axis=1)
+        return float(-chances[rows, codes].sum() - chances.mean())
+
+    found = minimize_scalar(surprise, bounds=(-12.0, 12.0), method="bounded")
+    return float(unit * np.exp(found.x))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Do probabilities come true? `bins` of equal width: low, high, n_images, mean probability, accuracy.
+
+    `ece` is the expected calibration error, the mean distance of the two, weighted by images.
+    """
+
+    bins: pd.DataFrame
+    ece: float
+
+
+def measure_reliability(probability: ArrayLike, is_right: ArrayLike, n_bins: int = N_BINS) -> Reliability:
+    """Compare the probability of the names given with how often they were right.
+
+    Args:
+        probability: (n,) of the name given.
+        is_right: (n,) whether it was the true one.
+        n_bins: bins of equal width over 0 to 1, each with its upper edge.
+    """
+    sure, right = np.asarray(probability, dtype=float), np.asarray(is_right, dtype=bool)
+    edges = np.linspace(0, 1, n_bins + 1)
+    place = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, n_bins - 1)
+    n = np.bincount(place, minlength=n_bins)
+    filled = np.maximum(n, 1)
+    mean = np.where(n, np.bincount(place, weights=sure, minlength=n_bins) / filled, np.nan)
+    accuracy = np.where(n, np.bincount(place, weights=right, minlength=n_bins) / filled, np.nan)
+    bins = pd.DataFrame(
+        {"low": edges[:-1], "high": edges[1:], "n_images": n, "probability": mean, "accuracy": accuracy}
+    )
+    gaps = np.abs(mean - accuracy)[n > 0]
+    return Reliability(bins, float((gaps * n[n > 0]).sum() / max(len(sure), 1)))

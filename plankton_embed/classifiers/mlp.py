@@ -1,0 +1,213 @@
+"""The MLP head: fully connected layers from a vector to its class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy.spatial.distance import cdist
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
+Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weight (in, out) and bias (out,)
+BLOCK = 8192  # vectors at a time
+
+
+class MLPClassifier(CalibratedClassifier):
+    """Classify by fully connected layers with ReLU and a softmax, trained with AdamW and stopped early.
+
+    The default shape is that of Eidsvik's report on triplet embeddings of ZooScan images: three layers of 512.
+
+    Args:
+        hidden: widths of the hidden layers.
+        epochs: most epochs.
+        patience: epochs without a lower loss on the calibration images before training stops; the best epoch is kept.
+        batch_size: vectors a step.
+        learning_rate: of AdamW; falls to zero along a half cosine over `epochs`.
+        weight_decay: of AdamW.
+        dropout: share of the hidden values dropped while training.
+        random_state: seed of weights, order and dropout.
+        progress: show a bar.
+
+    Attributes:
+        classes_: (C,) class names, sorted.
+        centroids_: float64 (C, d), class means, which `distances` measures to.
+        history_: one row an epoch: loss, and loss and accuracy on the calibration images.
+        temperature_: what the logits are divided by.
+    """
+
+    _learns_from_all = False
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (512, 512, 512),
+        epochs: int = 100,
+        patience: int = 10,
+        batch_size: int = 64,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 1e-2,
+        dropout: float = 0.0,
+        random_state: int = 0,
+        progress: bool = False,
+    ):
+        self.hidden = hidden
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.random_state = random_state
+        self.progress = progress
+
+    def distances(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the distance of each vector to every class mean, (n, C), in the order of `classes_`."""
+        return np.asarray(cdist(self._check_query(X), self.centroids_))
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write `weights.safetensors` and `config.json`, whole or not at all."""
+        check_is_fitted(self)
+        refuse_overwrite(folder, overwrite, made_of=WEIGHTS_FILE)
+        arrays = {"centroids": self.centroids_, "mean": self.mean_, "scale": np.array(self.scale_)}
+        for number, (weight, bias) in enumerate(self.layers_):
+            arrays |= {f"layer_{number}.weight": weight, f"layer_{number}.bias": bias}
+        config = {
+            "settings": {**self.get_params(), "hidden": list(self.hidden)},
+            "classes": self.classes_.tolist(),
+            "temperature": self.temperature_,
+            "history": self.history_.to_dict("records"),
+        }
+        with write_folder_atomically(folder) as temporary:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / WEIGHTS_FILE)
+            write_json(temporary / CONFIG_FILE, config)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the folder holds no whole classifier.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            arrays = load_file(folder / WEIGHTS_FILE)
+            settings = config["settings"]
+            classifier = cls(**{**settings, "hidden": tuple(settings["hidden"])})
+            classifier.classes_ = np.array(config["classes"])
+            classifier.temperature_ = float(config["temperature"])
+            classifier.history_ = pd.DataFrame(config["history"])
+            n_layers = len(classifier.hidden) + 1
+            classifier.layers_ = [(arrays[f"layer_{n}.weight"], arrays[f"layer_{n}.bias"]) for n in range(n_layers)]
+            classifier.centroids_, classifier.mean_ = arrays["centroids"], arrays["mean"]
+            classifier.scale_ = arrays["scale"][()]
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise InputError(f"{folder} holds no whole MLP classifier: {error}") from error
+        classifier.n_features_in_ = len(classifier.mean_)
+        return classifier
+
+    def _check_settings(self, n_images: int) -> None:
+        bounds = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0, "dropout": 0}
+        for name, least in bounds.items():
+            if not getattr(self, name) >= least:
+                raise SettingError(f"{name}: expected at least {least}; found {getattr(self, name)!r}")
+        if self.dropout >= 1 or not all(width >= 1 for width in self.hidden):
+            raise SettingError(
+                f"expected dropout below 1 and widths of at least 1; found {self.dropout!r} and {self.hidden!r}"
+            )
+
+    def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
+        import torch
+
+        vectors, _ = images
+        self.mean_ = vectors.mean(axis=0)
+        self.scale_ = vectors.std() or 1.0  # one for all dimensions, so that distances keep their meaning
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(self.random_state)
+            self._train(*self._to_tensors(images), None if calibration is None else self._to_tensors(calibration))
+
+    def _train(
+        self, inputs: torch.Tensor, targets: torch.Tensor, watched: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> None:
+        """Fit the layers; keep those of the epoch with the lowest loss on the watched images."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        net = _build_net([inputs.shape[1], *self.hidden, len(self.classes_)], self.dropout)
+        optimizer = torch.optim.AdamW(net.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        records: list[dict[str, float]] = []
+        best_epoch, lowest = 0, np.inf
+        for epoch in tqdm(range(1, self.epochs + 1), "MLP", unit="epoch", disable=not self.progress, leave=False):
+            net.train()
+            losses = []
+            for rows in torch.randperm(len(inputs)).split(self.batch_size):  # type: ignore[no-untyped-call]
+                loss = cross_entropy(net(inputs[rows]), targets[rows])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(loss.item())
+            schedule.step()
+            records.append({"epoch": epoch, "loss": float(np.mean(losses))})
+            if watched is not None:
+                with torch.inference_mode():
+                    logits = net.eval()(watched[0])
+                records[-1]["calibration_loss"] = cross_entropy(logits, watched[1]).item()
+                records[-1]["calibration_accuracy"] = (logits.argmax(1) == watched[1]).float().mean().item()
+            watched_loss = records[-1].get("calibration_loss", -np.inf)  # the last is kept where nothing is watched
+            if watched_loss <= lowest:
+                best_epoch, lowest = epoch, watched_loss
+                self.layers_ = _read_layers(net)
+            if epoch - best_epoch >= self.patience:
+                break
+        self.history_ = pd.DataFrame(records)
+
+    def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        logits = np.empty((len(vectors), len(self.classes_)))
+        for start in range(0, len(vectors), BLOCK):
+            values = self._standardize(vectors[start : start + BLOCK])
+            for weight, bias in self.layers_[:-1]:
+                values = np.maximum(values @ weight + bias, 0)
+            weight, bias = self.layers_[-1]
+            logits[start : start + BLOCK] = values @ weight + bias
+        return logits
+
+    def _to_tensors(self, images: Labelled) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        return torch.from_numpy(self._standardize(images[0])), torch.from_numpy(images[1])
+
+    def _standardize(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray((vectors - self.mean_) / self.scale_, dtype=np.float32)
+
+
+def _build_net(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    from torch import nn
+
+    *steps, last = pairwise(widths)
+    hidden = [layer for n_in, n_out in steps for layer in (nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout))]
+    return nn.Sequential(*hidden, nn.Linear(*last))
+
+
+def _read_layers(net: nn.Sequential) -> Layers:
+    """Return copies of the weights and biases, so that prediction needs no torch."""
+    values = [value.detach().numpy().copy() for value in net.parameters()]
+    return [(weight.T, bias) for weight, bias in zip(values[::2], values[1::2], strict=True)]

@@ -1,0 +1,100 @@
+"""New classes without training: what joins the reference, and the learning curve."""
+
+import numpy as np
+import pytest
+
+from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
+from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.table import EmbeddingTable
+
+
+def make_table(labels, seed, prefix, **provenance):
+    """Vectors near one of eight corners, by the class's number."""
+    rng = np.random.default_rng(seed)
+    codes = np.array([0 if label is None else int(label[-1]) for label in labels])
+    vectors = np.eye(8)[codes] * 3 + rng.normal(size=(len(labels), 8))
+    ids = [f"{prefix}{row}" for row in range(len(labels))]
+    return EmbeddingTable(vectors, object_id=ids, label=np.array(labels, dtype=object), provenance=provenance)
+
+
+@pytest.fixture
+def known():
+    return make_table(["c0"] * 40 + ["c1"] * 40 + ["c2"] * 40, 0, "known")
+
+
+@pytest.fixture
+def new():
+    return make_table(["c3"] * 30 + ["c4"] * 30 + ["c5"] * 4, 1, "new")
+
+
+@pytest.fixture
+def query():
+    return make_table([f"c{n}" for n in range(6) for _ in range(30)], 2, "query")
+
+
+def test_a_class_enrolled_is_named_at_once(known, new, query):
+    both = add_examples(known, new)
+    assert both.classes == ["c0", "c1", "c2", "c3", "c4", "c5"]
+    assert len(both) == 184
+    assert both.object_id[0] == "known0"
+    assert both.object_id[-1] == "new63"
+    np.testing.assert_array_equal(both.vectors[120:], new.vectors)
+    right = fit_classifier(both, "centroid").predict(query.vectors) == query.label
+    assert right[90:].mean() > 0.85  # the new classes
+
+
+def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
+    both = add_examples(known, make_table(["c3", None, "c3"], 1, "new"))
+    assert len(both) == 122
+    assert "1 of 3 new vectors have no label" in caplog.text
+
+
+def test_faults_are_named(known, new):
+    with pytest.raises(InputError, match="no labels"):
+        add_examples(known, make_table([None, None], 1, "new"))
+    with pytest.raises(InputError, match=r"1 of the new images are in the reference already, such as known7"):
+        add_examples(known, known.select([7]))
+    with pytest.raises(MismatchError, match=r"other.*Embed both"):
+        add_examples(known, make_table(["c3"], 1, "new", model_hash="other"))
+    with pytest.raises(InputError, match=r"length 8.*length 3"):
+        add_examples(known, EmbeddingTable(np.zeros((1, 3)), label=["c3"]))
+
+
+def test_the_curve_rises_with_the_examples_and_the_draws_differ(known, new, query):
+    draws = measure_learning(known, new, query, examples=(1, 5, 20), n_draws=4, progress=False)
+    assert len(draws) == 3 * 4 * 2
+    assert draws[["new_only", "new", "known", "all"]].notna().all(axis=None)
+    means = draws.groupby(["method", "n_examples"])[["new_only", "new", "known", "all"]].mean()
+    for method in ("centroid", "knn"):
+        assert means.loc[(method, 20), "new"] > means.loc[(method, 1), "new"]
+        assert (means.loc[method, "new_only"] >= means.loc[method, "new"]).all()  # fewer classes to mistake it for
+    one = draws[(draws["method"] == "centroid") & (draws["n_examples"] == 1)]
+    assert one["new"].nunique() > 1
+    again = measure_learning(known, new, query, examples=(1, 5, 20), n_draws=4, progress=False)
+    assert again.equals(draws)
+
+
+def test_all_examples_give_what_enrolling_all_gives(known, new, query):
+    draws = measure_learning(known, new, query, examples=(30,), n_draws=1, progress=False).set_index("method")
+    right = fit_classifier(add_examples(known, new), "knn").predict(query.vectors) == query.label
+    by_class = right.reshape(6, 30).mean(axis=1)
+    found = draws.loc["knn", ["new", "known", "all"]].astype(float).tolist()
+    assert found == pytest.approx([by_class[3:].mean(), by_class[:3].mean(), by_class.mean()])
+
+
+def test_without_a_query_those_not_drawn_are_named(known, new):
+    draws = measure_learning(known, new, examples=(2, 500), n_draws=2, progress=False)
+    assert draws["known"].isna().all()  # no image of a known class is named
+    assert draws["new"].between(0, 1).all()
+    assert draws["new_only"].mean() > 0.6
+    np.testing.assert_allclose(draws["all"], draws["new"])
+
+
+def test_a_summary_has_mean_and_spread(known, new, query):
+    draws = measure_learning(known, new, query, examples=(1, 5), n_draws=3, progress=False)
+    summary = summarize_learning(draws)
+    assert len(summary) == 4
+    row = summary[(summary["n_examples"] == 5) & (summary["method"] == "knn")].iloc[0]
+    values = draws[(draws["n_examples"] == 5) & (draws["method"] == "knn")]["new"]
+    assert (row["new_mean"], row["new_std"]) == (pytest.approx(values.mean()), pytest.approx(values.std()))

@@ -1,0 +1,132 @@
+"""The MLP head: shape, stopping, saving, and against a network of torch."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from plankton_embed.classifiers import mlp
+from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.errors import InputError, OutputError, SettingError
+
+SMALL = {"hidden": (16,), "epochs": 15, "learning_rate": 1e-3}
+
+
+@parametrize_with_checks([MLPClassifier((32,), epochs=40, learning_rate=1e-2)])
+def test_scikit_learn_accepts_the_estimator(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def images():
+    """Two classes on two rings, which no line parts."""
+    rng = np.random.default_rng(0)
+    angle, outer = rng.uniform(0, 2 * np.pi, 400), rng.random(400) < 0.5
+    radius = np.where(outer, 2.0, 0.7) + rng.normal(scale=0.1, size=400)
+    vectors = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
+    return vectors, np.where(outer, "outer", "inner")
+
+
+def test_the_default_shape_is_that_of_the_report(images):
+    vectors = np.random.default_rng(0).normal(size=(40, 64))
+    head = MLPClassifier(epochs=1).fit(vectors, np.arange(40))
+    assert [weight.shape for weight, _ in head.layers_] == [(64, 512), (512, 512), (512, 512), (512, 40)]
+    assert sum(weight.size + bias.size for weight, bias in head.layers_) == 579_112
+
+
+def test_it_learns_what_no_centroid_can(images):
+    head = MLPClassifier((32, 32), epochs=60, learning_rate=1e-3).fit(images[0][:300], images[1][:300])
+    assert (head.predict(images[0][300:]) == images[1][300:]).mean() > 0.95
+
+
+def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
+    monkeypatch.setattr(mlp, "BLOCK", 7)
+    head = MLPClassifier((8, 5), epochs=3).fit(*images)
+    values = torch.from_numpy((images[0] - head.mean_) / head.scale_)
+    for number, (weight, bias) in enumerate(head.layers_):
+        values = torch.nn.functional.linear(values, torch.from_numpy(weight.T), torch.from_numpy(bias))
+        values = values.relu() if number < 2 else values
+    wanted = torch.softmax(values / head.temperature_, dim=1).numpy()
+    np.testing.assert_allclose(head.predict_proba(images[0]), wanted, atol=1e-5)
+
+
+def test_the_epoch_with_the_lowest_calibration_loss_is_kept(images):
+    rng = np.random.default_rng(1)
+    noise = rng.permutation(images[1])  # nothing to learn: the loss on other images only rises
+    held = images[0][:80], noise[:80]
+    head = MLPClassifier((64,), epochs=100, patience=4, learning_rate=1e-2).fit(images[0][80:], noise[80:], held)
+    losses = head.history_["calibration_loss"].to_numpy()
+    best = len(losses) - 1 - losses[::-1].argmin()
+    assert len(losses) == best + 1 + 4 < 100
+    logits = np.log(head.predict_proba(held[0])) * head.temperature_
+    codes = np.searchsorted(head.classes_, held[1])
+    chances = torch.log_softmax(torch.from_numpy(logits), dim=1).numpy()
+    assert -chances[np.arange(80), codes].mean() == pytest.approx(losses[best], rel=1e-4)
+
+
+def test_without_images_to_watch_all_epochs_are_trained():
+    head = MLPClassifier((4,), epochs=12, patience=2).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
+    assert len(head.history_) == 12
+    assert list(head.history_) == ["epoch", "loss"]
+    assert head.temperature_ == 1
+
+
+def test_the_same_seed_gives_the_same_head_and_leaves_the_others_draws_alone(images):
+    torch.manual_seed(5)
+    wanted = torch.rand(1)
+    torch.manual_seed(5)
+    first = MLPClassifier(**SMALL).fit(*images).predict_proba(images[0])
+    assert torch.rand(1) == wanted
+    np.testing.assert_array_equal(MLPClassifier(**SMALL).fit(*images).predict_proba(images[0]), first)
+    assert (MLPClassifier(**SMALL, random_state=1).fit(*images).predict_proba(images[0]) != first).any()
+
+
+def test_distances_are_those_to_the_class_means(images):
+    head = MLPClassifier(**SMALL).fit(*images)
+    mean = images[0][images[1] == "outer"].astype(float).mean(axis=0)
+    np.testing.assert_allclose(head.distances(images[0])[:, 1], np.linalg.norm(images[0] - mean, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("names", [["фиш, egg", "Méduse<Cnidaria"], [3, 7]])
+def test_a_head_comes_back_bit_for_bit(images, tmp_path, names):
+    labels = np.array(names)[(images[1] == "outer").astype(int)]
+    head = MLPClassifier(**SMALL, dropout=0.1).fit(images[0], labels)
+    head.save(tmp_path / "head")
+    assert sorted(p.name for p in (tmp_path / "head").iterdir()) == ["config.json", "weights.safetensors"]
+    again = MLPClassifier.load(tmp_path / "head")
+    np.testing.assert_array_equal(again.predict_proba(images[0]), head.predict_proba(images[0]))
+    np.testing.assert_array_equal(again.predict(images[0]), head.predict(images[0]))
+    np.testing.assert_array_equal(again.distances(images[0]), head.distances(images[0]))
+    assert again.get_params() == head.get_params()
+    assert again.history_.equals(head.history_)
+    with pytest.raises(OutputError, match="exists already"):
+        head.save(tmp_path / "head")
+    with pytest.raises(ValueError, match="3 features"):
+        again.predict(np.zeros((1, 3)))
+
+
+def test_what_is_no_head_is_refused_by_name(images, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere holds no whole MLP"):
+        MLPClassifier.load(tmp_path / "nowhere")
+    folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "head")
+    (folder / "weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"head holds no whole MLP"):
+        MLPClassifier.load(folder)
+    folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    del config["classes"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="classes"):
+        MLPClassifier.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"epochs": 0}, "epochs"), ({"patience": 0}, "patience"), ({"batch_size": 0}, "batch_size"),
+     ({"learning_rate": -1}, "learning_rate"), ({"dropout": 1}, "dropout"), ({"hidden": (4, 0)}, "widths")],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(images, settings, message):
+    with pytest.raises(SettingError, match=message):
+        MLPClassifier(**settings).fit(*images)

@@ -1,0 +1,160 @@
+"""Refusing: thresholds by hand, strangeness against brute force, and shares as asked for."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from plankton_embed.classifiers.naming import fit_classifier, fit_refuser
+from plankton_embed.classifiers.neighbors import NeighborsClassifier
+from plankton_embed.classifiers.refusal import Refuser, conformal_threshold
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+MEASURES = ["centroid", "neighbor", "density"]
+
+
+def draw(seed, n_each, spread=(0.3, 0.6, 1.0, 1.5)):
+    """Classes of different spread around points far apart."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(len(spread)), n_each)
+    vectors = np.eye(len(spread), 4)[codes] * 8 + rng.normal(size=(len(codes), 4)) * np.array(spread)[codes, None]
+    return vectors.astype(np.float32), np.array([f"class {code}" for code in codes])
+
+
+# ------------------------------------------------------------------------------------------ thresholds
+
+
+def test_thresholds_by_hand():
+    scores = np.array([5.0, 1, 4, 2, 3])
+    assert conformal_threshold(scores, 0.5) == 3  # number ceil(.5 * 6) = 3
+    assert conformal_threshold(scores, 0.2) == 5  # ceil(.8 * 6) = 5
+    assert conformal_threshold(scores, 0.1) == np.inf  # ceil(.9 * 6) = 6 of 5
+    assert conformal_threshold(np.arange(1.0, 20), 0.05) == 19  # the least that can refuse one in twenty
+    assert conformal_threshold(np.arange(1.0, 19), 0.05) == np.inf
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(19, 60), rate=st.sampled_from([0.05, 0.1, 0.2, 0.5]))
+def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
+    rng = np.random.default_rng(seed)
+    exceeded = [(rng.random(50) > conformal_threshold(rng.random(n), rate)).mean() for _ in range(2000)]
+    assert rate - 1 / (n + 1) - 0.01 < np.mean(exceeded) < rate + 0.01
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_share_refused_is_that_asked_for_in_every_class(measure, rate):
+    shares = []
+    for seed in range(20):
+        known, held, asked = draw(seed, 100), draw(100 + seed, 40), draw(200 + seed, 200)
+        names = NeighborsClassifier(5).fit(*known)
+        refuser = Refuser(measure).fit(*known).calibrate(held[0], names.predict(held[0]), rate)
+        named = names.predict(asked[0])
+        refused = refuser.refuse(asked[0], named)
+        shares.append([refused[named == label].mean() for label in np.unique(named)])
+    assert np.mean(shares, axis=0) == pytest.approx(rate, abs=0.03)  # every class
+    assert np.mean(shares) == pytest.approx(rate, abs=0.02)
+
+
+def test_strange_images_are_refused_and_known_ones_are_not():
+    known, held = draw(0, 100), draw(1, 40)
+    names = NeighborsClassifier(5).fit(*known)
+    for measure in MEASURES:
+        refuser = Refuser(measure).fit(*known).calibrate(held[0], names.predict(held[0]))
+        strange = np.full((3, 4), 4, dtype=np.float32)
+        assert refuser.refuse(strange, names.predict(strange)).all()
+        at_home = np.eye(4, dtype=np.float32) * 8
+        assert not refuser.refuse(at_home, names.predict(at_home)).any()
+        table = refuser.thresholds_.set_index("label")["threshold"]
+        np.testing.assert_array_equal(refuser.threshold(held[1]), table[held[1]])
+
+
+def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
+    known = draw(0, 100, spread=(0.5, 3.0, 0.55, 3.2))
+    vectors, names = draw(1, 25, spread=(0.5, 3.0, 0.55, 3.2))
+    few = (names != "class 2") | (np.arange(100) < 53)  # three of the third class
+    table = Refuser("centroid").fit(*known).calibrate(vectors[few], names[few]).thresholds_
+    assert table["label"].tolist() == [f"class {n}" for n in range(4)]
+    assert table["n_calibration"].tolist() == [25, 25, 3, 25]
+    assert table["n_pooled"].tolist() == [25, 25, 28, 25]
+    wide, narrow = table["threshold"][[1, 3]], table["threshold"][[0, 2]]
+    assert wide.min() > 2 * narrow.max()
+
+
+def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_same():
+    known = draw(0, 100)
+    alone = np.array([[9, 9, 9, 9]], dtype=np.float32)
+    vectors, names = draw(1, 25)
+    refuser = Refuser("centroid").fit(np.concatenate([known[0], alone]), [*known[1], "lone"]).calibrate(vectors, names)
+    lone = refuser.thresholds_.set_index("label").loc["lone"]
+    assert lone["n_calibration"] == 0
+    assert lone["n_pooled"] >= 19
+    assert 0 < lone["threshold"] < np.inf
+    assert not refuser.refuse(alone, ["lone"]).any()
+
+
+# ------------------------------------------------------------------------------------------ strangeness
+
+
+def test_strangeness_by_hand():
+    line, labels = np.array([[0], [1], [3], [10], [14]], dtype=np.float32), ["a", "a", "a", "b", "b"]
+    asked, names = np.array([[2], [11]], dtype=np.float32), ["a", "b"]
+    by_centroid = Refuser("centroid").fit(line, labels)
+    np.testing.assert_allclose(by_centroid.strangeness(asked, names), [2 - 4 / 3, 1])
+    np.testing.assert_allclose(by_centroid.strangeness(asked, ["b", "a"]), [10, 11 - 4 / 3])
+    np.testing.assert_allclose(Refuser("neighbor", 2).fit(line, labels).strangeness(asked, names), [1, 3])
+    # second neighbours of the vectors themselves: 0: 3, 1: 2, 3: 3, 10: 7, 14: 11
+    wanted = [1 / np.mean([2, 3]), 3 / np.mean([7, 11])]
+    np.testing.assert_allclose(Refuser("density", 2).fit(line, labels).strangeness(asked, names), wanted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
+def test_strangeness_agrees_with_brute_force(seed, k):
+    rng = np.random.default_rng(seed)
+    known, asked = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(15, 3)).astype(np.float32)
+    labels, names = rng.choice(["a", "b"], 40), rng.choice(["a", "b"], 15)
+    labels[:2] = "a", "b"
+    to_known = np.sort(cdist(asked, known), axis=1)
+    np.testing.assert_allclose(
+        Refuser("neighbor", k).fit(known, labels).strangeness(asked, names), to_known[:, k - 1], rtol=1e-5
+    )
+    reach = np.sort(cdist(known, known), axis=1)[:, k]
+    nearest = np.argsort(cdist(asked, known), axis=1)[:, :k]
+    np.testing.assert_allclose(
+        Refuser("density", k).fit(known, labels).strangeness(asked, names),
+        to_known[:, k - 1] / reach[nearest].mean(axis=1),
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_more_neighbours_than_vectors_are_as_many_as_there_are(measure):
+    refuser = Refuser(measure, 50).fit(np.array([[0.0], [1.0], [2.0]]), ["a", "a", "b"])
+    assert np.isfinite(refuser.strangeness(np.array([[0.5]]), ["a"])).all()
+
+
+# ------------------------------------------------------------------------------------------ faults
+
+
+def test_a_class_called_unknown_is_refused():
+    vectors, labels = draw(0, 30)
+    table = EmbeddingTable(vectors, label=np.where(labels == "class 1", "unknown", labels))
+    with pytest.raises(InputError, match=r"called unknown.*another name"):
+        fit_refuser(table, fit_classifier(table), table)
+
+
+def test_faults_are_named():
+    known = draw(0, 5)
+    with pytest.raises(SettingError, match="centroid, neighbor, density; found 'far'"):
+        Refuser("far")
+    refuser = Refuser().fit(*known)
+    for rate in (0, 1, -0.1, 5):
+        with pytest.raises(SettingError, match="unknown rate"):
+            refuser.calibrate(*known, rate)
+    with pytest.raises(InputError, match=r"at least 99 calibration images; found 20"):
+        refuser.calibrate(*known, 0.01)
+    with pytest.raises(InputError, match=r"at least 19 calibration images; found 0"):
+        refuser.calibrate(known[0][:0], known[1][:0])
