@@ -13,9 +13,8 @@ import json
 from typing import Any
 
 import pandas as pd
-from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
+from parts import WITHOUT_TRAINING, Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 
-from plankton_embed.classifiers.naming import METHODS
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
@@ -49,7 +48,7 @@ def train_and_score(settings: Settings, parts: dict[str, Part], run: RunFolder, 
     history = train_model(model, train.images, train.class_index, settings, run)
     scores = {"seconds": sum(record.seconds for record in history.records)}
     known, asked = (embed_part(model, parts[name], views, "auto") for name in ("train", "val"))
-    for method in METHODS:
+    for method in WITHOUT_TRAINING:
         metrics = score_names(asked.label, name_part(known, asked, method), n_bootstrap=0).metrics
         scores |= {f"{metric} {method}": metrics[metric] for metric in METRICS}
     return scores

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
+    from plankton_embed.classifiers.mlp import MLPClassifier as MLPClassifier
     from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
     from plankton_embed.diagnosis import doctor as doctor
     from plankton_embed.embedding import embed as embed
     from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
+    from plankton_embed.evaluation import classify as classify
+    from plankton_embed.evaluation import enroll as enroll
+    from plankton_embed.evaluation import evaluate as evaluate
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
     from plankton_embed.pipeline import catalog as catalog
-    from plankton_embed.pipeline import classify as classify
     from plankton_embed.pipeline import demo as demo
-    from plankton_embed.pipeline import evaluate as evaluate
     from plankton_embed.pipeline import index as index
     from plankton_embed.pipeline import run as run
     from plankton_embed.pipeline import search as search
+    from plankton_embed.pipeline import seen_unseen as seen_unseen
     from plankton_embed.pipeline import train as train
     from plankton_embed.settings import Settings as Settings
     from plankton_embed.table import EmbeddingTable as EmbeddingTable
@@ -32,20 +35,23 @@ _HOME = {
     "EmbeddingModel": "network.model",
     "EmbeddingTable": "table",
     "ImageCatalog": "images.catalog",
+    "MLPClassifier": "classifiers.mlp",
     "NearestCentroidClassifier": "classifiers.centroid",
     "NeighborsClassifier": "classifiers.neighbors",
     "PlanktonEmbedError": "errors",
     "Settings": "settings",
     "VectorIndex": "vector_index",
     "catalog": "pipeline",
-    "classify": "pipeline",
+    "classify": "evaluation",
     "demo": "pipeline",
     "doctor": "diagnosis",
     "embed": "embedding",
-    "evaluate": "pipeline",
+    "enroll": "evaluation",
+    "evaluate": "evaluation",
     "index": "pipeline",
     "run": "pipeline",
     "search": "pipeline",
+    "seen_unseen": "pipeline",
     "summarize": "images.catalog",
     "train": "pipeline",
 }

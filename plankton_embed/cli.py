@@ -21,14 +21,16 @@ from plankton_embed.errors import PlanktonEmbedError, SettingError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from plankton_embed.evaluation import Evaluation
     from plankton_embed.pipeline import RunResult
     from plankton_embed.settings import Settings
 
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
-METHODS = ("centroid", "knn")
+METHODS = ("centroid", "knn", "mlp")
 GO_ON = {
     "run": "the same command, without --overwrite, goes on from the last state on disk",
     "demo": "the same command, without --overwrite, goes on from the last state on disk",
+    "seen-unseen": "the same command, without --overwrite, goes on from the last state on disk",
     "train": "the same command, with --resume and without --overwrite, goes on from the last state on disk",
 }
 
@@ -37,7 +39,8 @@ app = typer.Typer(
 )
 
 
-Method = Literal["centroid", "knn"]
+Method = Literal["centroid", "knn", "mlp"]
+RefuseBy = Literal["centroid", "neighbor", "density"]
 IndexKind = Literal["flat", "ivf_sq8"]
 Preset = Literal["cpu", "gpu"]
 
@@ -57,6 +60,21 @@ GroupBy = Annotated[str | None, typer.Option(help="column kept on one side of th
 Reference = Annotated[Path, typer.Argument(help="vectors that know their names: a file, or a run", show_default=False)]
 Query = Annotated[Path, typer.Argument(help="vectors to name; with a run as reference also images", show_default=False)]
 MethodOption = Annotated[Method, typer.Option("--method", "-m", help="how to name")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help="labelled vectors the network was not trained on; by default val.parquet beside the reference"),
+]
+UnknownRate = Annotated[
+    float | None, typer.Option(help="share of known images that may be refused, such as 0.05; by default none is")
+]
+RefuseByOption = Annotated[
+    RefuseBy,
+    typer.Option(
+        help="what makes an image strange: distance to the centroid, to the k-th neighbour, or that relative to theirs"
+    ),
+]
+Draws = Annotated[int, typer.Option(help="draws of each number of examples")]
+Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
 NNeighbors = Annotated[int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: 10]")]
 
 
@@ -297,21 +315,32 @@ def classify(
     output: Output,
     method: MethodOption = "centroid",
     neighbors: NNeighbors = None,
+    calibration: Calibration = None,
+    probabilities: Annotated[
+        bool | None,
+        typer.Option("--probabilities/--no-probabilities", help="by default where there is a calibration set"),
+    ] = None,
+    unknown_rate: UnknownRate = None,
+    refuse_by: RefuseByOption = "neighbor",
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Name images by labelled vectors."""
+    """Name images by labelled vectors, and refuse what is too strange."""
     with _command("classify", quiet):
-        from plankton_embed import pipeline
+        from plankton_embed import evaluation
 
-        names = pipeline.classify(
+        names = evaluation.classify(
             reference,
             query,
             method,
             output,
             n_neighbors=neighbors,
+            calibration=calibration,
+            probabilities=probabilities,
+            unknown_rate=unknown_rate,
+            refuse_by=refuse_by,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
@@ -331,30 +360,131 @@ def evaluate(
     output: OptionalOutput = None,
     method: MethodOption = "centroid",
     neighbors: NNeighbors = None,
+    calibration: Calibration = None,
+    unseen: Unseen = "",
+    unknown_rate: UnknownRate = None,
+    refuse_by: RefuseByOption = "neighbor",
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval."""
+    """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval, calibration, refusing."""
     with _command("evaluate", quiet):
-        from plankton_embed import pipeline
+        from plankton_embed import evaluation
 
-        evaluation = pipeline.evaluate(
+        found = evaluation.evaluate(
             reference,
             query,
             method,
             output,
             n_neighbors=neighbors,
+            calibration=calibration,
+            unseen=_read_names(unseen),
+            unknown_rate=unknown_rate,
+            refuse_by=refuse_by,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
         )
         if json:
-            _print_json(evaluation.to_dict())
+            _print_json(found.to_dict())
         else:
-            _print_scores({method: evaluation.scores.to_dict()})
-            _print_retrieval(evaluation.retrieval, evaluation.self_centroid_accuracy)
+            _print_scores({method: found.scores_dict()})
+            _print_retrieval(found.retrieval, found.self_centroid_accuracy)
+            _print_refusing(found)
+
+
+@app.command()
+def enroll(
+    reference: Reference,
+    new: Annotated[
+        Path, typer.Argument(help="labelled vectors; with a run as reference also images", show_default=False)
+    ],
+    output: Output,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="score 1, 2, 5, … examples a class, into <output>_curve/")
+    ] = False,
+    query: Annotated[Path | None, typer.Option(help="labelled vectors to name for the curve")] = None,
+    neighbors: NNeighbors = None,
+    draws: Draws = 10,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Add new classes, or more examples, to labelled vectors, without training."""
+    with _command("enroll", quiet):
+        from plankton_embed import evaluation
+
+        enrolled = evaluation.enroll(
+            reference,
+            new,
+            output,
+            curve=curve,
+            query=query,
+            n_neighbors=neighbors,
+            n_draws=draws,
+            seed=seed,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if json:
+            _print_json({"output": str(output), "n_vectors": len(enrolled), "classes": enrolled.classes})
+        else:
+            typer.echo(f"{len(enrolled)} vectors of {len(enrolled.classes)} classes -> {output}")
+
+
+@app.command()
+def seen_unseen(
+    catalog: Annotated[Path, typer.Argument(help="a catalog, or a folder of images", show_default=False)],
+    output: Output,
+    unseen: Unseen = "",
+    n_unseen: Annotated[int | None, typer.Option(help="classes to draw instead  [default: a third]")] = None,
+    preset: PresetOption = "cpu",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    root: Root = None,
+    group_by: GroupBy = None,
+    drop_duplicates: DropDuplicates = False,
+    unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
+    refuse_by: RefuseByOption = "neighbor",
+    draws: Draws = 10,
+    seed: Seed = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on some classes; refuse the images of the others, enroll these, score both."""
+    with _command("seen-unseen", quiet):
+        from plankton_embed import pipeline
+
+        found = pipeline.seen_unseen(
+            catalog,
+            output,
+            unseen=_read_names(unseen),
+            n_unseen=n_unseen,
+            settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
+            root=root,
+            unknown_rate=unknown_rate,
+            refuse_by=refuse_by,
+            n_draws=draws,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if json:
+            _print_json(found.to_dict())
+            return
+        typer.echo(f"{len(found.unseen)} unseen classes: {', '.join(found.unseen)}\n")
+        _print_scores({"knn": found.evaluation.scores_dict()})
+        _print_refusing(found.evaluation)
+        typer.echo("")
+        _print_table(found.summary)
+        typer.echo(f"tables and pictures -> {output}")
 
 
 @app.command()
@@ -410,6 +540,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _read_names(text: str) -> list[str]:
+    """Return names with commas between, or those of a file, one a line."""
+    if not Path(text).is_file():
+        return _names(text)
+    return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
 def _shares(text: str | None) -> list[float] | None:
     try:
         return None if text is None else [float(part) for part in text.split(",")]
@@ -446,12 +583,14 @@ def _print_run(result: RunResult, json: bool) -> None:
 
 
 def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
-    typer.echo(f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}")
+    head = f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
+    typer.echo(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))
     for name, s in methods.items():
         low, high = s["intervals_95"]["accuracy"]
         typer.echo(
             f"{name:10}{s['accuracy']:8.3f} ({low:.3f}-{high:.3f}){s['balanced_accuracy']:9.3f}"
             f"{s['f1_macro']:10.3f}{s['f1_weighted']:13.3f}"
+            + (f"{s['calibration']['ece']:8.3f}" if "calibration" in s else "")
         )
 
 
@@ -461,6 +600,18 @@ def _print_retrieval(retrieval: Mapping[str, float], self_centroid: float) -> No
     if parts:
         typer.echo(f"retrieval: {', '.join(parts)}")
     typer.echo(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
+
+
+def _print_refusing(evaluation: Evaluation) -> None:
+    if evaluation.counts is not None:
+        typer.echo(f"refused: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
+    scores = evaluation.open_set
+    if scores is not None:
+        typer.echo(
+            f"unseen classes: AUROC {scores.auroc:.3f}; where 5 % of the known images are refused, "
+            f"{scores.refused_at_5:.1%} of the unseen ({scores.n_known} known, {scores.n_unseen} unseen images); "
+            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} were"
+        )
 
 
 def _print_frame(frame: pd.DataFrame, json: bool) -> None:

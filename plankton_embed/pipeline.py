@@ -1,4 +1,4 @@
-"""The story: catalog -> train -> embed -> index -> classify -> evaluate, plain calls in order."""
+"""The story: catalog -> train -> embed -> index -> evaluate, plain calls in order."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed import contact_sheets
-from plankton_embed.classifiers.naming import METHODS, Classifier, Method, fit_centroids, fit_classifier, name_images
-from plankton_embed.classifiers.scoring import (
-    ClassificationScores,
-    score_names,
-    score_retrieval,
-    self_centroid_accuracy,
-)
+from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
+from plankton_embed.classifiers.naming import METHODS, fit_classifier
+from plankton_embed.classifiers.refusal import RefusalMeasure
 from plankton_embed.embedding import embed, embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.evaluation import (
+    UNKNOWN_RATE,
+    Evaluation,
+    Naming,
+    Reference,
+    draw_evaluation,
+    evaluate_names,
+    load_vectors,
+    score_space,
+    write_curve,
+    write_frame,
+    write_tables,
+)
 from plankton_embed.images.catalog import (
     SPLITS,
     CatalogSummary,
@@ -38,18 +47,15 @@ from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.model import CARD_FILE, CONFIG_FILE, EmbeddingModel
 from plankton_embed.network.trunks import check_trunk
-from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
-from plankton_embed.plots.centroid_distances import draw_centroid_distances
-from plankton_embed.plots.class_scores import draw_class_scores
+from plankton_embed.output import refuse_overwrite, write_atomically, write_json
 from plankton_embed.plots.class_sizes import draw_class_sizes
-from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.curves import draw_curves
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.image_sizes import draw_image_sizes
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
-from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.table import EmbeddingTable
 from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
@@ -57,10 +63,12 @@ from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
 
 MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
 
+LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
+SCORES_FILE = "scores.json"
+
 logger = logging.getLogger(__name__)
 
 Source = ImageCatalog | str | Path | Sequence[str | Path]
-Reference = EmbeddingTable | str | Path
 SettingsLike = Settings | Mapping[str, Any] | None
 
 DEMO_CLASSES = CLASSES[:8]
@@ -124,7 +132,7 @@ def run(
     model = _train_step(folder, images, chosen, device, progress)
     _embed_step(folder, model, images, progress)
     _index_step(folder)
-    return RunResult(folder, _evaluate_step(folder, images, chosen))
+    return RunResult(folder, _evaluate_step(folder, images, chosen, progress))
 
 
 def train(
@@ -159,7 +167,7 @@ def train(
     images = _prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
     model = _train_step(folder, images, chosen, device, progress)
     _embed_step(folder, model, images, progress)
-    return RunResult(folder, _evaluate_step(folder, images, chosen))
+    return RunResult(folder, _evaluate_step(folder, images, chosen, progress))
 
 
 def demo(
@@ -178,6 +186,131 @@ def demo(
     if not isinstance(settings, Settings):
         settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})
     return run(images, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
+
+
+@dataclass(frozen=True)
+class SeenUnseen:
+    """What a model makes of classes that it was not trained on.
+
+    `run`: that of the seen classes; `unseen`: the others. `evaluation`: test images of all classes named by the seen
+    ones, those of unseen classes to be refused. `draws`: the unseen classes enrolled from a few training images each
+    (see `measure_learning`).
+    """
+
+    run: RunResult
+    unseen: list[str]
+    evaluation: Evaluation
+    draws: pd.DataFrame
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean and spread of the enrolled classes' scores over the draws."""
+        return summarize_learning(self.draws)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        summary = self.summary.astype(object).where(self.summary.notna(), None)  # JSON knows no nan
+        return {"unseen": self.unseen, **self.evaluation.scores_dict(), "enrolled": summary.to_dict("records")}
+
+
+def seen_unseen(
+    source: Source,
+    output: str | Path,
+    *,
+    unseen: Sequence[str] = (),
+    n_unseen: int | None = None,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    unknown_rate: float = UNKNOWN_RATE,
+    refuse_by: RefusalMeasure = "neighbor",
+    n_draws: int = 10,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> SeenUnseen:
+    """Train on some of the classes, refuse the images of the others, then enroll these, and score both.
+
+    Called again after a stop, it goes on where it stood.
+
+    Args:
+        source: a catalog, its file, or a folder of images; without splits it is divided as the settings say.
+        output: folder to write: `run/` (the run of the seen classes), `vectors/` of the unseen, `scores.json`,
+            `predictions.csv`, tables and pictures.
+        unseen: the classes to leave out of training.
+        n_unseen: how many to draw (by the settings' seed) instead, among the classes with at least
+            `LEAST_UNSEEN` training images; by default a third of all classes.
+        settings: as for `run`.
+        root: where the relative paths of a catalog file start.
+        unknown_rate: share of images of seen classes that may be refused.
+        refuse_by: what makes an image strange: `centroid`, `neighbor` or `density` (see `Refuser`).
+        n_draws: draws of each number of examples.
+        overwrite: begin anew.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Raises:
+        InputError: a class to leave out is not in the catalog, or too few classes are left.
+        SettingError: both `unseen` and `n_unseen` are given.
+        OutputError: the folder holds finished scores.
+    """
+    if unseen and n_unseen is not None:
+        raise SettingError("unseen names the classes to leave out, n_unseen has them drawn; give one of them")
+    place, chosen = Path(output), _build_settings(settings)
+    if (place / SCORES_FILE).exists() and not overwrite:
+        raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
+    gathered = read_source(source, root)
+    hashes = content_hashes(gathered.paths, progress)
+    if not gathered.has_splits:
+        gathered = split_catalog(
+            gathered, chosen.split.fractions, seed=chosen.seed, group_by=chosen.split.group_by, hashes=hashes
+        )
+    gathered, _ = check_leaks(gathered, hashes, drop_duplicates=chosen.split.drop_duplicates)
+    left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
+    trained = run(
+        gathered.with_classes(exclude=left_out),
+        place / "run",
+        settings=chosen,
+        overwrite=overwrite,
+        device=device,
+        progress=progress,
+    )
+    strangers = gathered.with_classes(include=left_out)
+    known, held, test = (EmbeddingTable.load(trained.folder.vectors(name)) for name in SPLITS)
+    model = EmbeddingModel.load(trained.folder.model, device)
+    examples, asked = (embed(model, strangers.split(name), progress=progress) for name in ("train", "test"))
+    everything = add_examples(test, asked)
+    examples.save(place / "vectors" / "unseen_train.parquet")
+    everything.save(place / "vectors" / "test.parquet")
+    naming = Naming("knn", _fitting_k(known, chosen), unknown_rate, refuse_by)
+    evaluation = evaluate_names(known, everything, naming, held)
+    draws = measure_learning(
+        known,
+        examples,
+        everything,
+        n_neighbors=chosen.classification.n_neighbors,
+        n_draws=n_draws,
+        seed=chosen.seed,
+        progress=progress,
+    )
+    result = SeenUnseen(trained, left_out, evaluation, draws)
+    write_tables(place, known, evaluation)
+    draw_evaluation(place / "figures", known, evaluation)
+    write_curve(place, draws)
+    write_json(place / SCORES_FILE, result.to_dict())
+    return result
+
+
+def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list[str]:
+    """Draw classes to leave out of training, among those with enough images to enroll them from."""
+    counts = catalog.split("train").frame["label"].value_counts()
+    able = sorted(str(label) for label in counts.index[counts >= LEAST_UNSEEN])
+    n = max(1, len(catalog.classes) // 3) if n_unseen is None else n_unseen
+    if not 1 <= n <= min(len(able), len(catalog.classes) - 2):
+        raise InputError(
+            f"{n} classes cannot be left out of training: {len(catalog.classes)} are there, of which 2 must stay, and "
+            f"{len(able)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or name the classes"
+        )
+    return sorted(np.random.default_rng(seed).choice(able, n, replace=False).tolist())
 
 
 # ---------------------------------------------------------------------------------------------- single verbs
@@ -323,114 +456,6 @@ def search(
     )
 
 
-def classify(
-    reference: Reference,
-    query: Reference,
-    method: Method = "centroid",
-    output: str | Path | None = None,
-    *,
-    n_neighbors: int | None = None,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Name the images of `query` by the labelled vectors of `reference`.
-
-    Args:
-        reference: a table, its file, or the folder of a run (its training vectors).
-        query: a table or its file; with a run as reference also images (a folder, a catalog file), which its model
-            embeds.
-        method: `centroid` or `knn`.
-        output: CSV to write.
-        n_neighbors: k of kNN; by default that of the settings.
-        overwrite: replace the output.
-        device: where to embed.
-        progress: show bars.
-
-    Returns:
-        One row an image: `object_id`, `path`, `label`, `distance`, `second_label`, `second_distance`[, `true_label`].
-
-    Raises:
-        MismatchError: made by different models; both hashes are named.
-    """
-    if output is not None:
-        refuse_overwrite(output, overwrite, (".csv",))
-    _check_method(method, n_neighbors)
-    known = load_vectors(reference)
-    asked = _load_query(reference, query, device, progress)
-    known.check_same_model(asked)
-    names = name_images(_fit(known, method, n_neighbors), asked)
-    if output is not None:
-        _write_frame(Path(output), names)
-    return names
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well `method` names labelled images that the reference has not seen.
-
-    `scores` of the names, `retrieval` (recall@k and MAP@R, queries against the reference), `self_centroid_accuracy` of
-    the query on itself (flattering; for comparison with the 2019 recipe only), and the `names` given.
-    """
-
-    method: Method
-    scores: ClassificationScores
-    retrieval: dict[str, float]
-    self_centroid_accuracy: float
-    names: pd.DataFrame
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {
-            "method": self.method,
-            **self.scores.to_dict(),
-            "retrieval": self.retrieval,
-            "self_centroid_accuracy": self.self_centroid_accuracy,
-        }
-
-
-def evaluate(
-    reference: Reference,
-    query: Reference,
-    method: Method = "centroid",
-    output: str | Path | None = None,
-    *,
-    n_neighbors: int | None = None,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = True,
-) -> Evaluation:
-    """Name the labelled images of `query` and score the names; the arguments are those of `classify`.
-
-    `output` is a folder: `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and pictures.
-
-    Raises:
-        InputError: the query has no labels.
-    """
-    if output is not None:
-        refuse_overwrite(output, overwrite, made_of="scores.json")
-        if RunFolder(Path(output)).settings.exists():
-            raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
-    _check_method(method, n_neighbors)
-    known = load_vectors(reference)
-    asked = _load_query(reference, query, device, progress)
-    evaluation = _evaluate(known, asked, method, n_neighbors)
-    if output is not None:
-        with write_folder_atomically(output) as folder:
-            write_json(folder / "scores.json", evaluation.to_dict())
-            _write_tables(folder, known, evaluation)
-            _draw_evaluation(folder, known, evaluation)
-    return evaluation
-
-
-def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
-    """Return a table as it is, or read it from its file or from the folder of a run."""
-    if isinstance(vectors, EmbeddingTable):
-        return vectors
-    path = Path(vectors)
-    return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
-
-
 # ---------------------------------------------------------------------------------------------- steps of a run
 
 
@@ -456,7 +481,7 @@ def _open_run(
     source: Source, output: str | Path, settings: SettingsLike, overwrite: bool, device: str
 ) -> tuple[RunFolder, Settings]:
     """Find out, before anything is done, whether a run can be made or gone on with there."""
-    chosen = settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
+    chosen = _build_settings(settings)
     choose_device(device)
     check_trunk(chosen.network.trunk)
     if chosen.training.tensorboard:
@@ -475,6 +500,15 @@ def _open_run(
                 "use those, choose another folder, or replace it (--overwrite)"
             )
     return folder, chosen
+
+
+def _build_settings(settings: SettingsLike) -> Settings:
+    return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
+
+
+def _fitting_k(known: EmbeddingTable, settings: Settings) -> int:
+    """Return k of the settings, or the size of a reference that is smaller."""
+    return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -560,7 +594,7 @@ def _prepare_step(
         _check_same_images(folder, images.catalog)
     else:
         settings.save(folder.settings)
-        _write_frame(folder.faults, faults)
+        write_frame(folder.faults, faults)
         summary = summarize(images.catalog, progress)
         _draw_catalog(folder.figures, images.catalog, summary, settings.preparation, settings.seed)
         images.catalog.save(folder.catalog)  # last: it says that this step is finished
@@ -654,14 +688,15 @@ def _make_validation(
         if len(truth) == 0:
             return Validation(vectors, class_index[chosen])
         reference = EmbeddingTable(vectors, label=labels)
+        k = _fitting_k(reference, settings)
         queries = model.embed_prepared(val.prepared, precision=precision, views=1)
-        names = {m: _fit(reference, m, _n_neighbors(reference, settings)).predict(queries) for m in METHODS}
+        centroid, knn = (fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn"))
         return Validation(
             vectors,
             class_index[chosen],
-            centroid_accuracy=float((names["centroid"] == truth).mean()),
-            knn_accuracy=float((names["knn"] == truth).mean()),
-            n_never_predicted=count_never_predicted(truth, names["centroid"], classes),
+            centroid_accuracy=float((centroid == truth).mean()),
+            knn_accuracy=float((knn == truth).mean()),
+            n_never_predicted=count_never_predicted(truth, centroid, classes),
         )
 
     return validate
@@ -689,7 +724,7 @@ def _index_step(folder: RunFolder) -> None:
         logger.info("index: %s", folder.index)
 
 
-def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings) -> dict[str, Any]:
+def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings, progress: bool) -> dict[str, Any]:
     """Score every method on the test split (on val where there is no test) and draw the pictures."""
     if folder.scores.exists():
         return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
@@ -700,112 +735,24 @@ def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings) ->
         logger.warning("no labelled images outside train: nothing to score")
     else:
         asked = EmbeddingTable.load(folder.vectors(split))
-        n_neighbors = _n_neighbors(known, settings)
-        evaluations = [_evaluate(known, asked, method, n_neighbors) for method in METHODS]
-        for evaluation in evaluations:
-            _write_tables(folder.analysis("evaluate") / evaluation.method, known, evaluation)
-            _draw_evaluation(folder.figures / evaluation.method, known, evaluation)
-        by_method = {evaluation.method: evaluation for evaluation in evaluations}
-        _write_frame(folder.predictions, by_method["knn"].names)
-        scores |= {
-            "n_images": evaluations[0].scores.n_images,
-            "centroid": by_method["centroid"].scores.to_dict(),
-            "knn": by_method["knn"].scores.to_dict(),
-            "retrieval": evaluations[0].retrieval,
-            "self_centroid_accuracy": evaluations[0].self_centroid_accuracy,
-        }
+        has_val = split == "test" and folder.vectors("val").exists()
+        held = EmbeddingTable.load(folder.vectors("val")) if has_val else None
+        by_method = {}
+        for method in METHODS:
+            naming = Naming(method, _fitting_k(known, settings) if method == "knn" else None)
+            by_method[method] = evaluation = evaluate_names(known, asked, naming, held, progress=progress)
+            write_tables(folder.analysis("evaluate") / method, known, evaluation)
+            draw_evaluation(folder.figures / method, known, evaluation)
+        write_frame(folder.predictions, by_method["knn"].names)
+        scores |= {"n_images": len(by_method["knn"].names)}
+        scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
+        scores |= score_space(known, asked)
         _draw_neighbors(folder.figures / "neighbors.png", known, asked, settings.seed)
         card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
         with write_atomically(folder.model / CARD_FILE) as temporary:
             temporary.write_text(card, encoding="utf-8")
     write_json(folder.scores, scores)
     return scores
-
-
-# ---------------------------------------------------------------------------------------------- shared by verbs
-
-
-def _fit(reference: EmbeddingTable, method: Method, n_neighbors: int | None) -> Classifier:
-    """Fit a classifier, with k of the settings when none is asked for."""
-    k = _n_neighbors(reference, Settings()) if n_neighbors is None else n_neighbors
-    return fit_classifier(reference, method, k)
-
-
-def _check_method(method: Method, n_neighbors: int | None) -> None:
-    if n_neighbors is not None and method != "knn":
-        raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
-
-
-def _n_neighbors(reference: EmbeddingTable, settings: Settings) -> int:
-    """Return k of the settings, or the size of a reference that is smaller."""
-    return max(1, min(settings.classification.n_neighbors, int(reference.is_labelled.sum())))
-
-
-def _load_query(reference: Reference, query: Reference, device: str, progress: bool) -> EmbeddingTable:
-    """Read the query's vectors; images are embedded by the model of the run that is the reference."""
-    if isinstance(query, EmbeddingTable):
-        return query
-    path = Path(query)
-    run_folder = RunFolder(path)
-    if run_folder.settings.exists():
-        split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
-        if split is None:
-            raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
-        return load_vectors(path, split)
-    if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
-        return load_vectors(path)
-    return embed(reference, path, device=device, progress=progress)
-
-
-def _evaluate(known: EmbeddingTable, asked: EmbeddingTable, method: Method, n_neighbors: int | None) -> Evaluation:
-    known.check_same_model(asked)
-    asked = asked.select(asked.is_labelled)
-    if len(asked) == 0:
-        raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
-    n_shared = len({path for path in known.path if path} & {path for path in asked.path if path})
-    if n_shared:
-        logger.warning("%d of the query's images are in the reference too; these scores flatter", n_shared)
-    names = name_images(_fit(known, method, n_neighbors), asked)
-    return Evaluation(
-        method,
-        score_names(asked.label, names["label"]),
-        score_retrieval(asked, known) if set(asked.classes) & set(known.classes) else {},
-        self_centroid_accuracy(asked),
-        names,
-    )
-
-
-def _write_tables(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
-    _write_frame(folder / "predictions.csv", evaluation.names)
-    tables = {
-        "per_class.csv": evaluation.scores.per_class.set_index("label"),
-        "confusion.csv": evaluation.scores.confusion,
-    }
-    if evaluation.method == "centroid":
-        centroids = fit_centroids(known)
-        tables |= {
-            "classes.csv": centroids.class_table().set_index("label"),
-            "centroid_distances.csv": centroids.centroid_distances(),
-        }
-    for name, table in tables.items():
-        with write_atomically(folder / name) as temporary:
-            table.to_csv(temporary)
-
-
-def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    with write_atomically(path) as temporary:
-        frame.to_csv(temporary, index=False)
-
-
-def _draw_evaluation(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
-    save_figure(draw_confusion(evaluation.scores), folder / "confusion.png")
-    save_figure(draw_class_scores(evaluation.scores), folder / "class_scores.png")
-    save_figure(draw_sheet(contact_sheets.misclassified_sheet(evaluation.names)), folder / "misclassified.png")
-    worst = contact_sheets.worst_classes_sheet(evaluation.names, evaluation.scores)
-    save_figure(draw_sheet(worst), folder / "worst_classes.png")
-    if evaluation.method == "centroid":
-        distances = fit_centroids(known).centroid_distances()
-        save_figure(draw_centroid_distances(distances), folder / "centroid_distances.png")
 
 
 def _draw_catalog(

@@ -90,6 +90,7 @@ def test_views_are_those_asked_for(images, run_folder, tmp_path):
 
 def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--set", "embedding.views=4")
     done = call("train", images, "-o", tmp_path / "run", *settings)
     assert done.exit_code == 0, done.output
@@ -105,6 +106,61 @@ def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
         2, ["embed", str(run_folder), "{images}", "-o", str(tmp_path / "v.csv"), "--views", "3"], "views", images
     )
     assert not (tmp_path / "v.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    """Files of a stranger's vectors: train, val and test of four classes, and examples of a fifth."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("vectors")
+    for name, n_each, classes in (
+        ("train", 40, range(4)),
+        ("val", 25, range(4)),
+        ("test", 20, range(5)),
+        ("new", 20, [4]),
+    ):
+        codes = np.repeat(classes, n_each)
+        places = np.eye(5)[codes] * 4 + rng.normal(size=(len(codes), 5))
+        ids = [f"{name}{row}" for row in range(len(codes))]
+        EmbeddingTable(places, object_id=ids, label=np.array(list("abcde"))[codes]).save(folder / f"{name}.parquet")
+    return folder
+
+
+def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
+    train, test = vectors / "train.parquet", vectors / "test.parquet"
+    done = call("classify", train, test, "-m", "mlp", "--unknown-rate", 0.05, "-o", tmp_path / "names.csv", "--json")
+    assert done.exit_code == 0, done.output
+    assert f"calibration: {vectors / 'val.parquet'}" in done.stderr
+    counts = {row["label"]: row["count"] for row in json.loads(done.stdout)["counts"]}
+    assert counts["unknown"] > 10
+    assert sum(counts.values()) == 100
+
+    done = call("evaluate", train, test, "-m", "knn", "--unseen", "d", "--refuse-by", "density")
+    assert done.exit_code == 0, done.output
+    assert "ECE" in done.stdout
+    assert "60 known, 40 unseen images" in done.stdout  # e is not in the reference either
+    (tmp_path / "unseen.txt").write_text("c\nd\n")
+    done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
+    assert "40 known, 60 unseen images" in done.stdout
+
+    done = call("enroll", train, vectors / "new.parquet", "-o", tmp_path / "both.parquet", "--curve", "--draws", 2)
+    assert done.exit_code == 0, done.output
+    assert "180 vectors of 5 classes" in done.stdout
+    assert (tmp_path / "both_curve" / "learning_curve.png").exists()
+    check_fault(1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as train0", "")
+    both, names = str(tmp_path / "both.parquet"), str(tmp_path / "x.csv")
+    asking = ["classify", both, str(test), "-o", names, "--unknown-rate", "0.1"]
+    check_fault(1, asking, "refusing needs a calibration set", "")
+
+
+def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    settings = ("--settings", quick, "--set", "training.epochs=1", "--unknown-rate", 0.5, "--draws", 1)
+    done = call("seen-unseen", images, "-o", tmp_path / "out", "--unseen", "copepod", *settings)
+    assert done.exit_code == 0, done.output
+    assert "1 unseen classes: copepod" in done.stdout
+    assert "AUROC" in done.stdout
+    assert "new_only_mean" in done.stdout
 
 
 def test_doctor_is_well_here():

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
+from plankton_embed import pipeline
 from plankton_embed.errors import DependencyError, InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.training.checkpoints import Checkpoints
@@ -62,6 +63,7 @@ def reference(images, tmp_path_factory):
 def no_pictures(monkeypatch):
     """Write no pictures, which are half the time of a small run."""
     monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
 
 
 @pytest.fixture
@@ -83,6 +85,8 @@ def test_a_run_leaves_every_file(finished):
                  folder.index / "index.faiss", folder.scores,
                  folder.predictions, folder.figures / "curves.png", folder.figures / "neighbors.png",
                  folder.figures / "knn" / "confusion.png", folder.figures / "preview.png",
+                 folder.figures / "knn" / "reliability.png", folder.figures / "mlp" / "head_curves.png",
+                 folder.analysis("evaluate") / "mlp" / "classifier" / "weights.safetensors",
                  folder.analysis("evaluate") / "centroid" / "centroid_distances.csv"):  # fmt: skip
         assert path.is_file(), path
     history = pd.read_csv(folder.history)
@@ -102,7 +106,7 @@ def test_scores_agree_with_scikit_learn_on_the_written_predictions(finished):
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
     scores = json.loads(finished.folder.scores.read_text())
-    for method in ("centroid", "knn"):
+    for method in ("centroid", "knn", "mlp"):
         tables = finished.folder.analysis("evaluate") / method
         names = pd.read_csv(tables / "predictions.csv")
         truth, guess = names["true_label"], names["label"]
@@ -192,6 +196,13 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path):
     with pytest.raises(OutputError):
         pe.run(images, tmp_path, settings=QUICK, overwrite=True, progress=False)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_holds_only_what_a_killed_process_left_is_free(images, tmp_path, no_pictures):
+    scratch = tmp_path / "run" / ".settings.yaml.x1y2"
+    scratch.mkdir(parents=True)
+    (scratch / "settings.yaml").write_text("see")
+    assert pe.train(images, tmp_path / "run", settings=TINY, progress=False).folder.scores.exists()
 
 
 @pytest.mark.parametrize("wrong", [{"network.trunk": "resnet81"}, {"split.group_by": "cruise"}])
@@ -472,6 +483,21 @@ def test_without_validation_images_the_space_is_looked_at_all_the_same(images, t
     assert done.scores["split"] == "test"
 
 
+def test_of_very_many_validation_images_the_same_few_are_named_after_every_epoch(
+    images, tmp_path, monkeypatch, no_pictures
+):
+    named = []
+    monkeypatch.setattr(pipeline, "MOST_VALIDATION_IMAGES", 5)
+    monkeypatch.setattr(pipeline, "count_never_predicted", lambda truth, *_: named.append(list(truth)) or 0)
+    settings = {**TINY, "training.epochs": 2, "split.fractions": (0.5, 0.3, 0.2)}
+    done = pe.train(images, tmp_path / "run", settings=settings, progress=False)
+    assert [len(truth) for truth in named] == [5, 5]
+    assert named[0] == named[1]
+    accuracies = pd.read_csv(done.folder.history)[["centroid_accuracy", "knn_accuracy"]].to_numpy()
+    np.testing.assert_allclose(accuracies * 5, np.round(accuracies * 5), atol=1e-9)
+    assert len(pe.EmbeddingTable.load(done.folder.vectors("val"))) > 5
+
+
 def test_the_space_is_looked_at_in_one_view_and_embedded_in_the_models_own(images, tmp_path, no_pictures):
     done = pe.train(images, tmp_path / "run", settings={**TINY, "embedding.views": 8}, progress=False)
     model = done.model
@@ -624,3 +650,59 @@ def test_a_run_is_not_overwritten_by_one_that_lacks_tensorboard(finished, images
     with pytest.raises(DependencyError):
         pe.train(images, copied, settings=LOGGED, overwrite=True, progress=False)
     assert (copied / "model" / "model.safetensors").exists()
+
+
+# --- seen and unseen classes
+
+
+def test_unseen_classes_are_refused_and_enrolled(images, tmp_path, no_pictures, monkeypatch):
+    frame = pe.catalog(images, split=(0.5, 0.25, 0.25), progress=False).frame
+    catalog = pe.ImageCatalog(frame)
+    out = tmp_path / "out"
+    arguments = {"unseen": ["detritus"], "settings": TINY, "unknown_rate": 0.2, "n_draws": 2, "progress": False}
+    found = pe.seen_unseen(catalog, out, **arguments)
+    assert found.unseen == ["detritus"]
+    assert "detritus" not in found.run.model.classes
+    assert "detritus" not in set(pd.read_csv(found.run.folder.catalog)["label"])
+    test = pe.EmbeddingTable.load(out / "vectors" / "test.parquet")
+    assert sorted(test.object_id) == sorted(frame.loc[frame["split"] == "test", "object_id"])
+    examples = pe.EmbeddingTable.load(out / "vectors" / "unseen_train.parquet")
+    assert set(examples.label) == {"detritus"}
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    assert scores["open_set"]["n_unseen"] == 3
+    assert scores["n_images"] == 9
+    assert scores["unseen"] == ["detritus"]
+    assert {row["n_examples"] for row in scores["enrolled"]} == {1, 2, 5, 10, 20, 50}
+    assert found.draws["new_only"].eq(1).all()  # one new class among itself
+    for name in ("predictions.csv", "counts.csv", "thresholds.csv", "draws.csv", "learning_curve.csv"):
+        assert (out / name).exists(), name
+    with pytest.raises(OutputError, match="finished scores"):
+        pe.seen_unseen(catalog, out, **arguments)
+    # scores that are missing are made anew from the finished run
+    (out / "scores.json").unlink()
+    monkeypatch.setattr(pipeline, "train_model", None)
+    again = pe.seen_unseen(catalog, out, **arguments)
+    assert again.draws.equals(found.draws)
+
+
+def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images, tmp_path):
+    for arguments, message in (
+        ({"unseen": ["whale"]}, "whale"),
+        ({"n_unseen": 1}, "0 have at least 20 training images"),
+        ({"unseen": ["detritus"], "n_unseen": 1}, "give one of them"),
+    ):
+        with pytest.raises((InputError, SettingError), match=message):
+            pe.seen_unseen(images, tmp_path / "out", settings=TINY, progress=False, **arguments)
+        assert not (tmp_path / "out").exists()
+
+
+def test_classes_drawn_as_unseen_have_images_to_enroll(images):
+    catalog = pe.catalog(images, split=(0.8, 0.1, 0.1), progress=False)
+    copies = [catalog.frame.assign(object_id=catalog.frame["object_id"] + str(n)) for n in range(3)]
+    many = pe.ImageCatalog(pd.concat(copies, ignore_index=True))
+    drawn = {tuple(pipeline._draw_unseen(many, 2, seed)) for seed in range(8)}
+    assert len(drawn) > 1
+    assert all(len(set(names)) == 2 for names in drawn)
+    assert len(pipeline._draw_unseen(many, None, 0)) == 1
+    with pytest.raises(InputError, match="2 must stay"):
+        pipeline._draw_unseen(many, 3, 0)

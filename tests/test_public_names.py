@@ -13,7 +13,8 @@ import pytest
 import plankton_embed
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
-VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "doctor")
+VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
+         "seen_unseen", "doctor")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
@@ -35,6 +36,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "module",
     ["table", "images.catalog", "images.splits", "images.preparation", "classifiers.scoring", "classifiers.naming",
+     "classifiers.enrollment", "classifiers.mlp",
      "vector_index", "contact_sheets", "plots.confusion", "plots.curves"],
 )  # fmt: skip
 def test_no_torch_above_the_waist(module):

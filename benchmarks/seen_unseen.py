@@ -1,0 +1,111 @@
+"""Refusing and enrolling classes that the network never saw, against the same on raw pixels (PCA to 64 numbers).
+
+    python benchmarks/seen_unseen.py ndsb121.csv --root ndsb -o runs/seen_unseen --unseen benchmarks/ndsb121_unseen.txt
+
+Trains on the other classes alone (a run is gone on with, a finished one is used). Both rows: AUROC of refusing unseen
+test images, the share of them refused where 5 % of the known ones are, and the balanced accuracy on test over the
+unseen classes, and over all, when ten training images of each unseen class are enrolled (mean and spread over draws).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+from parts import N_NEIGHBORS, parse_arguments, read_parts
+from sklearn.decomposition import PCA
+
+from plankton_embed import pipeline
+from plankton_embed.classifiers.enrollment import measure_learning
+from plankton_embed.classifiers.refusal import RefusalMeasure
+from plankton_embed.evaluation import Naming, evaluate_names
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.table import EmbeddingTable
+
+N_EXAMPLES, DIMENSION = 10, 64
+
+
+@dataclass(frozen=True)
+class Space:
+    """Vectors of one model: known classes to train and to calibrate on, examples of unseen ones, test images of all."""
+
+    known: EmbeddingTable
+    held: EmbeddingTable
+    examples: EmbeddingTable
+    test: EmbeddingTable
+
+
+def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings) -> Space:
+    """Train on the seen classes, where that is not finished; return the vectors."""
+    folder = arguments.output / "ours"
+    if not (folder / "scores.json").exists():
+        pipeline.seen_unseen(arguments.catalog, folder, unseen=unseen, settings=settings, root=arguments.root)
+    vectors = RunFolder(folder / "run").vectors
+    paths = vectors("train"), vectors("val"), folder / "vectors/unseen_train.parquet", folder / "vectors/test.parquet"
+    return Space(*(EmbeddingTable.load(path) for path in paths))
+
+
+def reduce_pixels(arguments: Namespace, unseen: list[str], settings: Settings) -> Space:
+    """Reduce the prepared pixels by a PCA of the known training images."""
+    parts = read_parts(arguments.catalog, arguments.root, settings)
+    is_unseen = {name: np.isin(part.label.astype(str), unseen) for name, part in parts.items()}
+    pixels = {name: part.images.batch(slice(None))[0].reshape(len(part.label), -1) for name, part in parts.items()}
+    pca = PCA(DIMENSION, svd_solver="randomized", random_state=0)
+    pca.fit(pixels["train"][~is_unseen["train"]].astype(np.float32))
+    tables = {
+        name: EmbeddingTable(
+            pca.transform(values.astype(np.float32)),
+            object_id=np.array([f"{name}/{row}" for row in range(len(values))], dtype=object),
+            label=parts[name].label,
+        )
+        for name, values in pixels.items()
+    }
+    train, is_new = tables["train"], is_unseen["train"]
+    return Space(train.select(~is_new), tables["val"].select(~is_unseen["val"]), train.select(is_new), tables["test"])
+
+
+def score_space(space: Space, n_draws: int) -> dict[str, float]:
+    """Refuse, then enroll, the unseen classes."""
+    scores: dict[str, float] = {}
+    for measure in get_args(RefusalMeasure):
+        found = evaluate_names(space.known, space.test, Naming("knn", N_NEIGHBORS, 0.05, measure), space.held)
+        scores["accuracy, known classes"] = found.scores.metrics["accuracy"]
+        scores[f"AUROC, {measure}"] = found.open_set.auroc
+        scores[f"unseen refused at 5 %, {measure}"] = found.open_set.refused_at_5
+        scores[f"refused of known, {measure}"] = found.open_set.known_refused
+        scores[f"refused of unseen, {measure}"] = found.open_set.unseen_refused
+    draws = measure_learning(
+        space.known, space.examples, space.test, examples=(N_EXAMPLES,), n_draws=n_draws, n_neighbors=N_NEIGHBORS
+    )
+    names = {"new_only": "unseen among themselves", "new": "unseen among all", "all": "all"}
+    for method, rows in draws.groupby("method"):
+        for column, name in names.items():
+            scores[f"{name}, {method}"] = float(rows[column].mean())
+            scores[f"{name}, {method}, sd"] = float(rows[column].std())
+    return scores
+
+
+def main() -> None:
+    arguments = parse_arguments(
+        __doc__ or "",
+        unseen=(Path, None, "file with the unseen classes, one a line"),
+        draws=(int, 10, "draws of the ten examples"),
+    )
+    unseen = arguments.unseen.read_text(encoding="utf-8").split()
+    settings = Settings.build(overrides=["network.weights=none", *arguments.set])
+    spaces = {
+        "embedding": embed_ours(arguments, unseen, settings),
+        f"pixels, PCA {DIMENSION}": reduce_pixels(arguments, unseen, settings),
+    }
+    table = pd.DataFrame({name: score_space(space, arguments.draws) for name, space in spaces.items()})
+    table.to_csv(arguments.output / "results.csv", index_label="score")
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

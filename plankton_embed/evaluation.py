@@ -1,0 +1,491 @@
+"""Names for images, how right they are, and new classes: classify, evaluate, enroll."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from plankton_embed import contact_sheets
+from plankton_embed.classifiers.calibration import Reliability, measure_reliability
+from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
+from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.classifiers.naming import (
+    Classifier,
+    Method,
+    fit_centroids,
+    fit_classifier,
+    fit_refuser,
+    name_images,
+)
+from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.classifiers.scoring import (
+    ClassificationScores,
+    score_names,
+    score_retrieval,
+    self_centroid_accuracy,
+)
+from plankton_embed.embedding import embed
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
+from plankton_embed.plots.centroid_distances import draw_centroid_distances
+from plankton_embed.plots.class_counts import draw_class_counts
+from plankton_embed.plots.class_scores import draw_class_scores
+from plankton_embed.plots.confusion import draw_confusion
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.head_curves import draw_head_curves
+from plankton_embed.plots.learning_curve import draw_learning_curve
+from plankton_embed.plots.open_set import draw_open_set
+from plankton_embed.plots.reliability import draw_reliability
+from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable, holds_vectors
+
+logger = logging.getLogger(__name__)
+
+Reference = EmbeddingTable | str | Path
+
+NO_CALIBRATION = (
+    "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
+    "(--calibration VECTORS), or lay a val.parquet beside the reference"
+)
+UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How images are to be named: method, k of kNN, share of known images that may be refused, and by what measure."""
+
+    method: Method = "centroid"
+    n_neighbors: int | None = None
+    unknown_rate: float | None = None
+    refuse_by: RefusalMeasure = "neighbor"
+
+    def __post_init__(self) -> None:
+        if self.n_neighbors is not None and self.method != "knn":
+            raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
+
+    def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
+        """Fit the classifier; where no k is asked for, that of the settings, or as many as there are vectors."""
+        k = self.n_neighbors or max(1, min(Settings().classification.n_neighbors, int(known.is_labelled.sum())))
+        return fit_classifier(known, self.method, k, calibration, progress=progress)
+
+
+def classify(
+    reference: Reference,
+    query: Reference,
+    method: Method = "centroid",
+    output: str | Path | None = None,
+    *,
+    n_neighbors: int | None = None,
+    calibration: Reference | None = None,
+    probabilities: bool | None = None,
+    unknown_rate: float | None = None,
+    refuse_by: RefusalMeasure = "neighbor",
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Name the images of `query` by the labelled vectors of `reference`.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        query: a table or its file; with a run as reference also images (a folder, a catalog file), which its model
+            embeds.
+        method: `centroid`, `knn` or `mlp`.
+        output: CSV to write.
+        n_neighbors: k of kNN; by default that of the settings.
+        calibration: labelled vectors of images that the network was not trained on, for probabilities and refusing (and
+            for the MLP to know when to stop); by default `val.parquet` beside the reference, if there is one.
+        probabilities: give them; by default where there is a calibration set.
+        unknown_rate: share of known images that may be refused; by default every image gets a name.
+        refuse_by: what makes an image strange: `centroid`, `neighbor` or `density` (see `Refuser`).
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Returns:
+        One row an image, as described at `name_images`.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: probabilities or an unknown rate are asked for, and there is no calibration set.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite, (".csv",))
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    known = load_vectors(reference)
+    asked = load_query(reference, query, device, progress)
+    known.check_same_model(asked)
+    needed = [what for what, wanted in (("probabilities", probabilities), ("refusing", unknown_rate)) if wanted]
+    held = find_calibration(reference, calibration, query, needed)
+    classifier = naming.fit(known, held, progress)
+    refuser = _fit_refuser(naming, known, classifier, held)
+    names = name_images(classifier, asked, refuser, probabilities=held is not None and probabilities is not False)
+    if output is not None:
+        write_frame(Path(output), names)
+    return names
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well labelled images are named that the reference has not seen.
+
+    `scores` of the names (where images may be refused: before any is, and of known classes alone); the `names` given;
+    the fitted `classifier`; where there is a calibration set, `reliability` of the probabilities, without and with
+    their temperature; where images may be refused, the `refuser` and the `counts` by class; where classes are unseen,
+    `open_set`. Of the space itself: `retrieval` (recall@k and MAP@R, queries against the reference) and the
+    `self_centroid_accuracy` of the query on itself (flattering; for comparison with the 2019 recipe only).
+    """
+
+    naming: Naming
+    scores: ClassificationScores
+    names: pd.DataFrame
+    classifier: Classifier
+    reliability: tuple[Reliability, Reliability] | None = None
+    refuser: Refuser | None = None
+    counts: pd.DataFrame | None = None
+    open_set: OpenSetScores | None = None
+    retrieval: dict[str, float] = field(default_factory=dict)
+    self_centroid_accuracy: float = float("nan")
+
+    @property
+    def method(self) -> Method:
+        """How the images were named."""
+        return self.naming.method
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "method": self.method,
+            **self.scores_dict(),
+            "retrieval": self.retrieval,
+            "self_centroid_accuracy": self.self_centroid_accuracy,
+        }
+
+    def scores_dict(self) -> dict[str, Any]:
+        """Return what depends on the method, as plain values."""
+        values = self.scores.to_dict()
+        if self.reliability is not None:
+            before, after = self.reliability
+            values["calibration"] = {
+                "temperature": self.classifier.temperature_,
+                "ece_before": before.ece,
+                "ece": after.ece,
+            }
+        if self.counts is not None:
+            values["refusing"] = {
+                "unknown_rate": self.naming.unknown_rate,
+                "refuse_by": self.naming.refuse_by,
+                "counts": self.counts.to_dict("records"),
+            }
+        if self.open_set is not None:
+            values["open_set"] = self.open_set.to_dict()
+        return values
+
+
+def evaluate(
+    reference: Reference,
+    query: Reference,
+    method: Method = "centroid",
+    output: str | Path | None = None,
+    *,
+    n_neighbors: int | None = None,
+    calibration: Reference | None = None,
+    unseen: Sequence[str] = (),
+    unknown_rate: float | None = None,
+    refuse_by: RefusalMeasure = "neighbor",
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Name the labelled images of `query` and score the names; the arguments are those of `classify`, but for these.
+
+    Args:
+        reference, query, method, n_neighbors, calibration, unknown_rate, refuse_by, overwrite, device, progress: as
+            `classify`.
+        unseen: classes to withhold from the reference, to see whether their images are refused (at an unknown rate of
+            .05, unless another is given). A network that was trained on them has seen them all the same: `seen_unseen`
+            trains one that has not.
+        output: folder for `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and pictures;
+            for the MLP also the classifier itself.
+
+    Raises:
+        InputError: the query has no labels, or a class to withhold is not in the reference.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite, made_of="scores.json")
+        if RunFolder(Path(output)).settings.exists():
+            raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
+    naming = Naming(method, n_neighbors, UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate, refuse_by)
+    known = load_vectors(reference)
+    asked = load_query(reference, query, device, progress)
+    needed = ["refusing"] if naming.unknown_rate is not None else []
+    held = find_calibration(reference, calibration, query, needed)
+    known = _withhold(known, unseen)
+    evaluation = evaluate_names(known, asked, naming, held, progress=progress)
+    evaluation = replace(evaluation, **score_space(known, asked))
+    if output is not None:
+        with write_folder_atomically(output) as folder:
+            write_json(folder / "scores.json", evaluation.to_dict())
+            write_tables(folder, known, evaluation)
+            draw_evaluation(folder, known, evaluation)
+    return evaluation
+
+
+def evaluate_names(
+    known: EmbeddingTable,
+    asked: EmbeddingTable,
+    naming: Naming,
+    calibration: EmbeddingTable | None,
+    *,
+    progress: bool = False,
+) -> Evaluation:
+    """Name the labelled rows of one table by those of another, and score the names."""
+    known.check_same_model(asked)
+    asked = asked.select(asked.is_labelled)
+    if len(asked) == 0:
+        raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
+    for images, what in ((known, "the reference"), (calibration, "the calibration set")):
+        n_shared = len(_paths(images) & _paths(asked))
+        if n_shared:
+            logger.warning("%d of the query's images are in %s too; these scores flatter", n_shared, what)
+    classifier = naming.fit(known, calibration, progress)
+    refuser = _fit_refuser(naming, known, classifier, calibration)
+    names = name_images(classifier, asked, refuser, probabilities=calibration is not None)
+    forced = names["label" if refuser is None else "best_label"].to_numpy(dtype=str)
+    refused = (names["strangeness"] > names["threshold"]).to_numpy() if refuser else np.zeros(len(asked), dtype=bool)
+    truth = asked.label.astype(str)
+    is_known = np.isin(truth, known.classes)
+    scored = is_known if refuser is not None and is_known.any() else np.ones(len(asked), dtype=bool)
+    return Evaluation(
+        naming,
+        score_names(truth[scored], forced[scored]),
+        names,
+        classifier,
+        reliability=None
+        if calibration is None or not is_known.any()
+        else _measure_reliability(classifier, asked.select(is_known)),
+        refuser=refuser,
+        counts=None if refuser is None else count_names(truth, forced, refused),
+        open_set=None
+        if refuser is None or is_known.all() or not is_known.any()
+        else score_open_set(truth, forced, names["strangeness"], ~is_known, refused),
+    )
+
+
+def score_space(known: EmbeddingTable, asked: EmbeddingTable) -> dict[str, Any]:
+    """Return the scores of the space itself, whatever names the images: `retrieval` and `self_centroid_accuracy`."""
+    asked = asked.select(asked.is_labelled)
+    retrieval = score_retrieval(asked, known) if set(asked.classes) & set(known.classes) else {}
+    return {"retrieval": retrieval, "self_centroid_accuracy": self_centroid_accuracy(asked)}
+
+
+def _measure_reliability(classifier: Classifier, asked: EmbeddingTable) -> tuple[Reliability, Reliability]:
+    """Compare probability and accuracy, without and with the temperature."""
+    with_temperature = classifier.predict_log_proba(asked.vectors)
+    without = softmax(with_temperature * classifier.temperature_, axis=1)
+    is_right = classifier.classes_[with_temperature.argmax(axis=1)] == asked.label.astype(str)
+    return (
+        measure_reliability(without.max(axis=1), is_right),
+        measure_reliability(np.exp(with_temperature).max(axis=1), is_right),
+    )
+
+
+def _fit_refuser(
+    naming: Naming, known: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
+) -> Refuser | None:
+    if naming.unknown_rate is None:
+        return None
+    if calibration is None:
+        raise InputError(f"refusing {NO_CALIBRATION}")
+    return fit_refuser(known, classifier, calibration, naming.unknown_rate, naming.refuse_by)
+
+
+def _withhold(known: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
+    strangers = sorted(set(unseen) - set(known.classes))
+    if strangers:
+        raise InputError(f"unseen: {strangers} are no classes of the reference; it has {known.classes}")
+    return known.select(~np.isin(known.label.astype(str), list(unseen)))
+
+
+def _paths(table: EmbeddingTable | None) -> set[str]:
+    return set() if table is None else {path for path in table.path if path}
+
+
+# ---------------------------------------------------------------------------------------------- new classes
+
+
+def enroll(
+    reference: Reference,
+    new: Reference,
+    output: str | Path | None = None,
+    *,
+    curve: bool = False,
+    query: Reference | None = None,
+    n_neighbors: int | None = None,
+    n_draws: int = 10,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbeddingTable:
+    """Add labelled images to a reference, new classes or more examples, without training.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        new: labelled vectors; with a run as reference also labelled images, which its model embeds.
+        output: vectors file to write.
+        curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
+            `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
+        query: labelled vectors to name for the curve, of new and known classes; by default the new images not drawn.
+        n_neighbors: k of kNN in the curve; by default that of the settings.
+        n_draws: draws of each number of examples.
+        seed: of the draws.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Returns:
+        The reference with the new vectors added.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: the new vectors have no labels, or an image is in the reference already.
+    """
+    if curve and output is None:
+        raise SettingError("curve needs an output; its files are written beside it")
+    if not curve and (query is not None or n_neighbors is not None):
+        raise SettingError("query and n_neighbors are for the learning curve; ask for it (--curve)")
+    if output is not None:
+        refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
+    known = load_vectors(reference)
+    added = load_query(reference, new, device, progress)
+    enrolled = add_examples(known, added)
+    if output is not None:
+        enrolled.save(output)
+    if curve and output is not None:
+        asked = None if query is None else load_query(reference, query, device, progress)
+        k = n_neighbors or Settings().classification.n_neighbors
+        draws = measure_learning(known, added, asked, n_neighbors=k, n_draws=n_draws, seed=seed, progress=progress)
+        write_curve(Path(output).with_name(f"{Path(output).stem}_curve"), draws)
+    return enrolled
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
+    """Return a table as it is, or read it from its file or from the folder of a run."""
+    if isinstance(vectors, EmbeddingTable):
+        return vectors
+    path = Path(vectors)
+    return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
+
+
+def load_query(reference: Reference, query: Reference, device: str, progress: bool) -> EmbeddingTable:
+    """Read the query's vectors; images are embedded by the model of the run that is the reference."""
+    if isinstance(query, EmbeddingTable):
+        return query
+    path = Path(query)
+    run_folder = RunFolder(path)
+    if run_folder.settings.exists():
+        split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
+        if split is None:
+            raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
+        return load_vectors(path, split)
+    if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
+        return load_vectors(path)
+    return embed(reference, path, device=device, progress=progress)
+
+
+def find_calibration(
+    reference: Reference, calibration: Reference | None, query: Reference, needed_for: Sequence[str] = ()
+) -> EmbeddingTable | None:
+    """Read the calibration set; by default `val.parquet` beside the reference, where that is not the query itself.
+
+    Raises:
+        InputError: there is none, and something needs it.
+    """
+    if calibration is not None:
+        return load_vectors(calibration, "val")
+    if not isinstance(reference, EmbeddingTable):
+        path = Path(reference)
+        beside = RunFolder(path).vectors("val") if path.is_dir() else path.with_name("val.parquet")
+        taken = {Path(other).resolve() for other in (path, query) if not isinstance(other, EmbeddingTable)}
+        if beside.is_file() and beside.resolve() not in taken:
+            logger.info("calibration: %s", beside)
+            return EmbeddingTable.load(beside)
+    if needed_for:
+        raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}")
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def write_tables(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+    """Write the names, and every table of the scores."""
+    write_frame(folder / "predictions.csv", evaluation.names)
+    write_frame(folder / "per_class.csv", evaluation.scores.per_class)
+    write_frame(folder / "confusion.csv", evaluation.scores.confusion.reset_index())
+    if evaluation.method == "centroid":
+        centroids = fit_centroids(known)
+        write_frame(folder / "classes.csv", centroids.class_table())
+        write_frame(
+            folder / "centroid_distances.csv", centroids.centroid_distances().rename_axis("label").reset_index()
+        )
+    if evaluation.reliability is not None:
+        write_frame(folder / "reliability.csv", evaluation.reliability[1].bins)
+    if evaluation.refuser is not None and evaluation.counts is not None:
+        write_frame(folder / "thresholds.csv", evaluation.refuser.thresholds_)
+        write_frame(folder / "counts.csv", evaluation.counts)
+    if evaluation.open_set is not None:
+        write_frame(folder / "open_set_curve.csv", evaluation.open_set.curve)
+    if isinstance(evaluation.classifier, MLPClassifier):
+        evaluation.classifier.save(folder / "classifier", overwrite=True)
+
+
+def write_curve(folder: Path, draws: pd.DataFrame) -> None:
+    """Write the learning curve of enrolled classes: every draw, their mean and spread, and the picture."""
+    summary = summarize_learning(draws)
+    write_frame(folder / "draws.csv", draws)
+    write_frame(folder / "learning_curve.csv", summary)
+    save_figure(draw_learning_curve(summary), folder / "learning_curve.png")
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV, whole or not at all."""
+    with write_atomically(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def draw_evaluation(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+    """Draw every picture of the scores."""
+    names = evaluation.names
+    if evaluation.refuser is not None:
+        names = names.assign(label=names["best_label"])[np.isin(names["true_label"].astype(str), known.classes)]
+    save_figure(draw_confusion(evaluation.scores), folder / "confusion.png")
+    save_figure(draw_class_scores(evaluation.scores), folder / "class_scores.png")
+    save_figure(draw_sheet(contact_sheets.misclassified_sheet(names)), folder / "misclassified.png")
+    worst = contact_sheets.worst_classes_sheet(names, evaluation.scores)
+    save_figure(draw_sheet(worst), folder / "worst_classes.png")
+    if evaluation.method == "centroid":
+        distances = fit_centroids(known).centroid_distances()
+        save_figure(draw_centroid_distances(distances), folder / "centroid_distances.png")
+    if evaluation.reliability is not None:
+        save_figure(draw_reliability(*evaluation.reliability), folder / "reliability.png")
+    if evaluation.counts is not None:
+        save_figure(draw_class_counts(evaluation.counts), folder / "counts.png")
+    if evaluation.open_set is not None:
+        save_figure(draw_open_set(evaluation.open_set), folder / "open_set.png")
+    if isinstance(evaluation.classifier, MLPClassifier):
+        save_figure(draw_head_curves(evaluation.classifier.history_), folder / "head_curves.png")

@@ -1,0 +1,232 @@
+"""Naming, scoring, refusing and enrolling vectors of any model."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import plankton_embed as pe
+from plankton_embed.classifiers.calibration import measure_reliability
+from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
+from plankton_embed.evaluation import find_calibration
+
+METHODS = ["centroid", "knn", "mlp"]
+
+
+def make_table(n_each, seed, classes=("Calanus", "Méduse<Cnidaria", "фиш, egg", "detritus"), **provenance):
+    """Vectors of a stranger's model: each class around a point of its own."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(len(classes)), n_each)
+    vectors = np.random.default_rng(7).normal(size=(len(classes), 6))[codes] * 1.5 + rng.normal(size=(len(codes), 6))
+    ids = [f"{seed}/{row}" for row in range(len(codes))]
+    return pe.EmbeddingTable(
+        vectors, object_id=ids, label=np.array(classes, dtype=object)[codes], provenance=provenance
+    )
+
+
+@pytest.fixture(scope="module")
+def known():
+    return make_table(60, 0)
+
+
+@pytest.fixture(scope="module")
+def held():
+    return make_table(40, 1)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return make_table(100, 2)
+
+
+@pytest.fixture(scope="module", params=[".parquet", ".npz", ".csv"])
+def files(known, held, asked, request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vectors")
+    for name, table in (("train", known), ("calibration", held), ("asked", asked)):
+        table.save(folder / f"{name}{request.param}")
+    return {name: folder / f"{name}{request.param}" for name in ("train", "calibration", "asked")}
+
+
+# ------------------------------------------------------------------------------------------ classify
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_of_any_model_are_named_with_their_probability_and_refused(files, asked, method, tmp_path):
+    names = pe.classify(
+        files["train"], files["asked"], method, tmp_path / "names.csv",
+        calibration=files["calibration"], unknown_rate=0.1, progress=False,
+    )  # fmt: skip
+    columns = ["object_id", "path", "label", "probability", "distance"]
+    seconds = ["second_label", "second_probability", "second_distance"]
+    assert names.columns.tolist() == [*columns, *seconds, "best_label", "strangeness", "threshold", "true_label"]
+    written = pd.read_csv(tmp_path / "names.csv", keep_default_na=False)
+    assert written["label"].tolist() == names["label"].tolist()
+    refused = names["label"] == "unknown"
+    np.testing.assert_array_equal(refused, names["strangeness"] > names["threshold"])
+    assert 0.03 < refused.mean() < 0.2
+    assert (names["best_label"][~refused] == names["label"][~refused]).all()
+    assert (names["best_label"] != names["second_label"]).all()
+    assert names["probability"].between(0.25, 1).all()
+    assert (names["probability"] >= names["second_probability"]).all()
+    right = names["best_label"] == asked.label
+    assert right.mean() > 0.8
+    assert measure_reliability(names["probability"], right).ece < 0.08
+
+
+def test_nobody_is_refused_unless_asked_for(known, held, asked):
+    names = pe.classify(known, asked, "knn", calibration=held, progress=False)
+    assert "unknown" not in set(names["label"])
+    assert "best_label" not in names
+    assert names["probability"].notna().all()
+
+
+def test_without_a_calibration_set_there_is_no_probability_and_no_refusing(known, held, asked):
+    assert pe.classify(known, asked, progress=False)["probability"].isna().all()
+    assert pe.classify(known, asked, calibration=held, probabilities=False, progress=False)["probability"].isna().all()
+    for asking in ({"probabilities": True}, {"unknown_rate": 0.05}):
+        with pytest.raises(InputError, match=r"needs a calibration set.*--calibration"):
+            pe.classify(known, asked, progress=False, **asking)
+
+
+def test_the_calibration_set_lies_beside_the_reference(known, held, asked, tmp_path, caplog):
+    known.save(tmp_path / "train.parquet")
+    asked.save(tmp_path / "asked.parquet")
+    assert find_calibration(tmp_path / "train.parquet", None, asked) is None
+    held.save(tmp_path / "val.parquet")
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        names = pe.classify(tmp_path / "train.parquet", tmp_path / "asked.parquet", unknown_rate=0.05, progress=False)
+    assert str(tmp_path / "val.parquet") in caplog.text
+    assert names["probability"].notna().all()
+    # neither the query nor the reference itself serves
+    assert find_calibration(tmp_path / "train.parquet", None, tmp_path / "val.parquet") is None
+    assert find_calibration(tmp_path / "val.parquet", None, asked) is None
+
+
+def test_a_calibration_set_of_another_model_is_refused(known, asked):
+    with pytest.raises(MismatchError, match="calibration by model stranger"):
+        pe.classify(known, asked, calibration=make_table(40, 1, model_hash="stranger"), progress=False)
+
+
+def test_an_empty_query_gets_no_names(known, held):
+    for method in METHODS:
+        names = pe.classify(known, known.select([]), method, calibration=held, unknown_rate=0.1, progress=False)
+        assert len(names) == 0
+        assert {"label", "probability", "strangeness"} <= set(names)
+
+
+def test_a_reference_of_few_images_is_named_by_all_of_them(held, asked):
+    few = make_table(2, 0)
+    names = pe.classify(few, asked, "knn", calibration=held, unknown_rate=0.1, progress=False)
+    assert set(names["label"]) - {"unknown"} <= set(few.classes)
+    with pytest.raises(InputError, match=r"1 to 8.*found 9"):
+        pe.classify(few, asked, "knn", n_neighbors=9, progress=False)
+
+
+def test_a_class_with_one_example_can_be_named(known, held, asked):
+    lone = pe.EmbeddingTable(np.full((1, 6), 9.0), object_id=["lone"], label=["lone"])
+    from plankton_embed.classifiers.enrollment import add_examples
+
+    for method in ("centroid", "knn"):
+        query = pe.EmbeddingTable(np.full((1, 6), 9.0))
+        k = {"n_neighbors": 1} if method == "knn" else {}
+        names = pe.classify(
+            add_examples(known, lone), query, method, calibration=held, unknown_rate=0.1, progress=False, **k
+        )
+        assert names["best_label"].tolist() == ["lone"]
+
+
+# ------------------------------------------------------------------------------------------ evaluate
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_evaluation_leaves_its_tables_and_pictures(files, method, tmp_path):
+    found = pe.evaluate(
+        files["train"], files["asked"], method, tmp_path / "out", calibration=files["calibration"],
+        unseen=["detritus"], progress=False,
+    )  # fmt: skip
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written >= {
+        "scores.json", "predictions.csv", "per_class.csv", "confusion.csv", "reliability.csv", "reliability.png",
+        "thresholds.csv", "counts.csv", "counts.png", "open_set_curve.csv", "open_set.png",
+    }  # fmt: skip
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert scores["n_images"] == 300  # those of the three known classes
+    assert 0 <= scores["calibration"]["ece"] <= 1
+    assert scores["refusing"]["unknown_rate"] == 0.05
+    assert scores["open_set"]["n_unseen"] == 100
+    names = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert "detritus" not in set(names["best_label"])
+    assert scores["open_set"]["auroc"] == pytest.approx(
+        roc_auc_score(names["true_label"] == "detritus", names["strangeness"])
+    )
+    known = names[names["true_label"] != "detritus"]
+    assert scores["accuracy"] == pytest.approx((known["best_label"] == known["true_label"]).mean())
+    counts = pd.read_csv(tmp_path / "out" / "counts.csv").set_index("label")
+    assert counts.loc["unknown", "kept"] == (names["label"] == "unknown").sum()
+    assert counts.loc["detritus", "forced"] == 0
+    if method == "mlp":
+        assert (tmp_path / "out" / "head_curves.png").exists()
+        head = MLPClassifier.load(tmp_path / "out" / "classifier")
+        vectors = pe.EmbeddingTable.load(files["asked"]).vectors
+        np.testing.assert_array_equal(head.predict(vectors), names["best_label"])
+    assert found.open_set.auroc > 0.6
+
+
+def test_the_temperature_mends_the_probabilities(known, held, asked):
+    found = pe.evaluate(known, asked, "centroid", calibration=held, progress=False)
+    before, after = found.reliability
+    assert after.ece < before.ece
+    assert after.ece < 0.06
+
+
+def test_without_a_calibration_set_scores_are_as_they_were(known, asked):
+    found = pe.evaluate(known, asked, "knn", progress=False)
+    assert found.reliability is None
+    assert found.open_set is None
+    assert not {"calibration", "refusing", "open_set"} & set(found.to_dict())
+    with pytest.raises(InputError, match="needs a calibration set"):
+        pe.evaluate(known, asked, unseen=["detritus"], progress=False)
+
+
+def test_classes_to_withhold_must_be_there(known, held, asked):
+    with pytest.raises(InputError, match=r"unseen: \['whale'\] are no classes of the reference"):
+        pe.evaluate(known, asked, calibration=held, unseen=["whale"], progress=False)
+
+
+def test_images_of_the_calibration_set_flatter_and_that_is_said(known, asked, caplog):
+    with_paths = pe.EmbeddingTable(asked.vectors, label=asked.label, path=[f"{row}.png" for row in range(400)])
+    pe.evaluate(known, with_paths, calibration=with_paths, progress=False)
+    assert "400 of the query's images are in the calibration set too" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ enroll
+
+
+def test_a_class_enrolled_is_named_and_the_curve_is_drawn(files, asked, tmp_path):
+    new = make_table(30, 9, classes=("Calanus", "larva", "nauplius"))
+    new.save(tmp_path / "new.npz")
+    both = pe.enroll(
+        files["train"], tmp_path / "new.npz", tmp_path / "both.parquet", curve=True, query=files["asked"], n_draws=2,
+        progress=False,
+    )  # fmt: skip
+    assert both.classes == sorted({*asked.classes, "larva", "nauplius"})
+    again = pe.EmbeddingTable.load(tmp_path / "both.parquet")
+    np.testing.assert_array_equal(again.vectors, both.vectors)
+    assert "larva" in set(pe.classify(tmp_path / "both.parquet", new, progress=False)["label"])
+    folder = tmp_path / "both_curve"
+    assert {p.name for p in folder.iterdir()} == {"draws.csv", "learning_curve.csv", "learning_curve.png"}
+    assert pd.read_csv(folder / "learning_curve.csv")["n_examples"].unique().tolist() == [1, 2, 5, 10, 20, 50]
+
+
+def test_enrolling_overwrites_nothing_and_refuses_what_it_would_not_use(files, known, tmp_path):
+    new = make_table(3, 9, classes=("larva",))
+    pe.enroll(known, new, tmp_path / "both.parquet", progress=False)
+    with pytest.raises(OutputError, match="exists already"):
+        pe.enroll(known, new, tmp_path / "both.parquet", progress=False)
+    with pytest.raises(SettingError, match="curve needs an output"):
+        pe.enroll(known, new, curve=True, progress=False)
+    with pytest.raises(SettingError, match="for the learning curve"):
+        pe.enroll(known, new, query=known, progress=False)
