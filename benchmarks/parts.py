@@ -21,7 +21,6 @@ from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 
 N_NEIGHBORS = 10
-WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import json
 from typing import Any
 
 import pandas as pd
-from parts import WITHOUT_TRAINING, Part, claim_run, embed_part, name_part, parse_arguments, read_parts
+from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 
+from plankton_embed.classifiers.naming import WITHOUT_TRAINING
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json as json_module
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,12 +69,13 @@ UnknownRate = Annotated[
     float | None, typer.Option(help="share of known images that may be refused, such as 0.05; by default none is")
 ]
 RefuseByOption = Annotated[
-    RefuseBy,
+    RefuseBy | None,
     typer.Option(
-        help="what makes an image strange: distance to the centroid, to the k-th neighbour, or that relative to theirs"
+        help="what makes an image strange: distance to the centroid, to the 10th neighbour, or that relative to theirs"
+        "  [default: neighbor]"
     ),
 ]
-Draws = Annotated[int, typer.Option(help="draws of each number of examples")]
+Draws = Annotated[int | None, typer.Option(help="draws of each number of examples  [default: 10]")]
 Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
 NNeighbors = Annotated[int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: 10]")]
 
@@ -321,7 +323,7 @@ def classify(
         typer.Option("--probabilities/--no-probabilities", help="by default where there is a calibration set"),
     ] = None,
     unknown_rate: UnknownRate = None,
-    refuse_by: RefuseByOption = "neighbor",
+    refuse_by: RefuseByOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -363,7 +365,7 @@ def evaluate(
     calibration: Calibration = None,
     unseen: Unseen = "",
     unknown_rate: UnknownRate = None,
-    refuse_by: RefuseByOption = "neighbor",
+    refuse_by: RefuseByOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -407,7 +409,7 @@ def enroll(
     ] = False,
     query: Annotated[Path | None, typer.Option(help="labelled vectors to name for the curve")] = None,
     neighbors: NNeighbors = None,
-    draws: Draws = 10,
+    draws: Draws = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -450,8 +452,8 @@ def seen_unseen(
     group_by: GroupBy = None,
     drop_duplicates: DropDuplicates = False,
     unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
-    refuse_by: RefuseByOption = "neighbor",
-    draws: Draws = 10,
+    refuse_by: RefuseByOption = None,
+    draws: Draws = None,
     seed: Seed = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -471,7 +473,7 @@ def seen_unseen(
             root=root,
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
-            n_draws=draws,
+            n_draws=10 if draws is None else draws,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
@@ -542,7 +544,7 @@ def _names(text: str) -> list[str]:
 
 def _read_names(text: str) -> list[str]:
     """Return names with commas between, or those of a file, one a line."""
-    if not Path(text).is_file():
+    if not os.path.isfile(text):  # noqa: PTH113  (Path raises where a list of names is too long for a file's)
         return _names(text)
     return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
 

@@ -23,9 +23,10 @@ from plankton_embed.classifiers.naming import (
     fit_classifier,
     fit_refuser,
     name_images,
+    select_known,
 )
 from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
-from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser, check_measure, least_calibration
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,
     score_names,
@@ -55,7 +56,7 @@ Reference = EmbeddingTable | str | Path
 
 NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
-    "(--calibration VECTORS), or lay a val.parquet beside the reference"
+    "(--calibration VECTORS), or lay it as val.parquet beside the reference"
 )
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
 
@@ -67,15 +68,29 @@ class Naming:
     method: Method = "centroid"
     n_neighbors: int | None = None
     unknown_rate: float | None = None
-    refuse_by: RefusalMeasure = "neighbor"
+    refuse_by: RefusalMeasure | None = None
 
     def __post_init__(self) -> None:
         if self.n_neighbors is not None and self.method != "knn":
             raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
+        if self.n_neighbors is not None and self.n_neighbors < 1:
+            raise SettingError(f"n_neighbors (-k): expected at least 1; found {self.n_neighbors}")
+        if self.unknown_rate is not None:
+            least_calibration(self.unknown_rate)
+        elif self.refuse_by is not None:
+            raise SettingError("refuse_by says how to refuse; give the unknown rate too (--unknown-rate .05)")
+        check_measure(self.measure)
+
+    @property
+    def measure(self) -> RefusalMeasure:
+        """What makes an image strange: `refuse_by`, by default `neighbor`."""
+        return self.refuse_by or "neighbor"
 
     def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
         """Fit the classifier; where no k is asked for, that of the settings, or as many as there are vectors."""
-        k = self.n_neighbors or max(1, min(Settings().classification.n_neighbors, int(known.is_labelled.sum())))
+        k = self.n_neighbors
+        if k is None:
+            k = max(1, min(Settings().classification.n_neighbors, int(known.is_labelled.sum())))
         return fit_classifier(known, self.method, k, calibration, progress=progress)
 
 
@@ -89,7 +104,7 @@ def classify(
     calibration: Reference | None = None,
     probabilities: bool | None = None,
     unknown_rate: float | None = None,
-    refuse_by: RefusalMeasure = "neighbor",
+    refuse_by: RefusalMeasure | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -107,7 +122,7 @@ def classify(
             for the MLP to know when to stop); by default `val.parquet` beside the reference, if there is one.
         probabilities: give them; by default where there is a calibration set.
         unknown_rate: share of known images that may be refused; by default every image gets a name.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` or `density` (see `Refuser`).
+        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -126,7 +141,8 @@ def classify(
     asked = load_query(reference, query, device, progress)
     known.check_same_model(asked)
     needed = [what for what, wanted in (("probabilities", probabilities), ("refusing", unknown_rate)) if wanted]
-    held = find_calibration(reference, calibration, query, needed)
+    idle = probabilities is False and method != "mlp" and not needed
+    held = None if idle else find_calibration(reference, calibration, known, asked, needed)
     classifier = naming.fit(known, held, progress)
     refuser = _fit_refuser(naming, known, classifier, held)
     names = name_images(classifier, asked, refuser, probabilities=held is not None and probabilities is not False)
@@ -184,7 +200,7 @@ class Evaluation:
         if self.counts is not None:
             values["refusing"] = {
                 "unknown_rate": self.naming.unknown_rate,
-                "refuse_by": self.naming.refuse_by,
+                "refuse_by": self.naming.measure,
                 "counts": self.counts.to_dict("records"),
             }
         if self.open_set is not None:
@@ -202,7 +218,7 @@ def evaluate(
     calibration: Reference | None = None,
     unseen: Sequence[str] = (),
     unknown_rate: float | None = None,
-    refuse_by: RefusalMeasure = "neighbor",
+    refuse_by: RefusalMeasure | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -229,8 +245,10 @@ def evaluate(
     known = load_vectors(reference)
     asked = load_query(reference, query, device, progress)
     needed = ["refusing"] if naming.unknown_rate is not None else []
-    held = find_calibration(reference, calibration, query, needed)
+    held = find_calibration(reference, calibration, known, asked, needed)
     known = _withhold(known, unseen)
+    if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
+        raise InputError("unseen: the query needs images of these classes and of others, to tell them apart")
     evaluation = evaluate_names(known, asked, naming, held, progress=progress)
     evaluation = replace(evaluation, **score_space(known, asked))
     if output is not None:
@@ -254,15 +272,14 @@ def evaluate_names(
     asked = asked.select(asked.is_labelled)
     if len(asked) == 0:
         raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
-    for images, what in ((known, "the reference"), (calibration, "the calibration set")):
-        n_shared = len(_paths(images) & _paths(asked))
-        if n_shared:
-            logger.warning("%d of the query's images are in %s too; these scores flatter", n_shared, what)
+    n_shared = len(_paths(known) & _paths(asked))
+    if n_shared:
+        logger.warning("%d of the query's images are in the reference too; these scores flatter", n_shared)
     classifier = naming.fit(known, calibration, progress)
     refuser = _fit_refuser(naming, known, classifier, calibration)
     names = name_images(classifier, asked, refuser, probabilities=calibration is not None)
     forced = names["label" if refuser is None else "best_label"].to_numpy(dtype=str)
-    refused = (names["strangeness"] > names["threshold"]).to_numpy() if refuser else np.zeros(len(asked), dtype=bool)
+    refused = (names["label"] == UNKNOWN).to_numpy()
     truth = asked.label.astype(str)
     is_known = np.isin(truth, known.classes)
     scored = is_known if refuser is not None and is_known.any() else np.ones(len(asked), dtype=bool)
@@ -307,7 +324,7 @@ def _fit_refuser(
         return None
     if calibration is None:
         raise InputError(f"refusing {NO_CALIBRATION}")
-    return fit_refuser(known, classifier, calibration, naming.unknown_rate, naming.refuse_by)
+    return fit_refuser(known, classifier, calibration, naming.unknown_rate, naming.measure)
 
 
 def _withhold(known: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
@@ -317,8 +334,8 @@ def _withhold(known: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
     return known.select(~np.isin(known.label.astype(str), list(unseen)))
 
 
-def _paths(table: EmbeddingTable | None) -> set[str]:
-    return set() if table is None else {path for path in table.path if path}
+def _paths(table: EmbeddingTable) -> set[str]:
+    return {path for path in table.path if path}
 
 
 # ---------------------------------------------------------------------------------------------- new classes
@@ -332,7 +349,7 @@ def enroll(
     curve: bool = False,
     query: Reference | None = None,
     n_neighbors: int | None = None,
-    n_draws: int = 10,
+    n_draws: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     device: str = "auto",
@@ -346,9 +363,9 @@ def enroll(
         output: vectors file to write.
         curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
             `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
-        query: labelled vectors to name for the curve, of new and known classes; by default the new images not drawn.
+        query: labelled vectors to name for the curve, of new and known classes; by default half of the new images.
         n_neighbors: k of kNN in the curve; by default that of the settings.
-        n_draws: draws of each number of examples.
+        n_draws: draws of each number of examples; by default 10.
         seed: of the draws.
         overwrite: replace the output.
         device: where to embed.
@@ -363,20 +380,32 @@ def enroll(
     """
     if curve and output is None:
         raise SettingError("curve needs an output; its files are written beside it")
-    if not curve and (query is not None or n_neighbors is not None):
-        raise SettingError("query and n_neighbors are for the learning curve; ask for it (--curve)")
+    if not curve and not (query is None and n_neighbors is None and n_draws is None):
+        raise SettingError("query, n_neighbors and n_draws are for the learning curve; ask for it (--curve)")
+    if isinstance(new, str | Path) and RunFolder(Path(new)).settings.exists():
+        raise InputError(f"{new} is a run; name the vectors or images to enroll, such as {new}/vectors/test.parquet")
+    folder = None
     if output is not None:
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
+        folder = Path(output).with_name(f"{Path(output).stem}_curve") if curve else None
+        if folder is not None:
+            refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_vectors(reference)
     added = load_query(reference, new, device, progress)
     enrolled = add_examples(known, added)
+    if folder is not None:
+        draws = measure_learning(
+            known,
+            added,
+            None if query is None else load_query(reference, query, device, progress),
+            n_neighbors=Settings().classification.n_neighbors if n_neighbors is None else n_neighbors,
+            n_draws=10 if n_draws is None else n_draws,
+            seed=seed,
+            progress=progress,
+        )
+        write_curve(folder, draws)
     if output is not None:
         enrolled.save(output)
-    if curve and output is not None:
-        asked = None if query is None else load_query(reference, query, device, progress)
-        k = n_neighbors or Settings().classification.n_neighbors
-        draws = measure_learning(known, added, asked, n_neighbors=k, n_draws=n_draws, seed=seed, progress=progress)
-        write_curve(Path(output).with_name(f"{Path(output).stem}_curve"), draws)
     return enrolled
 
 
@@ -403,30 +432,69 @@ def load_query(reference: Reference, query: Reference, device: str, progress: bo
             raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
         return load_vectors(path, split)
     if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: images are embedded where the reference is a run; embed them first")
         return load_vectors(path)
     return embed(reference, path, device=device, progress=progress)
 
 
 def find_calibration(
-    reference: Reference, calibration: Reference | None, query: Reference, needed_for: Sequence[str] = ()
+    reference: Reference,
+    calibration: Reference | None,
+    known: EmbeddingTable,
+    asked: EmbeddingTable,
+    needed_for: Sequence[str] = (),
 ) -> EmbeddingTable | None:
-    """Read the calibration set; by default `val.parquet` beside the reference, where that is not the query itself.
+    """Read the calibration set; by default `val.parquet` beside the reference, where it can serve.
+
+    Args:
+        reference: as `classify`.
+        calibration: as `classify`.
+        known: what was read from the reference.
+        asked: what was read from the query.
+        needed_for: what needs it.
 
     Raises:
-        InputError: there is none, and something needs it.
+        MismatchError: made by another model.
+        InputError: there is none, or no image of a known class in it, and something needs it.
     """
     if calibration is not None:
-        return load_vectors(calibration, "val")
+        held = load_vectors(calibration, "val")
+        known.check_same_model(held, ("reference", "calibration"))
+        n_shared = _count_shared(held, asked)
+        if n_shared:
+            logger.warning("%d of the query's images are in the calibration set too; these scores flatter", n_shared)
+        return held
+    fault = "there is none"
     if not isinstance(reference, EmbeddingTable):
         path = Path(reference)
         beside = RunFolder(path).vectors("val") if path.is_dir() else path.with_name("val.parquet")
-        taken = {Path(other).resolve() for other in (path, query) if not isinstance(other, EmbeddingTable)}
-        if beside.is_file() and beside.resolve() not in taken:
-            logger.info("calibration: %s", beside)
-            return EmbeddingTable.load(beside)
+        if beside.is_file() and beside.resolve() != path.resolve():
+            held = EmbeddingTable.load(beside)
+            fault = _why_not(known, held, asked)
+            if not fault:
+                logger.info("calibration: %s", beside)
+                return held
+            fault = f"{beside} {fault}"
     if needed_for:
-        raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}")
+        raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}; {fault}")
+    logger.info("no probabilities: they need a calibration set (--calibration), and %s", fault)
     return None
+
+
+def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable) -> str:
+    """Return why a table that was not asked for cannot serve as calibration set; nothing where it can."""
+    if held.model_hash != known.model_hash or held.dimension != known.dimension:
+        return "was made by another model"
+    if len(select_known(held, known)) == 0:
+        return "has no labelled image of a known class"
+    if _count_shared(held, asked):
+        return "holds images of the query"
+    return ""
+
+
+def _count_shared(one: EmbeddingTable, other: EmbeddingTable) -> int:
+    return len({row.tobytes() for row in one.vectors} & {row.tobytes() for row in other.vectors})
 
 
 # ---------------------------------------------------------------------------------------------- writing

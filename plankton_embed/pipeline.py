@@ -15,8 +15,8 @@ import pandas as pd
 
 from plankton_embed import contact_sheets
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
-from plankton_embed.classifiers.naming import METHODS, fit_classifier
-from plankton_embed.classifiers.refusal import RefusalMeasure
+from plankton_embed.classifiers.naming import METHODS, fit_classifier, select_known
+from plankton_embed.classifiers.refusal import RefusalMeasure, least_calibration
 from plankton_embed.embedding import embed, embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.evaluation import (
@@ -222,7 +222,7 @@ def seen_unseen(
     settings: SettingsLike = None,
     root: str | Path | None = None,
     unknown_rate: float = UNKNOWN_RATE,
-    refuse_by: RefusalMeasure = "neighbor",
+    refuse_by: RefusalMeasure | None = None,
     n_draws: int = 10,
     overwrite: bool = False,
     device: str = "auto",
@@ -242,7 +242,7 @@ def seen_unseen(
         settings: as for `run`.
         root: where the relative paths of a catalog file start.
         unknown_rate: share of images of seen classes that may be refused.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` or `density` (see `Refuser`).
+        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
         n_draws: draws of each number of examples.
         overwrite: begin anew.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -255,7 +255,13 @@ def seen_unseen(
     """
     if unseen and n_unseen is not None:
         raise SettingError("unseen names the classes to leave out, n_unseen has them drawn; give one of them")
+    if n_draws < 1:
+        raise SettingError(f"draws: expected at least 1; found {n_draws}")
+    Naming("knn", None, unknown_rate, refuse_by)  # raises where they cannot be used
     place, chosen = Path(output), _build_settings(settings)
+    _refuse_inside(source, output)
+    if RunFolder(place).settings.exists():
+        raise OutputError(f"{output} is a run; choose another folder")
     if (place / SCORES_FILE).exists() and not overwrite:
         raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
     gathered = read_source(source, root)
@@ -266,6 +272,8 @@ def seen_unseen(
         )
     gathered, _ = check_leaks(gathered, hashes, drop_duplicates=chosen.split.drop_duplicates)
     left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
+    _check_parts(gathered, left_out, unknown_rate)
+    (place / SCORES_FILE).unlink(missing_ok=True)  # what says that all is finished
     trained = run(
         gathered.with_classes(exclude=left_out),
         place / "run",
@@ -298,6 +306,25 @@ def seen_unseen(
     write_curve(place, draws)
     write_json(place / SCORES_FILE, result.to_dict())
     return result
+
+
+def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) -> None:
+    """Make sure, before anything is trained, that there are images to train on, to calibrate on and to score."""
+    seen, strangers = catalog.with_classes(exclude=unseen), catalog.with_classes(include=unseen)
+    needed = (
+        (seen, "seen", "train", 2),
+        (seen, "seen", "val", least_calibration(unknown_rate)),
+        (seen, "seen", "test", 1),
+        (strangers, "unseen", "train", 1),
+        (strangers, "unseen", "test", 1),
+    )
+    for images, kind, split, least in needed:
+        n = int(images.split(split).frame["label"].notna().sum())
+        if n < least:
+            raise InputError(
+                f"the {kind} classes need at least {least} labelled images in {split}, found {n}; divide the catalog "
+                "anew, or leave out other classes"
+            )
 
 
 def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list[str]:
@@ -735,8 +762,12 @@ def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings, pr
         logger.warning("no labelled images outside train: nothing to score")
     else:
         asked = EmbeddingTable.load(folder.vectors(split))
-        has_val = split == "test" and folder.vectors("val").exists()
-        held = EmbeddingTable.load(folder.vectors("val")) if has_val else None
+        held = None
+        if split == "test" and folder.vectors("val").exists():
+            held = EmbeddingTable.load(folder.vectors("val"))
+            held = held if len(select_known(held, known)) else None
+        if held is None:
+            logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")
         by_method = {}
         for method in METHODS:
             naming = Naming(method, _fitting_k(known, settings) if method == "knn" else None)

@@ -141,12 +141,13 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
     assert "40 known, 60 unseen images" in done.stdout
+    check_fault(1, ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)], "no classes", "")
 
     done = call("enroll", train, vectors / "new.parquet", "-o", tmp_path / "both.parquet", "--curve", "--draws", 2)
     assert done.exit_code == 0, done.output
     assert "180 vectors of 5 classes" in done.stdout
     assert (tmp_path / "both_curve" / "learning_curve.png").exists()
-    check_fault(1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as train0", "")
+    check_fault(1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as object_id train0", "")
     both, names = str(tmp_path / "both.parquet"), str(tmp_path / "x.csv")
     asking = ["classify", both, str(test), "-o", names, "--unknown-rate", "0.1"]
     check_fault(1, asking, "refusing needs a calibration set", "")

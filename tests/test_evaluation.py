@@ -1,6 +1,7 @@
 """Naming, scoring, refusing and enrolling vectors of any model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -91,18 +92,70 @@ def test_without_a_calibration_set_there_is_no_probability_and_no_refusing(known
             pe.classify(known, asked, progress=False, **asking)
 
 
+def find(folder, asked, **more):
+    return find_calibration(
+        folder / "train.parquet", None, pe.EmbeddingTable.load(folder / "train.parquet"), asked, **more
+    )
+
+
 def test_the_calibration_set_lies_beside_the_reference(known, held, asked, tmp_path, caplog):
     known.save(tmp_path / "train.parquet")
-    asked.save(tmp_path / "asked.parquet")
-    assert find_calibration(tmp_path / "train.parquet", None, asked) is None
+    assert find(tmp_path, asked) is None
     held.save(tmp_path / "val.parquet")
     with caplog.at_level("INFO", logger="plankton_embed"):
-        names = pe.classify(tmp_path / "train.parquet", tmp_path / "asked.parquet", unknown_rate=0.05, progress=False)
-    assert str(tmp_path / "val.parquet") in caplog.text
+        names = pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.05, progress=False)
+    assert f"calibration: {tmp_path / 'val.parquet'}" in caplog.text
     assert names["probability"].notna().all()
-    # neither the query nor the reference itself serves
-    assert find_calibration(tmp_path / "train.parquet", None, tmp_path / "val.parquet") is None
-    assert find_calibration(tmp_path / "val.parquet", None, asked) is None
+    assert find_calibration(tmp_path / "val.parquet", None, held, asked) is None  # the reference itself
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda held, asked: asked, "holds images of the query"),
+        (lambda held, asked: replace(held, label=None), "has no labelled image of a known class"),
+        (lambda held, asked: replace(held, label=["zebra"] * len(held)), "has no labelled image of a known class"),
+        (lambda held, asked: replace(held, provenance={"model_hash": "x"}), "was made by another model"),
+    ],
+)
+def test_what_lies_beside_and_cannot_serve_is_passed_over_unless_needed(
+    known, held, asked, tmp_path, caplog, change, why
+):
+    known.save(tmp_path / "train.parquet")
+    change(held, asked).save(tmp_path / "val.parquet")
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        assert pe.classify(tmp_path / "train.parquet", asked, progress=False)["probability"].isna().all()
+    assert why in caplog.text
+    with pytest.raises(InputError, match=rf"refusing needs a calibration set.*{why}"):
+        pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.1, progress=False)
+
+
+def test_a_calibration_set_that_is_the_query_flatters_and_that_is_said(known, asked, caplog):
+    pe.classify(known, asked, calibration=asked, progress=False)
+    assert "400 of the query's images are in the calibration set too" in caplog.text
+
+
+def test_unlabelled_calibration_images_set_no_threshold(known, held, asked):
+    strangers = np.random.default_rng(0).normal(size=(100, 6)) * 9
+    more = pe.EmbeddingTable(np.concatenate([held.vectors, strangers]), label=[*held.label, *[None] * 100])
+    names = [pe.classify(known, asked, calibration=t, unknown_rate=0.1, progress=False) for t in (held, more)]
+    np.testing.assert_array_equal(names[0]["threshold"], names[1]["threshold"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"refuse_by": "density"}, "give the unknown rate too"),
+        ({"refuse_by": "nonsense", "unknown_rate": 0.1}, "nonsense"),
+        ({"unknown_rate": 5}, "unknown rate"),
+        ({"n_neighbors": 3}, "method knn"),
+        ({"method": "knn", "n_neighbors": 0}, "at least 1; found 0"),
+        ({"method": "tree"}, "tree"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(known, held, asked, arguments, message):
+    with pytest.raises(SettingError, match=message):
+        pe.classify(known, asked, calibration=held, progress=False, **arguments)
 
 
 def test_a_calibration_set_of_another_model_is_refused(known, asked):
@@ -196,10 +249,11 @@ def test_classes_to_withhold_must_be_there(known, held, asked):
         pe.evaluate(known, asked, calibration=held, unseen=["whale"], progress=False)
 
 
-def test_images_of_the_calibration_set_flatter_and_that_is_said(known, asked, caplog):
-    with_paths = pe.EmbeddingTable(asked.vectors, label=asked.label, path=[f"{row}.png" for row in range(400)])
-    pe.evaluate(known, with_paths, calibration=with_paths, progress=False)
-    assert "400 of the query's images are in the calibration set too" in caplog.text
+def test_withheld_classes_must_be_in_the_query(known, held, asked):
+    without = asked.select(asked.label != "detritus")
+    for query in (without, asked.select(asked.label == "detritus")):
+        with pytest.raises(InputError, match="the query needs images of these classes and of others"):
+            pe.evaluate(known, query, calibration=held, unseen=["detritus"], progress=False)
 
 
 # ------------------------------------------------------------------------------------------ enroll
@@ -218,7 +272,7 @@ def test_a_class_enrolled_is_named_and_the_curve_is_drawn(files, asked, tmp_path
     assert "larva" in set(pe.classify(tmp_path / "both.parquet", new, progress=False)["label"])
     folder = tmp_path / "both_curve"
     assert {p.name for p in folder.iterdir()} == {"draws.csv", "learning_curve.csv", "learning_curve.png"}
-    assert pd.read_csv(folder / "learning_curve.csv")["n_examples"].unique().tolist() == [1, 2, 5, 10, 20, 50]
+    assert pd.read_csv(folder / "learning_curve.csv")["n_examples"].unique().tolist() == [1, 2, 5, 10, 20]
 
 
 def test_enrolling_overwrites_nothing_and_refuses_what_it_would_not_use(files, known, tmp_path):
@@ -228,5 +282,12 @@ def test_enrolling_overwrites_nothing_and_refuses_what_it_would_not_use(files, k
         pe.enroll(known, new, tmp_path / "both.parquet", progress=False)
     with pytest.raises(SettingError, match="curve needs an output"):
         pe.enroll(known, new, curve=True, progress=False)
-    with pytest.raises(SettingError, match="for the learning curve"):
-        pe.enroll(known, new, query=known, progress=False)
+    for unused in ({"query": known}, {"n_neighbors": 3}, {"n_draws": 3}):
+        with pytest.raises(SettingError, match="for the learning curve"):
+            pe.enroll(known, new, progress=False, **unused)
+    folder = tmp_path / "more_curve"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"more_curve exists already"):
+        pe.enroll(known, new, tmp_path / "more.parquet", curve=True, progress=False)
+    assert not (tmp_path / "more.parquet").exists()

@@ -672,7 +672,7 @@ def test_unseen_classes_are_refused_and_enrolled(images, tmp_path, no_pictures, 
     assert scores["open_set"]["n_unseen"] == 3
     assert scores["n_images"] == 9
     assert scores["unseen"] == ["detritus"]
-    assert {row["n_examples"] for row in scores["enrolled"]} == {1, 2, 5, 10, 20, 50}
+    assert {row["n_examples"] for row in scores["enrolled"]} == {1, 2, 5}  # the class has 6 training images
     assert found.draws["new_only"].eq(1).all()  # one new class among itself
     for name in ("predictions.csv", "counts.csv", "thresholds.csv", "draws.csv", "learning_curve.csv"):
         assert (out / name).exists(), name
@@ -690,10 +690,39 @@ def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images
         ({"unseen": ["whale"]}, "whale"),
         ({"n_unseen": 1}, "0 have at least 20 training images"),
         ({"unseen": ["detritus"], "n_unseen": 1}, "give one of them"),
+        ({"unseen": ["detritus"], "unknown_rate": 5}, "unknown rate"),
+        ({"unseen": ["detritus"], "unknown_rate": 0.05}, "at least 19 labelled images in val"),
+        ({"unseen": ["detritus"], "n_draws": 0}, "draws"),
+        ({"unseen": ["detritus"], "refuse_by": "nonsense"}, "nonsense"),
     ):
         with pytest.raises((InputError, SettingError), match=message):
             pe.seen_unseen(images, tmp_path / "out", settings=TINY, progress=False, **arguments)
         assert not (tmp_path / "out").exists()
+
+
+def test_unseen_classes_are_left_out_of_no_run_and_beside_the_images(images, finished):
+    for output, message in ((images / "out", "lies inside"), (finished.folder.path, "is a run")):
+        with pytest.raises(OutputError, match=message):
+            pe.seen_unseen(images, output, unseen=["detritus"], overwrite=True, progress=False)
+
+
+def test_a_begin_anew_that_was_stopped_is_gone_on_with(images, tmp_path, no_pictures, monkeypatch):
+    arguments = {"unseen": ["detritus"], "settings": TINY, "unknown_rate": 0.4, "n_draws": 1, "progress": False}
+    pe.seen_unseen(images, tmp_path / "out", **arguments)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(pipeline, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pe.seen_unseen(images, tmp_path / "out", overwrite=True, **arguments)
+    pe.seen_unseen(images, tmp_path / "out", **arguments)
+    assert (tmp_path / "out" / "scores.json").exists()
+
+
+def test_validation_images_without_labels_calibrate_nothing(images, tmp_path, no_pictures, caplog):
+    frame = pe.catalog(images, split=(0.5, 0.25, 0.25), progress=False).frame
+    frame.loc[frame["split"] == "val", "label"] = None
+    done = pe.run(pe.ImageCatalog(frame), tmp_path / "run", settings=TINY, progress=False)
+    assert "calibration" not in done.scores["knn"]
+    assert "no images to calibrate on" in caplog.text
 
 
 def test_classes_drawn_as_unseen_have_images_to_enroll(images):

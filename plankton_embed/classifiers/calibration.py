@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -49,21 +50,35 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         Raises:
             InputError: not one calibration image is of a class in y.
         """
+        images = self._take(X, y)
+        learned, known = self._part(images) if calibration is None else (images, self._of_known_classes(*calibration))
+        self._learn(learned, known)
+        self.temperature_ = 1.0 if known is None else fit_temperature(self._logits(known[0]), known[1])
+        if calibration is None and self._learns_from_all:
+            self._learn(images, None)
+        return self
+
+    def fit_names(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn as `fit` does, in less time, for names alone: the temperature stays at 1."""
+        images = self._take(X, y)
+        self._learn(*((images, None) if self._learns_from_all else self._part(images)))
+        self.temperature_ = 1.0
+        return self
+
+    def _take(self, X: ArrayLike, y: ArrayLike) -> Labelled:
         vectors, labels = validate_data(self, X, y, dtype=KINDS)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._check_settings(len(vectors))
         self.centroids_ = class_means(vectors, codes)
-        if calibration is not None:
-            learned, known = (vectors, codes), self._of_known_classes(*calibration)
-        else:
-            held = hold_out(codes, HELD_OUT)
-            learned, known = (vectors[~held], codes[~held]), (vectors[held], codes[held])
-        self._learn(learned, known if len(known[1]) else None)
-        self.temperature_ = fit_temperature(self._logits(known[0]), known[1]) if len(known[1]) else 1.0
-        if len(learned[1]) < len(codes) and self._learns_from_all:
-            self._learn((vectors, codes), None)
-        return self
+        return vectors, codes
+
+    @staticmethod
+    def _part(images: Labelled) -> tuple[Labelled, Labelled | None]:
+        """Return the images to learn from, and a stratified tenth to calibrate on; None where they are too few."""
+        vectors, codes = images
+        held = hold_out(codes, HELD_OUT)
+        return (vectors[~held], codes[~held]), (vectors[held], codes[held]) if held.any() else None
 
     def _check_settings(self, n_images: int) -> None:
         """Raise where the settings cannot be used with that many images."""
@@ -91,9 +106,22 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         return np.asarray(validate_data(self, X, dtype=KINDS, reset=False))
 
+    def assess(self, X: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the codes of all classes for each vector, best first, and the logarithms of their probabilities.
+
+        Returns:
+            Codes (n, C), as `rank`, and logarithms (n, C) in the order of `classes_`.
+        """
+        order, logits = self._assess(self._check_query(X))
+        return order, np.asarray(log_softmax(logits / self.temperature_, axis=1))
+
+    def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        logits = self._logits(vectors)
+        return np.argsort(-logits, axis=1, kind="stable"), logits
+
     def rank(self, X: ArrayLike) -> NDArray[np.intp]:
         """Return the codes of all classes for each vector, (n, C), best first."""
-        return np.argsort(-self._logits(self._check_query(X)), axis=1, kind="stable")
+        return self.assess(X)[0]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the class name of each vector, (n,)."""
@@ -102,11 +130,19 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of every class for each vector, (n, C), in the order of `classes_`."""
-        return np.exp(self.predict_log_proba(X))
+        return np.exp(self.assess(X)[1])
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the logarithms of the probabilities, (n, C)."""
-        return np.asarray(log_softmax(self._logits(self._check_query(X)) / self.temperature_, axis=1))
+        return self.assess(X)[1]
+
+    def distances(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the distance of each vector to every class mean, (n, C), in the order of `classes_`."""
+        return np.asarray(cdist(self._check_query(X), self.centroids_))
+
+    def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the distance of each vector to one class, given by its code (n,): that of `distances`; (n,)."""
+        return np.asarray(np.linalg.norm(self._check_query(X) - self.centroids_[codes], axis=1))
 
 
 def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:

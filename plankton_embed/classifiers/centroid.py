@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 
@@ -34,10 +34,6 @@ class NearestCentroidClassifier(CalibratedClassifier):
 
     def _logits(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(-cdist(vectors, self.centroids_, "sqeuclidean"))
-
-    def distances(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the distance of each vector to every centroid, (n, C), in the order of `classes_`."""
-        return np.asarray(cdist(self._check_query(X), self.centroids_))
 
     def centroid_distances(self) -> pd.DataFrame:
         """Return the distances between all centroids, (C, C), by class name."""

@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from plankton_embed.classifiers.naming import Method, fit_classifier
-from plankton_embed.errors import InputError
+from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.naming import WITHOUT_TRAINING, fit_classifier
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = (1, 2, 5, 10, 20, 50)
-ENROLLED_BY: tuple[Method, ...] = ("centroid", "knn")  # which learn by being given vectors
 
 
 def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTable:
@@ -25,7 +25,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
 
     Raises:
         MismatchError: made by different models.
-        InputError: no row of `new` has a label, or an `object_id` stands in both.
+        InputError: no row of `new` has a label, or an `object_id` or a `path` stands in both.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
     labelled = new.select(new.is_labelled)
@@ -33,12 +33,13 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
         raise InputError("the new vectors have no labels, so they teach no class; name them first")
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left aside", len(new) - len(labelled), len(new))
-    shared = sorted(set(reference.object_id) & set(labelled.object_id))
-    if shared:
-        raise InputError(
-            f"{len(shared)} of the new images are in the reference already, such as {shared[0]} (object_id); "
-            "leave them out, or give them ids of their own"
-        )
+    for column, mend in (("object_id", "give the new images ids of their own, or leave out those enrolled before"),
+                         ("path", "leave them out")):  # fmt: skip
+        shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))
+        if shared:
+            raise InputError(
+                f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {mend}"
+            )
     columns = {name: np.concatenate([getattr(reference, name), getattr(labelled, name)]) for name in TEXT_COLUMNS}
     vectors = np.concatenate([reference.vectors, labelled.vectors])
     return EmbeddingTable(vectors, **columns, provenance=reference.provenance)
@@ -60,41 +61,44 @@ def measure_learning(
     Args:
         reference: labelled vectors of the classes known before.
         new: labelled vectors to draw the examples from; a class with fewer gives all it has.
-        query: labelled vectors to name, of new and, if wanted, of known classes; by default those of `new` that were
-            not drawn (of which each class then keeps at least one).
-        examples: numbers of examples a class.
+        query: labelled vectors to name, of new and, if wanted, of known classes; by default half of the new images,
+            drawn once, from which no example is taken.
+        examples: numbers of examples a class; those that no class has are left out.
         n_draws: draws of each number.
         n_neighbors: k of kNN.
         seed: of the draws.
         progress: show a bar.
 
     Returns:
-        One row a number, draw and method: `n_examples`, `draw`, `method`, and balanced accuracies: `new_only` over the
-        new classes when the reference holds these alone; `new` over the new, `known` over the known and `all` over all
-        classes when it holds all (nan where the query has none of them).
+        One row a number, draw and method: `n_examples`, `n_given` (the mean, where a class has fewer), `draw`,
+        `method`, and balanced accuracies: `new_only` over the new classes when the reference holds these alone; `new`
+        over the new, `known` over the known and `all` over all classes when it holds all (nan where there are none).
 
     Raises:
-        MismatchError, InputError: as `add_examples`.
+        MismatchError, InputError: as `add_examples`; or no class has a second image to be scored on.
+        SettingError: fewer than one draw.
     """
+    if n_draws < 1:
+        raise SettingError(f"draws: expected at least 1; found {n_draws}")
     new = new.select(new.is_labelled)
     add_examples(reference, new)  # raises where the two do not go together
+    if query is None:
+        for_query = hold_out(np.unique(new.label.astype(str), return_inverse=True)[1], 0.5, seed)
+        query, new = new.select(for_query), new.select(~for_query)
+    if len(query) == 0:
+        raise InputError("a learning curve needs images to name: a query, or a second image of a new class")
     labels = new.label.astype(str)
+    most = pd.Series(labels).value_counts().max()
     rng = np.random.default_rng(seed)
     rows = []
-    plan = [(n, draw) for n in examples for draw in range(n_draws)]
+    plan = [(n, draw) for n in examples if n <= most for draw in range(n_draws)]
     for n_examples, draw in tqdm(plan, "learning curve", unit="draw", disable=not progress, leave=False, delay=1):
         order = rng.permutation(len(new))
         place = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
-        most = np.full(len(new), n_examples)
-        if query is None:
-            most = np.minimum(most, pd.Series(labels).map(pd.Series(labels).value_counts()).to_numpy()[order] - 1)
-        drawn = np.zeros(len(new), dtype=bool)
-        drawn[order] = place < most
-        few, asked = new.select(drawn), new.select(~drawn) if query is None else query
-        rows += [
-            {"n_examples": n_examples, "draw": draw, "method": method, **scores}
-            for method, scores in _score_enrolled(reference, few, asked, n_neighbors).items()
-        ]
+        few = new.select(np.sort(order[place < n_examples]))
+        given = {"n_examples": n_examples, "n_given": len(few) / len(few.classes), "draw": draw}
+        scores = _score_enrolled(reference, few, query, n_neighbors)
+        rows += [{**given, "method": method, **numbers} for method, numbers in scores.items()]
     return pd.DataFrame(rows)
 
 
@@ -105,9 +109,9 @@ def _score_enrolled(
     is_new, is_known = np.isin(truth, few.classes), np.isin(truth, reference.classes)
     both = add_examples(reference, few)
     scores: dict[str, dict[str, float]] = {}
-    for method in ENROLLED_BY:
+    for method in WITHOUT_TRAINING:
         among_new = fit_classifier(few, method, min(n_neighbors, len(few))).predict(asked.vectors)
-        among_all = fit_classifier(both, method, min(n_neighbors, len(both))).predict(asked.vectors)
+        among_all = fit_classifier(both, method, min(n_neighbors, int(both.is_labelled.sum()))).predict(asked.vectors)
         scores[method] = {
             "new_only": _balanced_accuracy(truth, among_new, is_new),
             "new": _balanced_accuracy(truth, among_all, is_new),
@@ -126,6 +130,6 @@ def _balanced_accuracy(truth: NDArray[np.str_], names: NDArray[np.str_], among: 
 
 def summarize_learning(curve: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation over the draws, one row a number of examples and method."""
-    table = curve.drop(columns="draw").groupby(["n_examples", "method"]).agg(["mean", "std"])
+    table = curve.drop(columns="draw").groupby(["n_examples", "n_given", "method"]).agg(["mean", "std"])
     table.columns = pd.Index(["_".join(pair) for pair in table.columns])
     return table.reset_index()

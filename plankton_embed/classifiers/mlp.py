@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
@@ -76,10 +75,6 @@ class MLPClassifier(CalibratedClassifier):
         self.dropout = dropout
         self.random_state = random_state
         self.progress = progress
-
-    def distances(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the distance of each vector to every class mean, (n, C), in the order of `classes_`."""
-        return np.asarray(cdist(self._check_query(X), self.centroids_))
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write `weights.safetensors` and `config.json`, whole or not at all."""
@@ -167,6 +162,10 @@ class MLPClassifier(CalibratedClassifier):
                 losses.append(loss.item())
             schedule.step()
             records.append({"epoch": epoch, "loss": float(np.mean(losses))})
+            if not np.isfinite(records[-1]["loss"]):
+                raise SettingError(
+                    f"the MLP's loss is not finite in epoch {epoch}; lower learning_rate (now {self.learning_rate})"
+                )
             if watched is not None:
                 with torch.inference_mode():
                     logits = net.eval()(watched[0])

@@ -18,6 +18,7 @@ from plankton_embed.table import EmbeddingTable
 
 Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
+WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # their reference grows by being given vectors
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 
 
@@ -36,7 +37,7 @@ def fit_classifier(
         method: `centroid`, `knn` or `mlp`.
         n_neighbors: k of kNN; at most the labelled rows.
         calibration: labelled vectors of images that the network was not trained on, for the probabilities (and for the
-            MLP to know when to stop); by default a tenth of the reference.
+            MLP to know when to stop, which takes a tenth of the reference otherwise); without it they mean nothing.
         progress: show a bar while the MLP learns.
 
     Raises:
@@ -51,11 +52,12 @@ def fit_classifier(
     }
     if method not in classifiers:
         raise SettingError(f"method: expected one of {', '.join(METHODS)}; found {method!r}")
-    if calibration is not None:
-        reference.check_same_model(calibration, ("reference", "calibration"))
-    known = None if calibration is None else _labelled(calibration, "calibration set")
-    fitted: Classifier = classifiers[method]().fit(*_labelled(reference, "reference"), known)
-    return fitted
+    classifier: Classifier = classifiers[method]()
+    images = _labelled(reference, "reference")
+    if calibration is None:
+        return classifier.fit_names(*images)
+    reference.check_same_model(calibration, ("reference", "calibration"))
+    return classifier.fit(*images, _labelled(calibration, "calibration set"))
 
 
 def fit_refuser(
@@ -70,22 +72,27 @@ def fit_refuser(
     Args:
         reference: the table the classifier was fitted on.
         classifier: gives the calibration images their names.
-        calibration: images of known classes that the network was not trained on; their labels, if any, serve to leave
-            out those of other classes.
+        calibration: labelled vectors of images that the network was not trained on; those of other classes are left
+            aside.
         rate: share of known images that may be refused.
         measure: `centroid`, `neighbor` or `density` (see `Refuser`).
     """
     reference.check_same_model(calibration, ("reference", "calibration"))
     if UNKNOWN in reference.classes:
         raise InputError(f"a class of the reference is called {UNKNOWN}, as refused images are; give it another name")
-    known = calibration.select(~calibration.is_labelled | np.isin(calibration.label.astype(str), reference.classes))
+    known = select_known(calibration, reference)
     names = classifier.predict(known.vectors) if len(known) else known.label
     return Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
 
 
 def fit_centroids(reference: EmbeddingTable) -> NearestCentroidClassifier:
     """Fit the nearest-centroid classifier on the labelled rows of a table."""
-    return NearestCentroidClassifier().fit(*_labelled(reference, "reference"))
+    return NearestCentroidClassifier().fit_names(*_labelled(reference, "reference"))
+
+
+def select_known(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+    """Keep the labelled rows whose class the reference knows."""
+    return images.select(images.is_labelled & np.isin(images.label.astype(str), reference.classes))
 
 
 def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
@@ -109,24 +116,26 @@ def name_images(
     Returns:
         One row an image: `object_id`, `path`, `label` (the name given), `probability`, `distance` (to the class, as the
         classifier measures: to its centroid, or for kNN to its nearest vector), the same three of the second guess
-        (`second_label`, …); with a refuser `best_label` (the name where none may be refused), `strangeness` and the
-        `threshold` above which it is refused; and `true_label` where the query has labels.
+        (`second_label`, …); with a refuser `best_label` (the name where none may be refused; probability and distance
+        stay those of it), `strangeness` and the `threshold` above which it is refused; and `true_label` where the query
+        has labels.
     """
-    n, n_classes = len(query), len(classifier.classes_)
-    order = classifier.rank(query.vectors) if n else np.empty((0, n_classes), dtype=int)
-    distances = classifier.distances(query.vectors) if n else np.empty(order.shape)
-    chances = classifier.predict_proba(query.vectors) if n and probabilities else np.full(order.shape, np.nan)
+    n_classes = len(classifier.classes_)
+    order, chances = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
+    if len(query):
+        order, chances = classifier.assess(query.vectors)
     names = pd.DataFrame({"object_id": query.object_id, "path": query.path})
-    rows = np.arange(n)
+    rows = np.arange(len(query))
     for prefix, place in (("", 0), ("second_", 1)):
         known = place < n_classes
-        names[f"{prefix}label"] = classifier.classes_[order[:, place]] if known else None
-        names[f"{prefix}probability"] = chances[rows, order[:, place]] if known else np.nan
-        names[f"{prefix}distance"] = distances[rows, order[:, place]] if known else np.nan
+        codes = order[:, place if known else 0]
+        names[f"{prefix}label"] = classifier.classes_[codes] if known else None
+        names[f"{prefix}probability"] = np.exp(chances[rows, codes]) if known and probabilities else np.nan
+        names[f"{prefix}distance"] = classifier.distance_to(query.vectors, codes) if known and len(query) else np.nan
     if refuser is not None:
         names["best_label"] = names["label"]
-        names["strangeness"] = refuser.strangeness(query.vectors, names["label"]) if n else np.empty(0)
-        names["threshold"] = refuser.threshold(names["label"]) if n else np.empty(0)
+        names["strangeness"] = refuser.strangeness(query.vectors, names["label"]) if len(query) else np.nan
+        names["threshold"] = refuser.threshold(names["label"]) if len(query) else np.nan
         names.loc[names["strangeness"] > names["threshold"], "label"] = UNKNOWN
     if query.is_labelled.any():
         names["true_label"] = query.label

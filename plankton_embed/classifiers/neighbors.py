@@ -7,15 +7,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
+from scipy.special import log_softmax
 
-from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled
+from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled, fit_temperature
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 MOST_DISTANCES = 2**24  # held in memory at a time
-SHARED_VOTE = 0.99  # divided among the classes; below 1, so that it settles ties and nothing else
+SHARED_VOTE = 0.99  # below 1, so that it overturns no majority
 
 Weights = Literal["uniform", "distance"]
 
@@ -24,7 +25,7 @@ class NeighborsClassifier(CalibratedClassifier):
     """Classify by the majority of the k nearest vectors; ties go to the class whose mean is nearer.
 
     Probabilities: the votes, and almost a whole vote more that is divided among the classes as their means are near
-    (less where votes lie nearer together, so that it never turns the order), to the power of 1 / temperature.
+    (less where the most votes lead by less, so that it settles ties and nothing else), to the power of 1 / temperature.
 
     Args:
         n_neighbors: k.
@@ -37,6 +38,8 @@ class NeighborsClassifier(CalibratedClassifier):
         index_: the `VectorIndex` over the training vectors.
         temperature_: what the logarithms of the votes are divided by.
     """
+
+    _means_temperature = 1.0
 
     def __init__(self, n_neighbors: int = 10, weights: Weights = "uniform"):
         self.n_neighbors = n_neighbors
@@ -52,7 +55,9 @@ class NeighborsClassifier(CalibratedClassifier):
 
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
         vectors, self._codes = images
-        self._means = NearestCentroidClassifier().fit(vectors, self._codes, calibration)
+        self._means = NearestCentroidClassifier().fit_names(vectors, self._codes)
+        if calibration is not None:
+            self._means_temperature = fit_temperature(self._means._logits(calibration[0]), calibration[1])
         self.index_ = VectorIndex.build(EmbeddingTable(vectors))
 
     def distances(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -68,10 +73,28 @@ class NeighborsClassifier(CalibratedClassifier):
             nearest[block] = np.minimum.reduceat(cdist(vectors[block], reference), starts, axis=1)
         return nearest
 
-    def rank(self, X: ArrayLike) -> NDArray[np.intp]:
-        """Return the codes of all classes for each vector, (n, C): by votes, then by nearness of the class mean."""
-        vectors = self._check_query(X)
-        return np.lexsort((cdist(vectors, self.centroids_), -self._votes(vectors)), axis=1)
+    def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the distance of each vector to the nearest vector of one class, given by its code (n,); (n,)."""
+        vectors, nearest = self._check_query(X).astype(np.float32), np.empty(len(codes))
+        for code in np.unique(codes):
+            asked = codes == code
+            of_class = VectorIndex.build(self.index_.table.select(self._codes == code))
+            nearest[asked] = of_class.search(vectors[asked], 1).distances[:, 0]
+        return nearest
+
+    def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Rank by votes, then by nearness of the class mean; the logits are the logarithms of votes and shared vote."""
+        votes = self._votes(vectors)
+        to_means = self._means._logits(vectors)
+        most = votes.max(axis=1, keepdims=True)
+        lead = most - np.where(votes < most, votes, 0).max(axis=1, keepdims=True)
+        shared = log_softmax(to_means / self._means_temperature, axis=1) + np.log(SHARED_VOTE * np.minimum(lead, 1))
+        with np.errstate(divide="ignore"):  # no votes
+            logits = np.logaddexp(np.log(votes), shared)
+        return np.lexsort((-to_means, -votes), axis=1), np.asarray(logits)
+
+    def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        return self._assess(vectors)[1]
 
     def _votes(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Return (n, C) votes; those of a row add up to k."""
@@ -87,11 +110,3 @@ class NeighborsClassifier(CalibratedClassifier):
         cells = np.arange(len(vectors))[:, None] * len(self.classes_) + self._codes[found.rows]
         votes = np.bincount(cells.ravel(), weight.ravel(), minlength=len(vectors) * len(self.classes_))
         return np.asarray(votes, dtype=np.float64).reshape(len(vectors), -1)
-
-    def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        votes = self._votes(vectors)
-        steps = np.diff(np.sort(votes, axis=1), axis=1)
-        smallest = np.where(steps > 0, steps, 1).min(axis=1, initial=1, keepdims=True)
-        means = self._means.predict_log_proba(vectors)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.logaddexp(np.log(votes), means + np.log(SHARED_VOTE * smallest)))

@@ -21,7 +21,8 @@ class OpenSetScores:
     `auroc`: chance that an unseen image is stranger than a known one. `fpr_at_95`: share of unseen images accepted
     where 95 % of the known ones are; `refused_at_5` is the rest of it. `oscr`: area under `curve`, whose rows are the
     share of unseen images accepted and the share of known images accepted and named right, over all thresholds
-    (Dhamija et al. 2018, arXiv 1811.04110). `known_refused`, `unseen_refused`: the shares at the thresholds in use.
+    (Dhamija et al. 2018, arXiv 1811.04110). These take one threshold for all images; `known_refused` and
+    `unseen_refused` are the shares at the thresholds in use, one a class.
     """
 
     n_known: int
@@ -95,24 +96,25 @@ def count_names(truth: NDArray[np.str_], names: NDArray[np.str_], refused: NDArr
     """Return, for every class that occurs and for `unknown`, what refusing does to its count.
 
     Columns: label, true (images of it), forced (named so when every image must have a name), forced_right, kept (named
-    so when some are refused), kept_right, refused (images of it that got no name).
+    so when some are refused), kept_right, refused (images of it that got no name). In the row `unknown`, the last, kept
+    are all that were refused.
     """
-    classes = np.unique(np.concatenate([truth, names]))
+    classes = np.setdiff1d(np.concatenate([truth, names]), [UNKNOWN])
+    labels = np.append(classes, UNKNOWN)
 
-    def count(labels: NDArray[np.str_]) -> NDArray[np.int64]:
-        return np.bincount(np.searchsorted(classes, labels), minlength=len(classes))
+    def count(given: NDArray[np.str_]) -> NDArray[np.int64]:
+        places = np.where(given == UNKNOWN, len(classes), np.searchsorted(classes, given))
+        return np.bincount(places, minlength=len(labels))
 
     right = truth == names
-    counts = pd.DataFrame(
+    return pd.DataFrame(
         {
-            "label": classes,
+            "label": labels,
             "true": count(truth),
             "forced": count(names),
             "forced_right": count(names[right]),
-            "kept": count(names[~refused]),
+            "kept": count(np.where(refused, UNKNOWN, names)),
             "kept_right": count(names[right & ~refused]),
             "refused": count(truth[refused]),
         }
     )
-    unknown = {"label": UNKNOWN, **dict.fromkeys(counts.columns[1:], 0), "kept": int(refused.sum())}
-    return pd.concat([counts, pd.DataFrame([unknown])], ignore_index=True)

@@ -135,7 +135,7 @@ def self_centroid_accuracy(table: EmbeddingTable) -> float:
     """
     labelled = table.select(table.is_labelled)
     labels = labelled.label.astype(str)
-    names = NearestCentroidClassifier().fit(labelled.vectors, labels).predict(labelled.vectors)
+    names = NearestCentroidClassifier().fit_names(labelled.vectors, labels).predict(labelled.vectors)
     return float((names == labels).mean())
 
 

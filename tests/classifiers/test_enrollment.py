@@ -5,7 +5,7 @@ import pytest
 
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
 from plankton_embed.classifiers.naming import fit_classifier
-from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.errors import InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
 
 
@@ -53,8 +53,11 @@ def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
 def test_faults_are_named(known, new):
     with pytest.raises(InputError, match="no labels"):
         add_examples(known, make_table([None, None], 1, "new"))
-    with pytest.raises(InputError, match=r"1 of the new images are in the reference already, such as known7"):
+    with pytest.raises(InputError, match=r"1 of the new images are in the reference already, such as object_id known7"):
         add_examples(known, known.select([7]))
+    with_path = EmbeddingTable(np.zeros((1, 8)), object_id=["x"], path=["a.png"], label=["c9"])
+    with pytest.raises(InputError, match=r"such as path a\.png; leave them out"):
+        add_examples(with_path, EmbeddingTable(np.zeros((1, 8)), object_id=["y"], path=["a.png"], label=["c9"]))
     with pytest.raises(MismatchError, match=r"other.*Embed both"):
         add_examples(known, make_table(["c3"], 1, "new", model_hash="other"))
     with pytest.raises(InputError, match=r"length 8.*length 3"):
@@ -83,12 +86,21 @@ def test_all_examples_give_what_enrolling_all_gives(known, new, query):
     assert found == pytest.approx([by_class[3:].mean(), by_class[:3].mean(), by_class.mean()])
 
 
-def test_without_a_query_those_not_drawn_are_named(known, new):
-    draws = measure_learning(known, new, examples=(2, 500), n_draws=2, progress=False)
+def test_without_a_query_half_of_the_new_images_are_named(known, new):
+    draws = measure_learning(known, new, examples=(2, 15, 16), n_draws=2, progress=False)
+    assert draws["n_examples"].unique().tolist() == [2, 15]  # no class has 16 left
+    assert draws["n_given"].unique().tolist() == [2, pytest.approx((15 + 15 + 2) / 3)]
     assert draws["known"].isna().all()  # no image of a known class is named
-    assert draws["new"].between(0, 1).all()
     assert draws["new_only"].mean() > 0.6
     np.testing.assert_allclose(draws["all"], draws["new"])
+
+
+def test_a_curve_without_images_to_name_or_draws_says_so(known):
+    lone = make_table(["c3", "c4"], 1, "new")
+    with pytest.raises(InputError, match="needs images to name"):
+        measure_learning(known, lone, progress=False)
+    with pytest.raises(SettingError, match="draws: expected at least 1; found 0"):
+        measure_learning(known, lone, n_draws=0, progress=False)
 
 
 def test_a_summary_has_mean_and_spread(known, new, query):

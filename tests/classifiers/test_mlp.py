@@ -122,6 +122,11 @@ def test_what_is_no_head_is_refused_by_name(images, tmp_path):
         MLPClassifier.load(folder)
 
 
+def test_a_loss_that_is_not_finite_is_said(images):
+    with pytest.raises(SettingError, match=r"not finite in epoch 1; lower learning_rate"):
+        MLPClassifier((8,), learning_rate=1e30).fit(*images)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"epochs": 0}, "epochs"), ({"patience": 0}, "patience"), ({"batch_size": 0}, "batch_size"),

@@ -17,7 +17,9 @@ LINE = np.array([[0], [1], [2], [10], [11]], dtype=np.float32)
 LABELS = np.array(["a", "b", "b", "c", "c"])
 
 
-@parametrize_with_checks([NeighborsClassifier(), NeighborsClassifier(1), NeighborsClassifier(3)])
+@parametrize_with_checks(
+    [NeighborsClassifier(), NeighborsClassifier(1), NeighborsClassifier(3), NeighborsClassifier(3, "distance")]
+)
 def test_scikit_learn_accepts_the_estimator(estimator, check):
     check(estimator)
 

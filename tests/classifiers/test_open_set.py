@@ -59,6 +59,14 @@ def test_counts_by_hand():
     assert counts["kept"].sum() == counts["true"].sum() == 5
 
 
+def test_images_that_are_truly_called_unknown_share_the_last_row():
+    truth, names = np.array(["unknown", "unknown", "a"]), np.array(["a", "a", "a"])
+    counts = count_names(truth, names, np.array([True, False, False]))
+    assert counts["label"].tolist() == ["a", "unknown"]
+    assert counts.iloc[1][["true", "kept", "refused"]].tolist() == [2, 1, 1]
+    assert counts["kept"].tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("unseen", [[True, True], [False, False]])
 def test_one_kind_alone_is_refused(unseen):
     with pytest.raises(InputError, match="of known and of unseen classes"):

@@ -95,6 +95,22 @@ def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_sam
     assert not refuser.refuse(alone, ["lone"]).any()
 
 
+@pytest.mark.parametrize("n_examples", [1, 3, 10, 40])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_class_just_enrolled_is_not_refused(measure, n_examples):
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(21, 32)) * 2
+    known, held, asked = (np.repeat(np.arange(21), n) for n in ([200] * 20 + [n_examples], [30] * 20 + [0], [40] * 21))
+    vectors, of_held, of_asked = (means[codes] + rng.normal(size=(len(codes), 32)) for codes in (known, held, asked))
+    names = [np.char.add("class ", codes.astype(str)) for codes in (known, held, asked)]
+    refuser = Refuser(measure).fit(vectors, names[0]).calibrate(of_held, names[1])
+    refused = refuser.refuse(of_asked, names[2])
+    assert refused[asked == 20].mean() < 0.3
+    assert refused[asked < 20].mean() == pytest.approx(0.04, abs=0.03)
+    strangers = rng.normal(size=(200, 32)) * 6
+    assert refuser.refuse(strangers, np.resize(names[2][:800], 200)).mean() > 0.9
+
+
 # ------------------------------------------------------------------------------------------ strangeness
 
 
