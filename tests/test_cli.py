@@ -147,7 +147,9 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
     assert done.exit_code == 0, done.output
     assert "180 vectors of 5 classes" in done.stdout
     assert (tmp_path / "both_curve" / "learning_curve.png").exists()
-    check_fault(1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as object_id train0", "")
+    check_fault(
+        1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as object_id train0", ""
+    )
     both, names = str(tmp_path / "both.parquet"), str(tmp_path / "x.csv")
     asking = ["classify", both, str(test), "-o", names, "--unknown-rate", "0.1"]
     check_fault(1, asking, "refusing needs a calibration set", "")
