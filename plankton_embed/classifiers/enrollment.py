@@ -116,7 +116,7 @@ def _score_enrolled(
             "new_only": _balanced_accuracy(truth, among_new, is_new),
             "new": _balanced_accuracy(truth, among_all, is_new),
             "known": _balanced_accuracy(truth, among_all, is_known),
-            "all": _balanced_accuracy(truth, among_all, is_new | is_known),
+            "all": _balanced_accuracy(truth, among_all, (is_new | is_known) & is_known.any()),
         }
     return scores
 
