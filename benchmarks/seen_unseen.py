@@ -1,6 +1,6 @@
 """Refusing and enrolling classes that the network never saw, against the same on raw pixels (PCA to 64 numbers).
 
-    python benchmarks/seen_unseen.py ndsb121.csv --root ndsb -o runs/seen_unseen --unseen benchmarks/ndsb121_unseen.txt
+    python benchmarks/seen_unseen.py ndsb121.csv --root ndsb -o runs/seen_unseen
 
 Trains on the other classes alone (a run is gone on with, a finished one is used). Both rows: AUROC of refusing unseen
 test images, the share of them refused where 5 % of the known ones are, and the balanced accuracy on test over the
@@ -93,7 +93,7 @@ def score_space(space: Space, n_draws: int) -> dict[str, float]:
 def main() -> None:
     arguments = parse_arguments(
         __doc__ or "",
-        unseen=(Path, None, "file with the unseen classes, one a line"),
+        unseen=(Path, Path(__file__).with_name("ndsb121_unseen.txt"), "file with the unseen classes, one a line"),
         draws=(int, 10, "draws of the ten examples"),
     )
     unseen = arguments.unseen.read_text(encoding="utf-8").split()

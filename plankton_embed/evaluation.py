@@ -14,12 +14,12 @@ from scipy.special import softmax
 
 from plankton_embed import contact_sheets
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
+from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.naming import (
     Classifier,
     Method,
-    fit_centroids,
     fit_classifier,
     fit_refuser,
     name_images,
@@ -88,10 +88,13 @@ class Naming:
 
     def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
         """Fit the classifier; where no k is asked for, that of the settings, or as many as there are vectors."""
-        k = self.n_neighbors
-        if k is None:
-            k = max(1, min(Settings().classification.n_neighbors, int(known.is_labelled.sum())))
+        k = fitting_k(known, Settings()) if self.n_neighbors is None else self.n_neighbors
         return fit_classifier(known, self.method, k, calibration, progress=progress)
+
+
+def fitting_k(known: EmbeddingTable, settings: Settings) -> int:
+    """Return k of the settings, or the size of a reference that is smaller."""
+    return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
 
 
 def classify(
@@ -254,8 +257,8 @@ def evaluate(
     if output is not None:
         with write_folder_atomically(output) as folder:
             write_json(folder / "scores.json", evaluation.to_dict())
-            write_tables(folder, known, evaluation)
-            draw_evaluation(folder, known, evaluation)
+            write_tables(folder, evaluation)
+            draw_evaluation(folder, evaluation)
     return evaluation
 
 
@@ -500,13 +503,13 @@ def _count_shared(one: EmbeddingTable, other: EmbeddingTable) -> int:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def write_tables(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+def write_tables(folder: Path, evaluation: Evaluation) -> None:
     """Write the names, and every table of the scores."""
     write_frame(folder / "predictions.csv", evaluation.names)
     write_frame(folder / "per_class.csv", evaluation.scores.per_class)
     write_frame(folder / "confusion.csv", evaluation.scores.confusion.reset_index())
-    if evaluation.method == "centroid":
-        centroids = fit_centroids(known)
+    if isinstance(evaluation.classifier, NearestCentroidClassifier):
+        centroids = evaluation.classifier
         write_frame(folder / "classes.csv", centroids.class_table())
         write_frame(
             folder / "centroid_distances.csv", centroids.centroid_distances().rename_axis("label").reset_index()
@@ -536,18 +539,20 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
-def draw_evaluation(folder: Path, known: EmbeddingTable, evaluation: Evaluation) -> None:
+def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Draw every picture of the scores."""
     names = evaluation.names
     if evaluation.refuser is not None:
-        names = names.assign(label=names["best_label"])[np.isin(names["true_label"].astype(str), known.classes)]
+        names = names.assign(label=names["best_label"])[
+            np.isin(names["true_label"].astype(str), evaluation.classifier.classes_)
+        ]
     save_figure(draw_confusion(evaluation.scores), folder / "confusion.png")
     save_figure(draw_class_scores(evaluation.scores), folder / "class_scores.png")
     save_figure(draw_sheet(contact_sheets.misclassified_sheet(names)), folder / "misclassified.png")
     worst = contact_sheets.worst_classes_sheet(names, evaluation.scores)
     save_figure(draw_sheet(worst), folder / "worst_classes.png")
-    if evaluation.method == "centroid":
-        distances = fit_centroids(known).centroid_distances()
+    if isinstance(evaluation.classifier, NearestCentroidClassifier):
+        distances = evaluation.classifier.centroid_distances()
         save_figure(draw_centroid_distances(distances), folder / "centroid_distances.png")
     if evaluation.reliability is not None:
         save_figure(draw_reliability(*evaluation.reliability), folder / "reliability.png")

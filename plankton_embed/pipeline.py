@@ -26,6 +26,7 @@ from plankton_embed.evaluation import (
     Reference,
     draw_evaluation,
     evaluate_names,
+    fitting_k,
     load_vectors,
     score_space,
     write_curve,
@@ -289,7 +290,7 @@ def seen_unseen(
     everything = add_examples(test, asked)
     examples.save(place / "vectors" / "unseen_train.parquet")
     everything.save(place / "vectors" / "test.parquet")
-    naming = Naming("knn", _fitting_k(known, chosen), unknown_rate, refuse_by)
+    naming = Naming("knn", fitting_k(known, chosen), unknown_rate, refuse_by)
     evaluation = evaluate_names(known, everything, naming, held)
     draws = measure_learning(
         known,
@@ -301,8 +302,8 @@ def seen_unseen(
         progress=progress,
     )
     result = SeenUnseen(trained, left_out, evaluation, draws)
-    write_tables(place, known, evaluation)
-    draw_evaluation(place / "figures", known, evaluation)
+    write_tables(place, evaluation)
+    draw_evaluation(place / "figures", evaluation)
     write_curve(place, draws)
     write_json(place / SCORES_FILE, result.to_dict())
     return result
@@ -533,11 +534,6 @@ def _build_settings(settings: SettingsLike) -> Settings:
     return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
 
 
-def _fitting_k(known: EmbeddingTable, settings: Settings) -> int:
-    """Return k of the settings, or the size of a reference that is smaller."""
-    return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
-
-
 def _visible(folder: Path) -> list[Path]:
     """Return what lies in a folder but for hidden things, such as what a killed process was writing."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -715,7 +711,7 @@ def _make_validation(
         if len(truth) == 0:
             return Validation(vectors, class_index[chosen])
         reference = EmbeddingTable(vectors, label=labels)
-        k = _fitting_k(reference, settings)
+        k = fitting_k(reference, settings)
         queries = model.embed_prepared(val.prepared, precision=precision, views=1)
         centroid, knn = (fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn"))
         return Validation(
@@ -770,10 +766,10 @@ def _evaluate_step(folder: RunFolder, images: _RunImages, settings: Settings, pr
             logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")
         by_method = {}
         for method in METHODS:
-            naming = Naming(method, _fitting_k(known, settings) if method == "knn" else None)
+            naming = Naming(method, fitting_k(known, settings) if method == "knn" else None)
             by_method[method] = evaluation = evaluate_names(known, asked, naming, held, progress=progress)
-            write_tables(folder.analysis("evaluate") / method, known, evaluation)
-            draw_evaluation(folder.figures / method, known, evaluation)
+            write_tables(folder.analysis("evaluate") / method, evaluation)
+            draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}

@@ -85,11 +85,6 @@ def fit_refuser(
     return Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
 
 
-def fit_centroids(reference: EmbeddingTable) -> NearestCentroidClassifier:
-    """Fit the nearest-centroid classifier on the labelled rows of a table."""
-    return NearestCentroidClassifier().fit_names(*_labelled(reference, "reference"))
-
-
 def select_known(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
     """Keep the labelled rows whose class the reference knows."""
     return images.select(images.is_labelled & np.isin(images.label.astype(str), reference.classes))
