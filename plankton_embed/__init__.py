@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
+    from plankton_embed.novelty import seen_unseen as seen_unseen
     from plankton_embed.pipeline import catalog as catalog
     from plankton_embed.pipeline import demo as demo
     from plankton_embed.pipeline import index as index
     from plankton_embed.pipeline import run as run
     from plankton_embed.pipeline import search as search
-    from plankton_embed.pipeline import seen_unseen as seen_unseen
     from plankton_embed.pipeline import train as train
     from plankton_embed.settings import Settings as Settings
     from plankton_embed.table import EmbeddingTable as EmbeddingTable
@@ -51,7 +51,7 @@ _HOME = {
     "index": "pipeline",
     "run": "pipeline",
     "search": "pipeline",
-    "seen_unseen": "pipeline",
+    "seen_unseen": "novelty",
     "summarize": "images.catalog",
     "train": "pipeline",
 }

@@ -462,9 +462,9 @@ def seen_unseen(
 ) -> None:
     """Train on some classes; refuse the images of the others, enroll these, score both."""
     with _command("seen-unseen", quiet):
-        from plankton_embed import pipeline
+        from plankton_embed import novelty
 
-        found = pipeline.seen_unseen(
+        found = novelty.seen_unseen(
             catalog,
             output,
             unseen=_read_names(unseen),

@@ -89,7 +89,7 @@ def test_views_are_those_asked_for(images, run_folder, tmp_path):
 
 
 def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
     monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--set", "embedding.views=4")
     done = call("train", images, "-o", tmp_path / "run", *settings)
@@ -156,7 +156,7 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
 
 
 def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
     monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--unknown-rate", 0.5, "--draws", 1)
     done = call("seen-unseen", images, "-o", tmp_path / "out", "--unseen", "copepod", *settings)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed import pipeline
+from plankton_embed import novelty, run_steps
 from plankton_embed.errors import DependencyError, InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.training.checkpoints import Checkpoints
@@ -62,7 +62,7 @@ def reference(images, tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Write no pictures, which are half the time of a small run."""
-    monkeypatch.setattr("plankton_embed.pipeline.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
     monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
 
 
@@ -487,8 +487,8 @@ def test_of_very_many_validation_images_the_same_few_are_named_after_every_epoch
     images, tmp_path, monkeypatch, no_pictures
 ):
     named = []
-    monkeypatch.setattr(pipeline, "MOST_VALIDATION_IMAGES", 5)
-    monkeypatch.setattr(pipeline, "count_never_predicted", lambda truth, *_: named.append(list(truth)) or 0)
+    monkeypatch.setattr(run_steps, "MOST_VALIDATION_IMAGES", 5)
+    monkeypatch.setattr(run_steps, "count_never_predicted", lambda truth, *_: named.append(list(truth)) or 0)
     settings = {**TINY, "training.epochs": 2, "split.fractions": (0.5, 0.3, 0.2)}
     done = pe.train(images, tmp_path / "run", settings=settings, progress=False)
     assert [len(truth) for truth in named] == [5, 5]
@@ -680,7 +680,7 @@ def test_unseen_classes_are_refused_and_enrolled(images, tmp_path, no_pictures, 
         pe.seen_unseen(catalog, out, **arguments)
     # scores that are missing are made anew from the finished run
     (out / "scores.json").unlink()
-    monkeypatch.setattr(pipeline, "train_model", None)
+    monkeypatch.setattr(run_steps, "train_model", None)
     again = pe.seen_unseen(catalog, out, **arguments)
     assert again.draws.equals(found.draws)
 
@@ -710,7 +710,7 @@ def test_a_begin_anew_that_was_stopped_is_gone_on_with(images, tmp_path, no_pict
     arguments = {"unseen": ["detritus"], "settings": TINY, "unknown_rate": 0.4, "n_draws": 1, "progress": False}
     pe.seen_unseen(images, tmp_path / "out", **arguments)
     with monkeypatch.context() as stopped:
-        stopped.setattr(pipeline, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(run_steps, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pe.seen_unseen(images, tmp_path / "out", overwrite=True, **arguments)
     pe.seen_unseen(images, tmp_path / "out", **arguments)
@@ -729,9 +729,9 @@ def test_classes_drawn_as_unseen_have_images_to_enroll(images):
     catalog = pe.catalog(images, split=(0.8, 0.1, 0.1), progress=False)
     copies = [catalog.frame.assign(object_id=catalog.frame["object_id"] + str(n)) for n in range(3)]
     many = pe.ImageCatalog(pd.concat(copies, ignore_index=True))
-    drawn = {tuple(pipeline._draw_unseen(many, 2, seed)) for seed in range(8)}
+    drawn = {tuple(novelty._draw_unseen(many, 2, seed)) for seed in range(8)}
     assert len(drawn) > 1
     assert all(len(set(names)) == 2 for names in drawn)
-    assert len(pipeline._draw_unseen(many, None, 0)) == 1
+    assert len(novelty._draw_unseen(many, None, 0)) == 1
     with pytest.raises(InputError, match="2 must stay"):
-        pipeline._draw_unseen(many, 3, 0)
+        novelty._draw_unseen(many, 3, 0)
