@@ -1,0 +1,69 @@
+"""Is the share of refused images the one that was asked for? Over twenty divisions of a run's val and test images.
+
+    python benchmarks/thresholds.py runs/ndsb40
+
+Each seed divides the labelled vectors of val and test anew, class by class: as many as val holds calibrate the
+thresholds (kNN, k = 10, gives the names), the others are refused or not. Printed for every measure and rate: the
+refused share of known images, averaged over classes and seeds, and how it spreads over the classes. The network has
+seen none of them; its best epoch was chosen on val, as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+from parts import N_NEIGHBORS
+
+from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.enrollment import add_examples
+from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import EmbeddingTable
+
+RATES = (0.05, 0.1, 0.2)
+
+
+def measure_shares(run: RunFolder, n_seeds: int) -> pd.DataFrame:
+    """Return the refused share of known images: one row a measure, rate, seed and class."""
+    known, val, test = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "val", "test"))
+    images = add_examples(val, test)
+    truth = images.label.astype(str)
+    names = fit_classifier(known, "knn", N_NEIGHBORS).predict(images.vectors)
+    classes, codes = np.unique(truth, return_inverse=True)
+    rows = []
+    for measure in get_args(RefusalMeasure):
+        refuser = Refuser(measure).fit(known.vectors, known.label)
+        for rate in RATES:
+            for seed in range(n_seeds):
+                held = hold_out(codes, len(val) / len(images), seed)
+                refuser.calibrate(images.vectors[held], names[held], rate)
+                refused = refuser.refuse(images.vectors[~held], names[~held])
+                shares = pd.Series(refused).groupby(truth[~held]).mean()
+                rows += [(measure, rate, seed, label, shares[label]) for label in classes]
+    return pd.DataFrame(rows, columns=["measure", "rate", "seed", "label", "refused"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a finished run with val and test")
+    parser.add_argument("--seeds", type=int, default=20, help="divisions [20]")
+    arguments = parser.parse_args()
+    shares = measure_shares(RunFolder(Path(arguments.run)), arguments.seeds)
+    by_class = shares.groupby(["measure", "rate", "label"])["refused"].mean()
+    spread = by_class.groupby(["measure", "rate"]).agg(["mean", "std", "min", "median", "max"])
+    by_seed = shares.groupby(["measure", "rate", "seed"])["refused"].mean()
+    spread["sd over seeds"] = by_seed.groupby(["measure", "rate"]).std()
+    print("Refused share of known images: mean over classes and seeds, then how the classes differ")
+    print(spread.round(3).to_string())
+    worst = by_class.xs(RATES[0], level="rate").unstack("measure").sort_values(get_args(RefusalMeasure)[0])
+    print(f"\nBy class, {RATES[0]:.0%} asked for")
+    print(worst.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
