@@ -1,8 +1,13 @@
 """Sphinx configuration."""
 
+from pathlib import Path
+from typing import get_args, get_origin
+
 import plankton_embed
+from plankton_embed.settings import OBJECTIVE_DEFAULTS, PRESETS, Settings
 
 project = "plankton_embed"
+project_copyright = "the plankton_embed authors"
 release = plankton_embed.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
@@ -11,3 +16,30 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 myst_enable_extensions = ["colon_fence"]
 exclude_patterns = ["_build"]
+
+
+def _describe_settings() -> str:
+    """Return a table of every setting, part by part, as Markdown."""
+    lines = []
+    plain = Settings.build()
+    for part, field in Settings.model_fields.items():
+        if not hasattr(field.annotation, "model_fields"):
+            lines += [f"`{part}` ({field.default}): {field.description}.", ""]
+            continue
+        lines += [f"## {part}", "", field.annotation.__doc__, "", "| setting | default | what it is |", "|---|---|---|"]
+        for name, value in field.annotation.model_fields.items():
+            choices = get_args(value.annotation) if str(get_origin(value.annotation)) == "typing.Literal" else ()
+            named = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+            default = getattr(getattr(plain, part), name)
+            lines.append(f"| `{part}.{name}` | `{default}` | {value.description}.{named} |")
+        lines.append("")
+    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", OBJECTIVE_DEFAULTS)):
+        lines += [f"## {title}", "", "| name | changes |", "|---|---|"]
+        for name, values in changes.items():
+            lines.append(f"| `{name}` | {', '.join(f'`{key}={value}`' for key, value in values.items())} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+(Path(__file__).parent / "_build").mkdir(exist_ok=True)
+(Path(__file__).parent / "_build" / "settings.md").write_text(_describe_settings(), encoding="utf-8")
