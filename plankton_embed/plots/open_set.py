@@ -26,7 +26,7 @@ def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
     label = f"accepted and named right (area {scores.oscr:.3f})"
     ax.plot(curve["unseen_accepted"], curve["known_right"], color=VERMILION, label=label)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="by chance")
-    label = f"5 % of the known refused, {scores.refused_at_5:.0%} of the unseen"
+    label = f"5 % of the known refused, {100 * scores.refused_at_5:.0f} % of the unseen"
     ax.plot([scores.fpr_at_95], [0.95], marker="o", color="black", linestyle="none", zorder=3, label=label)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1.01)
