@@ -84,7 +84,9 @@ class _Clusters:
         with (
             threadpool_limits(1, "blas"),
             ThreadPoolExecutor(self.n_threads) as self.pool,
-            tqdm(total=len(self.active) - 1, desc="tree", unit="join", disable=not progress, leave=False, delay=1) as bar,
+            tqdm(
+                total=len(self.active) - 1, desc="tree", unit="join", disable=not progress, leave=False, delay=1
+            ) as bar,
         ):
             while len(self.active) > 1:
                 self._find_nearest(stale)
@@ -112,7 +114,8 @@ class _Clusters:
         least = distance.min(axis=1)
         self.nearest[rows] = np.where(distance == least[:, None], others, len(self.slot)).min(axis=1)
         self.distance[rows] = least
-        return rows[least > self.bound[rows]]
+        unsure: Rows = rows[least > self.bound[rows]]
+        return unsure
 
     def _measure_listed(self, rows: Rows, listed: NDArray[np.int32]) -> tuple[Rows, Floats]:
         """Return the clusters that listed ones belong to now and their distances; infinite to itself and twins."""

@@ -141,12 +141,13 @@ def _compose(sheet: Sheet, layout: _Layout, height: int, width: int) -> NDArray[
             border = 1 if tile.frame == "none" else max(2, round(FRAME * layout.tile))
             down, across = (slice(max(0, start - border), start + layout.tile + border) for start in (y, x))
             mosaic[down, across] = np.multiply(to_rgba(FRAMES.get(tile.frame, PALE)), 255).round()
-            mosaic[y : y + layout.tile, x : x + layout.tile, :3] = _square(_to_colour(tile.image), layout.tile)
+            mosaic[y : y + layout.tile, x : x + layout.tile, :3] = fit_square(tile.image, layout.tile)
     return mosaic
 
 
-def _square(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """Scale an image to fit the middle of a square."""
+def fit_square(image: Image.Image | NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Scale any image to fit the middle of a square, (side, side, 3)."""
+    image = _to_colour(image)
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     fitted = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)

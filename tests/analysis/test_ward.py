@@ -31,7 +31,9 @@ def test_five_points_on_a_line():
 @given(n=st.integers(2, 200), dimension=st.integers(1, 8), n_groups=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_the_tree_is_scipys(n, dimension, n_groups, seed):
     rng = np.random.default_rng(seed)
-    points = rng.normal(size=(n, dimension)) + 5 * rng.normal(size=(n_groups, dimension))[rng.integers(n_groups, size=n)]
+    points = (
+        rng.normal(size=(n, dimension)) + 5 * rng.normal(size=(n_groups, dimension))[rng.integers(n_groups, size=n)]
+    )
     tree, expected = join(points), linkage(points, "ward")
     np.testing.assert_allclose(tree[:, 2:], expected[:, 2:], rtol=1e-9)
     np.testing.assert_array_equal(tree[:, :2], expected[:, :2])
@@ -81,7 +83,11 @@ def test_heights_follow_the_scale_and_not_the_place(scale, seed):
 
 @pytest.mark.parametrize(
     ("points", "message"),
-    [(np.zeros((1, 3)), "at least 2 points"), (np.zeros(4), "at least 2 points"), (np.array([[0.0], [np.nan]]), "row 1")],
+    [
+        (np.zeros((1, 3)), "at least 2 points"),
+        (np.zeros(4), "at least 2 points"),
+        (np.array([[0.0], [np.nan]]), "row 1"),
+    ],
 )
 def test_what_makes_no_tree(points, message):
     with pytest.raises(InputError, match=message):
