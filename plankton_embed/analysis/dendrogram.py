@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import optimal_leaf_ordering
 from scipy.spatial.distance import pdist, squareform
 
+from plankton_embed.analysis.class_means import find_central
 from plankton_embed.analysis.tree import Tree, quote_name
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
@@ -17,7 +18,6 @@ from plankton_embed.table import EmbeddingTable
 
 N_LEAVES = 40
 MOST_BRANCHES = 8  # that are looked for: as many as there are colours to tell apart
-N_CENTRAL = 8  # images named for every node
 MOST_COMPARED = 3000  # images, drawn once, whose distances are held against the tree
 MOST_ORDERED = 400  # leaves that are brought into their best order, which takes time with their cube
 
@@ -148,32 +148,12 @@ def build_dendrogram(
         tree,
         frame,
         counts,
-        {node: _find_central(table.vectors, rows) for node, rows in members.items()},
+        {node: find_central(table.vectors, rows) for node, rows in members.items()},
         leaf=leaves[tree.cut(n_leaves)],
         branch=tree.cut(chosen) + 1,
         cuts=cuts,
         cophenetic_correlation=correlation,
         n_compared=n_compared,
-    )
-
-
-def average_classes(table: EmbeddingTable) -> EmbeddingTable:
-    """Return a table of class means, one row a class; its path is that of the image nearest to the mean.
-
-    Raises:
-        InputError: no row has a label.
-    """
-    labelled = table.select(table.is_labelled)
-    if len(labelled) == 0:
-        raise InputError("class means need labels; the table has none")
-    names, codes = np.unique(labelled.label.astype(str), return_inverse=True)
-    members = [np.flatnonzero(codes == code) for code in range(len(names))]
-    return EmbeddingTable(
-        np.stack([labelled.vectors[rows].mean(axis=0, dtype=np.float64) for rows in members]),
-        object_id=names.astype(object),
-        label=names.astype(object),
-        path=labelled.path[[_find_central(labelled.vectors, rows)[0] for rows in members]],
-        provenance=table.provenance,
     )
 
 
@@ -230,13 +210,6 @@ def _count_classes(table: EmbeddingTable, members: dict[int, NDArray[np.intp]]) 
     return pd.DataFrame(
         np.array(counts).reshape(len(members), len(classes)), pd.Index(list(members), name="node"), classes
     )
-
-
-def _find_central(vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the rows nearest to their mean, nearest first."""
-    own = vectors[rows].astype(np.float64)
-    gap = np.linalg.norm(own - own.mean(axis=0), axis=1)
-    return rows[np.argsort(gap, kind="stable")[:N_CENTRAL]]
 
 
 def _compare_distances(tree: Tree, vectors: NDArray[np.float32]) -> tuple[float, int]:

@@ -8,7 +8,8 @@ from scipy.spatial.distance import pdist
 from sklearn.metrics import calinski_harabasz_score
 
 from plankton_embed.analysis import dendrogram as module
-from plankton_embed.analysis.dendrogram import average_classes, build_dendrogram
+from plankton_embed.analysis.class_means import average_classes
+from plankton_embed.analysis.dendrogram import build_dendrogram
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 

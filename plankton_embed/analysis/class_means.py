@@ -1,0 +1,38 @@
+"""Class means as a table of their own, and the images nearest to a mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plankton_embed.errors import InputError
+from plankton_embed.table import EmbeddingTable
+
+N_CENTRAL = 8  # images
+
+
+def average_classes(table: EmbeddingTable) -> EmbeddingTable:
+    """Return a table of class means, one row a class; its path is that of the image nearest to the mean.
+
+    Raises:
+        InputError: no row has a label.
+    """
+    labelled = table.select(table.is_labelled)
+    if len(labelled) == 0:
+        raise InputError("class means need labels; the table has none")
+    names, codes = np.unique(labelled.label.astype(str), return_inverse=True)
+    members = [np.flatnonzero(codes == code) for code in range(len(names))]
+    return EmbeddingTable(
+        np.stack([labelled.vectors[rows].mean(axis=0, dtype=np.float64) for rows in members]),
+        object_id=names.astype(object),
+        label=names.astype(object),
+        path=labelled.path[[find_central(labelled.vectors, rows)[0] for rows in members]],
+        provenance=table.provenance,
+    )
+
+
+def find_central(vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the few rows nearest to their mean, nearest first."""
+    own = vectors[rows].astype(np.float64)
+    gap = np.linalg.norm(own - own.mean(axis=0), axis=1)
+    return rows[np.argsort(gap, kind="stable")[:N_CENTRAL]]

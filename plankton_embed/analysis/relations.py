@@ -1,0 +1,287 @@
+"""Relations between images that repeat: x₁ is to y₁ as x₂ is to y₂."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from plankton_embed.analysis.class_means import average_classes
+from plankton_embed.analysis.parallelograms import Parallelograms, find_parallelograms
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
+
+EPSILON = 0.2
+LIMIT = 10_000
+N_SHUFFLES = 99
+MOST_SHUFFLED = 50_000_000  # relations counted in all shuffles together
+WINDOW = range(2, 11)  # the neighbours in the order of length that the report of 2019 compares
+
+Definition = Literal["exact", "window_2019"]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """Pairs of relations that are alike.
+
+    Attributes:
+        table: the images compared.
+        epsilon: how far ‖(x₁ - y₁) - (x₂ - y₂)‖ may be from 0.
+        n_found: how many there are.
+        best: those with the least `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`, `length`
+            (mean of the two relations), `relative` (the distance over the length of the shorter of the two ways to read
+            a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂).
+        analogies: the same by class: `x1`, `y1`, `x2`, `y2` (class names), `support` (how many), `expected` (mean
+            support when the labels are shuffled among the images), `p_value` (share of shufflings, this one counted, in
+            which the support is as high), `p_any` (the same for the highest support of all analogies).
+    """
+
+    table: EmbeddingTable
+    epsilon: float
+    n_found: int
+    best: pd.DataFrame
+    analogies: pd.DataFrame
+
+
+def find_relations(
+    table: EmbeddingTable,
+    epsilon: float = EPSILON,
+    *,
+    different_classes: bool | None = None,
+    definition: Definition = "exact",
+    limit: int = LIMIT,
+    n_shuffles: int = N_SHUFFLES,
+    seed: int = 0,
+    n_threads: int | None = None,
+    progress: bool = True,
+) -> Relations:
+    """Find every pair of relations between four different images that are alike.
+
+    Args:
+        table: images; time and memory grow with the fourth and the second power of their number, so give 2,000 at most.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
+        different_classes: ask for two classes at the ends of both relations; by default where the images have labels
+            (those without are then left aside).
+        definition: `exact`, or `window_2019`: relations compared with the 2nd to 10th next in the order of their
+            length, as the report of 2019 did, which misses nearly all.
+        limit: relations kept, the best; all are counted.
+        n_shuffles: shufflings of the labels.
+        seed: of the shufflings.
+        n_threads: by default one a core.
+        progress: show bars.
+
+    Raises:
+        InputError: fewer than four images, or classes are asked for and there are fewer than two.
+        SettingError: ε, limit or definition cannot be used.
+    """
+    if not (np.isfinite(epsilon) and epsilon > 0):
+        raise SettingError(f"epsilon: expected a distance above 0; found {epsilon}")
+    if limit < 1 or n_shuffles < 0:
+        raise SettingError(f"expected a limit of at least 1 and shuffles of at least 0; found {limit} and {n_shuffles}")
+    if definition not in get_args(Definition):
+        raise SettingError(f"definition: expected {' or '.join(get_args(Definition))}; found {definition!r}")
+    if different_classes is None:
+        different_classes = bool(table.is_labelled.any())
+    if different_classes:
+        if not table.is_labelled.all():
+            logger.warning("%d images without label are left aside", int((~table.is_labelled).sum()))
+        table = table.select(table.is_labelled)
+        if len(table.classes) < 2:
+            raise InputError(f"relations between classes need at least 2 of them; found {len(table.classes)}")
+    if len(table) < 4:
+        raise InputError(f"two relations need four images; found {len(table)}")
+    points = table.vectors.astype(np.float64)
+    classes = np.array(table.classes or ["unlabelled"])
+    codes = np.searchsorted(classes, table.label.astype(str)) if table.is_labelled.all() else None
+    found: Iterable[Parallelograms]
+    if definition == "exact":
+        found = find_parallelograms(points, epsilon, n_threads=n_threads, progress=progress)
+    else:
+        found = [find_in_window(points, epsilon)]
+    gatherer = _Gatherer(points, codes if different_classes else None, limit)
+    for block in found:
+        gatherer.add(block)
+    analogies = _count_analogies(gatherer, codes, classes, n_shuffles, seed, progress)
+    return Relations(table, epsilon, gatherer.n_found, gatherer.best, analogies)
+
+
+def find_in_window(points: NDArray[np.float64], epsilon: float) -> Parallelograms:
+    """Compare relations with the 2nd to 10th next in the order of their length, as the report of 2019 did."""
+    first, second = np.triu_indices(len(points), 1)
+    gaps = points[first] - points[second]
+    turned = gaps[:, 0] < 0
+    gaps[turned] *= -1
+    x, y = np.where(turned, second, first), np.where(turned, first, second)
+    order = np.argsort(np.linalg.norm(gaps, axis=1), kind="stable")
+    parts = []
+    for step in WINDOW:
+        p, q = order[:-step], order[step:]
+        distance = np.linalg.norm(gaps[p] - gaps[q], axis=1)
+        near = distance <= epsilon
+        parts.append((x[p[near]], y[q[near]], y[p[near]], x[q[near]], distance[near]))
+    return _sort_ends(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _sort_ends(a: Rows, b: Rows, c: Rows, d: Rows, distance: NDArray[np.float64]) -> Parallelograms:
+    """Keep those of four different points, each once."""
+    a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
+    swap = a > c
+    a, b, c, d = np.where(swap, c, a), np.where(swap, d, b), np.where(swap, a, c), np.where(swap, b, d)
+    keep = (a != b) & (c != d) & (a != c) & (b != d) & (b != c)
+    _, once = np.unique(np.column_stack([a, b, c, d])[keep], axis=0, return_index=True)
+    rows = np.flatnonzero(keep)[once]
+    return Parallelograms(a[rows], b[rows], c[rows], d[rows], distance[rows])
+
+
+class _Gatherer:
+    """Counts what is found, keeps the best, and all four images of each for the shufflings."""
+
+    def __init__(self, points: NDArray[np.float64], codes: Rows | None, limit: int):
+        self.points, self.codes, self.limit = points, codes, limit
+        self.n_found = 0
+        self.all: list[NDArray[np.int32]] = []
+        self._best = pd.DataFrame(columns=["x1", "y1", "x2", "y2", "distance", "length", "relative"])
+
+    def add(self, found: Parallelograms) -> None:
+        """Take in a block."""
+        self.all.append(np.column_stack([found.a, found.b, found.c, found.d]).astype(np.int32))
+        if self.codes is None:
+            one = other = np.ones(len(found.a), dtype=bool)
+        else:
+            one, other = _are_readable(*(self.codes[ends] for ends in (found.a, found.b, found.c, found.d)))
+        self.n_found += int((one | other).sum())
+        lengths = [
+            (self._length(found.a, u) + self._length(v, found.b)) / 2
+            for u, v in ((found.c, found.d), (found.d, found.c))
+        ]
+        # x1 → y1 as x2 → y2 is a → c as d → b, or a → d as c → b: the longer, where both may be read
+        first = one & (~other | (lengths[0] >= lengths[1]))
+        frame = pd.DataFrame(
+            {
+                "x1": found.a,
+                "y1": np.where(first, found.c, found.d),
+                "x2": np.where(first, found.d, found.c),
+                "y2": found.b,
+                "distance": found.distance,
+                "length": np.where(first, *lengths),
+                "relative": found.distance / np.maximum(np.minimum(*lengths), np.finfo(float).tiny),
+            }
+        )[one | other]
+        self._best = pd.concat([self._best, frame]) if len(self._best) else frame
+        if len(self._best) > 4 * self.limit:
+            self._best = self.best
+
+    @property
+    def best(self) -> pd.DataFrame:
+        """The best so far, best first."""
+        return self._best.nsmallest(self.limit, "relative").reset_index(drop=True)
+
+    def _length(self, x: Rows, y: Rows) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.norm(self.points[x] - self.points[y], axis=1))
+
+
+def _are_readable(a: Rows, b: Rows, c: Rows, d: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether a → c as d → b, and whether a → d as c → b, leads from one class to another, both times."""
+    return (a != c) & (d != b), (a != d) & (c != b)
+
+
+def _count_analogies(
+    gatherer: _Gatherer, codes: Rows | None, classes: NDArray[np.str_], n_shuffles: int, seed: int, progress: bool
+) -> pd.DataFrame:
+    """Count what is found by class, and again with the labels shuffled."""
+    columns = ["x1", "y1", "x2", "y2", "support", "expected", "p_value", "p_any"]
+    corners = np.concatenate([np.zeros((0, 4), dtype=np.int32), *gatherer.all])
+    if codes is None or len(corners) == 0:
+        return pd.DataFrame(columns=columns)
+    support = pd.Series(_name_analogies(codes[corners], len(classes))).value_counts(sort=False).sort_index()
+    support = support[support.index >= 0]
+    keys, counts = support.index.to_numpy(), support.to_numpy()
+    rng = np.random.default_rng(seed)
+    share = min(1.0, MOST_SHUFFLED / max(n_shuffles * len(corners), 1))
+    few = corners[rng.random(len(corners)) < share] if share < 1 else corners
+    total, as_high, most = np.zeros(len(keys)), np.ones(len(keys)), []
+    for _ in tqdm(range(n_shuffles), "shuffled labels", disable=not progress, leave=False, delay=1):
+        shuffled = _name_analogies(rng.permutation(codes)[few], len(classes))
+        found, n = np.unique(shuffled[shuffled >= 0], return_counts=True)
+        drawn = np.zeros(len(keys))
+        place = np.searchsorted(keys, found)
+        met = (place < len(keys)) & (keys[np.minimum(place, len(keys) - 1)] == found)
+        drawn[place[met]] = n[met] / share
+        total += drawn
+        as_high += drawn >= counts
+        most.append(n.max(initial=0) / share)
+    any_as_high = 1 + (np.array(most)[:, None] >= counts).sum(axis=0) if n_shuffles else np.ones(len(keys))
+    k = len(classes)
+    a, b, c, d = keys // k**3, keys // k**2 % k, keys // k % k, keys % k
+    one, _ = _are_readable(a, b, c, d)
+    table = pd.DataFrame(
+        {
+            "x1": classes[a],
+            "y1": classes[np.where(one, c, d)],
+            "x2": classes[np.where(one, d, c)],
+            "y2": classes[b],
+            "support": counts,
+            "expected": total / n_shuffles if n_shuffles else np.nan,
+            "p_value": as_high / (n_shuffles + 1),
+            "p_any": any_as_high / (n_shuffles + 1),
+        }
+    )
+    return table.sort_values(["p_any", "p_value", "support"], ascending=[True, True, False], ignore_index=True)
+
+
+def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
+    """Return one number for the classes of each parallelogram, however it is turned; -1 where it cannot be read."""
+    a, b = corners[:, :2].min(axis=1), corners[:, :2].max(axis=1)
+    c, d = corners[:, 2:].min(axis=1), corners[:, 2:].max(axis=1)
+    one, other = _are_readable(a, b, c, d)
+    first, second = a * n_classes + b, c * n_classes + d
+    key = np.minimum(first, second) * n_classes**2 + np.maximum(first, second)
+    return np.where(one | other, key, -1)
+
+
+def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answer "a is to b as c is to ?": what lies nearest to c + (b - a).
+
+    Args:
+        table: labelled images.
+        a, b, c: class names (their means), or object ids.
+        k: answers of each kind.
+
+    Returns:
+        Two frames, nearest first: classes (`label`, `distance` of the mean), without the classes asked with; and images
+        (`object_id`, `label`, `path`, `distance`), without the images asked with.
+
+    Raises:
+        InputError: neither a class nor an image of that name.
+        SettingError: k is below 1.
+    """
+    if k < 1:
+        raise SettingError(f"k: expected at least 1; found {k}")
+    means = average_classes(table)
+    ids = {name: row for row, name in enumerate(table.object_id)}
+    names = {name: row for row, name in enumerate(means.object_id)}
+    corners = []
+    for asked in (a, b, c):
+        if asked not in names and asked not in ids:
+            raise InputError(f"{asked} is neither a class nor an object_id; the classes: {', '.join(names)}")
+        source, row = (means, names[asked]) if asked in names else (table, ids[asked])
+        corners.append(source.vectors[row].astype(np.float64))
+    target = corners[2] + corners[1] - corners[0]
+    to_classes = np.linalg.norm(means.vectors - target, axis=1)
+    to_images = np.linalg.norm(table.vectors - target, axis=1)
+    by_class = pd.DataFrame({"label": means.object_id, "distance": to_classes})
+    by_image = pd.DataFrame(
+        {"object_id": table.object_id, "label": table.label, "path": table.path, "distance": to_images}
+    )
+    by_class = by_class[~by_class["label"].isin([a, b, c])]
+    by_image = by_image[~by_image["object_id"].isin([a, b, c])]
+    return tuple(frame.nsmallest(k, "distance").reset_index(drop=True) for frame in (by_class, by_image))  # type: ignore[return-value]
