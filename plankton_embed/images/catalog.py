@@ -231,7 +231,7 @@ def read_class_map(path: str | Path) -> dict[str, str]:
         raise InputError(f"class map {path} does not exist")
     try:
         frame = pd.read_csv(
-            path, dtype=str, keep_default_na=False, sep=_delimiter(path), index_col=False, encoding="utf-8-sig"
+            path, dtype=str, keep_default_na=False, sep=find_delimiter(path), index_col=False, encoding="utf-8-sig"
         )
     except (ValueError, OSError) as error:
         raise InputError(f"class map {path} cannot be read: {error}") from error
@@ -353,7 +353,8 @@ def _standard_splits(column: pd.Series, source: str) -> pd.Series:
     return column.map({name: SPLIT_NAMES[name.lower()] for name in names})
 
 
-def _delimiter(path: Path) -> str:
+def find_delimiter(path: Path) -> str:
+    """Return what parts the columns of a CSV: comma, semicolon or tab, whichever its first line has most of."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = file.readline()
     return max(",;\t", key=header.count)
@@ -361,7 +362,7 @@ def _delimiter(path: Path) -> str:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
-    delimiter = _delimiter(path)
+    delimiter = find_delimiter(path)
     columns = pd.read_csv(path, sep=delimiter, nrows=0, index_col=False, encoding="utf-8-sig").columns
     as_text: dict[Any, Any] = {c: str for c in columns if c.strip() in TEXT_COLUMNS}
     na_values = {c: MISSING for c in columns if c not in as_text}

@@ -1,0 +1,168 @@
+"""Groups among images that nobody has named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from sklearn.cluster import HDBSCAN
+
+from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
+from plankton_embed.analysis.tree import Tree
+from plankton_embed.analysis.ward import ward_linkage
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+MIN_SIZE = 10
+ALONE = 0  # the number of images in no group
+
+ClusterMethod = Literal["hdbscan", "tree"]
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Groups of like images.
+
+    Attributes:
+        table: the images.
+        cluster: (n,) the number of each image's group, 1 the largest; 0 for images in none.
+        groups: one row a group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
+            tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
+        central, odd: group -> the rows of `table` nearest to its mean, and those farthest from it, farthest first.
+    """
+
+    table: EmbeddingTable
+    cluster: NDArray[np.intp]
+    groups: pd.DataFrame
+    central: dict[int, NDArray[np.intp]]
+    odd: dict[int, NDArray[np.intp]]
+
+    def images(self) -> pd.DataFrame:
+        """Return one row an image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
+        distance = np.full(len(self.table), np.nan)
+        for number in self.groups["cluster"].tolist():
+            rows = self.cluster == number
+            distance[rows] = _distances_to_mean(self.table.vectors[rows])
+        columns = {"object_id": self.table.object_id, "path": self.table.path}
+        return pd.DataFrame({**columns, "cluster": self.cluster, "distance": distance})
+
+
+def find_clusters(
+    table: EmbeddingTable,
+    method: ClusterMethod = "hdbscan",
+    *,
+    min_size: int = MIN_SIZE,
+    n_clusters: int | None = None,
+    reference: EmbeddingTable | None = None,
+    n_threads: int | None = None,
+    progress: bool = True,
+) -> Clusters:
+    """Find groups of like images; labels play no part.
+
+    Args:
+        table: images, labelled or not.
+        method: `hdbscan` (finds how many there are, and leaves images out that lie between them; Campello et al. 2013,
+            doi 10.1007/978-3-642-37456-2_14; slow beyond 20,000 images), or `tree` (Ward's tree cut into `n_clusters`).
+        min_size: hdbscan: images that make a group; at least 2.
+        n_clusters: tree: number of groups.
+        reference: labelled images of known classes, to name the nearest of each group.
+        n_threads: by default one a core.
+        progress: show a bar.
+
+    Raises:
+        InputError: fewer than two images, or more groups than images.
+        SettingError: an option that the method does not use, or one that it lacks.
+        MismatchError: images and reference were made by different models.
+    """
+    if method not in get_args(ClusterMethod):
+        raise SettingError(f"method: expected {' or '.join(get_args(ClusterMethod))}; found {method!r}")
+    if (n_clusters is None) == (method == "tree"):
+        raise SettingError("n_clusters says where to cut the tree; give it with method tree, and only there")
+    if min_size < 2 or (min_size != MIN_SIZE and method == "tree"):
+        raise SettingError(f"min_size is for method hdbscan, and at least 2; found {min_size} for {method}")
+    if len(table) < 2:
+        raise InputError(f"groups need at least 2 images; found {len(table)}")
+    if n_clusters is not None and not 1 <= n_clusters <= len(table):
+        raise SettingError(f"n_clusters: expected 1 to {len(table)}, the number of images; found {n_clusters}")
+    if reference is not None:
+        reference.check_same_model(table, ("the reference", "the images"))
+    if n_clusters is not None:
+        found = Tree(ward_linkage(table.vectors, n_threads=n_threads, progress=progress)).cut(n_clusters)
+    elif len(table) < min_size:
+        found = np.full(len(table), -1)
+    else:
+        found = HDBSCAN(min_cluster_size=min_size, n_jobs=n_threads or -1, copy=True).fit_predict(table.vectors)
+    cluster = _number_by_size(found)
+    vectors = table.vectors.astype(np.float64)
+    rows, central, odd, means = [], {}, {}, []
+    for number in range(1, int(cluster.max()) + 1):
+        members = np.flatnonzero(cluster == number)
+        distance = _distances_to_mean(vectors[members])
+        order = members[np.argsort(distance, kind="stable")]
+        central[number], odd[number] = order[:N_CENTRAL], order[::-1][:N_CENTRAL]
+        means.append(vectors[members].mean(axis=0))
+        rows.append((number, len(members), distance.mean()))
+    groups = pd.DataFrame(rows, columns=["cluster", "n_images", "radius"])
+    if reference is not None and len(groups):
+        classes = average_classes(reference)
+        between = cdist(np.array(means), classes.vectors)
+        groups["nearest_class"] = classes.object_id[between.argmin(axis=1)]
+        groups["nearest_distance"] = between.min(axis=1)
+    return Clusters(table, cluster, groups, central, odd)
+
+
+def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame) -> EmbeddingTable:
+    """Label images by the names that a person gave to their groups.
+
+    Args:
+        table: the images.
+        images: `object_id` and `cluster` of each, as `Clusters.images` returns.
+        names: `cluster` and `name`; groups without a name stay unlabelled.
+
+    Returns:
+        The images whose group has a name, labelled so.
+
+    Raises:
+        InputError: a column or an image is missing, a group is named twice, or no group has a name.
+    """
+    for frame, what, needed in ((images, "images", ("object_id", "cluster")), (names, "names", ("cluster", "name"))):
+        missing = [column for column in needed if column not in frame]
+        if missing:
+            raise InputError(f"{what}: expected the columns {', '.join(needed)}; found {list(frame.columns)}")
+    doubled = names["cluster"][names["cluster"].duplicated()]
+    if len(doubled):
+        raise InputError(f"names: cluster {doubled.iloc[0]} stands in several rows; give it one name")
+    given = names.assign(name=names["name"].astype("string").str.strip()).dropna(subset="name")
+    by_cluster = {
+        int(cluster): str(name) for cluster, name in zip(given["cluster"], given["name"], strict=True) if name
+    }
+    if not by_cluster:
+        raise InputError("names: no cluster has a name; fill in the column name")
+    strangers = sorted(set(by_cluster) - set(images["cluster"]))
+    if strangers:
+        raise InputError(f"names: there is no cluster {strangers[0]}")
+    cluster = dict(zip(images["object_id"].astype(str), images["cluster"], strict=True))
+    lost = sorted(set(cluster) - set(table.object_id))
+    if lost:
+        raise InputError(f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}")
+    labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
+    named = EmbeddingTable(
+        table.vectors, table.object_id, labels, table.path, table.sample_id, provenance=table.provenance
+    )
+    return named.select(named.is_labelled)
+
+
+def _number_by_size(found: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Number groups by size, the largest 1; images in none (-1) get 0."""
+    sizes = np.bincount(found[found >= 0], minlength=1)
+    number = np.empty(len(sizes), dtype=np.intp)
+    number[np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
+    return np.where(found >= 0, number[np.maximum(found, 0)], ALONE)
+
+
+def _distances_to_mean(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(vectors - vectors.mean(axis=0, dtype=np.float64), axis=1))

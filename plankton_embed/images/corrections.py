@@ -1,0 +1,117 @@
+"""Corrections of labels, made by a person: into a new catalog, and out of it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog, clean_label, find_delimiter
+
+ACTIONS = ("keep", "relabel", "delete")
+COLUMNS = ("object_id", "action", "label", "reason")
+
+
+@dataclass(frozen=True)
+class CorrectedCatalog:
+    """A catalog with corrections applied, and what they changed; the images and the catalog before stay as they are.
+
+    `changes` has the rows that were changed as they were before, and `action`, `new_label` (None where deleted),
+    `reason` and `place` (the row in the catalog before): enough to undo them. `n_kept`: images that were to be kept.
+    """
+
+    catalog: ImageCatalog
+    changes: pd.DataFrame
+    n_kept: int
+
+
+def read_corrections(path: str | Path) -> pd.DataFrame:
+    """Read corrections from a CSV with the columns `object_id`, `action`, `label` and, if wanted, `reason` and others.
+
+    Raises:
+        InputError: no such file, a column is missing, an action is unknown, an id is doubled, or there is no new label;
+            file and row are named.
+    """
+    path = Path(path)
+    try:
+        mark = find_delimiter(path)
+        frame = pd.read_csv(path, dtype=str, sep=mark, encoding="utf-8-sig", keep_default_na=False)
+    except FileNotFoundError as error:
+        raise InputError(f"corrections {path} do not exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    return check_corrections(frame, str(path))
+
+
+def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.DataFrame:
+    """Return the four columns, checked and cleaned; `source` is what an error calls them."""
+    missing = [name for name in COLUMNS[:3] if name not in frame]
+    if missing:
+        raise InputError(f"{source}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
+    frame = frame.reindex(columns=COLUMNS, fill_value="").fillna("").astype(str)
+    frame = frame.apply(lambda column: column.str.strip())
+    frame["action"] = frame["action"].str.lower()
+    frame["label"] = frame["label"].map(clean_label)
+    for number, row in enumerate(frame.to_dict("records"), 2):
+        if row["action"] not in ACTIONS:
+            raise InputError(f"{source}, row {number}: action: expected {', '.join(ACTIONS)}; found {row['action']!r}")
+        if row["action"] == "relabel" and not row["label"]:
+            raise InputError(f"{source}, row {number}: to relabel {row['object_id']} takes a label; found none")
+    doubled = frame["object_id"][frame["object_id"].duplicated()]
+    if len(doubled):
+        raise InputError(f"{source}: object_id {doubled.iloc[0]} stands in several rows; give it one action")
+    return frame
+
+
+def apply_corrections(catalog: ImageCatalog, corrections: pd.DataFrame) -> CorrectedCatalog:
+    """Return a catalog in which images are relabelled or left out as a person decided.
+
+    Args:
+        catalog: what to correct; it stays as it is.
+        corrections: `object_id`, `action` (keep, relabel or delete), `label` (used by relabel), `reason`.
+
+    Raises:
+        InputError: as `read_corrections`; or an image is not in the catalog, or none would be left.
+    """
+    checked = check_corrections(corrections).set_index("object_id")
+    frame = catalog.frame
+    strangers = checked.index[~checked.index.isin(frame["object_id"])]
+    if len(strangers):
+        raise InputError(f"corrections: {len(strangers)} images are not in the catalog, such as {strangers[0]}")
+    action = frame["object_id"].map(checked["action"])
+    before = pd.Series(catalog.labels, index=frame.index, dtype=object)
+    after = before.where(action != "relabel", frame["object_id"].map(checked["label"]))
+    if bool((action == "delete").all()):
+        raise InputError("corrections: they delete every image of the catalog")
+    changed = (action == "delete") | ((action == "relabel") & (after != before))
+    changes = frame.assign(
+        action=action,
+        new_label=after.where(action != "delete", None),
+        reason=frame["object_id"].map(checked["reason"]),
+        place=range(len(frame)),
+    )[changed].reset_index(drop=True)
+    corrected = frame.assign(label=after.astype(frame["label"].dtype))[action != "delete"]
+    return CorrectedCatalog(ImageCatalog(corrected.reset_index(drop=True)), changes, int((action == "keep").sum()))
+
+
+def undo_corrections(catalog: ImageCatalog, changes: pd.DataFrame) -> ImageCatalog:
+    """Return the catalog as it was before corrections were applied, from their `changes`.
+
+    Raises:
+        InputError: the changes are none, or of another catalog.
+    """
+    missing = [name for name in ("object_id", "label", "action", "place") if name not in changes]
+    if missing:
+        raise InputError(f"changes: {', '.join(missing)} is missing; give the file that apply-corrections wrote")
+    relabelled = changes[changes["action"] == "relabel"].set_index("object_id")["label"]
+    deleted = changes[changes["action"] == "delete"]
+    frame = catalog.frame
+    if not relabelled.index.isin(frame["object_id"]).all() or frame["object_id"].isin(deleted["object_id"]).any():
+        raise InputError("changes: these are of another catalog; give the one that was made with them")
+    label = frame["label"].where(~frame["object_id"].isin(relabelled.index), frame["object_id"].map(relabelled))
+    place = np.setdiff1d(np.arange(len(frame) + len(deleted)), deleted["place"])
+    whole = pd.concat([frame.assign(label=label, place=place), deleted.reindex(columns=[*frame.columns, "place"])])
+    return ImageCatalog(whole.sort_values("place").drop(columns="place").reset_index(drop=True))

@@ -1,0 +1,117 @@
+"""Groups: by hand, against scikit-learn's scores, and the names a person gives them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+
+from plankton_embed.analysis.clusters import apply_names, find_clusters
+from plankton_embed.errors import InputError, MismatchError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+
+def group(vectors, *arguments, **options):
+    table = EmbeddingTable(np.asarray(vectors, dtype=np.float32))
+    return find_clusters(table, *arguments, n_threads=1, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(0)
+    sizes = [60, 30, 15]
+    truth = np.repeat(np.arange(3), sizes)
+    means = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0]])
+    return means[truth] + rng.normal(size=(105, 3)), truth
+
+
+def test_six_points_by_hand():
+    found = group([[0], [1], [2], [10], [11], [30]], "tree", n_clusters=3)
+    assert found.cluster.tolist() == [1, 1, 1, 2, 2, 3]
+    assert found.groups["n_images"].tolist() == [3, 2, 1]
+    assert found.groups["radius"].tolist() == pytest.approx([2 / 3, 0.5, 0])
+    assert found.central[1].tolist() == [1, 0, 2]
+    assert found.odd[1].tolist()[-1] == 1
+    assert found.images()["distance"].tolist() == pytest.approx([1, 0, 1, 0.5, 0.5, 0])
+
+
+@pytest.mark.parametrize("options", [{"method": "hdbscan"}, {"method": "tree", "n_clusters": 3}])
+def test_three_blobs_are_three_groups(blobs, options):
+    vectors, truth = blobs
+    found = group(vectors, **options)
+    inside = found.cluster > 0
+    assert inside.mean() > 0.8
+    assert adjusted_mutual_info_score(truth[inside], found.cluster[inside]) == pytest.approx(1)
+    assert found.groups["n_images"].is_monotonic_decreasing
+    assert found.groups["n_images"].sum() == inside.sum()
+
+
+def test_the_nearest_known_class(blobs):
+    vectors, _ = blobs
+    known = EmbeddingTable(
+        np.array([[0, 0, 1], [0, 0, 3], [9, 0, 0], [0, 0, 99]], dtype=np.float32), label=["a", "a", "b", None]
+    )
+    found = group(vectors, "tree", n_clusters=3, reference=known)
+    assert found.groups["nearest_class"].tolist() == ["a", "b", "a"]
+    mean = vectors[:60].mean(axis=0)
+    assert found.groups["nearest_distance"][0] == pytest.approx(np.linalg.norm(mean - [0, 0, 2]), abs=1e-4)
+    with pytest.raises(MismatchError):
+        group(vectors, reference=EmbeddingTable(known.vectors, label=known.label, provenance={"model_hash": "x"}))
+
+
+def test_names_become_labels(blobs):
+    vectors, truth = blobs
+    found = group(vectors, "tree", n_clusters=3)
+    names = pd.DataFrame({"cluster": [1, 2, 3], "name": ["Acartia", None, " Oithona "]})
+    named = apply_names(found.table, found.images(), names)
+    assert len(named) == 75
+    assert set(named.label) == {"Acartia", "Oithona"}
+    assert named.object_id.tolist() == [str(row) for row in np.flatnonzero(truth != 1)]
+    np.testing.assert_array_equal(named.vectors, found.table.vectors[truth != 1])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"cluster": [1, 1], "name": ["a", "b"]}, "cluster 1 stands in several rows"),
+        ({"cluster": [1, 2], "name": [None, " "]}, "no cluster has a name"),
+        ({"cluster": [7], "name": ["a"]}, "no cluster 7"),
+        ({"cluster": [1]}, "expected the columns cluster, name"),
+    ],
+)
+def test_names_that_cannot_be_used(blobs, names, message):
+    found = group(blobs[0], "tree", n_clusters=3)
+    with pytest.raises(InputError, match=message):
+        apply_names(found.table, found.images(), pd.DataFrame(names))
+
+
+def test_names_of_other_images_are_refused(blobs):
+    found = group(blobs[0], "tree", n_clusters=3)
+    with pytest.raises(InputError, match="not among the vectors"):
+        apply_names(found.table.select(range(50)), found.images(), pd.DataFrame({"cluster": [1], "name": ["a"]}))
+
+
+def test_little_to_group():
+    few = group([[0], [1], [2]])  # fewer than make a group
+    assert few.cluster.tolist() == [0, 0, 0]
+    assert few.groups.empty
+    assert few.images()["distance"].isna().all()
+    copies = group(np.ones((30, 2)))
+    assert copies.groups["radius"].eq(0).all()
+    assert group(np.ones((30, 2)), "tree", n_clusters=1).groups["n_images"].tolist() == [30]
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "error", "message"),
+    [
+        (1, {}, InputError, "at least 2 images"),
+        (5, {"method": "tree"}, SettingError, "n_clusters"),
+        (5, {"n_clusters": 3}, SettingError, "only there"),
+        (5, {"method": "tree", "n_clusters": 6}, SettingError, "expected 1 to 5"),
+        (5, {"min_size": 1}, SettingError, "at least 2"),
+        (5, {"method": "tree", "n_clusters": 2, "min_size": 5}, SettingError, "hdbscan"),
+        (5, {"method": "kmeans"}, SettingError, "hdbscan or tree"),
+    ],
+)
+def test_what_cannot_be_grouped(n, options, error, message):
+    with pytest.raises(error, match=message):
+        group(np.arange(n)[:, None], **options)

@@ -1,0 +1,116 @@
+"""Label suspects: by hand, and swapped labels found again."""
+
+import numpy as np
+import pytest
+
+from plankton_embed.analysis.suspects import find_suspects
+from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+
+def make_table(vectors, label):
+    return EmbeddingTable(np.asarray(vectors, dtype=np.float32), label=np.array(label, dtype=object))
+
+
+@pytest.fixture(scope="module")
+def swapped():
+    """Five classes of 60; one image in twenty bears the label of another."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(5, size=300)
+    vectors = 4 * rng.normal(size=(5, 8))[truth] + rng.normal(size=(300, 8))
+    wrong = rng.permutation(300)[:15]
+    codes = truth.copy()
+    codes[wrong] = (codes[wrong] + rng.integers(1, 5, size=15)) % 5
+    chances = np.exp(-((vectors[:, None] - 4 * rng.normal(size=(1, 5, 8))) ** 2).sum(-1) / 50)
+    chances = 0.1 * chances / chances.sum(1, keepdims=True) + 0.9 * (truth[:, None] == np.arange(5))
+    return make_table(vectors, [f"class {code}" for code in codes]), set(wrong.tolist()), truth, chances
+
+
+def test_five_points_by_hand():
+    found = find_suspects(make_table([[0], [1], [2], [10], [11]], ["a", "a", "b", "b", "b"]), n_neighbors=2)
+    ranking = found.ranking.set_index("object_id")
+    assert found.ranking["object_id"][0] == "2"  # among the a
+    assert ranking["neighbors"].to_dict() == {"0": 0.5, "1": 0.5, "2": 1.0, "3": 0.0, "4": 0.0}
+    own, other = (10 + 11) / 2 - 2, 2 - 0.5  # the own mean without itself
+    assert ranking["distance"]["2"] == pytest.approx(own / (own + other))
+    assert ranking["guess"].to_dict() == {"0": "b", "1": "b", "2": "a", "3": "a", "4": "a"}
+    # the highest of five by both signals: (5 - .5) / 5
+    assert ranking["score"]["2"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_swapped_labels_come_first(swapped, with_head):
+    table, wrong, truth, chances = swapped
+    found = find_suspects(table, chances if with_head else None)
+    first = found.ranking.head(15)
+    assert len(wrong & set(first["row"])) >= 14
+    assert (first["guess"] == [f"class {truth[row]}" for row in first["row"]]).mean() > 0.9
+    assert found.ranking["score"].is_monotonic_decreasing
+    assert ("loss" in found.ranking) == with_head
+    corrections = found.corrections(7)
+    assert corrections["action"].eq("keep").all()
+    assert corrections["object_id"].tolist() == first["object_id"].tolist()[:7]
+
+
+def test_the_order_of_images_and_the_names_of_classes_play_no_part(swapped):
+    table = swapped[0]
+    order = np.random.default_rng(1).permutation(300)
+    renamed = make_table(table.vectors[order], [f"{9 - int(label[-1])}" for label in table.label[order]])
+    one, other = find_suspects(table).ranking, find_suspects(renamed).ranking
+    scores = other.set_index(order[other["row"]])["score"]
+    np.testing.assert_allclose(scores.loc[one["row"]].to_numpy(), one["score"], atol=1e-9)
+
+
+def test_unlabelled_images_are_left_aside(swapped):
+    table, _, _, chances = swapped
+    some = table.label.copy()
+    some[:100] = None
+    found = find_suspects(make_table(table.vectors, some), chances)
+    assert found.ranking["row"].min() == 100
+    alone = find_suspects(table.select(range(100, 300)), chances[100:])
+    np.testing.assert_allclose(found.ranking["score"], alone.ranking["score"])
+    assert found.ranking["row"].tolist() == (alone.ranking["row"] + 100).tolist()
+
+
+def test_near_copies_with_two_labels():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(40, 4))
+    vectors[7] = vectors[3]
+    vectors[20] = vectors[21] + 1e-3
+    vectors[30] = vectors[31]
+    labels = ["a" if row % 2 else "b" for row in range(40)]
+    labels[7] = "b"  # 3 is a
+    labels[30] = labels[31]
+    found = find_suspects(make_table(vectors, labels), copy_distance=0.01)
+    assert found.copies[["row_1", "row_2"]].to_numpy().tolist() == [[3, 7], [20, 21]]
+    assert found.copies["distance"].tolist() == pytest.approx([0, 2e-3], abs=1e-5)
+    assert found.copies[["label_1", "label_2"]].to_numpy().tolist() == [["a", "b"], ["b", "a"]]
+    many = find_suspects(make_table(np.zeros((30, 3)), ["a", "b"] * 15))  # all of them copies
+    assert len(many.copies) > 0
+    assert np.isfinite(many.ranking["score"]).all()
+
+
+def test_cleanlab_is_one_signal_more(swapped, monkeypatch):
+    table, _, _, chances = swapped
+    with pytest.raises(SettingError, match="probabilities"):
+        find_suspects(table, use_cleanlab=True)
+    with monkeypatch.context() as missing:
+        missing.setitem(__import__("sys").modules, "cleanlab.rank", None)
+        with pytest.raises(DependencyError, match=r"plankton_embed\[clean\]"):
+            find_suspects(table, chances, use_cleanlab=True)
+    pytest.importorskip("cleanlab")
+    assert "cleanlab" in find_suspects(table, chances, use_cleanlab=True).ranking
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "error", "message"),
+    [
+        (["a"] * 5, {}, InputError, "found 5 of 1"),
+        (["a", "b", None, None, None], {}, InputError, "found 2 of 2"),
+        (["a", "b", "a", "b", "a"], {"n_neighbors": 0}, SettingError, "n_neighbors"),
+        (["a", "b", "a", "b", "a"], {"probabilities": np.ones((5, 3))}, InputError, r"expected \(5, 2\)"),
+    ],
+)
+def test_what_cannot_be_suspected(label, options, error, message):
+    with pytest.raises(error, match=message):
+        find_suspects(make_table(np.arange(5)[:, None], label), **options)

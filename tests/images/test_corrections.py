@@ -1,0 +1,90 @@
+"""Corrections: into a catalog, out of it again, and what is wrong with a file of them."""
+
+import pandas as pd
+import pytest
+
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.corrections import apply_corrections, read_corrections, undo_corrections
+
+
+@pytest.fixture
+def catalog():
+    rows = {
+        "object_id": ["a", "b", "c", "d", "e"],
+        "path": [f"/images/{name}.png" for name in "abcde"],
+        "label": ["copepod", "copepod", "medusa", None, "medusa"],
+        "depth": [1.5, 2.5, 3.5, 4.5, 5.5],
+    }
+    return ImageCatalog.from_rows(rows)
+
+
+def correct(*rows):
+    return pd.DataFrame(rows, columns=["object_id", "action", "label", "reason"])
+
+
+MANY = correct(
+    ("a", "keep", "", ""), ("b", "delete", "", "blurred"), ("c", "relabel", "ephyra", "arms"),
+    ("d", "relabel", "copepod", ""), ("e", "relabel", "medusa", "as before"),
+)  # fmt: skip
+
+
+def test_images_are_relabelled_and_left_out(catalog):
+    before = catalog.frame.copy()
+    done = apply_corrections(catalog, MANY)
+    assert done.catalog.frame["object_id"].tolist() == ["a", "c", "d", "e"]
+    assert done.catalog.labels == ["copepod", "ephyra", "copepod", "medusa"]
+    assert done.catalog.frame["depth"].tolist() == [1.5, 3.5, 4.5, 5.5]
+    assert done.changes["object_id"].tolist() == ["b", "c", "d"]
+    assert done.changes["label"].fillna("-").tolist() == ["copepod", "medusa", "-"]
+    assert done.changes["new_label"].fillna("-").tolist() == ["-", "ephyra", "copepod"]
+    assert done.changes["place"].tolist() == [1, 2, 3]
+    assert done.n_kept == 1
+    pd.testing.assert_frame_equal(catalog.frame, before)
+
+
+def test_undone_corrections_give_the_catalog_before(catalog, tmp_path):
+    done = apply_corrections(catalog, MANY)
+    pd.testing.assert_frame_equal(undo_corrections(done.catalog, done.changes).frame, catalog.frame)
+    done.catalog.save(tmp_path / "new.csv")
+    ImageCatalog(done.changes).save(tmp_path / "changes.csv")
+    read = [ImageCatalog.load(tmp_path / name) for name in ("new.csv", "changes.csv")]
+    pd.testing.assert_frame_equal(undo_corrections(read[0], read[1].frame).frame, catalog.frame, check_dtype=False)
+
+
+def test_changes_of_another_catalog_are_refused(catalog):
+    done = apply_corrections(catalog, MANY)
+    with pytest.raises(InputError, match="another catalog"):
+        undo_corrections(catalog, done.changes)
+    with pytest.raises(InputError, match="place is missing"):
+        undo_corrections(done.catalog, done.changes.drop(columns="place"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
+    lines = ["object_id,action,label,reason,score", "c, Relabel ,Méduse,,0.9", "b,keep,,fine,0.8"]
+    (tmp_path / "c.csv").write_text("\r\n".join(lines).replace(",", mark), encoding=encoding, newline="")
+    read = read_corrections(tmp_path / "c.csv")
+    assert read.to_numpy().tolist() == [["c", "relabel", "Méduse", ""], ["b", "keep", "", "fine"]]
+    assert apply_corrections(catalog, read).catalog.labels[2] == "Méduse"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("object_id,action\na,keep", "label is missing"),
+        ("object_id,action,label\na,burn,", "row 2: action: expected keep, relabel, delete; found 'burn'"),
+        ("object_id,action,label\na,keep,\nb,relabel, ", "row 3: to relabel b takes a label"),
+        ("object_id,action,label\na,keep,\na,delete,", "a stands in several rows"),
+        ("object_id,action,label\nz,keep,", "such as z"),
+        ("object_id,action,label\n" + "\n".join(f"{name},delete," for name in "abcde"), "every image"),
+        ("", "cannot be read|is missing"),
+    ],
+)
+def test_corrections_that_cannot_be_used(tmp_path, catalog, text, message):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        apply_corrections(catalog, read_corrections(tmp_path / "c.csv"))
+    with pytest.raises(InputError, match="do not exist"):
+        read_corrections(tmp_path / "none.csv")
