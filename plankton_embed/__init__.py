@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from plankton_embed.evaluation import classify as classify
     from plankton_embed.evaluation import enroll as enroll
     from plankton_embed.evaluation import evaluate as evaluate
+    from plankton_embed.exploration import apply_corrections as apply_corrections
+    from plankton_embed.exploration import clusters as clusters
+    from plankton_embed.exploration import dendrogram as dendrogram
+    from plankton_embed.exploration import relations as relations
+    from plankton_embed.exploration import suspects as suspects
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
@@ -41,18 +46,23 @@ _HOME = {
     "PlanktonEmbedError": "errors",
     "Settings": "settings",
     "VectorIndex": "vector_index",
+    "apply_corrections": "exploration",
     "catalog": "pipeline",
     "classify": "evaluation",
+    "clusters": "exploration",
     "demo": "pipeline",
+    "dendrogram": "exploration",
     "doctor": "diagnosis",
     "embed": "embedding",
     "enroll": "evaluation",
     "evaluate": "evaluation",
     "index": "pipeline",
+    "relations": "exploration",
     "run": "pipeline",
     "search": "pipeline",
     "seen_unseen": "novelty",
     "summarize": "images.catalog",
+    "suspects": "exploration",
     "train": "pipeline",
 }
 

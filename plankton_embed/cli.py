@@ -43,6 +43,9 @@ app = typer.Typer(
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
 IndexKind = Literal["flat", "ivf_sq8"]
+TreeOf = Literal["images", "classes"]
+ClusterMethod = Literal["tree", "hdbscan"]
+Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "gpu"]
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="where to write", show_default=False)]
@@ -77,6 +80,8 @@ RefuseByOption = Annotated[
 ]
 Draws = Annotated[int | None, typer.Option(help="draws of each number of examples  [default: 10]")]
 Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
+Vectors = Annotated[Path, typer.Argument(help="vectors, or a run (its training vectors)", show_default=False)]
+DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
 NNeighbors = Annotated[int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: 10]")]
 
 
@@ -490,6 +495,188 @@ def seen_unseen(
 
 
 @app.command()
+def dendrogram(
+    vectors: Vectors,
+    output: Output,
+    of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")] = "images",
+    leaves: Annotated[int, typer.Option(help="leaves of the cut tree; for classes all of them")] = 40,
+    branches: Annotated[
+        int | None, typer.Option(help="main branches; by default as many as part the vectors best, 8 at most")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Join images into Ward's tree, and tell what its branches hold."""
+    with _command("dendrogram", quiet):
+        from plankton_embed import exploration
+
+        found = exploration.dendrogram(
+            vectors, output, of=of, n_leaves=leaves, n_branches=branches, overwrite=overwrite, progress=not quiet
+        )
+        if not json:
+            columns = ["branch", "n_images", "label", "purity", "n_classes"]
+            _print_table(found.leaves[columns].reset_index())
+        _print_summary(output, json)
+
+
+@app.command()
+def clusters(
+    vectors: Vectors,
+    output: Output,
+    reference: Annotated[Path | None, typer.Option(help="labelled vectors: name the nearest known class")] = None,
+    only: Annotated[Path | None, typer.Option(help="predictions: group the images called unknown there")] = None,
+    method: Annotated[
+        ClusterMethod, typer.Option("--method", "-m", help="tree: all images in groups; hdbscan: dense groups only")
+    ] = "tree",
+    groups: Annotated[int | None, typer.Option(help="tree: number of groups  [default: root of the images]")] = None,
+    min_size: Annotated[int | None, typer.Option(help="hdbscan: images that make a group  [default: 10]")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find groups among images without a name, for a person to name."""
+    with _command("clusters", quiet):
+        from plankton_embed import exploration
+
+        found = exploration.clusters(
+            vectors,
+            output,
+            reference=reference,
+            only=only,
+            method=method,
+            n_clusters=groups,
+            min_size=min_size,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+        if not json:
+            _print_table(found.groups)
+            typer.echo(f"write names into {output / 'names.csv'}, then")
+            typer.echo(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
+        _print_summary(output, json)
+
+
+@app.command()
+def relations(
+    vectors: Vectors,
+    output: OptionalOutput = None,
+    epsilon: Annotated[float, typer.Option(help="how far two relations may differ, a Euclidean distance")] = 0.2,
+    images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")] = 1000,
+    same_class: Annotated[bool, typer.Option("--same-class", help="relations within a class count too")] = False,
+    definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")] = "exact",
+    limit: Annotated[int, typer.Option(help="relations kept; all are counted")] = 10_000,
+    shuffles: Annotated[int, typer.Option(help="shufflings of the labels")] = 99,
+    query: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option(help="A B C: A is to B as C is to ?; classes or object ids", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--neighbors", help="answers to the query")] = 10,
+    seed: DrawSeed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find relations between images that repeat, or complete one (--query A B C)."""
+    with _command("relations", quiet):
+        from plankton_embed import exploration
+
+        if query is not None:
+            if output is not None:
+                raise SettingError("--query only answers; leave --output out")
+            by_class, by_image = exploration.analogy(vectors, *query, k=k)
+            if json:
+                _print_json({"classes": _records(by_class), "images": _records(by_image)})
+            else:
+                _print_table(by_class)
+                _print_table(by_image)
+            return
+        if output is None:
+            raise SettingError("relations: expected --output FOLDER, or --query A B C; found neither")
+        found = exploration.relations(
+            vectors,
+            output,
+            epsilon=epsilon,
+            n_images=images,
+            same_class=same_class,
+            definition=definition,
+            limit=limit,
+            n_shuffles=shuffles,
+            seed=seed,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+        if not json:
+            _print_table(found.analogies.head(20))
+        _print_summary(output, json)
+
+
+@app.command()
+def suspects(
+    vectors: Vectors,
+    output: Output,
+    folds: Annotated[int, typer.Option(help="folds of the head whose loss is a signal; 0: without")] = 5,
+    neighbors: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours asked")] = 10,
+    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")] = False,
+    corrections: Annotated[int, typer.Option(help="rows of corrections.csv")] = 240,
+    seed: DrawSeed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rank the labels that may be wrong, for a person to correct."""
+    with _command("suspects", quiet):
+        from plankton_embed import exploration
+
+        found = exploration.suspects(
+            vectors,
+            output,
+            n_folds=folds,
+            n_neighbors=neighbors,
+            use_cleanlab=cleanlab,
+            n_corrections=corrections,
+            seed=seed,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+        if not json:
+            _print_table(found.ranking[["object_id", "label", "guess", "score"]].head(20))
+            typer.echo(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then")
+            typer.echo(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
+        _print_summary(output, json)
+
+
+@app.command()
+def apply_corrections(
+    catalog: Annotated[Path, typer.Argument(help="the catalog to correct", show_default=False)],
+    corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes", show_default=False)],
+    output: OptionalOutput = None,
+    undo: Annotated[bool, typer.Option("--undo", help="take changes back")] = False,
+    root: Root = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Relabel and leave out images in a new catalog; without --output only say what would change."""
+    with _command("apply-corrections", quiet):
+        from plankton_embed import exploration
+
+        done = exploration.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
+        counts = done.changes["action"].value_counts().to_dict() if len(done.changes) else {}
+        result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
+        result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}
+        if json:
+            _print_json(result)
+            return
+        if len(done.changes):
+            _print_table(done.changes[["object_id", "label", "action", "new_label", "reason"]])
+        described = (
+            f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out, {done.n_kept} kept as they are"
+        )
+        typer.echo(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
     with _command("doctor", quiet=False):
@@ -616,9 +803,23 @@ def _print_refusing(evaluation: Evaluation) -> None:
         )
 
 
+def _print_summary(output: Path, json: bool) -> None:
+    """Say what an analysis wrote, and the numbers of its summary."""
+    summary = json_module.loads((output / "summary.json").read_text(encoding="utf-8"))
+    if json:
+        _print_json({"output": str(output), **summary})
+    else:
+        typer.echo("\n".join(f"{name:26}{value}" for name, value in summary.items()))
+        typer.echo(f"tables and pictures -> {output}")
+
+
+def _records(frame: pd.DataFrame) -> Any:
+    return json_module.loads(frame.to_json(orient="records", force_ascii=False))
+
+
 def _print_frame(frame: pd.DataFrame, json: bool) -> None:
     if json:
-        _print_json(json_module.loads(frame.to_json(orient="records", force_ascii=False)))
+        _print_json(_records(frame))
     else:
         _print_table(frame)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from plankton_embed.analysis.class_means import find_central
 from plankton_embed.classifiers.scoring import ClassificationScores
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
@@ -16,6 +18,12 @@ from plankton_embed.plots.sheet import Sheet, Tile
 from plankton_embed.settings import PreparationSettings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors
+
+if TYPE_CHECKING:
+    from plankton_embed.analysis.clusters import Clusters
+    from plankton_embed.analysis.dendrogram import Dendrogram
+    from plankton_embed.analysis.relations import Relations
+    from plankton_embed.analysis.suspects import Suspects
 
 UNREADABLE = Image.new("L", (32, 32), 200)
 
@@ -90,6 +98,86 @@ def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors:
             tiles.append(tile)
         rows.append(("", tiles))
     return Sheet("Queries (left) and their nearest images", rows)
+
+
+def leaf_images(dendrogram: Dendrogram, n_images: int = 5) -> dict[int, list[Image.Image]]:
+    """Return the most central images of every leaf."""
+    paths = dendrogram.table.path
+    return {
+        node: [_open(paths[row]) for row in dendrogram.central[node][:n_images]] for node in dendrogram.leaves.index
+    }
+
+
+def branches_sheet(dendrogram: Dendrogram, n_images: int = 10) -> Sheet:
+    """Show the most central images of every branch of a tree."""
+    table = dendrogram.table
+    rows = []
+    for number in range(1, int(dendrogram.branch.max()) + 1):
+        members = np.flatnonzero(dendrogram.branch == number)
+        tiles = [_label_tile(table, row) for row in find_central(table.vectors, members, n_images)]
+        rows.append((f"branch {number}\n{len(members):,} images", tiles))
+    return Sheet("The most central images of every branch", rows)
+
+
+def clusters_sheet(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Sheet:
+    """Show central images (left) and odd ones (right) of the largest groups."""
+    rows = []
+    for group in clusters.groups.head(n_groups).to_dict("records"):
+        number = int(group["cluster"])
+        near = f"\n{group['nearest_class']}?" if "nearest_class" in group else ""
+        central = [Tile(_open(clusters.table.path[row]), "central") for row in clusters.central[number][:n_images]]
+        odd = [Tile(_open(clusters.table.path[row]), "odd") for row in clusters.odd[number][:n_images]]
+        rows.append((f"{number}: {group['n_images']:,}{near}", central + odd))
+    n_alone = int((clusters.cluster == 0).sum())
+    title = f"{len(clusters.groups)} groups of {len(clusters.table):,} images"
+    return Sheet(f"{title}, {n_alone:,} in none" if n_alone else title, rows)
+
+
+def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 3) -> Sheet:
+    """Show the best pairs of relations: below x₁ → y₁ stands x₂ → y₂."""
+    best, table = relations.best.head(n_relations).to_dict("records"), relations.table
+    rows = []
+    for start in range(0, len(best), per_row):
+        block = best[start : start + per_row]
+        label = f"{start + 1}-{start + len(block)}" if len(block) > 1 else str(start + 1)
+        for line, ends in enumerate((("x1", "y1"), ("x2", "y2"))):
+            tiles = []
+            for number, relation in enumerate(block, start + 1):
+                measures = (
+                    f"{number}: differ by {relation['distance']:.2f}",
+                    f"{number}: length {relation['length']:.2f}",
+                )
+                for end, measure in zip(ends, measures, strict=True):
+                    row = int(relation[end])
+                    tiles.append(Tile(_open(table.path[row]), f"{end} {table.label[row] or ''}\n{measure}"))
+            rows.append((label if line == 0 else "", tiles))
+    shown = f"the best {len(best)}" if len(best) < relations.n_found else "all"
+    return Sheet(f"{relations.n_found:,} relations x1 → y1 like x2 → y2; {shown}", rows)
+
+
+def suspects_sheet(suspects: Suspects, n_images: int = 40, per_row: int = 8) -> Sheet:
+    """Show the labels most likely to be wrong, each with what it seems to be."""
+    tiles = [
+        Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{row['score']:.2f}")
+        for row in suspects.ranking.head(n_images).to_dict("records")
+    ]
+    rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
+    return Sheet(f"The {len(tiles)} most suspect of {len(suspects.ranking):,} labels, and what they may be", rows)
+
+
+def copies_sheet(suspects: Suspects, n_pairs: int = 20, per_row: int = 4) -> Sheet:
+    """Show near-copies that bear different labels, side by side."""
+    tiles = [
+        Tile(_open(pair[f"path_{side}"]), f"{pair[f'label_{side}']}\n{pair['distance']:.3f} apart")
+        for pair in suspects.copies.head(n_pairs).to_dict("records")
+        for side in ("1", "2")
+    ]
+    rows = [("", tiles[start : start + 2 * per_row]) for start in range(0, len(tiles), 2 * per_row)]
+    return Sheet(f"{len(suspects.copies):,} near-copies with two labels", rows)
+
+
+def _label_tile(table: EmbeddingTable, row: int) -> Tile:
+    return Tile(_open(table.path[row]), str(table.label[row] or ""))
 
 
 def _guess_tile(row: pd.Series) -> Tile:

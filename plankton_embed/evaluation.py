@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from plankton_embed import contact_sheets
+from plankton_embed.analysis.clusters import IMAGES_FILE, NAMES_FILE, VECTORS_FILE, apply_names
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
@@ -33,7 +34,6 @@ from plankton_embed.classifiers.scoring import (
     score_retrieval,
     self_centroid_accuracy,
 )
-from plankton_embed.embedding import embed
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
@@ -362,7 +362,8 @@ def enroll(
 
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
-        new: labelled vectors; with a run as reference also labelled images, which its model embeds.
+        new: labelled vectors; or the folder of `clusters`, its `names.csv` filled in; with a run as reference also
+            labelled images, which its model embeds.
         output: vectors file to write.
         curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
             `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
@@ -394,7 +395,7 @@ def enroll(
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_vectors(reference)
-    added = load_query(reference, new, device, progress)
+    added = _load_named_clusters(new) or load_query(reference, new, device, progress)
     enrolled = add_examples(known, added)
     if folder is not None:
         draws = measure_learning(
@@ -410,6 +411,14 @@ def enroll(
     if output is not None:
         enrolled.save(output)
     return enrolled
+
+
+def _load_named_clusters(new: Reference) -> EmbeddingTable | None:
+    """Read the images of groups that a person has named, where that is what is given."""
+    if isinstance(new, EmbeddingTable) or not (Path(new) / NAMES_FILE).is_file():
+        return None
+    images, names = (pd.read_csv(Path(new) / name, dtype={"object_id": str}) for name in (IMAGES_FILE, NAMES_FILE))
+    return apply_names(EmbeddingTable.load(Path(new) / VECTORS_FILE), images, names)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -438,6 +447,8 @@ def load_query(reference: Reference, query: Reference, device: str, progress: bo
         if path.is_dir():
             raise InputError(f"{path} is a folder: images are embedded where the reference is a run; embed them first")
         return load_vectors(path)
+    from plankton_embed.embedding import embed  # torch, which vectors alone do not need
+
     return embed(reference, path, device=device, progress=progress)
 
 

@@ -273,3 +273,48 @@ def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
     assert 1 <= len(states) <= 3  # the two that are kept, and one that Ctrl-C left no time to drop
     assert states[-1].endswith("-0000000.pt")
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_space_is_explored(run_folder, tmp_path):
+    tree = call("dendrogram", run_folder, "-o", tmp_path / "tree", "--leaves", 5, "--branches", 3, "--json")
+    assert (json.loads(tree.stdout)["n_leaves"], json.loads(tree.stdout)["n_branches"]) == (5, 3)
+    groups = call("clusters", run_folder, "-o", tmp_path / "groups", "--groups", 4, "--reference", run_folder, "--json")
+    assert json.loads(groups.stdout)["n_groups"] == 4
+    assert "nearest_class" in pd.read_csv(tmp_path / "groups" / "names.csv")
+    related = call("relations", run_folder, "-o", tmp_path / "related", "--epsilon", 0.3, "--shuffles", 2, "--json")
+    assert json.loads(related.stdout)["epsilon"] == 0.3
+    asked = call("relations", run_folder, "--query", "copepod", "medusa", "fish_egg", "-k", 2, "--json")
+    assert len(json.loads(asked.stdout)["images"]) == 2
+    doubted = call("suspects", run_folder, "-o", tmp_path / "doubted", "--folds", 0, "--corrections", 3)
+    assert "apply-corrections" in doubted.stdout
+    corrections = pd.read_csv(tmp_path / "doubted" / "corrections.csv").assign(action=["relabel", "delete", "keep"])
+    corrections.to_csv(tmp_path / "doubted" / "corrections.csv", index=False)
+    catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"
+    dry = call("apply-corrections", catalog, path)
+    assert "1 relabelled, 1 left out, 1 kept as they are" in dry.stdout
+    assert "nowhere" in dry.stdout
+    done = json.loads(call("apply-corrections", catalog, path, "-o", tmp_path / "c2.csv", "--json").stdout)
+    assert (done["n_relabelled"], done["n_deleted"], done["n_images"]) == (1, 1, len(pd.read_csv(catalog)) - 1)
+    undone = call(
+        "apply-corrections", tmp_path / "c2.csv", tmp_path / "c2_changes.csv", "--undo", "-o", tmp_path / "c3.csv"
+    )
+    assert undone.exit_code == 0
+    assert pd.read_csv(tmp_path / "c3.csv").equals(pd.read_csv(catalog))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["relations", "RUN"], "--output FOLDER, or --query A B C"),
+        (["relations", "RUN", "--query", "copepod", "medusa", "whale"], "whale is neither"),
+        (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
+        (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
+        (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),
+    ],
+)
+def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, message):
+    places = {"RUN": run_folder, "OUT": tmp_path / "out"}
+    done = call(*(places.get(word, word) for word in arguments))
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()

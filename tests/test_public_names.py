@@ -14,7 +14,7 @@ import plankton_embed
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
-         "seen_unseen", "doctor")  # fmt: skip
+         "seen_unseen", "dendrogram", "clusters", "relations", "suspects", "apply_corrections", "doctor")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
@@ -36,7 +36,8 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     "module",
     ["table", "images.catalog", "images.splits", "images.preparation", "classifiers.scoring", "classifiers.naming",
-     "classifiers.enrollment", "classifiers.mlp",
+     "classifiers.enrollment", "classifiers.mlp", "analysis.dendrogram", "analysis.clusters", "analysis.relations",
+     "analysis.suspects", "images.corrections", "exploration",
      "vector_index", "contact_sheets", "plots.confusion", "plots.curves"],
 )  # fmt: skip
 def test_no_torch_above_the_waist(module):

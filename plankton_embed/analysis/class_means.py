@@ -31,8 +31,8 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
     )
 
 
-def find_central(vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+def find_central(vectors: NDArray[np.float32], rows: NDArray[np.intp], n_images: int = N_CENTRAL) -> NDArray[np.intp]:
     """Return the few rows nearest to their mean, nearest first."""
     own = vectors[rows].astype(np.float64)
     gap = np.linalg.norm(own - own.mean(axis=0), axis=1)
-    return rows[np.argsort(gap, kind="stable")[:N_CENTRAL]]
+    return rows[np.argsort(gap, kind="stable")[:n_images]]

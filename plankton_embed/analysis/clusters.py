@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.cluster import HDBSCAN
 
 from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
 from plankton_embed.analysis.tree import Tree
@@ -18,7 +17,10 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10
+MIN_SAMPLES = 2  # more of them leave most images of a fine-grained space out
 ALONE = 0  # the number of images in no group
+
+IMAGES_FILE, NAMES_FILE, VECTORS_FILE = "images.csv", "names.csv", "vectors.parquet"  # of a folder of groups
 
 ClusterMethod = Literal["hdbscan", "tree"]
 
@@ -53,9 +55,9 @@ class Clusters:
 
 def find_clusters(
     table: EmbeddingTable,
-    method: ClusterMethod = "hdbscan",
+    method: ClusterMethod = "tree",
     *,
-    min_size: int = MIN_SIZE,
+    min_size: int | None = None,
     n_clusters: int | None = None,
     reference: EmbeddingTable | None = None,
     n_threads: int | None = None,
@@ -65,10 +67,11 @@ def find_clusters(
 
     Args:
         table: images, labelled or not.
-        method: `hdbscan` (finds how many there are, and leaves images out that lie between them; Campello et al. 2013,
-            doi 10.1007/978-3-642-37456-2_14; slow beyond 20,000 images), or `tree` (Ward's tree cut into `n_clusters`).
-        min_size: hdbscan: images that make a group; at least 2.
-        n_clusters: tree: number of groups.
+        method: `tree` (Ward's tree cut into `n_clusters`, every image in one of them), or `hdbscan` (finds how many
+            there are, and leaves images out that lie between them; Campello et al. 2013, doi
+            10.1007/978-3-642-37456-2_14; slow beyond 20,000 images).
+        min_size: hdbscan: images that make a group; at least 2, by default 10.
+        n_clusters: tree: number of groups; by default the root of the number of images.
         reference: labelled images of known classes, to name the nearest of each group.
         n_threads: by default one a core.
         progress: show a bar.
@@ -80,9 +83,9 @@ def find_clusters(
     """
     if method not in get_args(ClusterMethod):
         raise SettingError(f"method: expected {' or '.join(get_args(ClusterMethod))}; found {method!r}")
-    if (n_clusters is None) == (method == "tree"):
+    if n_clusters is not None and method != "tree":
         raise SettingError("n_clusters says where to cut the tree; give it with method tree, and only there")
-    if min_size < 2 or (min_size != MIN_SIZE and method == "tree"):
+    if min_size is not None and (min_size < 2 or method != "hdbscan"):
         raise SettingError(f"min_size is for method hdbscan, and at least 2; found {min_size} for {method}")
     if len(table) < 2:
         raise InputError(f"groups need at least 2 images; found {len(table)}")
@@ -90,12 +93,11 @@ def find_clusters(
         raise SettingError(f"n_clusters: expected 1 to {len(table)}, the number of images; found {n_clusters}")
     if reference is not None:
         reference.check_same_model(table, ("the reference", "the images"))
-    if n_clusters is not None:
-        found = Tree(ward_linkage(table.vectors, n_threads=n_threads, progress=progress)).cut(n_clusters)
-    elif len(table) < min_size:
-        found = np.full(len(table), -1)
+    if method == "tree":
+        tree = Tree(ward_linkage(table.vectors, n_threads=n_threads, progress=progress))
+        found = tree.cut(n_clusters or round(len(table) ** 0.5))
     else:
-        found = HDBSCAN(min_cluster_size=min_size, n_jobs=n_threads or -1, copy=True).fit_predict(table.vectors)
+        found = _find_dense(table.vectors, MIN_SIZE if min_size is None else min_size, n_threads)
     cluster = _number_by_size(found)
     vectors = table.vectors.astype(np.float64)
     rows, central, odd, means = [], {}, {}, []
@@ -154,6 +156,15 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
         table.vectors, table.object_id, labels, table.path, table.sample_id, provenance=table.provenance
     )
     return named.select(named.is_labelled)
+
+
+def _find_dense(vectors: NDArray[np.float32], min_size: int, n_threads: int | None) -> NDArray[np.intp]:
+    from sklearn.cluster import HDBSCAN  # slow to import
+
+    if len(vectors) < min_size:
+        return np.full(len(vectors), -1)
+    dense = HDBSCAN(min_cluster_size=min_size, min_samples=MIN_SAMPLES, n_jobs=n_threads or -1, copy=True)
+    return np.asarray(dense.fit_predict(vectors))
 
 
 def _number_by_size(found: NDArray[np.integer]) -> NDArray[np.intp]:

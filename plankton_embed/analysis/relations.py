@@ -40,9 +40,10 @@ class Relations:
         best: those with the least `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`, `length`
             (mean of the two relations), `relative` (the distance over the length of the shorter of the two ways to read
             a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂).
-        analogies: the same by class: `x1`, `y1`, `x2`, `y2` (class names), `support` (how many), `expected` (mean
-            support when the labels are shuffled among the images), `p_value` (share of shufflings, this one counted, in
-            which the support is as high), `p_any` (the same for the highest support of all analogies).
+        analogies: the same by class: `x1`, `y1`, `x2`, `y2` (class names), `n_classes` (how many they are: with
+            two, one relation repeats itself), `support` (how many), `expected` (mean support when the labels are
+            shuffled among the images), `p_value` (share of shufflings, this one counted, in which the support is as
+            high), `p_any` (the same for the highest support of all analogies of as many classes).
     """
 
     table: EmbeddingTable
@@ -198,7 +199,7 @@ def _count_analogies(
     gatherer: _Gatherer, codes: Rows | None, classes: NDArray[np.str_], n_shuffles: int, seed: int, progress: bool
 ) -> pd.DataFrame:
     """Count what is found by class, and again with the labels shuffled."""
-    columns = ["x1", "y1", "x2", "y2", "support", "expected", "p_value", "p_any"]
+    columns = ["x1", "y1", "x2", "y2", "n_classes", "support", "expected", "p_value", "p_any"]
     corners = np.concatenate([np.zeros((0, 4), dtype=np.int32), *gatherer.all])
     if codes is None or len(corners) == 0:
         return pd.DataFrame(columns=columns)
@@ -208,20 +209,20 @@ def _count_analogies(
     rng = np.random.default_rng(seed)
     share = min(1.0, MOST_SHUFFLED / max(n_shuffles * len(corners), 1))
     few = corners[rng.random(len(corners)) < share] if share < 1 else corners
-    total, as_high, most = np.zeros(len(keys)), np.ones(len(keys)), []
+    kinds = _count_different(keys, k := len(classes))
+    total, as_high, any_as_high = np.zeros(len(keys)), np.ones(len(keys)), np.ones(len(keys))
     for _ in tqdm(range(n_shuffles), "shuffled labels", disable=not progress, leave=False, delay=1):
-        shuffled = _name_analogies(rng.permutation(codes)[few], len(classes))
+        shuffled = _name_analogies(rng.permutation(codes)[few], k)
         found, n = np.unique(shuffled[shuffled >= 0], return_counts=True)
         drawn = np.zeros(len(keys))
-        place = np.searchsorted(keys, found)
-        met = (place < len(keys)) & (keys[np.minimum(place, len(keys) - 1)] == found)
-        drawn[place[met]] = n[met] / share
+        _, place, there = np.intersect1d(keys, found, assume_unique=True, return_indices=True)
+        drawn[place] = n[there] / share
+        most = np.zeros(5)
+        np.maximum.at(most, _count_different(found, k), n / share)
         total += drawn
         as_high += drawn >= counts
-        most.append(n.max(initial=0) / share)
-    any_as_high = 1 + (np.array(most)[:, None] >= counts).sum(axis=0) if n_shuffles else np.ones(len(keys))
-    k = len(classes)
-    a, b, c, d = keys // k**3, keys // k**2 % k, keys // k % k, keys % k
+        any_as_high += most[kinds] >= counts
+    a, b, c, d = _read_name(keys, k)
     one, _ = _are_readable(a, b, c, d)
     table = pd.DataFrame(
         {
@@ -229,13 +230,15 @@ def _count_analogies(
             "y1": classes[np.where(one, c, d)],
             "x2": classes[np.where(one, d, c)],
             "y2": classes[b],
+            "n_classes": kinds,
             "support": counts,
             "expected": total / n_shuffles if n_shuffles else np.nan,
             "p_value": as_high / (n_shuffles + 1),
             "p_any": any_as_high / (n_shuffles + 1),
         }
     )
-    return table.sort_values(["p_any", "p_value", "support"], ascending=[True, True, False], ignore_index=True)
+    order = ["n_classes", "p_any", "p_value", "support"]
+    return table.sort_values(order, ascending=[False, True, True, False], ignore_index=True)
 
 
 def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
@@ -246,6 +249,17 @@ def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
     first, second = a * n_classes + b, c * n_classes + d
     key = np.minimum(first, second) * n_classes**2 + np.maximum(first, second)
     return np.where(one | other, key, -1)
+
+
+def _read_name(names: NDArray[np.int64], n_classes: int) -> tuple[Rows, Rows, Rows, Rows]:
+    """Return the classes of the four corners."""
+    return names // n_classes**3, names // n_classes**2 % n_classes, names // n_classes % n_classes, names % n_classes
+
+
+def _count_different(names: NDArray[np.int64], n_classes: int) -> Rows:
+    """Return how many classes the corners have, 2 to 4."""
+    corners = np.sort(np.column_stack(_read_name(names, n_classes)), axis=1)
+    return np.asarray(1 + (np.diff(corners, axis=1) > 0).sum(axis=1))
 
 
 def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -22,7 +22,7 @@ BRANCH_COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#56B4E9", ORANGE, "#8C6D1F
 ROW = 0.36  # inches a leaf
 WIDTH, TREE_WIDTH, TEXT_WIDTH = 10.0, 3.6, 3.9  # inches: whole, tree, text; the images have the rest
 TEXT = 8.5  # points
-PIXELS = 64  # of a thumbnail's side
+PIXELS, GAP = 68, 2  # of a thumbnail's side, and what of it stays white at each edge
 
 
 def draw_dendrogram(
@@ -52,17 +52,28 @@ def draw_dendrogram(
     title += f"; cophenetic correlation {dendrogram.cophenetic_correlation:.2f}"
     ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
     _draw_branches(ax, dendrogram, tree_width)
+    if n_thumbnails:
+        mosaic = _compose([shown.get(node, ())[:n_thumbnails] for node in leaves.index], n_thumbnails)
+        left = tree_width + 0.3
+        ax.imshow(mosaic, extent=(left, left + n_thumbnails, len(leaves), 0), interpolation="antialiased")
     for place, node in enumerate(leaves.index.tolist()):
-        for number, image in enumerate(list(shown.get(node, ()))[:n_thumbnails]):
-            left = tree_width + 0.3 + number
-            tile = fit_square(image, PIXELS)
-            ax.imshow(tile, extent=(left, left + 0.92, place + 0.96, place + 0.04), interpolation="antialiased")
         first, second = (shorten(line, TEXT_WIDTH * 72 - 6, TEXT) for line in describe_leaf(dendrogram, node))
         y = place + (0.32 if second else 0.5)
         ax.text(text_start, y, first, fontsize=TEXT, va="center", parse_math=False)
         ax.text(text_start, place + 0.72, second, fontsize=TEXT - 1, va="center", color=GREY, parse_math=False)
     ax.set(xlim=(-0.3, text_start + text_width), ylim=(len(leaves), -2.2))
     return ax
+
+
+def _compose(rows: Sequence[Sequence[Image.Image | NDArray[np.uint8]]], n_columns: int) -> NDArray[np.uint8]:
+    """Return one picture of rows of thumbnails, on opaque white."""
+    mosaic = np.full((len(rows) * PIXELS, n_columns * PIXELS, 4), 255, dtype=np.uint8)
+    side = PIXELS - 2 * GAP
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            y, x = row * PIXELS + GAP, column * PIXELS + GAP
+            mosaic[y : y + side, x : x + side, :3] = fit_square(image, side)
+    return mosaic
 
 
 def describe_leaf(dendrogram: Dendrogram, node: int) -> tuple[str, str]:

@@ -91,24 +91,24 @@ def test_names_of_other_images_are_refused(blobs):
 
 
 def test_little_to_group():
-    few = group([[0], [1], [2]])  # fewer than make a group
+    few = group([[0], [1], [2]], "hdbscan")  # fewer than make a group
     assert few.cluster.tolist() == [0, 0, 0]
     assert few.groups.empty
     assert few.images()["distance"].isna().all()
-    copies = group(np.ones((30, 2)))
+    copies = group(np.ones((30, 2)), "hdbscan")
     assert copies.groups["radius"].eq(0).all()
     assert group(np.ones((30, 2)), "tree", n_clusters=1).groups["n_images"].tolist() == [30]
+    assert len(group(np.arange(25)[:, None]).groups) == 5
 
 
 @pytest.mark.parametrize(
     ("n", "options", "error", "message"),
     [
         (1, {}, InputError, "at least 2 images"),
-        (5, {"method": "tree"}, SettingError, "n_clusters"),
-        (5, {"n_clusters": 3}, SettingError, "only there"),
-        (5, {"method": "tree", "n_clusters": 6}, SettingError, "expected 1 to 5"),
-        (5, {"min_size": 1}, SettingError, "at least 2"),
-        (5, {"method": "tree", "n_clusters": 2, "min_size": 5}, SettingError, "hdbscan"),
+        (5, {"method": "hdbscan", "n_clusters": 3}, SettingError, "only there"),
+        (5, {"n_clusters": 6}, SettingError, "expected 1 to 5"),
+        (5, {"method": "hdbscan", "min_size": 1}, SettingError, "at least 2"),
+        (5, {"min_size": 5}, SettingError, "hdbscan"),
         (5, {"method": "kmeans"}, SettingError, "hdbscan or tree"),
     ],
 )

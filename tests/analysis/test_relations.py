@@ -104,7 +104,10 @@ def test_planted_relations_are_found(planted):
     assert best["relative"] < 1e-5
     assert {frozenset(best[["x1", "y1"]]), frozenset(best[["x2", "y2"]])} == {frozenset((1, 9)), frozenset((17, 25))}
     assert (np.diff(found.best["relative"]) >= 0).all()
-    four = found.analogies[found.analogies[["x1", "y1", "x2", "y2"]].nunique(axis=1) == 4].iloc[0]
+    corners = found.analogies[["x1", "y1", "x2", "y2"]]
+    assert (found.analogies["n_classes"] == corners.nunique(axis=1)).all()
+    four = found.analogies.iloc[0]
+    assert four["n_classes"] == 4
     assert {frozenset(four[["x1", "y2"]]), frozenset(four[["y1", "x2"]])} == {
         frozenset(("nauplius", "grown")), frozenset(("adult", "zoea"))
     }  # fmt: skip

@@ -1,0 +1,370 @@
+"""What the space tells: the tree, groups, relations and suspects of a table of vectors, as tables and pictures."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from tqdm import tqdm
+
+from plankton_embed import contact_sheets
+from plankton_embed.analysis.class_means import average_classes
+from plankton_embed.analysis.clusters import (
+    IMAGES_FILE,
+    NAMES_FILE,
+    VECTORS_FILE,
+    ClusterMethod,
+    Clusters,
+    find_clusters,
+)
+from plankton_embed.analysis.dendrogram import N_LEAVES, Dendrogram, build_dendrogram
+from plankton_embed.analysis.relations import (
+    EPSILON,
+    LIMIT,
+    N_SHUFFLES,
+    Definition,
+    Relations,
+    complete_analogy,
+    find_relations,
+)
+from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
+from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.classifiers.refusal import UNKNOWN
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.evaluation import Reference, load_vectors, write_frame
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.corrections import (
+    CorrectedCatalog,
+    read_corrections,
+    undo_corrections,
+)
+from plankton_embed.images.corrections import apply_corrections as correct_catalog
+from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
+from plankton_embed.plots.dendrogram import draw_dendrogram
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
+
+SUMMARY_FILE = "summary.json"
+N_RELATED = 1000  # images whose relations are compared
+MOST_RELATED = 3000  # their pairs fill the memory beyond that
+
+
+def dendrogram(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    of: Literal["images", "classes"] = "images",
+    n_leaves: int = N_LEAVES,
+    n_branches: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Dendrogram:
+    """Join images, or class means, into Ward's tree; describe its leaves and branches.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors).
+        output: folder to write: `nodes.csv`, `classes.csv` (what every node holds), `branches.csv` (class by branch),
+            `images.csv` (leaf and branch of each), `cuts.csv`, `linkage.parquet` (the whole tree, as scipy's),
+            `tree.nwk`, `dendrogram.png`, `branches.png`.
+        of: `images`, or `classes`: the means of the classes.
+        n_leaves: leaves of the cut tree; for classes all of them.
+        n_branches: main branches; by default the number that parts the vectors best (see `build_dendrogram`).
+        overwrite: replace the output.
+        progress: show a bar.
+    """
+    if of not in ("images", "classes"):
+        raise SettingError(f"of: expected images or classes; found {of!r}")
+    _check_output(output, overwrite)
+    table = load_vectors(vectors)
+    if of == "classes":
+        table = average_classes(table)
+        n_leaves = max(n_leaves, len(table))
+    found = build_dendrogram(table, n_leaves, n_branches, progress=progress)
+
+    def write(folder: Path) -> None:
+        central = [" ".join(found.table.object_id[rows]) for rows in found.central.values()]
+        write_frame(folder / "nodes.csv", found.nodes.assign(central=central).reset_index())
+        write_frame(folder / "classes.csv", found.shares())
+        write_frame(folder / "branches.csv", found.classes_by_branch().reset_index())
+        columns = {"object_id": found.table.object_id, "path": found.table.path, "label": found.table.label}
+        places = {"leaf": found.leaf, "branch": found.branch, "place": found.tree.start[: len(found.table)]}
+        write_frame(folder / "images.csv", pd.DataFrame({**columns, **places}))
+        write_frame(folder / "cuts.csv", found.cuts)
+        linkage = pd.DataFrame(found.tree.linkage, columns=["left", "right", "height", "n_images"])
+        linkage.astype({"left": int, "right": int, "n_images": int}).to_parquet(folder / "linkage.parquet")
+        (folder / "tree.nwk").write_text(found.newick() + "\n", encoding="utf-8")
+        images = contact_sheets.leaf_images(found, 1 if of == "classes" else 5)
+        save_figure(draw_dendrogram(found, images), folder / "dendrogram.png")
+        save_figure(draw_sheet(contact_sheets.branches_sheet(found)), folder / "branches.png")
+
+    summary = {
+        "of": of,
+        "n_vectors": len(found.table),
+        "n_leaves": len(found.leaves),
+        "n_branches": int(found.branch.max()),
+        "cophenetic_correlation": found.cophenetic_correlation,
+        "n_compared": found.n_compared,
+    }
+    _write_analysis(output, summary, write)
+    return found
+
+
+def clusters(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    reference: Reference | None = None,
+    only: str | Path | pd.DataFrame | None = None,
+    method: ClusterMethod = "tree",
+    min_size: int | None = None,
+    n_clusters: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Clusters:
+    """Find groups among images that have no name, for a person to name.
+
+    Args:
+        vectors: a table, its file, or the folder of a run; where some images have labels and some have none, those
+            without are grouped, else all.
+        output: folder to write: `clusters.csv`, `images.csv` (the group of each), `names.csv` to fill in (the column
+            `name`; then `enroll REFERENCE` this folder), `vectors.parquet` of the images grouped, `clusters.png`.
+        reference: labelled vectors; the nearest class of each group is named.
+        only: predictions (a CSV of `classify`, or its frame): group the images that were called `unknown`.
+        method, min_size, n_clusters: as `find_clusters`.
+        overwrite: replace the output.
+        progress: show a bar.
+    """
+    _check_output(output, overwrite)
+    table = _select_unnamed(load_vectors(vectors), only)
+    known = None if reference is None else load_vectors(reference)
+    found = find_clusters(table, method, min_size=min_size, n_clusters=n_clusters, reference=known, progress=progress)
+
+    def write(folder: Path) -> None:
+        write_frame(folder / "clusters.csv", found.groups)
+        write_frame(folder / IMAGES_FILE, found.images())
+        write_frame(folder / NAMES_FILE, found.groups.assign(name=""))
+        table.save(folder / VECTORS_FILE)
+        save_figure(draw_sheet(contact_sheets.clusters_sheet(found)), folder / "clusters.png")
+
+    n_alone = int((found.cluster == 0).sum())
+    _write_analysis(
+        output, {"method": method, "n_images": len(table), "n_groups": len(found.groups), "n_alone": n_alone}, write
+    )
+    return found
+
+
+def relations(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    epsilon: float = EPSILON,
+    n_images: int = N_RELATED,
+    same_class: bool = False,
+    definition: Definition = "exact",
+    limit: int = LIMIT,
+    n_shuffles: int = N_SHUFFLES,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Relations:
+    """Find relations between images that repeat: x₁ is to y₁ as x₂ is to y₂.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors).
+        output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
+        n_images: images to compare, at most 3,000; of more, as many of each class are drawn as can be.
+        same_class: relations within a class count too.
+        definition, limit, n_shuffles, seed: as `find_relations`; the seed is that of the drawing of images too.
+        overwrite: replace the output.
+        progress: show bars.
+    """
+    if not 4 <= n_images <= MOST_RELATED:
+        raise SettingError(f"n_images: expected 4 to {MOST_RELATED:,}; found {n_images}")
+    _check_output(output, overwrite)
+    table = load_vectors(vectors)
+    drawn = _draw_evenly(table, n_images, seed)
+    if len(drawn) < len(table):
+        logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))
+    found = find_relations(
+        drawn,
+        epsilon,
+        different_classes=False if same_class else None,
+        definition=definition,
+        limit=limit,
+        n_shuffles=n_shuffles,
+        seed=seed,
+        progress=progress,
+    )
+
+    def write(folder: Path) -> None:
+        corners = {
+            f"{column}_{end}": getattr(found.table, column)[found.best[end].to_numpy(dtype=np.intp)]
+            for end in ("x1", "y1", "x2", "y2")
+            for column in ("object_id", "label")
+        }
+        measures = found.best[["distance", "length", "relative"]]
+        write_frame(folder / "relations.csv", pd.DataFrame(corners).join(measures))
+        write_frame(folder / "analogies.csv", found.analogies)
+        save_figure(draw_sheet(contact_sheets.relations_sheet(found)), folder / "relations.png")
+
+    summary = {"epsilon": epsilon, "definition": definition, "n_images": len(found.table), "n_found": found.n_found}
+    _write_analysis(output, summary, write)
+    return found
+
+
+def analogy(vectors: Reference, a: str, b: str, c: str, k: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answer "a is to b as c is to ?" with the nearest classes and the nearest images (see `complete_analogy`)."""
+    return complete_analogy(load_vectors(vectors), a, b, c, k)
+
+
+def suspects(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    n_folds: int = 5,
+    n_neighbors: int = N_NEIGHBORS,
+    use_cleanlab: bool = False,
+    n_corrections: int = 240,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Suspects:
+    """Rank labels by how little they fit, for a person to correct.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors).
+        output: folder to write: `suspects.csv`, `copies.csv` (near-copies with two labels), `corrections.csv` to fill
+            in (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), `suspects.png`, `copies.png`.
+        n_folds: the head's loss joins the signals, each fold of the images named by a head that learned from the
+            others; 0: without it.
+        n_neighbors: k of the neighbours' disagreement.
+        use_cleanlab: cleanlab's label quality joins the signals (extra `clean`).
+        n_corrections: rows of `corrections.csv`.
+        seed: of the folds.
+        overwrite: replace the output.
+        progress: show bars.
+    """
+    if n_folds == 1 or n_folds < 0:
+        raise SettingError(f"folds: expected at least 2, or 0 for none; found {n_folds}")
+    _check_output(output, overwrite)
+    table = load_vectors(vectors)
+    table = table.select(table.is_labelled)
+    chances = _predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
+    found = find_suspects(table, chances, n_neighbors=n_neighbors, use_cleanlab=use_cleanlab)
+
+    def write(folder: Path) -> None:
+        write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))
+        write_frame(folder / "copies.csv", found.copies.drop(columns=["row_1", "row_2"]))
+        write_frame(folder / "corrections.csv", found.corrections(n_corrections))
+        save_figure(draw_sheet(contact_sheets.suspects_sheet(found)), folder / "suspects.png")
+        save_figure(draw_sheet(contact_sheets.copies_sheet(found)), folder / "copies.png")
+
+    _write_analysis(output, {"n_images": len(table), "n_folds": n_folds, "n_copies": len(found.copies)}, write)
+    return found
+
+
+def apply_corrections(
+    catalog: ImageCatalog | str | Path,
+    corrections: pd.DataFrame | str | Path,
+    output: str | Path | None = None,
+    *,
+    undo: bool = False,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> CorrectedCatalog:
+    """Relabel and leave out images as a person decided, in a new catalog; no image is touched.
+
+    Args:
+        catalog: a catalog or its file.
+        corrections: `corrections.csv` filled in; with `undo`, the changes to take back.
+        output: catalog file to write, another than `catalog`; the changes go beside it, into `<output>_changes.csv`.
+            Without it nothing is written, and what would change is returned.
+        undo: take changes back.
+        root: where the relative paths of the catalog start.
+        overwrite: replace the output.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite, (".csv", ".parquet"))
+        if isinstance(catalog, str | Path) and Path(output).resolve() == Path(catalog).resolve():
+            raise OutputError(f"{output} is the catalog to correct; write another, so that nothing is lost")
+    images = catalog if isinstance(catalog, ImageCatalog) else ImageCatalog.load(catalog, root)
+    if undo:
+        changes = corrections if isinstance(corrections, pd.DataFrame) else ImageCatalog.load(corrections).frame
+        done = CorrectedCatalog(undo_corrections(images, changes), changes.iloc[:0], 0)
+    else:
+        wanted = corrections if isinstance(corrections, pd.DataFrame) else read_corrections(corrections)
+        done = correct_catalog(images, wanted)
+    if output is not None:
+        if len(done.changes):
+            ImageCatalog(done.changes).save(Path(output).with_name(f"{Path(output).stem}_changes.csv"))
+        done.catalog.save(output)
+    return done
+
+
+def _check_output(output: str | Path | None, overwrite: bool) -> None:
+    if output is not None:
+        refuse_overwrite(output, overwrite, made_of=SUMMARY_FILE)
+
+
+def _write_analysis(output: str | Path | None, summary: dict[str, Any], write: Callable[[Path], None]) -> None:
+    """Write the folder of an analysis, whole or not at all."""
+    if output is not None:
+        with write_folder_atomically(output) as folder:
+            write(folder)
+            write_json(folder / SUMMARY_FILE, summary)
+
+
+def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
+    """Keep the images that were refused, or those without label; all where none or all have one."""
+    if only is None:
+        labelled = table.is_labelled
+        return table if labelled.all() else table.select(~labelled)
+    names = only if isinstance(only, pd.DataFrame) else pd.read_csv(only, dtype=str)
+    missing = [column for column in ("object_id", "label") if column not in names]
+    if missing:
+        raise InputError(f"only: expected predictions with object_id and label; found {list(names.columns)}")
+    refused = set(names["object_id"][names["label"] == UNKNOWN].astype(str))
+    chosen = np.array([object_id in refused for object_id in table.object_id])
+    if chosen.sum() < len(refused) or not refused:
+        raise InputError(
+            f"only: {len(refused)} images were refused, of which {int(chosen.sum())} are among the vectors; give the "
+            "predictions of these vectors, made with an unknown rate"
+        )
+    return table.select(chosen)
+
+
+def _draw_evenly(table: EmbeddingTable, n_images: int, seed: int) -> EmbeddingTable:
+    """Draw images so that all classes have as nearly the same number as can be."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    place = pd.Series(order).groupby(table.label[order].astype(str)).cumcount().to_numpy()
+    return table.select(np.sort(order[np.argsort(place, kind="stable")[:n_images]]))
+
+
+def _predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress: bool) -> NDArray[np.float64]:
+    """Return the probabilities of all classes for every image, from a head that had not learned from it."""
+    labels = table.label.astype(str)
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise InputError(f"suspects need labelled images of at least 2 classes; found {len(classes)}")
+    n_folds = min(n_folds, int(counts.max()))
+    chances = np.full((len(table), len(classes)), 1 / len(classes))  # of a class that nobody could learn
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # it is in some of the folds only
+        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
+    for learned, held in tqdm(folds, "folds", disable=not progress, leave=False, delay=1):
+        head = MLPClassifier().fit(table.vectors[learned], labels[learned])
+        could = held[np.isin(labels[held], head.classes_)]
+        chances[could] = 0
+        chances[could[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[could])
+    return chances

@@ -1,0 +1,157 @@
+"""The tree, groups, relations and suspects of a table: what is written, and what a person sends back."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import plankton_embed as pe
+from plankton_embed import exploration
+from plankton_embed.analysis.tree import Tree
+from plankton_embed.errors import InputError, OutputError, SettingError
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Four classes of 15 images that can be opened."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(4), 15)
+    vectors = 3 * rng.normal(size=(4, 8))[codes] + rng.normal(size=(60, 8))
+    paths = []
+    for row, code in enumerate(codes):
+        paths.append(str(folder / f"{row}.png"))
+        Image.fromarray(rng.integers(0, 60 * (code + 1), size=(20, 30), dtype=np.uint8)).save(paths[-1])
+    return pe.EmbeddingTable(
+        vectors.astype(np.float32),
+        object_id=[f"image {row}" for row in range(60)],
+        label=[["copepod", "Méduse", "fish<egg", "salp"][code] for code in codes],
+        path=paths,
+    )
+
+
+def read(folder, name):
+    return pd.read_csv(folder / name)
+
+
+def test_the_tree_is_written(table, tmp_path):
+    out = tmp_path / "out"
+    found = exploration.dendrogram(table, out, n_leaves=8, progress=False)
+    assert {path.name for path in out.iterdir()} == {
+        "nodes.csv", "classes.csv", "branches.csv", "images.csv", "cuts.csv", "linkage.parquet", "tree.nwk",
+        "dendrogram.png", "branches.png", "summary.json",
+    }  # fmt: skip
+    nodes, images = read(out, "nodes.csv"), read(out, "images.csv")
+    assert nodes["is_leaf"].sum() == 8
+    assert images["object_id"].tolist() == table.object_id.tolist()
+    assert images.groupby("leaf").size().to_dict() == nodes[nodes["is_leaf"]].set_index("node")["n_images"].to_dict()
+    assert (
+        read(out, "classes.csv").groupby("node")["count"].sum().to_dict()
+        == nodes.set_index("node")["n_images"].to_dict()
+    )
+    linkage = pd.read_parquet(out / "linkage.parquet").to_numpy(dtype=float)
+    np.testing.assert_array_equal(Tree(linkage).order, found.tree.order)
+    assert json.loads((out / "summary.json").read_text())["n_leaves"] == 8
+    with pytest.raises(OutputError, match="exists already"):
+        exploration.dendrogram(table, out, progress=False)
+    classes = exploration.dendrogram(table, out, of="classes", overwrite=True, progress=False)
+    assert sorted(classes.table.object_id) == table.classes
+    assert all(f"'{name}'" in (out / "tree.nwk").read_text(encoding="utf-8") for name in table.classes)
+
+
+def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
+    known = table.select(np.arange(60) < 30)
+    unnamed = pe.EmbeddingTable(table.vectors[30:], table.object_id[30:], path=table.path[30:])
+    out = tmp_path / "groups"
+    found = exploration.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
+    assert found.groups["n_images"].tolist() == [15, 15]
+    assert set(found.groups["nearest_class"]) <= {"copepod", "Méduse"}
+    with pytest.raises(InputError, match="fill in the column name"):
+        pe.enroll(known, out, progress=False)
+    names = read(out, "names.csv")
+    first = found.cluster[0]
+    names["name"] = np.where(names["cluster"] == first, "fish<egg", None)
+    names.to_csv(out / "names.csv", index=False)
+    enrolled = pe.enroll(known, out, progress=False)
+    assert len(enrolled) == 45
+    assert enrolled.classes == ["Méduse", "copepod", "fish<egg"]
+    assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
+
+
+def test_what_is_grouped(table, tmp_path):
+    some = table.label.copy()
+    some[:20] = None
+    half = pe.EmbeddingTable(table.vectors, table.object_id, some)
+    assert len(exploration.clusters(half, progress=False).table) == 20
+    assert len(exploration.clusters(table, progress=False).table) == 60
+    names = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
+    names.to_csv(tmp_path / "names.csv", index=False)
+    refused = exploration.clusters(table, only=tmp_path / "names.csv", progress=False).table
+    assert refused.object_id.tolist() == table.object_id[:12].tolist()
+    for wrong, message in ((names.assign(label="salp"), "0 images were refused"), (names[["label"]], "object_id")):
+        with pytest.raises(InputError, match=message):
+            exploration.clusters(table, only=wrong, progress=False)
+
+
+def test_relations_are_written(table, tmp_path):
+    out = tmp_path / "out"
+    found = exploration.relations(table, out, epsilon=2.0, n_images=40, n_shuffles=9, progress=False)
+    assert found.n_found > 0
+    written = read(out, "relations.csv")
+    assert len(written) == len(found.best)
+    assert (written["label_x1"] != written["label_y1"]).all()
+    assert (written["label_x2"] != written["label_y2"]).all()
+    assert set(pd.Series(found.table.label).value_counts()) == {10}  # drawn evenly
+    rows = {name: row for row, name in enumerate(table.object_id)}
+    for _, row in written.head(5).iterrows():
+        x1, y1, x2, y2 = (table.vectors[rows[row[f"object_id_{end}"]]] for end in ("x1", "y1", "x2", "y2"))
+        assert np.linalg.norm((x1 - y1) - (x2 - y2)) == pytest.approx(row["distance"], abs=1e-4)
+    assert (out / "relations.png").exists()
+    within = exploration.relations(table, epsilon=2.0, n_images=40, n_shuffles=0, same_class=True, progress=False)
+    assert within.n_found > found.n_found
+    with pytest.raises(SettingError, match="3,000"):
+        exploration.relations(table, n_images=4000)
+
+
+def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
+    wrong = table.label.copy()
+    wrong[[3, 20, 47]] = ["salp", "copepod", "Méduse"]
+    swapped = pe.EmbeddingTable(table.vectors, table.object_id, wrong, table.path)
+    out = tmp_path / "out"
+    found = exploration.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
+    assert set(found.ranking["object_id"][:3]) == {"image 3", "image 20", "image 47"}
+    assert "loss" in found.ranking
+    corrections = read(out, "corrections.csv")
+    assert len(corrections) == 5
+    assert corrections["label"][:3].tolist() == [
+        table.label[int(name.split()[1])] for name in corrections["object_id"][:3]
+    ]
+    catalog = pe.ImageCatalog.from_rows({"object_id": table.object_id, "path": table.path, "label": wrong})
+    catalog.save(tmp_path / "c.csv")
+    corrections.loc[:2, "action"] = "relabel"
+    corrections.to_csv(out / "corrections.csv", index=False)
+    dry = exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv")
+    assert len(dry.changes) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "out"]  # nothing written
+    exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+    assert pe.ImageCatalog.load(tmp_path / "c2.csv").labels == table.label.tolist()
+    exploration.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
+    assert (tmp_path / "c3.csv").read_text(encoding="utf-8") == (tmp_path / "c.csv").read_text(encoding="utf-8")
+    with pytest.raises(OutputError, match="is the catalog to correct"):
+        exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c.csv", overwrite=True)
+
+
+def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
+    label = table.label.copy()
+    label[0] = "lone"
+    found = exploration.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
+    lone = found.ranking.set_index("object_id").loc["0"]
+    assert lone["loss"] == pytest.approx(np.log(5))
+
+
+@pytest.mark.parametrize("folds", [1, -1])
+def test_folds_that_are_none(table, folds):
+    with pytest.raises(SettingError, match="folds"):
+        exploration.suspects(table, n_folds=folds)
