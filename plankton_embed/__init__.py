@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from plankton_embed.exploration import apply_corrections as apply_corrections
     from plankton_embed.exploration import clusters as clusters
     from plankton_embed.exploration import dendrogram as dendrogram
+    from plankton_embed.exploration import film as film
+    from plankton_embed.exploration import pca as pca
     from plankton_embed.exploration import relations as relations
     from plankton_embed.exploration import suspects as suspects
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
@@ -56,7 +58,9 @@ _HOME = {
     "embed": "embedding",
     "enroll": "evaluation",
     "evaluate": "evaluation",
+    "film": "exploration",
     "index": "pipeline",
+    "pca": "exploration",
     "relations": "exploration",
     "run": "pipeline",
     "search": "pipeline",

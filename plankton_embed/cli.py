@@ -44,6 +44,7 @@ Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
 IndexKind = Literal["flat", "ivf_sq8"]
 TreeOf = Literal["images", "classes"]
+ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "gpu"]
@@ -492,6 +493,65 @@ def seen_unseen(
         typer.echo("")
         _print_table(found.summary)
         typer.echo(f"tables and pictures -> {output}")
+
+
+@app.command()
+def pca(
+    vectors: Annotated[Path, typer.Argument(help="vectors, or a run; for a film a run", show_default=False)],
+    output: Output,
+    method: Annotated[
+        ProjectionMethod, typer.Option("--method", "-m", help="umap and tsne need the extra reduce")
+    ] = "pca",
+    components: Annotated[int | None, typer.Option(help="axes  [default: 3, of a map 2]")] = None,
+    per_class: Annotated[int, typer.Option(help="images of each class to show")] = 25,
+    film: Annotated[
+        bool, typer.Option("--film", help="every kept epoch of a run; OUTPUT is .mp4, .webp or .gif")
+    ] = False,
+    basis: Annotated[int | None, typer.Option(help="film: the epoch that gives the axes  [default: the last]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="film: its length")] = None,
+    seed: DrawSeed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring vectors onto few axes, or show how they parted over training (--film)."""
+    with _command("pca", quiet):
+        from plankton_embed import exploration
+
+        if film:
+            if method != "pca" or components is not None:
+                raise SettingError("a film has the first principal components; leave --method and --components out")
+            made = exploration.film(
+                vectors,
+                output,
+                basis_epoch=basis,
+                per_class=per_class,
+                seconds=seconds,
+                seed=seed,
+                overwrite=overwrite,
+                device=device,
+                progress=not quiet,
+            )
+            if json:
+                _print_json({"output": str(output), "epochs": made.epochs.tolist()})
+            else:
+                typer.echo(f"{len(made)} epochs shown")
+            return
+        if basis is not None or seconds is not None:
+            raise SettingError("--basis and --seconds are for a film (--film)")
+        found = exploration.pca(
+            vectors,
+            output,
+            method=method,
+            n_components=components,
+            per_class=per_class,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        if not json:
+            _print_table(found.ends(3).drop(columns="row"))
+        _print_summary(output, json)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from plankton_embed.vector_index import Neighbors
 if TYPE_CHECKING:
     from plankton_embed.analysis.clusters import Clusters
     from plankton_embed.analysis.dendrogram import Dendrogram
+    from plankton_embed.analysis.projection import Projection
     from plankton_embed.analysis.relations import Relations
     from plankton_embed.analysis.suspects import Suspects
 
@@ -117,6 +118,14 @@ def branches_sheet(dendrogram: Dendrogram, n_images: int = 10) -> Sheet:
         tiles = [_label_tile(table, row) for row in find_central(table.vectors, members, n_images)]
         rows.append((f"branch {number}\n{len(members):,} images", tiles))
     return Sheet("The most central images of every branch", rows)
+
+
+def ends_sheet(projection: Projection, n_images: int = 8) -> Sheet:
+    """Show the images at both ends of every axis of a projection."""
+    rows = []
+    for (axis, end), ends in projection.ends(n_images).groupby(["component", "end"], sort=False):
+        rows.append((f"{axis}, {end}", [_label_tile(projection.table, int(row)) for row in ends["row"]]))
+    return Sheet("The images at both ends of every axis", rows)
 
 
 def clusters_sheet(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Sheet:

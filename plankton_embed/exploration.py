@@ -1,10 +1,11 @@
-"""What the space tells: the tree, groups, relations and suspects of a table of vectors, as tables and pictures."""
+"""What the space tells: axes, tree, groups, relations and suspects of a table of vectors, as tables and pictures."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,15 @@ from plankton_embed.analysis.clusters import (
     find_clusters,
 )
 from plankton_embed.analysis.dendrogram import N_LEAVES, Dendrogram, build_dendrogram
+from plankton_embed.analysis.projection import (
+    N_PER_CLASS,
+    Film,
+    Projection,
+    draw_per_class,
+    fit_projection,
+    project_epochs,
+)
+from plankton_embed.analysis.projection import Method as ProjectionMethod
 from plankton_embed.analysis.relations import (
     EPSILON,
     LIMIT,
@@ -39,7 +49,7 @@ from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.refusal import UNKNOWN
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.evaluation import Reference, load_vectors, write_frame
-from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.corrections import (
     CorrectedCatalog,
     read_corrections,
@@ -49,7 +59,10 @@ from plankton_embed.images.corrections import apply_corrections as correct_catal
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.plots.dendrogram import draw_dendrogram
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.film import name_film, write_film
+from plankton_embed.plots.projection import draw_explained, draw_projection, draw_projection_3d
 from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -57,6 +70,104 @@ logger = logging.getLogger(__name__)
 SUMMARY_FILE = "summary.json"
 N_RELATED = 1000  # images whose relations are compared
 MOST_RELATED = 3000  # their pairs fill the memory beyond that
+
+
+def pca(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    method: ProjectionMethod = "pca",
+    n_components: int | None = None,
+    per_class: int = N_PER_CLASS,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Projection:
+    """Bring vectors onto few axes: principal components, or a map.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors); all of them make the axes.
+        output: folder to write: `coordinates.csv`, `ends.csv` and `ends.png` (the images at both ends of every axis),
+            `scatter.png`, `scatter_3d.png`; for components also `explained.csv`, `explained.png`, `loadings.csv`.
+        method: `pca`; `umap` or `tsne` with the extra `reduce`.
+        n_components: axes; by default 3, and 2 of a map.
+        per_class: images of each class that the scatter shows, drawn once.
+        seed: of the drawing, and of a map.
+        overwrite: replace the output.
+    """
+    _check_output(output, overwrite)
+    table = load_vectors(vectors)
+    shown = draw_per_class(table, per_class, seed)
+    found = fit_projection(table, method, n_components, seed=seed)
+    rows = pd.Index(table.object_id).get_indexer(pd.Index(shown.object_id))
+    drawn = replace(found, table=shown, coordinates=found.coordinates[rows])
+
+    def write(folder: Path) -> None:
+        write_frame(folder / "coordinates.csv", found.frame())
+        write_frame(folder / "ends.csv", found.ends().drop(columns="row"))
+        save_figure(draw_sheet(contact_sheets.ends_sheet(found)), folder / "ends.png")
+        if found.n_components >= 2:
+            save_figure(draw_projection(drawn), folder / "scatter.png")
+        if found.n_components >= 3:
+            save_figure(draw_projection_3d(drawn), folder / "scatter_3d.png")
+        if found.spectrum is not None:
+            shares = pd.DataFrame({"component": np.arange(1, len(found.spectrum) + 1), "explained": found.spectrum})
+            write_frame(folder / "explained.csv", shares)
+            save_figure(draw_explained(found), folder / "explained.png")
+            write_frame(folder / "loadings.csv", found.loadings().reset_index())
+
+    explained = None if found.explained is None else found.explained.tolist()
+    summary = {"method": method, "n_vectors": len(table), "n_shown": len(shown), "explained": explained}
+    _write_analysis(output, summary, write)
+    return found
+
+
+def film(
+    run: str | Path,
+    output: str | Path | None = None,
+    *,
+    basis_epoch: int | None = None,
+    per_class: int = N_PER_CLASS,
+    seconds: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Film:
+    """Show how the classes parted while a model was trained: every kept epoch on the axes of one.
+
+    Args:
+        run: folder of a finished run, trained with `training.keep_every_epoch`.
+        output: `.mp4` (extra `video`), `.webp` or `.gif` to write; without a suffix the first of these that can be.
+        basis_epoch: whose principal components are the axes; by default the last.
+        per_class: images of each class, drawn once, of test (where there is none, of val or train).
+        seconds: length; by default by the number of epochs.
+        seed: of the drawing.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show a bar.
+
+    Raises:
+        InputError: no run, or fewer than two epochs were kept.
+    """
+    folder = RunFolder(Path(run))
+    if not folder.settings.exists():
+        raise InputError(f"{run} is no run; a film is made of the epochs of one")
+    epochs = folder.kept_epochs()
+    if len(epochs) < 2:
+        raise InputError(
+            f"{run} kept the weights of {len(epochs)} epochs; a film needs at least 2: train with "
+            "--set training.keep_every_epoch=true"
+        )
+    path = None if output is None else refuse_overwrite(name_film(output), overwrite)
+    split = next((name for name in ("test", "val") if folder.vectors(name).exists()), "train")
+    table = draw_per_class(load_vectors(run, split), per_class, seed)
+    by_epoch = _embed_epochs(folder, table, epochs, device, progress)
+    history = pd.read_csv(folder.history)
+    accuracies = dict(zip(history["epoch"].tolist(), history["centroid_accuracy"].tolist(), strict=True))
+    made = project_epochs(table, by_epoch, accuracies, basis_epoch=basis_epoch)
+    if path is not None:
+        logger.info("film: %s", write_film(made, path, seconds=seconds))
+    return made
 
 
 def dendrogram(
@@ -310,6 +421,27 @@ def apply_corrections(
             ImageCatalog(done.changes).save(Path(output).with_name(f"{Path(output).stem}_changes.csv"))
         done.catalog.save(output)
     return done
+
+
+def _embed_epochs(
+    run: RunFolder, table: EmbeddingTable, epochs: dict[int, Path], device: str, progress: bool
+) -> dict[int, NDArray[np.float32]]:
+    """Return the vectors of the images of a table by the weights of every epoch."""
+    from plankton_embed.images.store import prepare_images
+    from plankton_embed.network.model import EmbeddingModel
+    from plankton_embed.training.checkpoints import load_weights
+
+    paths = [str(path) for path in table.path]
+    model = EmbeddingModel.load(run.model, device)
+    prepared = prepare_images(paths, content_hashes(paths, progress), model.preparation, progress=progress)
+    if prepared.faults:
+        row, reason = next(iter(prepared.faults.items()))
+        raise InputError(f"{len(prepared.faults)} images of the run cannot be read, such as {paths[row]}: {reason}")
+    by_epoch = {}
+    for epoch, path in tqdm(epochs.items(), "epochs", unit="epoch", disable=not progress, leave=False, delay=1):
+        load_weights(path, model.net)
+        by_epoch[epoch] = model.embed_prepared(prepared, views=1)
+    return by_epoch
 
 
 def _check_output(output: str | Path | None, overwrite: bool) -> None:

@@ -45,6 +45,11 @@ class RunFolder:
         """The weights after an epoch: those of the best are always kept, the others when asked for."""
         return self.checkpoints / f"epoch-{epoch:05d}.safetensors"
 
+    def kept_epochs(self) -> dict[int, Path]:
+        """The epochs whose weights are there, rising, and where."""
+        paths = sorted(self.checkpoints.glob("epoch-*.safetensors"))
+        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+
     @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's log."""

@@ -11,6 +11,7 @@ import plankton_embed as pe
 from plankton_embed import exploration
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.drawn import draw_set
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,55 @@ def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
 def test_folds_that_are_none(table, folds):
     with pytest.raises(SettingError, match="folds"):
         exploration.suspects(table, n_folds=folds)
+
+
+def test_axes_are_written(table, tmp_path):
+    out = tmp_path / "out"
+    found = exploration.pca(table, out, per_class=5)
+    assert {path.name for path in out.iterdir()} == {
+        "coordinates.csv", "ends.csv", "ends.png", "scatter.png", "scatter_3d.png", "explained.csv", "explained.png",
+        "loadings.csv", "summary.json",
+    }  # fmt: skip
+    np.testing.assert_allclose(read(out, "coordinates.csv")[["pc1", "pc2", "pc3"]], found.coordinates, atol=1e-12)
+    assert read(out, "explained.csv")["explained"].sum() == pytest.approx(1)
+    assert json.loads((out / "summary.json").read_text())["n_shown"] == 20
+    assert len(found.coordinates) == 60  # all of them made the axes
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    drawn = draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=10, classes=("copepod", "medusa", "fish_egg"))
+    settings = {
+        "preparation.target_size": 75, "network.trunk": "resnet18", "network.dimension": 8, "training.epochs": 3,
+        "training.images_per_class": 8, "training.classes_per_batch": 3, "training.batch_images_per_class": 2,
+        "training.precision": "float32", "training.keep_every_epoch": True,
+    }  # fmt: skip
+    return pe.run(drawn, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False).folder
+
+
+def test_a_film_shows_every_epoch_on_common_axes(filmed, tmp_path):
+    made = pe.film(filmed.path, tmp_path / "film.webp", seconds=1, progress=False)
+    assert made.epochs.tolist() == [1, 2, 3]
+    with Image.open(tmp_path / "film.webp") as film:
+        assert film.n_frames > 3
+    model = pe.EmbeddingModel.load(filmed.path)
+    best = model.training["best_epoch"]
+    vectors = pe.EmbeddingTable.load(filmed.vectors("test"))
+    rows = [list(vectors.object_id).index(name) for name in made.basis.table.object_id]
+    place = made.epochs.tolist().index(best)
+    np.testing.assert_allclose(made.coordinates[place], made.basis.project(vectors.vectors[rows]), atol=1e-4)
+    history = pd.read_csv(filmed.history)["centroid_accuracy"]
+    np.testing.assert_allclose(made.accuracies, history)
+    with pytest.raises(OutputError, match="exists already"):
+        pe.film(filmed.path, tmp_path / "film.webp")
+    with pytest.raises(SettingError, match="epoch 9"):
+        pe.film(filmed.path, basis_epoch=9, progress=False)
+
+
+def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
+    with pytest.raises(InputError, match="is no run"):
+        pe.film(tmp_path)
+    for path in filmed.kept_epochs().values():
+        path.unlink()
+    with pytest.raises(InputError, match=r"0 epochs.*keep_every_epoch"):
+        pe.film(filmed.path)

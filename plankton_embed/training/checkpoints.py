@@ -81,18 +81,22 @@ class Checkpoints:
 
     def load_weights(self, epoch: int, net: nn.Module) -> None:
         """Put the weights after an epoch into a net; InputError when they cannot be read."""
-        path = self.run.epoch_weights(epoch)
-        try:
-            net.load_state_dict(safetensors.torch.load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} holds no readable weights: {error}; train anew (--overwrite)") from error
+        load_weights(self.run.epoch_weights(epoch), net)
 
     def drop_weights(self, best: int) -> None:
         """Drop the weights of all epochs but the best, unless every epoch is kept."""
         if not self.settings.keep_every_epoch:
-            for path in self.run.checkpoints.glob("epoch-*.safetensors"):
-                if path != self.run.epoch_weights(best):
+            for epoch, path in self.run.kept_epochs().items():
+                if epoch != best:
                     path.unlink(missing_ok=True)
+
+
+def load_weights(path: Path, net: nn.Module) -> None:
+    """Put saved weights into a net; InputError when they cannot be read."""
+    try:
+        net.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} holds no readable weights: {error}; train anew (--overwrite)") from error
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
