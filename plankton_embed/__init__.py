@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plankton_embed.exploration import pca as pca
     from plankton_embed.exploration import relations as relations
     from plankton_embed.exploration import suspects as suspects
+    from plankton_embed.exploration import taxonomy as taxonomy
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
@@ -67,6 +68,7 @@ _HOME = {
     "seen_unseen": "novelty",
     "summarize": "images.catalog",
     "suspects": "exploration",
+    "taxonomy": "exploration",
     "train": "pipeline",
 }
 

@@ -581,6 +581,50 @@ def dendrogram(
 
 
 @app.command()
+def taxonomy(
+    vectors: Vectors,
+    tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
+    output: Output,
+    query: Annotated[
+        Path | None, typer.Option(help="labelled vectors to name; by default the test images of a run")
+    ] = None,
+    method: MethodOption = "knn",
+    calibration: Calibration = None,
+    certainty: Annotated[float, typer.Option(help="least probability of a name; else a broader one is given")] = 0.9,
+    permutations: Annotated[int, typer.Option(help="permutations of the class names, for the p-values")] = 999,
+    seed: DrawSeed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold the learned tree against a taxonomy; score names rank by rank."""
+    with _command("taxonomy", quiet):
+        from plankton_embed import exploration
+
+        found = exploration.taxonomy(
+            vectors,
+            tree,
+            output,
+            query=query,
+            method=method,
+            calibration=calibration,
+            certainty=certainty,
+            n_permutations=permutations,
+            seed=seed,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+        if not json:
+            _print_table(found.comparison.misplaced.head(10))
+            if found.by_rank is not None:
+                _print_table(found.by_rank)
+            if found.backed_off is not None:
+                by_level = found.backed_off.groupby("level")["is_right"].agg(["size", "mean"]).reset_index()
+                _print_table(by_level.rename(columns={"size": "images", "mean": "right"}))
+        _print_summary(output, json)
+
+
+@app.command()
 def clusters(
     vectors: Vectors,
     output: Output,

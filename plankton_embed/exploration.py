@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,10 +45,21 @@ from plankton_embed.analysis.relations import (
     find_relations,
 )
 from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
+from plankton_embed.analysis.taxonomy import (
+    CERTAINTY,
+    N_PERMUTATIONS,
+    Taxonomy,
+    TaxonomyComparison,
+    back_off,
+    compare_taxonomy,
+    read_taxonomy,
+    roll_up,
+)
 from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.classifiers.naming import Method
 from plankton_embed.classifiers.refusal import UNKNOWN
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import Reference, load_vectors, write_frame
+from plankton_embed.evaluation import Naming, Reference, find_calibration, load_query, load_vectors, write_frame
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.corrections import (
     CorrectedCatalog,
@@ -62,6 +73,7 @@ from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.film import name_film, write_film
 from plankton_embed.plots.projection import draw_explained, draw_projection, draw_projection_3d
 from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.plots.tanglegram import draw_tanglegram
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 
@@ -227,6 +239,92 @@ def dendrogram(
         "n_compared": found.n_compared,
     }
     _write_analysis(output, summary, write)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class TaxonomyFindings:
+    """The space beside a taxonomy.
+
+    `comparison` of the tree of class means; where images were named, `by_rank` (see `roll_up`) and, with a calibration
+    set, `backed_off`: one row an image, `object_id`, `label` (a class or a broader group, the lowest that is certain
+    enough), `level`, `probability`, `true_label`, `is_right` (the truth is of that group).
+    """
+
+    comparison: TaxonomyComparison
+    by_rank: pd.DataFrame | None = None
+    backed_off: pd.DataFrame | None = None
+
+
+def taxonomy(
+    vectors: Reference,
+    tree: str | Path | Taxonomy,
+    output: str | Path | None = None,
+    *,
+    query: Reference | None = None,
+    method: Method = "knn",
+    calibration: Reference | None = None,
+    certainty: float = CERTAINTY,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TaxonomyFindings:
+    """Hold the learned tree against a taxonomy; score names rank by rank, and back off to ranks that are certain.
+
+    Args:
+        vectors: a table, its file, or the folder of a run (its training vectors).
+        tree: a taxonomy or its file (see `read_taxonomy`).
+        output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
+            calibration set `backed_off.csv`.
+        query: labelled vectors to name; by default the test images, where `vectors` is a run.
+        method: `centroid`, `knn` or `mlp`.
+        calibration: as `classify`.
+        certainty: least probability of a name.
+        n_permutations, seed: of the class names, for the p-values.
+        overwrite: replace the output.
+        progress: show bars.
+    """
+    _check_output(output, overwrite)
+    given = tree if isinstance(tree, Taxonomy) else read_taxonomy(tree)
+    known = load_vectors(vectors)
+    compared = compare_taxonomy(known, given, n_permutations=n_permutations, seed=seed)
+    if query is None and not isinstance(vectors, EmbeddingTable) and RunFolder(Path(vectors)).settings.exists():
+        query = vectors
+    found = TaxonomyFindings(compared)
+    if query is not None:
+        asked = load_query(vectors, query, "auto", progress)
+        asked = asked.select(asked.is_labelled)
+        if len(asked) == 0:
+            raise InputError("the query has no labels, so there is nothing to score rank by rank")
+        held = find_calibration(vectors, calibration, known, asked)
+        classifier = Naming(method).fit(known, held, progress)
+        truth = asked.label.astype(str)
+        by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
+        backed_off = None
+        if held is not None:
+            classes = classifier.classes_.tolist()
+            backed_off = back_off(classifier.predict_proba(asked.vectors), classes, given, certainty)
+            true_names, own = np.unique(truth, return_inverse=True)
+            members = given.hang([*classes, *true_names.tolist()]).members(true_names.tolist())
+            is_right = members[backed_off.pop("node"), own]
+            backed_off = backed_off.assign(true_label=truth, is_right=is_right)
+            backed_off.insert(0, "object_id", asked.object_id)
+        found = TaxonomyFindings(compared, by_rank, backed_off)
+
+    def write(folder: Path) -> None:
+        as_text = {
+            "classes": compared.clades["classes"].map("; ".join),
+            "nearest": compared.clades["nearest"].map("; ".join),
+        }
+        write_frame(folder / "clades.csv", compared.clades.assign(**as_text))
+        write_frame(folder / "misplaced.csv", compared.misplaced)
+        save_figure(draw_tanglegram(compared), folder / "tanglegram.png")
+        for name, frame in (("by_rank.csv", found.by_rank), ("backed_off.csv", found.backed_off)):
+            if frame is not None:
+                write_frame(folder / name, frame)
+
+    _write_analysis(output, compared.to_dict(), write)
     return found
 
 

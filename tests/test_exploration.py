@@ -208,3 +208,21 @@ def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
         path.unlink()
     with pytest.raises(InputError, match=r"0 epochs.*keep_every_epoch"):
         pe.film(filmed.path)
+
+
+def test_a_taxonomy_is_held_against_the_tree(filmed, table, tmp_path):
+    (tmp_path / "t.csv").write_text("label,lineage\ncopepod,Animalia>Crustacea\nmedusa,Animalia\nfish_egg,Animalia\n")
+    out = tmp_path / "out"
+    found = pe.taxonomy(filmed.path, tmp_path / "t.csv", out, certainty=0.6, n_permutations=5, progress=False)
+    assert {path.name for path in out.iterdir()} == {
+        "clades.csv", "misplaced.csv", "tanglegram.png", "by_rank.csv", "backed_off.csv", "summary.json",
+    }  # fmt: skip
+    assert found.by_rank["accuracy"].is_monotonic_increasing
+    assert found.by_rank["accuracy"].iloc[-1] == 1  # all are animals
+    assert (found.backed_off["probability"] >= 0.6 - 1e-6).all()
+    assert found.backed_off.loc[found.backed_off["label"] == "Animalia", "is_right"].all()
+    exact = found.backed_off[found.backed_off["level"] == "label"]
+    assert (exact["is_right"] == (exact["label"] == exact["true_label"])).all()
+    alone = pe.EmbeddingTable(table.vectors, label=["copepod", "medusa", "fish_egg", "copepod"] * 15)
+    without = pe.taxonomy(alone, tmp_path / "t.csv", n_permutations=5, progress=False)
+    assert without.by_rank is None  # nothing was named

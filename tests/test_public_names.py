@@ -14,8 +14,8 @@ import plankton_embed
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
-         "seen_unseen", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "apply_corrections",
-         "doctor")  # fmt: skip
+         "seen_unseen", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
+         "apply_corrections", "doctor")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
