@@ -538,8 +538,8 @@ def pca(
             else:
                 typer.echo(f"{len(made)} epochs shown")
             return
-        if basis is not None or seconds is not None:
-            raise SettingError("--basis and --seconds are for a film (--film)")
+        if basis is not None or seconds is not None or device != "auto":
+            raise SettingError("--basis, --seconds and --device are for a film (--film)")
         found = exploration.pca(
             vectors,
             output,

@@ -310,6 +310,8 @@ def test_the_space_is_explored(run_folder, tmp_path):
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),
+        (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "for a film"),
+        (["pca", "RUN", "-o", "OUT", "--film", "--components", "2"], "leave --method and --components out"),
     ],
 )
 def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, message):
