@@ -1,0 +1,79 @@
+"""Wrong labels planted among the training images: how many of the first suspects are they?
+
+    python benchmarks/planted_labels.py ndsb40.csv --root ndsb -o runs/planted --folds 2
+
+A share of the training labels is swapped to a random other class. With --folds 1 one network learns from all of them,
+wrong ones included, and `suspects` ranks its training vectors as it does for every run (the head names each fifth from
+the others). With more folds a network a fold learns from the other folds, and `suspects` ranks the vectors of images
+that it has never seen; the rankings are put together by their scores. As many suspects are taken as labels were
+planted, so precision and recall are one number. Every signal stands beside the score made of all. A run is gone on
+with, a finished one is used.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import numpy as np
+import pandas as pd
+from parts import parse_arguments
+
+from plankton_embed import exploration
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.pipeline import run
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.table import EmbeddingTable
+
+
+def plant(labels: pd.Series, share: float, seed: int) -> pd.Series:
+    """Return a share of the labels, each swapped to a random other class."""
+    random = np.random.default_rng(seed)
+    classes = np.unique(labels)
+    chosen = labels.iloc[random.choice(len(labels), round(share * len(labels)), replace=False)]
+    return chosen.map(lambda label: random.choice(classes[classes != label]))
+
+
+def rank_suspects(catalog: ImageCatalog, split: str, arguments: Namespace, name: str) -> pd.DataFrame:
+    """Train on the training images; rank the images of a split."""
+    folder = arguments.output / name
+    run(catalog, folder, settings=Settings.build(overrides=["network.weights=none", *arguments.set]))
+    return exploration.suspects(EmbeddingTable.load(RunFolder(folder).vectors(split))).ranking
+
+
+def main() -> None:
+    arguments = parse_arguments(
+        __doc__ or "",
+        share=(float, 0.05, "share of the training labels to swap"),
+        folds=(int, 1, "networks, each trained on the other folds; 1: one, trained on all"),
+        seed=(int, 0, "of the swapped labels and of the folds"),
+    )
+    frame = ImageCatalog.load(arguments.catalog, root=arguments.root).frame.reset_index(drop=True)
+    train = frame.index[frame["split"] == "train"]
+    swapped = plant(frame.loc[train, "label"], arguments.share, arguments.seed)
+    wrong = frame.loc[swapped.index, "object_id"]
+    frame.loc[swapped.index, "label"] = swapped
+    rankings = []
+    if arguments.folds == 1:
+        rankings.append(rank_suspects(ImageCatalog(frame), "train", arguments, "all"))
+    else:
+        fold = np.random.default_rng(arguments.seed).permutation(len(train)) % arguments.folds
+        for number in range(arguments.folds):
+            part = frame[frame["split"] != "test"].copy()
+            part.loc[train[fold == number], "split"] = "test"
+            rankings.append(rank_suspects(ImageCatalog(part), "test", arguments, f"fold_{number}"))
+    ranking = pd.concat(rankings, ignore_index=True)
+    planted = ranking["object_id"].isin(wrong)
+    rows = {}
+    for signal in ("score", "neighbors", "distance", "loss"):
+        order = ranking[signal].sort_values(ascending=False, kind="stable").index
+        found = planted[order].to_numpy()
+        rows[signal] = {f"found in {n}": found[:n].sum() / len(wrong) for n in (len(wrong), 2 * len(wrong))}
+    table = pd.DataFrame(rows).T
+    table.to_csv(arguments.output / f"results_{arguments.folds}.csv", index_label="signal")
+    print(f"{len(wrong)} of {len(train)} labels planted; the share of them among the first suspects")
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
