@@ -43,6 +43,7 @@ from plankton_embed.analysis.relations import (
     Relations,
     complete_analogy,
     find_relations,
+    keep_labelled,
 )
 from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
 from plankton_embed.analysis.taxonomy import (
@@ -401,7 +402,7 @@ def relations(
     if not 4 <= n_images <= MOST_RELATED:
         raise SettingError(f"n_images: expected 4 to {MOST_RELATED:,}; found {n_images}")
     _check_output(output, overwrite)
-    table = load_vectors(vectors)
+    table = keep_labelled(load_vectors(vectors))
     drawn = _draw_evenly(table, n_images, seed)
     if len(drawn) < len(table):
         logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))

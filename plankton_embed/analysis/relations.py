@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +23,9 @@ EPSILON = 0.2
 LIMIT = 10_000
 N_SHUFFLES = 99
 MOST_SHUFFLED = 50_000_000  # relations counted in all shuffles together
+BLOCK = 2**18  # relations gathered at a time
+SAME_POINT = 1e-6  # of the widest distance from the mean: images nearer than this are copies
+ANALOGY_COLUMNS = ("x1", "y1", "x2", "y2", "n_classes", "support", "expected", "p_value", "p_any")
 WINDOW = range(2, 11)  # the neighbours in the order of length that the report of 2019 compares
 
 Definition = Literal["exact", "window_2019"]
@@ -39,11 +42,12 @@ class Relations:
         n_found: how many there are.
         best: those with the least `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`, `length`
             (mean of the two relations), `relative` (the distance over the length of the shorter of the two ways to read
-            a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂).
+            a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂; inf, so last, where that joins two copies).
         analogies: the same by class: `x1`, `y1`, `x2`, `y2` (class names), `n_classes` (how many they are: with
             two, one relation repeats itself), `support` (how many), `expected` (mean support when the labels are
             shuffled among the images), `p_value` (share of shufflings, this one counted, in which the support is as
-            high), `p_any` (the same for the highest support of all analogies of as many classes).
+            high), `p_any` (the same for the highest support of all analogies of as many classes); of very many
+            relations a random part is shuffled.
     """
 
     table: EmbeddingTable
@@ -69,9 +73,9 @@ def find_relations(
 
     Args:
         table: images; time and memory grow with the fourth and the second power of their number, so give 2,000 at most.
+            Those without label are left aside where others have one.
         epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
-        different_classes: ask for two classes at the ends of both relations; by default where the images have labels
-            (those without are then left aside).
+        different_classes: ask for two classes at the ends of both relations; by default where the images have labels.
         definition: `exact`, or `window_2019`: relations compared with the 2nd to 10th next in the order of their
             length, as the report of 2019 did, which misses nearly all.
         limit: relations kept, the best; all are counted.
@@ -92,12 +96,9 @@ def find_relations(
         raise SettingError(f"definition: expected {' or '.join(get_args(Definition))}; found {definition!r}")
     if different_classes is None:
         different_classes = bool(table.is_labelled.any())
-    if different_classes:
-        if not table.is_labelled.all():
-            logger.warning("%d images without label are left aside", int((~table.is_labelled).sum()))
-        table = table.select(table.is_labelled)
-        if len(table.classes) < 2:
-            raise InputError(f"relations between classes need at least 2 of them; found {len(table.classes)}")
+    table = keep_labelled(table)
+    if different_classes and len(table.classes) < 2:
+        raise InputError(f"relations between classes need at least 2 of them; found {len(table.classes)}")
     if len(table) < 4:
         raise InputError(f"two relations need four images; found {len(table)}")
     points = table.vectors.astype(np.float64)
@@ -109,10 +110,22 @@ def find_relations(
     else:
         found = [find_in_window(points, epsilon)]
     gatherer = _Gatherer(points, codes if different_classes else None, limit)
-    for block in found:
+    counter = None if codes is None else _AnalogyCounter(codes, len(classes), n_shuffles, seed)
+    for block in _gather_blocks(found):
         gatherer.add(block)
-    analogies = _count_analogies(gatherer, codes, classes, n_shuffles, seed, progress)
+        if counter is not None:
+            counter.add(block)
+    analogies = pd.DataFrame(columns=ANALOGY_COLUMNS) if counter is None else counter.table(classes, progress)
     return Relations(table, epsilon, gatherer.n_found, gatherer.best, analogies)
+
+
+def keep_labelled(table: EmbeddingTable) -> EmbeddingTable:
+    """Leave the images without label aside, where others have one."""
+    labelled = table.is_labelled
+    if labelled.all() or not labelled.any():
+        return table
+    logger.warning("%d images without label are left aside", int((~labelled).sum()))
+    return table.select(labelled)
 
 
 def find_in_window(points: NDArray[np.float64], epsilon: float) -> Parallelograms:
@@ -143,18 +156,36 @@ def _sort_ends(a: Rows, b: Rows, c: Rows, d: Rows, distance: NDArray[np.float64]
     return Parallelograms(a[rows], b[rows], c[rows], d[rows], distance[rows])
 
 
+def _gather_blocks(found: Iterable[Parallelograms]) -> Iterator[Parallelograms]:
+    """Put small blocks together to larger ones."""
+    waiting: list[Parallelograms] = []
+    n_waiting = 0
+    for block in found:
+        waiting.append(block)
+        n_waiting += len(block.a)
+        if n_waiting >= BLOCK:
+            yield _join_blocks(waiting)
+            waiting, n_waiting = [], 0
+    if n_waiting:
+        yield _join_blocks(waiting)
+
+
+def _join_blocks(blocks: list[Parallelograms]) -> Parallelograms:
+    names = [field.name for field in fields(Parallelograms)]
+    return Parallelograms(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
+
+
 class _Gatherer:
-    """Counts what is found, keeps the best, and all four images of each for the shufflings."""
+    """Counts what is found, and keeps the best."""
 
     def __init__(self, points: NDArray[np.float64], codes: Rows | None, limit: int):
         self.points, self.codes, self.limit = points, codes, limit
+        self.least = SAME_POINT * float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
         self.n_found = 0
-        self.all: list[NDArray[np.int32]] = []
-        self._best = pd.DataFrame(columns=["x1", "y1", "x2", "y2", "distance", "length", "relative"])
+        self._best = pd.DataFrame(columns=["x1", "y1", "x2", "y2", "distance", "length", "relative"], dtype=float)
 
     def add(self, found: Parallelograms) -> None:
         """Take in a block."""
-        self.all.append(np.column_stack([found.a, found.b, found.c, found.d]).astype(np.int32))
         if self.codes is None:
             one = other = np.ones(len(found.a), dtype=bool)
         else:
@@ -166,6 +197,7 @@ class _Gatherer:
         ]
         # x1 → y1 as x2 → y2 is a → c as d → b, or a → d as c → b: the longer, where both may be read
         first = one & (~other | (lengths[0] >= lengths[1]))
+        shorter = np.maximum(np.minimum(*lengths), np.finfo(float).tiny)
         frame = pd.DataFrame(
             {
                 "x1": found.a,
@@ -174,7 +206,7 @@ class _Gatherer:
                 "y2": found.b,
                 "distance": found.distance,
                 "length": np.where(first, *lengths),
-                "relative": found.distance / np.maximum(np.minimum(*lengths), np.finfo(float).tiny),
+                "relative": np.where(shorter > self.least, found.distance / shorter, np.inf),
             }
         )[one | other]
         self._best = pd.concat([self._best, frame]) if len(self._best) else frame
@@ -195,50 +227,69 @@ def _are_readable(a: Rows, b: Rows, c: Rows, d: Rows) -> tuple[NDArray[np.bool_]
     return (a != c) & (d != b), (a != d) & (c != b)
 
 
-def _count_analogies(
-    gatherer: _Gatherer, codes: Rows | None, classes: NDArray[np.str_], n_shuffles: int, seed: int, progress: bool
-) -> pd.DataFrame:
-    """Count what is found by class, and again with the labels shuffled."""
-    columns = ["x1", "y1", "x2", "y2", "n_classes", "support", "expected", "p_value", "p_any"]
-    corners = np.concatenate([np.zeros((0, 4), dtype=np.int32), *gatherer.all])
-    if codes is None or len(corners) == 0:
-        return pd.DataFrame(columns=columns)
-    support = pd.Series(_name_analogies(codes[corners], len(classes))).value_counts(sort=False).sort_index()
-    support = support[support.index >= 0]
-    keys, counts = support.index.to_numpy(), support.to_numpy()
-    rng = np.random.default_rng(seed)
-    share = min(1.0, MOST_SHUFFLED / max(n_shuffles * len(corners), 1))
-    few = corners[rng.random(len(corners)) < share] if share < 1 else corners
-    kinds = _count_different(keys, k := len(classes))
-    total, as_high, any_as_high = np.zeros(len(keys)), np.ones(len(keys)), np.ones(len(keys))
-    for _ in tqdm(range(n_shuffles), "shuffled labels", disable=not progress, leave=False, delay=1):
-        shuffled = _name_analogies(rng.permutation(codes)[few], k)
-        found, n = np.unique(shuffled[shuffled >= 0], return_counts=True)
-        drawn = np.zeros(len(keys))
-        _, place, there = np.intersect1d(keys, found, assume_unique=True, return_indices=True)
-        drawn[place] = n[there] / share
-        most = np.zeros(5)
-        np.maximum.at(most, _count_different(found, k), n / share)
-        total += drawn
-        as_high += drawn >= counts
-        any_as_high += most[kinds] >= counts
-    a, b, c, d = _read_name(keys, k)
-    one, _ = _are_readable(a, b, c, d)
-    table = pd.DataFrame(
-        {
-            "x1": classes[a],
-            "y1": classes[np.where(one, c, d)],
-            "x2": classes[np.where(one, d, c)],
-            "y2": classes[b],
-            "n_classes": kinds,
-            "support": counts,
-            "expected": total / n_shuffles if n_shuffles else np.nan,
-            "p_value": as_high / (n_shuffles + 1),
-            "p_any": any_as_high / (n_shuffles + 1),
-        }
-    )
-    order = ["n_classes", "p_any", "p_value", "support"]
-    return table.sort_values(order, ascending=[False, True, True, False], ignore_index=True)
+class _AnalogyCounter:
+    """Counts what is found by class, and counts a random part of it again with the labels shuffled.
+
+    Of very many parallelograms a part is kept, each with the same chance; it is counted with the true labels and with
+    shuffled ones, so that like is compared with like.
+    """
+
+    def __init__(self, codes: Rows, n_classes: int, n_shuffles: int, seed: int):
+        self.codes, self.n_classes, self.n_shuffles = codes, n_classes, n_shuffles
+        self.rng = np.random.default_rng(seed)
+        self.share, self.most = 1.0, MOST_SHUFFLED // max(n_shuffles, 1)
+        self.few = np.zeros((0, 4), dtype=np.int32)
+        self.names, self.support = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+
+    def add(self, found: Parallelograms) -> None:
+        """Take in a block."""
+        corners = np.column_stack([found.a, found.b, found.c, found.d]).astype(np.int32)
+        names, counts = self._count(corners, self.codes)
+        both, place = np.unique(np.concatenate([self.names, names]), return_inverse=True)
+        self.support = np.bincount(place, np.concatenate([self.support, counts]), len(both)).astype(np.int64)
+        self.names = both
+        self.few = np.concatenate([self.few, self._draw(corners, self.share)])
+        while len(self.few) > self.most:
+            self.share /= 2
+            self.few = self._draw(self.few, 0.5)
+
+    def table(self, classes: NDArray[np.str_], progress: bool) -> pd.DataFrame:
+        """Return the analogies, those between most classes first, of these the least likely by chance."""
+        kinds = _count_different(self.names, self.n_classes)
+        seen = self._align(*self._count(self.few, self.codes))
+        total, as_high, any_as_high = np.zeros(len(seen)), np.ones(len(seen)), np.ones(len(seen))
+        for _ in tqdm(range(self.n_shuffles), "shuffled labels", disable=not progress, leave=False, delay=1):
+            names, counts = self._count(self.few, self.rng.permutation(self.codes))
+            most = np.zeros(5)
+            np.maximum.at(most, _count_different(names, self.n_classes), counts)
+            drawn = self._align(names, counts)
+            total += drawn
+            as_high += drawn >= seen
+            any_as_high += most[kinds] >= seen
+        a, b, c, d = _read_name(self.names, self.n_classes)
+        one, _ = _are_readable(a, b, c, d)
+        n = self.n_shuffles or np.nan  # without shufflings nothing is known of chance
+        columns = [
+            *(classes[a], classes[np.where(one, c, d)], classes[np.where(one, d, c)], classes[b], kinds, self.support),
+            *(total / n / self.share, as_high / (n + 1), any_as_high / (n + 1)),
+        ]
+        table = pd.DataFrame(dict(zip(ANALOGY_COLUMNS, columns, strict=True)))
+        order = ["n_classes", "p_any", "p_value", "support"]
+        return table.sort_values(order, ascending=[False, True, True, False], ignore_index=True)
+
+    def _count(self, corners: NDArray[np.int32], codes: Rows) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        names = _name_analogies(codes[corners], self.n_classes)
+        return np.unique(names[names >= 0], return_counts=True)
+
+    def _align(self, names: NDArray[np.int64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the counts of the analogies that were found."""
+        _, place, there = np.intersect1d(self.names, names, assume_unique=True, return_indices=True)
+        aligned = np.zeros(len(self.names), dtype=np.intp)
+        aligned[place] = counts[there]
+        return aligned
+
+    def _draw(self, corners: NDArray[np.int32], share: float) -> NDArray[np.int32]:
+        return corners if share == 1 else corners[self.rng.random(len(corners)) < share]
 
 
 def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
@@ -266,8 +317,8 @@ def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10)
     """Answer "a is to b as c is to ?": what lies nearest to c + (b - a).
 
     Args:
-        table: labelled images.
-        a, b, c: class names (their means), or object ids.
+        table: images.
+        a, b, c: class names (their means) where there are labels, or object ids.
         k: answers of each kind.
 
     Returns:
@@ -280,13 +331,15 @@ def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10)
     """
     if k < 1:
         raise SettingError(f"k: expected at least 1; found {k}")
-    means = average_classes(table)
+    means = average_classes(table) if table.is_labelled.any() else table.select(np.zeros(0, dtype=np.intp))
     ids = {name: row for row, name in enumerate(table.object_id)}
     names = {name: row for row, name in enumerate(means.object_id)}
     corners = []
     for asked in (a, b, c):
         if asked not in names and asked not in ids:
-            raise InputError(f"{asked} is neither a class nor an object_id; the classes: {', '.join(names)}")
+            raise InputError(
+                f"{asked} is neither a class nor an object_id; the classes: {', '.join(names) or 'none, without labels'}"
+            )
         source, row = (means, names[asked]) if asked in names else (table, ids[asked])
         corners.append(source.vectors[row].astype(np.float64))
     target = corners[2] + corners[1] - corners[0]

@@ -149,6 +149,49 @@ def test_shufflings_of_a_part_estimate_those_of_all(planted, monkeypatch):
     assert part == pytest.approx(whole, rel=0.5)
 
 
+def test_p_values_of_a_part_are_as_rare_by_chance_as_those_of_all(monkeypatch):
+    rng = np.random.default_rng(5)
+    vectors, labels = rng.normal(size=(60, 3)) / 2, np.array(list("abcdefgh"), dtype=object)[rng.integers(8, size=60)]
+    monkeypatch.setattr(module, "MOST_SHUFFLED", 99 * 400)
+    found = relate(vectors, labels, 0.25, n_shuffles=99)
+    assert found.n_found > 4 * 400
+    assert (found.analogies["p_value"] <= 0.05).mean() < 0.1
+    assert (found.analogies["p_any"] <= 0.05).mean() < 0.1
+
+
+def test_without_shufflings_chance_is_unknown(planted):
+    found = find_relations(planted, 1.5, n_threads=1, progress=False, n_shuffles=0).analogies
+    assert len(found)
+    assert found[["expected", "p_value", "p_any"]].isna().all(axis=None)
+
+
+def test_copies_stand_last():
+    vectors = np.random.default_rng(6).normal(size=(8, 3))
+    vectors[4:] = vectors[:4]
+    found = relate(vectors, np.array(list("abcdabcd"), dtype=object), 0.1, n_shuffles=0)
+    assert found.n_found == len(found.best) == 12
+    assert np.isinf(found.best["relative"]).all()
+
+
+def test_images_without_label_are_left_aside(planted):
+    label = planted.label.copy()
+    label[::5] = None
+    some = EmbeddingTable(planted.vectors, label=label)
+    for different in (True, False):
+        found = find_relations(some, 1.5, different_classes=different, n_threads=1, progress=False, n_shuffles=0)
+        assert len(found.table) == some.is_labelled.sum()
+        assert len(found.analogies)
+
+
+def test_images_are_enough_for_a_query(planted):
+    bare = EmbeddingTable(planted.vectors, object_id=planted.object_id)
+    classes, images = complete_analogy(bare, "1", "9", "17")
+    assert len(classes) == 0
+    assert images["object_id"][0] == "25"
+    with pytest.raises(InputError, match="none, without labels"):
+        complete_analogy(bare, "1", "9", "adult")
+
+
 def test_the_window_of_2019_misses_most(planted):
     points = planted.vectors.astype(float)
     window = corners_of([find_in_window(points, 1.5)])
