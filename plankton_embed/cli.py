@@ -9,7 +9,7 @@ import json as json_module
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -416,7 +416,7 @@ def enroll(
     query: Annotated[Path | None, typer.Option(help="labelled vectors to name for the curve")] = None,
     neighbors: NNeighbors = None,
     draws: Draws = None,
-    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -518,6 +518,7 @@ def pca(
     """Bring vectors onto few axes, or show how they parted over training (--film)."""
     with _command("pca", quiet):
         from plankton_embed import exploration
+        from plankton_embed.plots.film import name_film
 
         if film:
             if method != "pca" or components is not None:
@@ -534,7 +535,7 @@ def pca(
                 progress=not quiet,
             )
             if json:
-                _print_json({"output": str(output), "epochs": made.epochs.tolist()})
+                _print_json({"output": str(name_film(output)), "epochs": made.epochs.tolist()})
             else:
                 typer.echo(f"{len(made)} epochs shown")
             return
@@ -559,7 +560,7 @@ def dendrogram(
     vectors: Vectors,
     output: Output,
     of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")] = "images",
-    leaves: Annotated[int, typer.Option(help="leaves of the cut tree; for classes all of them")] = 40,
+    leaves: Annotated[int | None, typer.Option(help="leaves of the cut tree  [default: 40, of classes all]")] = None,
     branches: Annotated[
         int | None, typer.Option(help="main branches; by default as many as part the vectors best, 8 at most")
     ] = None,
@@ -588,9 +589,13 @@ def taxonomy(
     query: Annotated[
         Path | None, typer.Option(help="labelled vectors to name; by default the test images of a run")
     ] = None,
-    method: MethodOption = "knn",
+    method: Annotated[
+        Method | None, typer.Option("--method", "-m", help="how to name the query  [default: knn]")
+    ] = None,
     calibration: Calibration = None,
-    certainty: Annotated[float, typer.Option(help="least probability of a name; else a broader one is given")] = 0.9,
+    certainty: Annotated[
+        float | None, typer.Option(help="least probability of a name; else a broader one is given  [default: 0.9]")
+    ] = None,
     permutations: Annotated[int, typer.Option(help="permutations of the class names, for the p-values")] = 999,
     seed: DrawSeed = 0,
     overwrite: Overwrite = False,
@@ -618,9 +623,8 @@ def taxonomy(
             _print_table(found.comparison.misplaced.head(10))
             if found.by_rank is not None:
                 _print_table(found.by_rank)
-            if found.backed_off is not None:
-                by_level = found.backed_off.groupby("level")["is_right"].agg(["size", "mean"]).reset_index()
-                _print_table(by_level.rename(columns={"size": "images", "mean": "right"}))
+            if (by_level := found.by_level()) is not None:
+                _print_table(by_level)
         _print_summary(output, json)
 
 
@@ -663,6 +667,7 @@ def clusters(
 
 @app.command()
 def relations(
+    context: typer.Context,
     vectors: Vectors,
     output: OptionalOutput = None,
     epsilon: Annotated[float, typer.Option(help="how far two relations may differ, a Euclidean distance")] = 0.2,
@@ -675,7 +680,7 @@ def relations(
         tuple[str, str, str] | None,
         typer.Option(help="A B C: A is to B as C is to ?; classes or object ids", show_default=False),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--neighbors", help="answers to the query")] = 10,
+    answers: Annotated[int, typer.Option("-k", "--neighbors", help="answers to the query")] = 10,
     seed: DrawSeed = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -686,15 +691,16 @@ def relations(
         from plankton_embed import exploration
 
         if query is not None:
-            if output is not None:
-                raise SettingError("--query only answers; leave --output out")
-            by_class, by_image = exploration.analogy(vectors, *query, k=k)
+            searching = ("output", "epsilon", "images", "same_class", "definition", "limit", "shuffles", "seed")
+            _refuse_given(context, (*searching, "overwrite"), "--query only answers")
+            by_class, by_image = exploration.analogy(vectors, *query, k=answers)
             if json:
-                _print_json({"classes": _records(by_class), "images": _records(by_image)})
+                _print_json({"classes": by_class.to_dict("records"), "images": by_image.to_dict("records")})
             else:
                 _print_table(by_class)
                 _print_table(by_image)
             return
+        _refuse_given(context, ("answers",), "-k is for --query")
         if output is None:
             raise SettingError("relations: expected --output FOLDER, or --query A B C; found neither")
         found = exploration.relations(
@@ -813,6 +819,17 @@ def _command(name: str, quiet: bool) -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
+def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Raise where options were given that have no say here."""
+    given = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name in names and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise SettingError(f"{reason}; leave out {', '.join(given)}")
+
+
 def _settings(
     preset: Preset,
     file: Path | None,
@@ -913,17 +930,14 @@ def _print_summary(output: Path, json: bool) -> None:
     if json:
         _print_json({"output": str(output), **summary})
     else:
-        typer.echo("\n".join(f"{name:26}{value}" for name, value in summary.items()))
+        numbers = {name: value for name, value in summary.items() if not isinstance(value, list) or name == "explained"}
+        typer.echo("\n".join(f"{name:26}{value}" for name, value in numbers.items()))
         typer.echo(f"tables and pictures -> {output}")
-
-
-def _records(frame: pd.DataFrame) -> Any:
-    return json_module.loads(frame.to_json(orient="records", force_ascii=False))
 
 
 def _print_frame(frame: pd.DataFrame, json: bool) -> None:
     if json:
-        _print_json(_records(frame))
+        _print_json(frame.to_dict("records"))
     else:
         _print_table(frame)
 
@@ -933,4 +947,6 @@ def _print_table(frame: pd.DataFrame) -> None:
 
 
 def _print_json(values: Any) -> None:
-    typer.echo(json_module.dumps(values, indent=2, ensure_ascii=False))
+    from plankton_embed.output import to_json
+
+    typer.echo(to_json(values))

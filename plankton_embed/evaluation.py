@@ -353,7 +353,7 @@ def enroll(
     query: Reference | None = None,
     n_neighbors: int | None = None,
     n_draws: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -370,7 +370,7 @@ def enroll(
         query: labelled vectors to name for the curve, of new and known classes; by default half of the new images.
         n_neighbors: k of kNN in the curve; by default that of the settings.
         n_draws: draws of each number of examples; by default 10.
-        seed: of the draws.
+        seed: of the draws; by default 0.
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -384,8 +384,8 @@ def enroll(
     """
     if curve and output is None:
         raise SettingError("curve needs an output; its files are written beside it")
-    if not curve and not (query is None and n_neighbors is None and n_draws is None):
-        raise SettingError("query, n_neighbors and n_draws are for the learning curve; ask for it (--curve)")
+    if not curve and not (query is None and n_neighbors is None and n_draws is None and seed is None):
+        raise SettingError("query, n_neighbors, n_draws and seed are for the learning curve; ask for it (--curve)")
     if isinstance(new, str | Path) and RunFolder(Path(new)).settings.exists():
         raise InputError(f"{new} is a run; name the vectors or images to enroll, such as {new}/vectors/test.parquet")
     folder = None
@@ -404,7 +404,7 @@ def enroll(
             None if query is None else load_query(reference, query, device, progress),
             n_neighbors=Settings().classification.n_neighbors if n_neighbors is None else n_neighbors,
             n_draws=10 if n_draws is None else n_draws,
-            seed=seed,
+            seed=seed or 0,
             progress=progress,
         )
         write_curve(folder, draws)

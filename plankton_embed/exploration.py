@@ -71,7 +71,7 @@ from plankton_embed.images.corrections import apply_corrections as correct_catal
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.plots.dendrogram import draw_dendrogram
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.film import name_film, write_film
+from plankton_embed.plots.film import check_seconds, name_film, write_film
 from plankton_embed.plots.projection import draw_explained, draw_projection, draw_projection_3d
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.plots.tanglegram import draw_tanglegram
@@ -171,6 +171,9 @@ def film(
             f"{run} kept the weights of {len(epochs)} epochs; a film needs at least 2: train with "
             "--set training.keep_every_epoch=true"
         )
+    if basis_epoch is not None and basis_epoch not in epochs:
+        raise SettingError(f"basis: epoch {basis_epoch} was not kept; those that were: {', '.join(map(str, epochs))}")
+    check_seconds(seconds)
     path = None if output is None else refuse_overwrite(name_film(output), overwrite)
     split = next((name for name in ("test", "val") if folder.vectors(name).exists()), "train")
     table = draw_per_class(load_vectors(run, split), per_class, seed)
@@ -188,7 +191,7 @@ def dendrogram(
     output: str | Path | None = None,
     *,
     of: Literal["images", "classes"] = "images",
-    n_leaves: int = N_LEAVES,
+    n_leaves: int | None = None,
     n_branches: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -201,7 +204,7 @@ def dendrogram(
             `images.csv` (leaf and branch of each), `cuts.csv`, `linkage.parquet` (the whole tree, as scipy's),
             `tree.nwk`, `dendrogram.png`, `branches.png`.
         of: `images`, or `classes`: the means of the classes.
-        n_leaves: leaves of the cut tree; for classes all of them.
+        n_leaves: leaves of the cut tree; by default 40, and all of the classes.
         n_branches: main branches; by default the number that parts the vectors best (see `build_dendrogram`).
         overwrite: replace the output.
         progress: show a bar.
@@ -212,7 +215,10 @@ def dendrogram(
     table = load_vectors(vectors)
     if of == "classes":
         table = average_classes(table)
-        n_leaves = max(n_leaves, len(table))
+        if len(table) < 2:
+            raise InputError(f"a tree of classes needs at least 2 of them; found {len(table)}")
+    if n_leaves is None:
+        n_leaves = N_LEAVES if of == "images" else len(table)
     found = build_dendrogram(table, n_leaves, n_branches, progress=progress)
 
     def write(folder: Path) -> None:
@@ -256,6 +262,19 @@ class TaxonomyFindings:
     by_rank: pd.DataFrame | None = None
     backed_off: pd.DataFrame | None = None
 
+    def by_level(self) -> pd.DataFrame | None:
+        """Return what backing off came to: `level`, `images` that got a name there, and the share that is `right`."""
+        if self.backed_off is None:
+            return None
+        levels = self.backed_off.groupby("level")["is_right"].agg(images="size", right="mean")
+        return levels.reset_index()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        tables = {"by_rank": self.by_rank, "backed_off": self.by_level()}
+        records = {name: table.to_dict("records") for name, table in tables.items() if table is not None}
+        return self.comparison.to_dict() | records
+
 
 def taxonomy(
     vectors: Reference,
@@ -263,9 +282,9 @@ def taxonomy(
     output: str | Path | None = None,
     *,
     query: Reference | None = None,
-    method: Method = "knn",
+    method: Method | None = None,
     calibration: Reference | None = None,
-    certainty: float = CERTAINTY,
+    certainty: float | None = None,
     n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,
     overwrite: bool = False,
@@ -279,9 +298,9 @@ def taxonomy(
         output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
             calibration set `backed_off.csv`.
         query: labelled vectors to name; by default the test images, where `vectors` is a run.
-        method: `centroid`, `knn` or `mlp`.
+        method: of naming: `centroid`, `knn` (the default) or `mlp`.
         calibration: as `classify`.
-        certainty: least probability of a name.
+        certainty: least probability of a name, by default .9; needs a calibration set.
         n_permutations, seed: of the class names, for the p-values.
         overwrite: replace the output.
         progress: show bars.
@@ -293,19 +312,26 @@ def taxonomy(
     if query is None and not isinstance(vectors, EmbeddingTable) and RunFolder(Path(vectors)).settings.exists():
         query = vectors
     found = TaxonomyFindings(compared)
-    if query is not None:
+    if query is None:
+        if not (method is None and calibration is None and certainty is None):
+            raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
+    else:
         asked = load_query(vectors, query, "auto", progress)
+        known.check_same_model(asked)
         asked = asked.select(asked.is_labelled)
         if len(asked) == 0:
             raise InputError("the query has no labels, so there is nothing to score rank by rank")
         held = find_calibration(vectors, calibration, known, asked)
-        classifier = Naming(method).fit(known, held, progress)
+        if held is None and certainty is not None:
+            raise SettingError("certainty takes probabilities, and these a calibration set; give one (--calibration)")
+        classifier = Naming(method or "knn").fit(known, held, progress)
         truth = asked.label.astype(str)
         by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
         backed_off = None
         if held is not None:
             classes = classifier.classes_.tolist()
-            backed_off = back_off(classifier.predict_proba(asked.vectors), classes, given, certainty)
+            chances = classifier.predict_proba(asked.vectors)
+            backed_off = back_off(chances, classes, given, CERTAINTY if certainty is None else certainty)
             true_names, own = np.unique(truth, return_inverse=True)
             members = given.hang([*classes, *true_names.tolist()]).members(true_names.tolist())
             is_right = members[backed_off.pop("node"), own]
@@ -325,7 +351,7 @@ def taxonomy(
             if frame is not None:
                 write_frame(folder / name, frame)
 
-    _write_analysis(output, compared.to_dict(), write)
+    _write_analysis(output, found.to_dict(), write)
     return found
 
 
@@ -467,6 +493,8 @@ def suspects(
     """
     if n_folds == 1 or n_folds < 0:
         raise SettingError(f"folds: expected at least 2, or 0 for none; found {n_folds}")
+    if n_corrections < 0:
+        raise SettingError(f"corrections: expected rows, 0 or more; found {n_corrections}")
     _check_output(output, overwrite)
     table = load_vectors(vectors)
     table = table.select(table.is_labelled)

@@ -63,8 +63,7 @@ class SeenUnseen:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        summary = self.summary.astype(object).where(self.summary.notna(), None)  # JSON knows no nan
-        return {"unseen": self.unseen, **self.evaluation.scores_dict(), "enrolled": summary.to_dict("records")}
+        return {"unseen": self.unseen, **self.evaluation.scores_dict(), "enrolled": self.summary.to_dict("records")}
 
 
 def seen_unseen(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,23 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
             raise
 
 
+def to_json(values: Any) -> str:
+    """Return plain values as readable JSON; numbers that JSON does not know (nan, inf) become null."""
+    return json.dumps(_drop_nan(values), indent=2, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: str | Path, values: Any) -> None:
-    """Write values as readable JSON, atomically."""
+    """Write values as readable JSON (see `to_json`), atomically."""
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(values) + "\n", encoding="utf-8")
+
+
+def _drop_nan(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _drop_nan(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_drop_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _put(source: Path, target: Path) -> None:

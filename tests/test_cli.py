@@ -307,7 +307,15 @@ def test_the_space_is_explored(run_folder, tmp_path):
     [
         (["relations", "RUN"], "--output FOLDER, or --query A B C"),
         (["relations", "RUN", "--query", "copepod", "medusa", "whale"], "whale is neither"),
+        (["relations", "RUN", "-o", "OUT", "-k", "3"], "-k is for --query; leave out --neighbors"),
+        (
+            ["relations", "RUN", "--query", "copepod", "medusa", "fish_egg", "-o", "OUT", "--epsilon", "9"],
+            "--query only answers; leave out --output, --epsilon",
+        ),
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
+        (["dendrogram", "RUN", "-o", "OUT", "--of", "classes", "--leaves", "1"], "leaves: expected at least 2"),
+        (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected rows"),
+        (["enroll", "RUN", "RUN/vectors/test.parquet", "-o", "OUT.csv", "--seed", "5"], "for the learning curve"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),
         (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "for a film"),
@@ -315,8 +323,8 @@ def test_the_space_is_explored(run_folder, tmp_path):
     ],
 )
 def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, message):
-    places = {"RUN": run_folder, "OUT": tmp_path / "out"}
-    done = call(*(places.get(word, word) for word in arguments))
+    places = {"RUN": str(run_folder), "OUT": str(tmp_path / "out")}
+    done = call(*(word.replace("RUN", places["RUN"]).replace("OUT", places["OUT"]) for word in arguments))
     assert done.exit_code in (1, 2)
     assert message in done.stderr
     assert not (tmp_path / "out").exists()

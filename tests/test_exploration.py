@@ -11,7 +11,7 @@ from PIL import Image
 import plankton_embed as pe
 from plankton_embed import exploration
 from plankton_embed.analysis.tree import Tree
-from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.run_folder import RunFolder
 
@@ -199,8 +199,9 @@ def test_a_film_shows_every_epoch_on_common_axes(filmed, tmp_path):
     np.testing.assert_allclose(made.accuracies, history)
     with pytest.raises(OutputError, match="exists already"):
         pe.film(filmed.path, tmp_path / "film.webp")
-    with pytest.raises(SettingError, match="epoch 9"):
-        pe.film(filmed.path, basis_epoch=9, progress=False)
+    for wrong, message in (({"basis_epoch": 9}, "epoch 9"), ({"seconds": -1}, "seconds")):
+        with pytest.raises(SettingError, match=message):
+            pe.film(filmed.path, **wrong, progress=False)
 
 
 def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
@@ -226,6 +227,17 @@ def test_a_taxonomy_is_held_against_the_tree(filmed, table, tmp_path):
     assert found.backed_off.loc[found.backed_off["label"] == "Animalia", "is_right"].all()
     exact = found.backed_off[found.backed_off["level"] == "label"]
     assert (exact["is_right"] == (exact["label"] == exact["true_label"])).all()
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["accuracy"] for row in summary["by_rank"]] == pytest.approx(found.by_rank["accuracy"].tolist())
+    assert sum(row["images"] for row in summary["backed_off"]) == len(found.backed_off)
     alone = pe.EmbeddingTable(table.vectors, label=["copepod", "medusa", "fish_egg", "copepod"] * 15)
     without = pe.taxonomy(alone, tmp_path / "t.csv", n_permutations=5, progress=False)
     assert without.by_rank is None  # nothing was named
+    for given in ({"method": "mlp"}, {"calibration": table}, {"certainty": 0.9}):
+        with pytest.raises(SettingError, match="give labelled ones"):
+            pe.taxonomy(alone, tmp_path / "t.csv", **given, n_permutations=5, progress=False)
+    with pytest.raises(SettingError, match="certainty takes probabilities"):
+        pe.taxonomy(alone, tmp_path / "t.csv", query=alone, certainty=0.9, n_permutations=5, progress=False)
+    other = pe.EmbeddingTable(table.vectors, label=alone.label, provenance={"model_hash": "another"})
+    with pytest.raises(MismatchError, match="another"):
+        pe.taxonomy(alone, tmp_path / "t.csv", query=other, n_permutations=5, progress=False)

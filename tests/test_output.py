@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
 
 from plankton_embed import output
@@ -140,6 +141,11 @@ def test_json_round_trips_and_keeps_letters_readable(tmp_path):
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == values
     assert "größe" in text
+
+
+def test_numbers_that_json_does_not_know_become_null(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [float("nan"), (np.float64("inf"), 1.0)], "y": {"z": float("-inf")}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [None, [None, 1.0]], "y": {"z": None}}
 
 
 def test_json_of_an_impossible_value_leaves_no_file(tmp_path):

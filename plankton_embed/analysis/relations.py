@@ -337,9 +337,8 @@ def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10)
     corners = []
     for asked in (a, b, c):
         if asked not in names and asked not in ids:
-            raise InputError(
-                f"{asked} is neither a class nor an object_id; the classes: {', '.join(names) or 'none, without labels'}"
-            )
+            classes = ", ".join(names) or "none, without labels"
+            raise InputError(f"{asked} is neither a class nor an object_id; the classes: {classes}")
         source, row = (means, names[asked]) if asked in names else (table, ids[asked])
         corners.append(source.vectors[row].astype(np.float64))
     target = corners[2] + corners[1] - corners[0]

@@ -351,7 +351,7 @@ class TaxonomyComparison:
         numbers = ("cophenetic_correlation", "cophenetic_p", "distance_correlation", "distance_p")
         return {
             "n_classes": len(self.means),
-            **{name: None if np.isnan(value := getattr(self, name)) else value for name in numbers},
+            **{name: getattr(self, name) for name in numbers},
             "n_permutations": self.n_permutations,
             "n_clades": len(self.clades),
             "n_shared_clades": int(self.clades["is_shared"].sum()),

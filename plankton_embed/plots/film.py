@@ -87,10 +87,9 @@ def write_film(film: Film, path: str | Path, *, seconds: float | None = None, ax
     """
     path = name_film(path)
     n_gaps = max(len(film) - 1, 1)
+    check_seconds(seconds)
     if seconds is None:
         seconds = float(np.clip(SECONDS_PER_EPOCH * n_gaps, LEAST_SECONDS, MOST_SECONDS))
-    if not (np.isfinite(seconds) and seconds > 0):
-        raise SettingError(f"seconds: expected a number above 0; found {seconds}")
     n_steps = int(np.clip(round(FRAMES_PER_SECOND * seconds / n_gaps), 1, MOST_STEPS))
     rate = n_steps * n_gaps / seconds
     frames = _draw_frames(film, n_steps, axes)
@@ -102,17 +101,26 @@ def write_film(film: Film, path: str | Path, *, seconds: float | None = None, ax
     return path
 
 
+def check_seconds(seconds: float | None) -> None:
+    """Raise SettingError where a film cannot be as long."""
+    if seconds is not None and not (np.isfinite(seconds) and seconds > 0):
+        raise SettingError(f"seconds: expected a number above 0; found {seconds}")
+
+
 def name_film(path: str | Path) -> Path:
     """Return the path of a film with its suffix; without one, that of the format that `write_film` would choose.
 
     Raises:
         SettingError: the suffix is no known format.
+        DependencyError: MP4 is asked for and the extra is not installed.
     """
     path = Path(path)
     if not path.suffix:
         path = path.with_suffix(".mp4" if _makes_mp4() else ".webp")
     if path.suffix.lower() not in SUFFIXES:
         raise SettingError(f"{path}: no film format {path.suffix}; choose one of {', '.join(SUFFIXES)}")
+    if path.suffix.lower() == ".mp4":
+        _find_mp4_writer()
     return path
 
 
