@@ -772,17 +772,17 @@ def apply_corrections(
         from plankton_embed import exploration
 
         done = exploration.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
-        counts = done.changes["action"].value_counts().to_dict() if len(done.changes) else {}
+        counts = done.changes["correction_action"].value_counts().to_dict()
         result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
         result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}
         if json:
             _print_json(result)
             return
         if len(done.changes):
-            _print_table(done.changes[["object_id", "label", "action", "new_label", "reason"]])
-        described = (
-            f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out, {done.n_kept} kept as they are"
-        )
+            columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
+            _print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
+        described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
+        described += ", taken back" if undo else f", {done.n_kept} kept as they are"
         typer.echo(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -128,18 +129,21 @@ def ends_sheet(projection: Projection, n_images: int = 8) -> Sheet:
     return Sheet("The images at both ends of every axis", rows)
 
 
-def clusters_sheet(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Sheet:
-    """Show central images (left) and odd ones (right) of the largest groups."""
-    rows = []
-    for group in clusters.groups.head(n_groups).to_dict("records"):
-        number = int(group["cluster"])
-        near = f"\n{group['nearest_class']}?" if "nearest_class" in group else ""
-        central = [Tile(_open(clusters.table.path[row]), "central") for row in clusters.central[number][:n_images]]
-        odd = [Tile(_open(clusters.table.path[row]), "odd") for row in clusters.odd[number][:n_images]]
-        rows.append((f"{number}: {group['n_images']:,}{near}", central + odd))
+def clusters_sheets(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Iterator[Sheet]:
+    """Show central images (left) and odd ones (right) of all groups, a few groups a sheet, the largest first."""
     n_alone = int((clusters.cluster == 0).sum())
     title = f"{len(clusters.groups)} groups of {len(clusters.table):,} images"
-    return Sheet(f"{title}, {n_alone:,} in none" if n_alone else title, rows)
+    title += f", {n_alone:,} in none" if n_alone else ""
+    for start in range(0, max(len(clusters.groups), 1), n_groups):
+        rows = []
+        for group in clusters.groups[start : start + n_groups].to_dict("records"):
+            number = int(group["cluster"])
+            near = f"\n{group['nearest_class']}?" if "nearest_class" in group else ""
+            central = [Tile(_open(clusters.table.path[row]), "central") for row in clusters.central[number][:n_images]]
+            odd = [Tile(_open(clusters.table.path[row]), "odd") for row in clusters.odd[number][:n_images]]
+            rows.append((f"{number}: {group['n_images']:,}{near}", central + odd))
+        shown = f"; {start + 1} to {start + len(rows)}" if len(clusters.groups) > n_groups else ""
+        yield Sheet(title + shown, rows)
 
 
 def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 3) -> Sheet:
@@ -164,14 +168,18 @@ def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 
     return Sheet(f"{relations.n_found:,} relations x1 → y1 like x2 → y2; {shown}", rows)
 
 
-def suspects_sheet(suspects: Suspects, n_images: int = 40, per_row: int = 8) -> Sheet:
+def suspects_sheets(suspects: Suspects, n_images: int = 40, per_sheet: int = 40, per_row: int = 8) -> Iterator[Sheet]:
     """Show the labels most likely to be wrong, each with what it seems to be."""
-    tiles = [
-        Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{row['score']:.2f}")
-        for row in suspects.ranking.head(n_images).to_dict("records")
-    ]
-    rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
-    return Sheet(f"The {len(tiles)} most suspect of {len(suspects.ranking):,} labels, and what they may be", rows)
+    first = suspects.ranking.head(n_images)
+    for top in range(0, max(len(first), 1), per_sheet):
+        tiles = [
+            Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{row['score']:.2f}")
+            for row in first[top : top + per_sheet].to_dict("records")
+        ]
+        rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
+        shown = f"{top + 1} to {top + len(tiles)}" if len(first) > per_sheet else f"the {len(tiles)}"
+        title = f"The most suspect of {len(suspects.ranking):,} labels, and what they may be: {shown}"
+        yield Sheet(title, rows)
 
 
 def copies_sheet(suspects: Suspects, n_pairs: int = 20, per_row: int = 4) -> Sheet:

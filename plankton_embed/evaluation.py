@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from plankton_embed import contact_sheets
-from plankton_embed.analysis.clusters import IMAGES_FILE, NAMES_FILE, VECTORS_FILE, apply_names
+from plankton_embed.analysis.clusters import load_named
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
@@ -395,7 +395,8 @@ def enroll(
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_vectors(reference)
-    added = _load_named_clusters(new) or load_query(reference, new, device, progress)
+    named = None if isinstance(new, EmbeddingTable) else load_named(new)
+    added = load_query(reference, new, device, progress) if named is None else named
     enrolled = add_examples(known, added)
     if folder is not None:
         draws = measure_learning(
@@ -411,14 +412,6 @@ def enroll(
     if output is not None:
         enrolled.save(output)
     return enrolled
-
-
-def _load_named_clusters(new: Reference) -> EmbeddingTable | None:
-    """Read the images of groups that a person has named, where that is what is given."""
-    if isinstance(new, EmbeddingTable) or not (Path(new) / NAMES_FILE).is_file():
-        return None
-    images, names = (pd.read_csv(Path(new) / name, dtype={"object_id": str}) for name in (IMAGES_FILE, NAMES_FILE))
-    return apply_names(EmbeddingTable.load(Path(new) / VECTORS_FILE), images, names)
 
 
 # ---------------------------------------------------------------------------------------------- reading

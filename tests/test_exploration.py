@@ -75,11 +75,14 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
         pe.enroll(known, out, progress=False)
     names = read(out, "names.csv")
     first = found.cluster[0]
-    names["name"] = np.where(names["cluster"] == first, "fish<egg", None)
-    names.to_csv(out / "names.csv", index=False)
+    names["name"] = np.where(names["cluster"] == first, "Ve\u0301lelle", "")
+    blank = "\n" + ";" * (len(names.columns) - 1) + "\n"  # as a spreadsheet program leaves it
+    (out / "names.csv").write_text(names.to_csv(index=False, sep=";") + blank, encoding="utf-8-sig")
     enrolled = pe.enroll(known, out, progress=False)
     assert len(enrolled) == 45
-    assert enrolled.classes == ["Méduse", "copepod", "fish<egg"]
+    assert enrolled.classes == ["Méduse", "Vélelle", "copepod"]
+    with pytest.raises(OutputError, match=r"names\.csv was filled in"):
+        exploration.clusters(unnamed, out, overwrite=True, progress=False)
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
 
 
@@ -142,8 +145,45 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     assert pe.ImageCatalog.load(tmp_path / "c2.csv").labels == table.label.tolist()
     exploration.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
     assert (tmp_path / "c3.csv").read_text(encoding="utf-8") == (tmp_path / "c.csv").read_text(encoding="utf-8")
-    with pytest.raises(OutputError, match="is the catalog to correct"):
-        exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c.csv", overwrite=True)
+    for wanted, place in ((out / "corrections.csv", "c.csv"), (tmp_path / "c2_changes.csv", "c2.csv")):
+        with pytest.raises(OutputError, match="would be replaced"):
+            exploration.apply_corrections(tmp_path / "c.csv", wanted, tmp_path / place, overwrite=True)
+    with pytest.raises(OutputError, match=r"c2_changes\.csv exists already"):
+        (tmp_path / "c2.csv").unlink()
+        exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+    with pytest.raises(OutputError, match=r"corrections\.csv was filled in"):
+        exploration.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
+
+
+def test_another_analysis_is_not_replaced(table, tmp_path):
+    exploration.relations(table, tmp_path / "out", epsilon=1.0, n_images=12, n_shuffles=0, progress=False)
+    with pytest.raises(OutputError, match="holds relations, not dendrogram"):
+        exploration.dendrogram(table, tmp_path / "out", overwrite=True, progress=False)
+
+
+def test_images_that_are_gone_are_told(table, tmp_path, caplog):
+    gone = pe.EmbeddingTable(table.vectors, label=table.label, path=[*table.path[:58], "gone.png", None])
+    exploration.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
+    assert "2 of 60 images cannot be shown, grey squares stand for them; the first: gone.png" in caplog.text
+
+
+def test_every_group_and_suspect_is_shown(table, tmp_path):
+    exploration.clusters(table, tmp_path / "groups", n_clusters=25, progress=False)
+    assert sorted(path.name for path in (tmp_path / "groups").glob("*.png")) == ["clusters.png", "clusters_2.png"]
+    groups = read(tmp_path / "groups", "clusters.csv")
+    assert set(json.loads(groups["central"][0])) <= set(table.object_id)
+    exploration.suspects(table, tmp_path / "doubts", n_folds=0, n_corrections=50, progress=False)
+    assert sorted(path.name for path in (tmp_path / "doubts").glob("suspects*.png")) == [
+        "suspects.png",
+        "suspects_2.png",
+    ]
+
+
+def test_classes_of_one_image_are_suspects_without_a_head(caplog):
+    lone = pe.EmbeddingTable(np.eye(4, dtype=np.float32), label=list("abcd"))
+    found = exploration.suspects(lone, n_folds=5, progress=False)
+    assert "loss" not in found.ranking
+    assert "every class has one image" in caplog.text
 
 
 def test_a_class_of_one_image_is_no_suspect_of_the_head(table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +15,8 @@ from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import clean_label
+from plankton_embed.spreadsheet import read_spreadsheet
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10
@@ -35,6 +38,7 @@ class Clusters:
         groups: one row a group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
             tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
         central, odd: group -> the rows of `table` nearest to its mean, and those farthest from it, farthest first.
+        distance: (n,) of each image to the mean of its group; nan in none.
     """
 
     table: EmbeddingTable
@@ -42,15 +46,12 @@ class Clusters:
     groups: pd.DataFrame
     central: dict[int, NDArray[np.intp]]
     odd: dict[int, NDArray[np.intp]]
+    distance: NDArray[np.float64]
 
     def images(self) -> pd.DataFrame:
         """Return one row an image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
-        distance = np.full(len(self.table), np.nan)
-        for number in self.groups["cluster"].tolist():
-            rows = self.cluster == number
-            distance[rows] = _distances_to_mean(self.table.vectors[rows])
         columns = {"object_id": self.table.object_id, "path": self.table.path}
-        return pd.DataFrame({**columns, "cluster": self.cluster, "distance": distance})
+        return pd.DataFrame({**columns, "cluster": self.cluster, "distance": self.distance})
 
 
 def find_clusters(
@@ -101,20 +102,30 @@ def find_clusters(
     cluster = _number_by_size(found)
     vectors = table.vectors.astype(np.float64)
     rows, central, odd, means = [], {}, {}, []
+    distance = np.full(len(table), np.nan)
     for number in range(1, int(cluster.max()) + 1):
         members = np.flatnonzero(cluster == number)
-        distance = _distances_to_mean(vectors[members])
-        order = members[np.argsort(distance, kind="stable")]
-        central[number], odd[number] = order[:N_CENTRAL], order[::-1][:N_CENTRAL]
         means.append(vectors[members].mean(axis=0))
-        rows.append((number, len(members), distance.mean()))
+        distance[members] = np.linalg.norm(vectors[members] - means[-1], axis=1)
+        order = members[np.argsort(distance[members], kind="stable")]
+        central[number], odd[number] = order[:N_CENTRAL], order[::-1][:N_CENTRAL]
+        rows.append((number, len(members), distance[members].mean()))
     groups = pd.DataFrame(rows, columns=["cluster", "n_images", "radius"])
     if reference is not None and len(groups):
         classes = average_classes(reference)
         between = cdist(np.array(means), classes.vectors)
         groups["nearest_class"] = classes.object_id[between.argmin(axis=1)]
         groups["nearest_distance"] = between.min(axis=1)
-    return Clusters(table, cluster, groups, central, odd)
+    return Clusters(table, cluster, groups, central, odd, distance)
+
+
+def load_named(folder: str | Path) -> EmbeddingTable | None:
+    """Return the images of a folder of groups that a person has named (see `apply_names`); None where it is no such."""
+    images, names, vectors = (Path(folder) / name for name in (IMAGES_FILE, NAMES_FILE, VECTORS_FILE))
+    if not (images.is_file() and names.is_file() and vectors.is_file()):
+        return None
+    filled = read_spreadsheet(names, "names file", ("cluster", "name"))
+    return apply_names(EmbeddingTable.load(vectors), read_spreadsheet(images, "images file"), filled)
 
 
 def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame) -> EmbeddingTable:
@@ -135,19 +146,20 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
         missing = [column for column in needed if column not in frame]
         if missing:
             raise InputError(f"{what}: expected the columns {', '.join(needed)}; found {list(frame.columns)}")
-    doubled = names["cluster"][names["cluster"].duplicated()]
-    if len(doubled):
-        raise InputError(f"names: cluster {doubled.iloc[0]} stands in several rows; give it one name")
-    given = names.assign(name=names["name"].astype("string").str.strip()).dropna(subset="name")
-    by_cluster = {
-        int(cluster): str(name) for cluster, name in zip(given["cluster"], given["name"], strict=True) if name
-    }
-    if not by_cluster:
+    given = names.assign(name=names["name"].fillna("").astype(str).map(clean_label))
+    given = given[given["name"] != ""]
+    if given.empty:
         raise InputError("names: no cluster has a name; fill in the column name")
-    strangers = sorted(set(by_cluster) - set(images["cluster"]))
-    if strangers:
-        raise InputError(f"names: there is no cluster {strangers[0]}")
-    cluster = dict(zip(images["object_id"].astype(str), images["cluster"], strict=True))
+    number = pd.to_numeric(given["cluster"], errors="coerce")
+    known = set(images["cluster"].astype(int))
+    strange = given["cluster"][~number.isin(known)]
+    if len(strange):
+        raise InputError(f"names: there is no cluster {strange.iloc[0]}; expected 1 to {max(known)}")
+    doubled = number[number.duplicated()]
+    if len(doubled):
+        raise InputError(f"names: cluster {doubled.iloc[0]:.0f} stands in several rows; give it one name")
+    by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
+    cluster = dict(zip(images["object_id"].astype(str), images["cluster"].astype(int), strict=True))
     lost = sorted(set(cluster) - set(table.object_id))
     if lost:
         raise InputError(f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}")
@@ -173,7 +185,3 @@ def _number_by_size(found: NDArray[np.integer]) -> NDArray[np.intp]:
     number = np.empty(len(sizes), dtype=np.intp)
     number[np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
     return np.where(found >= 0, number[np.maximum(found, 0)], ALONE)
-
-
-def _distances_to_mean(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(vectors - vectors.mean(axis=0, dtype=np.float64), axis=1))

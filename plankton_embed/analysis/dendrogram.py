@@ -59,10 +59,15 @@ class Dendrogram:
 
     def shares(self) -> pd.DataFrame:
         """Return what every node holds: `node`, `label`, `count`, and `share` of the node's labelled images."""
-        counts = self.counts.reset_index().melt("node", var_name="label", value_name="count")
-        counts = counts.sort_values(["node", "count"], ascending=[True, False], kind="stable")
-        counts["share"] = counts["count"] / counts.groupby("node")["count"].transform("sum")
-        return counts[counts["count"] > 0].reset_index(drop=True)
+        row, column = self.counts.to_numpy().nonzero()
+        shares = pd.DataFrame(
+            {
+                "node": self.counts.index[row],
+                "label": self.counts.columns[column],
+                "count": self.counts.to_numpy()[row, column],
+            }
+        ).sort_values(["node", "count"], ascending=[True, False], kind="stable", ignore_index=True)
+        return shares.assign(share=shares["count"] / shares.groupby("node")["count"].transform("sum"))
 
     def classes_by_branch(self) -> pd.DataFrame:
         """Return labelled images, one row a class, one column a branch."""

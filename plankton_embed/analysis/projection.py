@@ -15,6 +15,7 @@ from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
 N_PER_CLASS = 25  # images, as in the report of 2019
+UNLABELLED_CLASSES = 40
 N_COMPONENTS = 3
 N_MAP_COMPONENTS = 2  # of a map, where the axes have no order
 N_ENDS = 8  # images
@@ -253,13 +254,15 @@ def project_epochs(
 def draw_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: int = 0) -> EmbeddingTable:
     """Return a table of at most so many images of each class, drawn at random, in the order they stood in.
 
-    Images without label are drawn from as one more class.
+    Images without label are drawn from as one more class; where none has one, as if they were of 40 classes.
 
     Raises:
         SettingError: fewer than one image a class.
     """
     if n_per_class < 1:
         raise SettingError(f"images per class: expected at least 1; found {n_per_class}")
+    if not table.is_labelled.any():
+        n_per_class *= UNLABELLED_CLASSES
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(table.label == label) for label in table.classes]
     groups.append(np.flatnonzero(~table.is_labelled))

@@ -46,7 +46,13 @@ class Suspects:
             f"score {score:.2f}, labelled {label}" for score, label in zip(first["score"], first["label"], strict=True)
         ]
         return pd.DataFrame(
-            {"object_id": first["object_id"], "action": "keep", "label": first["guess"], "reason": reason}
+            {
+                "object_id": first["object_id"],
+                "action": "keep",
+                "label": first["guess"],
+                "reason": reason,
+                "path": first["path"],
+            }
         ).reset_index(drop=True)
 
 
@@ -82,10 +88,10 @@ def find_suspects(
     if n_neighbors < 1:
         raise SettingError(f"n_neighbors: expected at least 1; found {n_neighbors}")
     if use_cleanlab and probabilities is None:
-        raise SettingError("cleanlab needs the probabilities of a classifier")
+        raise SettingError("cleanlab needs the probabilities of a classifier; give the head 2 folds or more (--folds)")
     codes = np.searchsorted(classes, known.label.astype(str))
     signals: dict[str, NDArray[np.float64]] = {}
-    votes, nearest, gap = _ask_neighbors(known, codes, len(classes), min(n_neighbors, len(known) - 1))
+    votes, nearest, distances = _ask_neighbors(known, codes, len(classes), min(n_neighbors, len(known) - 1))
     every = np.arange(len(known))
     signals["neighbors"] = 1 - votes[every, codes] / votes.sum(axis=1)
     signals["distance"], toward = _compare_means(known, codes)
@@ -115,14 +121,14 @@ def find_suspects(
         }
     )
     ranking = ranking.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    limit = float(np.quantile(gap, COPY_SHARE)) if copy_distance is None else copy_distance
-    return Suspects(table, ranking, _find_copies(known, np.flatnonzero(labelled), codes, nearest, gap, limit))
+    limit = float(np.quantile(distances[:, 0], COPY_SHARE)) if copy_distance is None else copy_distance
+    return Suspects(table, ranking, _find_copies(known, np.flatnonzero(labelled), codes, nearest, distances, limit))
 
 
 def _ask_neighbors(
     known: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return votes (n, C) of the k nearest others, and the nearest other with its distance."""
+    """Return votes (n, C) of the k nearest others, and these with their distances, (n, k)."""
     found = VectorIndex.build(known).search(known.vectors, k + 1)
     itself = found.rows == np.arange(len(known))[:, None]
     itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then the farthest goes
@@ -130,7 +136,7 @@ def _ask_neighbors(
     distances = found.distances[~itself].reshape(len(known), k)
     cells = np.arange(len(known))[:, None] * n_classes + codes[rows]
     votes = np.bincount(cells.ravel(), minlength=len(known) * n_classes).reshape(len(known), n_classes)
-    return votes.astype(np.float64), rows[:, 0], distances[:, 0]
+    return votes.astype(np.float64), rows, distances
 
 
 def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -140,7 +146,8 @@ def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDAr
     own = distance[every, codes] * counts / np.maximum(counts - 1, 1)  # from the mean of the others of the class
     distance[every, codes] = np.inf
     other = distance.min(axis=1)
-    return own / np.maximum(own + other, np.finfo(float).tiny), distance.argmin(axis=1)
+    suspicion = own / np.maximum(own + other, np.finfo(float).tiny)
+    return np.where(counts > 1, suspicion, 1.0), distance.argmin(axis=1)  # alone in its class, nothing speaks for it
 
 
 def _ask_cleanlab(codes: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,12 +163,14 @@ def _find_copies(
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
     nearest: NDArray[np.int64],
-    gap: NDArray[np.float32],
+    distances: NDArray[np.float32],
     limit: float,
 ) -> pd.DataFrame:
-    """Return pairs of nearest neighbours that are near enough and differ in label, each once."""
-    first = np.flatnonzero((gap <= limit) & (codes != codes[nearest]))
-    pairs = np.unique(np.sort(np.column_stack([first, nearest[first]]), axis=1), axis=0).reshape(-1, 2)
+    """Return images with the nearest neighbour of another label, where that is near enough, each pair once."""
+    differs = codes[nearest] != codes[:, None]
+    every, place = np.arange(len(known)), differs.argmax(axis=1)
+    first = np.flatnonzero(differs.any(axis=1) & (distances[every, place] <= limit))
+    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, place[first]]]), axis=1), axis=0).reshape(-1, 2)
     one, two = pairs.T
     distance = np.linalg.norm(known.vectors[one] - known.vectors[two], axis=1)
     columns: dict[str, object] = {}

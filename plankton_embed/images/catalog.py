@@ -22,6 +22,7 @@ from tqdm import tqdm
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.preparation import DECODER_FAULTS
 from plankton_embed.output import write_atomically
+from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
 
 T = TypeVar("T")
 
@@ -212,7 +213,7 @@ class ImageCatalog:
         start = os.path.abspath(path.parent) + os.sep  # noqa: PTH100
         frame = self.frame.assign(path=[p.removeprefix(start).replace(os.sep, "/") for p in self.paths])
         with write_atomically(path) as temporary:
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 frame.to_parquet(temporary, index=False)
             else:
                 frame.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC)  # keeps line ends inside a name
@@ -226,18 +227,10 @@ def clean_label(label: str) -> str:
 
 def read_class_map(path: str | Path) -> dict[str, str]:
     """Read a class map: a CSV whose first two columns are old and new class name; an empty new name drops the class."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"class map {path} does not exist")
-    try:
-        frame = pd.read_csv(
-            path, dtype=str, keep_default_na=False, sep=find_delimiter(path), index_col=False, encoding="utf-8-sig"
-        )
-    except (ValueError, OSError) as error:
-        raise InputError(f"class map {path} cannot be read: {error}") from error
+    frame = read_spreadsheet(path, "class map")
     if frame.shape[1] < 2:
         raise InputError(f"class map {path}: expected two columns, old and new name; found {list(frame.columns)}")
-    pairs = frame.iloc[:, :2].fillna("").map(clean_label).drop_duplicates()
+    pairs = frame.iloc[:, :2].map(clean_label).drop_duplicates()
     doubled = pairs.iloc[:, 0].duplicated()
     if doubled.any():
         raise InputError(f"class map {path}: {pairs.iloc[:, 0][doubled].iloc[0]} has two new names")
@@ -353,16 +346,10 @@ def _standard_splits(column: pd.Series, source: str) -> pd.Series:
     return column.map({name: SPLIT_NAMES[name.lower()] for name in names})
 
 
-def find_delimiter(path: Path) -> str:
-    """Return what parts the columns of a CSV: comma, semicolon or tab, whichever its first line has most of."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline()
-    return max(",;\t", key=header.count)
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
-    delimiter = find_delimiter(path)
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        delimiter = find_delimiter(file.readline())
     columns = pd.read_csv(path, sep=delimiter, nrows=0, index_col=False, encoding="utf-8-sig").columns
     as_text: dict[Any, Any] = {c: str for c in columns if c.strip() in TEXT_COLUMNS}
     na_values = {c: MISSING for c in columns if c not in as_text}

@@ -9,18 +9,21 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, clean_label, find_delimiter
+from plankton_embed.images.catalog import ImageCatalog, clean_label
+from plankton_embed.spreadsheet import read_spreadsheet
 
 ACTIONS = ("keep", "relabel", "delete")
 COLUMNS = ("object_id", "action", "label", "reason")
+CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
 
 
 @dataclass(frozen=True)
 class CorrectedCatalog:
     """A catalog with corrections applied, and what they changed; the images and the catalog before stay as they are.
 
-    `changes` has the rows that were changed as they were before, and `action`, `new_label` (None where deleted),
-    `reason` and `place` (the row in the catalog before): enough to undo them. `n_kept`: images that were to be kept.
+    `changes` has the rows that were changed as they were before, and `correction_action`, `correction_label` (the new
+    one, None where deleted), `correction_reason` and `correction_place` (the row in the catalog before): enough to undo
+    them. `n_kept`: images that were to be kept.
     """
 
     catalog: ImageCatalog
@@ -35,15 +38,7 @@ def read_corrections(path: str | Path) -> pd.DataFrame:
         InputError: no such file, a column is missing, an action is unknown, an id is doubled, or there is no new label;
             file and row are named.
     """
-    path = Path(path)
-    try:
-        mark = find_delimiter(path)
-        frame = pd.read_csv(path, dtype=str, sep=mark, encoding="utf-8-sig", keep_default_na=False)
-    except FileNotFoundError as error:
-        raise InputError(f"corrections {path} do not exist") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
-    return check_corrections(frame, str(path))
+    return check_corrections(read_spreadsheet(path, "corrections file"), f"corrections {path}")
 
 
 def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.DataFrame:
@@ -88,10 +83,10 @@ def apply_corrections(catalog: ImageCatalog, corrections: pd.DataFrame) -> Corre
         raise InputError("corrections: they delete every image of the catalog")
     changed = (action == "delete") | ((action == "relabel") & (after != before))
     changes = frame.assign(
-        action=action,
-        new_label=after.where(action != "delete", None),
-        reason=frame["object_id"].map(checked["reason"]),
-        place=range(len(frame)),
+        correction_action=action,
+        correction_label=after.where(action != "delete", None),
+        correction_reason=frame["object_id"].map(checked["reason"]),
+        correction_place=range(len(frame)),
     )[changed].reset_index(drop=True)
     corrected = frame.assign(label=after.astype(frame["label"].dtype))[action != "delete"]
     return CorrectedCatalog(ImageCatalog(corrected.reset_index(drop=True)), changes, int((action == "keep").sum()))
@@ -101,17 +96,29 @@ def undo_corrections(catalog: ImageCatalog, changes: pd.DataFrame) -> ImageCatal
     """Return the catalog as it was before corrections were applied, from their `changes`.
 
     Raises:
-        InputError: the changes are none, or of another catalog.
+        InputError: the changes are none, of another catalog, or of one that was corrected again since.
     """
-    missing = [name for name in ("object_id", "label", "action", "place") if name not in changes]
+    missing = [name for name in ("object_id", "label", *CHANGES) if name not in changes]
     if missing:
         raise InputError(f"changes: {', '.join(missing)} is missing; give the file that apply-corrections wrote")
-    relabelled = changes[changes["action"] == "relabel"].set_index("object_id")["label"]
-    deleted = changes[changes["action"] == "delete"]
+    relabelled = changes[changes["correction_action"] == "relabel"].set_index("object_id")
+    deleted = changes[changes["correction_action"] == "delete"]
     frame = catalog.frame
-    if not relabelled.index.isin(frame["object_id"]).all() or frame["object_id"].isin(deleted["object_id"]).any():
-        raise InputError("changes: these are of another catalog; give the one that was made with them")
-    label = frame["label"].where(~frame["object_id"].isin(relabelled.index), frame["object_id"].map(relabelled))
-    place = np.setdiff1d(np.arange(len(frame) + len(deleted)), deleted["place"])
-    whole = pd.concat([frame.assign(label=label, place=place), deleted.reindex(columns=[*frame.columns, "place"])])
-    return ImageCatalog(whole.sort_values("place").drop(columns="place").reset_index(drop=True))
+    now = frame.set_index("object_id")["label"].reindex(relabelled.index)
+    n_before = len(frame) + len(deleted)
+    if (
+        bool((now != relabelled["correction_label"]).any())
+        or bool(frame["object_id"].isin(deleted["object_id"]).any())
+        or bool((deleted["correction_place"] >= n_before).any())
+    ):
+        raise InputError(
+            "changes: the catalog is not as they left it; give the one that was made with them, and undo later "
+            "corrections first"
+        )
+    label = frame["label"].where(
+        ~frame["object_id"].isin(relabelled.index), frame["object_id"].map(relabelled["label"])
+    )
+    place = np.setdiff1d(np.arange(n_before), deleted["correction_place"])
+    whole = pd.concat([frame.assign(label=label), deleted.reindex(columns=frame.columns)], ignore_index=True)
+    order = np.argsort(np.concatenate([place, deleted["correction_place"]]), kind="stable")
+    return ImageCatalog(whole.iloc[order].reset_index(drop=True))

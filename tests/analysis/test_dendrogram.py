@@ -133,3 +133,11 @@ def test_little_to_cut():
 def test_what_cannot_be_cut(n, arguments, error, message):
     with pytest.raises(error, match=message):
         build(np.arange(n)[:, None], *arguments)
+
+
+def test_classes_named_as_our_columns():
+    vectors = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    found = build_dendrogram(EmbeddingTable(vectors, label=["count", "node", "label"] * 4), 4, progress=False)
+    shares = found.shares()
+    assert shares.groupby("node")["share"].sum().to_numpy() == pytest.approx(1)
+    assert set(shares["label"]) == {"count", "node", "label"}

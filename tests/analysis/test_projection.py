@@ -241,3 +241,8 @@ def test_vectors_that_do_not_fit_the_axes():
         found.project(np.full((1, 4), np.inf))
     with pytest.raises(SettingError, match="each end"):
         found.ends(0)
+
+
+def test_images_without_any_label_are_drawn_as_forty_classes():
+    bare = EmbeddingTable(np.zeros((500, 2), dtype=np.float32))
+    assert len(draw_per_class(bare, 5)) == 200

@@ -114,3 +114,21 @@ def test_cleanlab_is_one_signal_more(swapped, monkeypatch):
 def test_what_cannot_be_suspected(label, options, error, message):
     with pytest.raises(error, match=message):
         find_suspects(make_table(np.arange(5)[:, None], label), **options)
+
+
+def test_a_label_that_nobody_shares_is_suspect():
+    rng = np.random.default_rng(0)
+    vectors = np.repeat([[0.0, 0], [9, 9]], 30, axis=0) + rng.normal(size=(60, 2))
+    label = np.repeat(["copepod", "medusa"], 30).astype(object)
+    label[3] = "copepd"
+    found = find_suspects(EmbeddingTable(vectors.astype(np.float32), label=label)).ranking
+    assert found["row"][0] == 3
+    assert (found["neighbors"][0], found["distance"][0]) == (1, 1)
+
+
+def test_copies_are_found_beside_copies_of_the_same_label():
+    vectors = np.array([[0, 0], [0, 0], [0.001, 0], [0.001, 0], [5, 5], [9, 5], [5, 9]], dtype=np.float32)
+    table = EmbeddingTable(vectors, label=list("aabbcac"))
+    copies = find_suspects(table, n_neighbors=2, copy_distance=0.01).copies
+    assert len(copies) >= 2
+    assert set(map(frozenset, zip(copies["label_1"], copies["label_2"], strict=True))) == {frozenset("ab")}

@@ -11,7 +11,8 @@ from scipy.stats import pearsonr
 from sklearn.metrics import balanced_accuracy_score
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.taxonomy import back_off, compare_taxonomy, parse_newick, read_taxonomy, roll_up
+from plankton_embed.analysis.taxonomy import back_off, compare_taxonomy, roll_up
+from plankton_embed.analysis.taxonomy_files import parse_newick, read_taxonomy
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -445,3 +446,8 @@ def test_backing_off_refuses_what_is_no_distribution(read):
         back_off([[0.5, 0.5]], ["calanus", "calanus"], taxonomy)
     with pytest.raises(SettingError, match=r"above 0 and at most 1; found 1\.2"):
         back_off([[1.0]], ["calanus"], taxonomy, certainty=1.2)
+
+
+def test_names_are_composed_as_those_of_catalogs(tmp_path):
+    (tmp_path / "t.nwk").write_text("((Me\u0301duse,copepod)Animalia,diatom);", encoding="utf-8")
+    assert set(read_taxonomy(tmp_path / "t.nwk").classes) == {"Méduse", "copepod", "diatom"}

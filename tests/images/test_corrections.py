@@ -29,6 +29,9 @@ MANY = correct(
 )  # fmt: skip
 
 
+LAST = correct(("e", "delete", "", ""), ("d", "delete", "", ""), ("c", "delete", "", ""))
+
+
 def test_images_are_relabelled_and_left_out(catalog):
     before = catalog.frame.copy()
     done = apply_corrections(catalog, MANY)
@@ -37,8 +40,8 @@ def test_images_are_relabelled_and_left_out(catalog):
     assert done.catalog.frame["depth"].tolist() == [1.5, 3.5, 4.5, 5.5]
     assert done.changes["object_id"].tolist() == ["b", "c", "d"]
     assert done.changes["label"].fillna("-").tolist() == ["copepod", "medusa", "-"]
-    assert done.changes["new_label"].fillna("-").tolist() == ["-", "ephyra", "copepod"]
-    assert done.changes["place"].tolist() == [1, 2, 3]
+    assert done.changes["correction_label"].fillna("-").tolist() == ["-", "ephyra", "copepod"]
+    assert done.changes["correction_place"].tolist() == [1, 2, 3]
     assert done.n_kept == 1
     pd.testing.assert_frame_equal(catalog.frame, before)
 
@@ -54,16 +57,32 @@ def test_undone_corrections_give_the_catalog_before(catalog, tmp_path):
 
 def test_changes_of_another_catalog_are_refused(catalog):
     done = apply_corrections(catalog, MANY)
-    with pytest.raises(InputError, match="another catalog"):
+    with pytest.raises(InputError, match="not as they left it"):
         undo_corrections(catalog, done.changes)
     with pytest.raises(InputError, match="place is missing"):
-        undo_corrections(done.catalog, done.changes.drop(columns="place"))
+        undo_corrections(done.catalog, done.changes.drop(columns="correction_place"))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("later", [("c", "relabel", "zoea", ""), ("c", "delete", "", ""), ("e", "delete", "", "")])
+def test_later_corrections_are_undone_first(catalog, later):
+    first = apply_corrections(catalog, MANY)
+    second = apply_corrections(first.catalog, correct(later))
+    with pytest.raises(InputError, match="undo later corrections first"):
+        undo_corrections(second.catalog, first.changes if later[0] == "c" else apply_corrections(catalog, LAST).changes)
+    between = undo_corrections(second.catalog, second.changes)
+    pd.testing.assert_frame_equal(undo_corrections(between, first.changes).frame, catalog.frame)
+
+
+def test_columns_of_the_catalog_stay_its_own(catalog):
+    frame = catalog.frame.assign(place=list("NSEWN"), action="net", reason=range(5), new_label="x")
+    done = apply_corrections(ImageCatalog(frame), MANY)
+    pd.testing.assert_frame_equal(undo_corrections(done.catalog, done.changes).frame, frame)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
-    lines = ["object_id,action,label,reason,score", "c, Relabel ,Méduse,,0.9", "b,keep,,fine,0.8"]
+    lines = ["object_id,action,label,reason,score", "c, Relabel ,Méduse,,0.9", "b,keep,,fine,0.8", ",,,,"]
     (tmp_path / "c.csv").write_text("\r\n".join(lines).replace(",", mark), encoding=encoding, newline="")
     read = read_corrections(tmp_path / "c.csv")
     assert read.to_numpy().tolist() == [["c", "relabel", "Méduse", ""], ["b", "keep", "", "fine"]]
@@ -79,12 +98,13 @@ def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
         ("object_id,action,label\na,keep,\na,delete,", "a stands in several rows"),
         ("object_id,action,label\nz,keep,", "such as z"),
         ("object_id,action,label\n" + "\n".join(f"{name},delete," for name in "abcde"), "every image"),
-        ("", "cannot be read|is missing"),
+        ("", "cannot be read"),
+        ("object_id,action,label\na,relabel,medusa, an ephyra", "cells that hold the delimiter take quotes"),
     ],
 )
 def test_corrections_that_cannot_be_used(tmp_path, catalog, text, message):
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         apply_corrections(catalog, read_corrections(tmp_path / "c.csv"))
-    with pytest.raises(InputError, match="do not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         read_corrections(tmp_path / "none.csv")
