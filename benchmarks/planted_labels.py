@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from parts import parse_arguments
 
-from plankton_embed import exploration
+from plankton_embed import curation
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.pipeline import run
 from plankton_embed.run_folder import RunFolder
@@ -38,7 +38,7 @@ def rank_suspects(catalog: ImageCatalog, split: str, arguments: Namespace, name:
     """Train on the training images; rank the images of a split."""
     folder = arguments.output / name
     run(catalog, folder, settings=Settings.build(overrides=["network.weights=none", *arguments.set]))
-    return exploration.suspects(EmbeddingTable.load(RunFolder(folder).vectors(split))).ranking
+    return curation.suspects(EmbeddingTable.load(RunFolder(folder).vectors(split))).ranking
 
 
 def main() -> None:

@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
     from plankton_embed.classifiers.mlp import MLPClassifier as MLPClassifier
     from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
+    from plankton_embed.curation import apply_corrections as apply_corrections
+    from plankton_embed.curation import clusters as clusters
+    from plankton_embed.curation import suspects as suspects
     from plankton_embed.diagnosis import doctor as doctor
     from plankton_embed.embedding import embed as embed
     from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
     from plankton_embed.evaluation import classify as classify
     from plankton_embed.evaluation import enroll as enroll
     from plankton_embed.evaluation import evaluate as evaluate
-    from plankton_embed.exploration import apply_corrections as apply_corrections
-    from plankton_embed.exploration import clusters as clusters
     from plankton_embed.exploration import dendrogram as dendrogram
     from plankton_embed.exploration import film as film
     from plankton_embed.exploration import pca as pca
     from plankton_embed.exploration import relations as relations
-    from plankton_embed.exploration import suspects as suspects
     from plankton_embed.exploration import taxonomy as taxonomy
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
@@ -49,10 +49,10 @@ _HOME = {
     "PlanktonEmbedError": "errors",
     "Settings": "settings",
     "VectorIndex": "vector_index",
-    "apply_corrections": "exploration",
+    "apply_corrections": "curation",
     "catalog": "pipeline",
     "classify": "evaluation",
-    "clusters": "exploration",
+    "clusters": "curation",
     "demo": "pipeline",
     "dendrogram": "exploration",
     "doctor": "diagnosis",
@@ -67,7 +67,7 @@ _HOME = {
     "search": "pipeline",
     "seen_unseen": "novelty",
     "summarize": "images.catalog",
-    "suspects": "exploration",
+    "suspects": "curation",
     "taxonomy": "exploration",
     "train": "pipeline",
 }

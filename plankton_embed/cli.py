@@ -645,9 +645,9 @@ def clusters(
 ) -> None:
     """Find groups among images without a name, for a person to name."""
     with _command("clusters", quiet):
-        from plankton_embed import exploration
+        from plankton_embed import curation
 
-        found = exploration.clusters(
+        found = curation.clusters(
             vectors,
             output,
             reference=reference,
@@ -736,9 +736,9 @@ def suspects(
 ) -> None:
     """Rank the labels that may be wrong, for a person to correct."""
     with _command("suspects", quiet):
-        from plankton_embed import exploration
+        from plankton_embed import curation
 
-        found = exploration.suspects(
+        found = curation.suspects(
             vectors,
             output,
             n_folds=folds,
@@ -769,9 +769,9 @@ def apply_corrections(
 ) -> None:
     """Relabel and leave out images in a new catalog; without --output only say what would change."""
     with _command("apply-corrections", quiet):
-        from plankton_embed import exploration
+        from plankton_embed import curation
 
-        done = exploration.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
+        done = curation.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
         counts = done.changes["correction_action"].value_counts().to_dict()
         result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
         result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed import exploration
+from plankton_embed import curation, exploration
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
@@ -68,7 +68,7 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     known = table.select(np.arange(60) < 30)
     unnamed = pe.EmbeddingTable(table.vectors[30:], table.object_id[30:], path=table.path[30:])
     out = tmp_path / "groups"
-    found = exploration.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
+    found = curation.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
     assert found.groups["n_images"].tolist() == [15, 15]
     assert set(found.groups["nearest_class"]) <= {"copepod", "Méduse"}
     with pytest.raises(InputError, match="fill in the column name"):
@@ -82,7 +82,7 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     assert len(enrolled) == 45
     assert enrolled.classes == ["Méduse", "Vélelle", "copepod"]
     with pytest.raises(OutputError, match=r"names\.csv was filled in"):
-        exploration.clusters(unnamed, out, overwrite=True, progress=False)
+        curation.clusters(unnamed, out, overwrite=True, progress=False)
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
 
 
@@ -90,15 +90,15 @@ def test_what_is_grouped(table, tmp_path):
     some = table.label.copy()
     some[:20] = None
     half = pe.EmbeddingTable(table.vectors, table.object_id, some)
-    assert len(exploration.clusters(half, progress=False).table) == 20
-    assert len(exploration.clusters(table, progress=False).table) == 60
+    assert len(curation.clusters(half, progress=False).table) == 20
+    assert len(curation.clusters(table, progress=False).table) == 60
     names = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
     names.to_csv(tmp_path / "names.csv", index=False)
-    refused = exploration.clusters(table, only=tmp_path / "names.csv", progress=False).table
+    refused = curation.clusters(table, only=tmp_path / "names.csv", progress=False).table
     assert refused.object_id.tolist() == table.object_id[:12].tolist()
     for wrong, message in ((names.assign(label="salp"), "0 images were refused"), (names[["label"]], "object_id")):
         with pytest.raises(InputError, match=message):
-            exploration.clusters(table, only=wrong, progress=False)
+            curation.clusters(table, only=wrong, progress=False)
 
 
 def test_relations_are_written(table, tmp_path):
@@ -126,7 +126,7 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     wrong[[3, 20, 47]] = ["salp", "copepod", "Méduse"]
     swapped = pe.EmbeddingTable(table.vectors, table.object_id, wrong, table.path)
     out = tmp_path / "out"
-    found = exploration.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
+    found = curation.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
     assert set(found.ranking["object_id"][:3]) == {"image 3", "image 20", "image 47"}
     assert "loss" in found.ranking
     corrections = read(out, "corrections.csv")
@@ -138,21 +138,21 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     catalog.save(tmp_path / "c.csv")
     corrections.loc[:2, "action"] = "relabel"
     corrections.to_csv(out / "corrections.csv", index=False)
-    dry = exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv")
+    dry = curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv")
     assert len(dry.changes) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "out"]  # nothing written
-    exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+    curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     assert pe.ImageCatalog.load(tmp_path / "c2.csv").labels == table.label.tolist()
-    exploration.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
+    curation.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
     assert (tmp_path / "c3.csv").read_text(encoding="utf-8") == (tmp_path / "c.csv").read_text(encoding="utf-8")
     for wanted, place in ((out / "corrections.csv", "c.csv"), (tmp_path / "c2_changes.csv", "c2.csv")):
         with pytest.raises(OutputError, match="would be replaced"):
-            exploration.apply_corrections(tmp_path / "c.csv", wanted, tmp_path / place, overwrite=True)
+            curation.apply_corrections(tmp_path / "c.csv", wanted, tmp_path / place, overwrite=True)
     with pytest.raises(OutputError, match=r"c2_changes\.csv exists already"):
         (tmp_path / "c2.csv").unlink()
-        exploration.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+        curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     with pytest.raises(OutputError, match=r"corrections\.csv was filled in"):
-        exploration.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
+        curation.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
 
 
 def test_another_analysis_is_not_replaced(table, tmp_path):
@@ -163,16 +163,16 @@ def test_another_analysis_is_not_replaced(table, tmp_path):
 
 def test_images_that_are_gone_are_told(table, tmp_path, caplog):
     gone = pe.EmbeddingTable(table.vectors, label=table.label, path=[*table.path[:58], "gone.png", None])
-    exploration.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
+    curation.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
     assert "2 of 60 images cannot be shown, grey squares stand for them; the first: gone.png" in caplog.text
 
 
 def test_every_group_and_suspect_is_shown(table, tmp_path):
-    exploration.clusters(table, tmp_path / "groups", n_clusters=25, progress=False)
+    curation.clusters(table, tmp_path / "groups", n_clusters=25, progress=False)
     assert sorted(path.name for path in (tmp_path / "groups").glob("*.png")) == ["clusters.png", "clusters_2.png"]
     groups = read(tmp_path / "groups", "clusters.csv")
     assert set(json.loads(groups["central"][0])) <= set(table.object_id)
-    exploration.suspects(table, tmp_path / "doubts", n_folds=0, n_corrections=50, progress=False)
+    curation.suspects(table, tmp_path / "doubts", n_folds=0, n_corrections=50, progress=False)
     assert sorted(path.name for path in (tmp_path / "doubts").glob("suspects*.png")) == [
         "suspects.png",
         "suspects_2.png",
@@ -181,7 +181,7 @@ def test_every_group_and_suspect_is_shown(table, tmp_path):
 
 def test_classes_of_one_image_are_suspects_without_a_head(caplog):
     lone = pe.EmbeddingTable(np.eye(4, dtype=np.float32), label=list("abcd"))
-    found = exploration.suspects(lone, n_folds=5, progress=False)
+    found = curation.suspects(lone, n_folds=5, progress=False)
     assert "loss" not in found.ranking
     assert "every class has one image" in caplog.text
 
@@ -189,7 +189,7 @@ def test_classes_of_one_image_are_suspects_without_a_head(caplog):
 def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
     label = table.label.copy()
     label[0] = "lone"
-    found = exploration.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
+    found = curation.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
     lone = found.ranking.set_index("object_id").loc["0"]
     assert lone["loss"] == pytest.approx(np.log(5))
 
@@ -197,7 +197,7 @@ def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
 @pytest.mark.parametrize("folds", [1, -1])
 def test_folds_that_are_none(table, folds):
     with pytest.raises(SettingError, match="folds"):
-        exploration.suspects(table, n_folds=folds)
+        curation.suspects(table, n_folds=folds)
 
 
 def test_axes_are_written(table, tmp_path):

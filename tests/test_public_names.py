@@ -38,7 +38,7 @@ def test_help_loads_nothing_heavy():
     "module",
     ["table", "images.catalog", "images.splits", "images.preparation", "classifiers.scoring", "classifiers.naming",
      "classifiers.enrollment", "classifiers.mlp", "analysis.dendrogram", "analysis.clusters", "analysis.relations",
-     "analysis.suspects", "images.corrections", "exploration",
+     "analysis.suspects", "images.corrections", "spreadsheet", "exploration", "curation",
      "vector_index", "contact_sheets", "plots.confusion", "plots.curves"],
 )  # fmt: skip
 def test_no_torch_above_the_waist(module):

@@ -12,6 +12,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog, clean_label
 from plankton_embed.spreadsheet import read_spreadsheet
 
+CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")
 COLUMNS = ("object_id", "action", "label", "reason")
 CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
