@@ -1,4 +1,4 @@
-"""Do groups among unnamed images match classes that the network never saw? Against k-means, by adjusted mutual information.
+"""Do groups among unnamed images match classes that the network never saw? By adjusted mutual information.
 
     python benchmarks/clusters.py runs/seen_unseen/vectors/unseen_train.parquet
 
