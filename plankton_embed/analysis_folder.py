@@ -28,9 +28,9 @@ FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, "action", "keep"))  # 
 
 def check_output(output: str | Path | None, overwrite: bool, analysis: str) -> None:
     """Refuse a place where something else stands, or what a person has filled in."""
-    if output is None or (refuse_overwrite(output, overwrite, made_of=SUMMARY_FILE) and not overwrite):
+    if output is None:
         return
-    summary = Path(output) / SUMMARY_FILE
+    summary = refuse_overwrite(output, overwrite, made_of=SUMMARY_FILE) / SUMMARY_FILE
     found = json.loads(summary.read_text(encoding="utf-8")).get("analysis") if summary.is_file() else analysis
     if found != analysis:
         raise OutputError(

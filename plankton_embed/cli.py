@@ -930,8 +930,10 @@ def _print_summary(output: Path, json: bool) -> None:
     if json:
         _print_json({"output": str(output), **summary})
     else:
-        numbers = {name: value for name, value in summary.items() if not isinstance(value, list) or name == "explained"}
-        typer.echo("\n".join(f"{name:26}{value}" for name, value in numbers.items()))
+        tables = [
+            name for name, value in summary.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+        ]
+        typer.echo("\n".join(f"{name:26}{value}" for name, value in summary.items() if name not in tables))
         typer.echo(f"tables and pictures -> {output}")
 
 

@@ -35,7 +35,7 @@ def read_text(path: str | Path, what: str) -> str:
 
 def find_delimiter(text: str) -> str:
     """Return what parts the columns of a CSV: comma, semicolon or tab, whichever its first line has most of."""
-    return max(",;\t", key=text.lstrip().split("\n", 1)[0].count)
+    return max(",;\t", key=text.lstrip(" \r\n").split("\n", 1)[0].count)
 
 
 def read_spreadsheet(path: str | Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -37,7 +37,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-TEXT_COLUMNS = ("object_id", "path", "label", "split", "sample_id")
+TEXT_COLUMNS = ("object_id", "path", "label", "split", "sample_id", "correction_label")  # the last: of corrections
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
 
 
@@ -202,7 +202,7 @@ class ImageCatalog:
         if root is not None and not Path(root).is_dir():
             raise InputError(f"root folder {root} does not exist")
         try:
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+            frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
         except (ValueError, OSError, pd.errors.ParserWarning) as error:
             raise InputError(f"catalog {path} cannot be read: {error}") from error
         return cls.from_rows(frame, source=str(path), root=path.parent if root is None else root)

@@ -73,6 +73,17 @@ def test_later_corrections_are_undone_first(catalog, later):
     pd.testing.assert_frame_equal(undo_corrections(between, first.changes).frame, catalog.frame)
 
 
+@pytest.mark.parametrize("label", ["012", "1.50", "12", "NA"])
+@pytest.mark.parametrize("suffix", [".csv", ".PARQUET"])
+def test_class_names_that_look_like_something_else_are_undone(catalog, tmp_path, label, suffix):
+    done = apply_corrections(catalog, correct(("a", "relabel", label, ""), ("c", "delete", "", "")))
+    done.catalog.save(tmp_path / f"new{suffix}")
+    ImageCatalog(done.changes).save(tmp_path / "changes.csv")
+    corrected, changes = (ImageCatalog.load(tmp_path / name) for name in (f"new{suffix}", "changes.csv"))
+    assert corrected.labels[0] == label
+    assert undo_corrections(corrected, changes.frame).labels == catalog.labels
+
+
 def test_columns_of_the_catalog_stay_its_own(catalog):
     frame = catalog.frame.assign(place=list("NSEWN"), action="net", reason=range(5), new_label="x")
     done = apply_corrections(ImageCatalog(frame), MANY)
