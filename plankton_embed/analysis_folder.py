@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from plankton_embed.analysis.clusters import NAMES_FILE
 from plankton_embed.errors import OutputError
+from plankton_embed.images.containers import image_exists
 from plankton_embed.images.corrections import CORRECTIONS_FILE
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.plots.figure import save_figure
@@ -53,7 +54,7 @@ def write_analysis(
     if output is None:
         return
     paths: list[str | None] = [] if shown is None else shown.path.tolist()
-    missing = [path for path in paths if path is None or not Path(path).is_file()]
+    missing = [path for path in paths if path is None or not image_exists(path)]
     if missing:
         logger.warning(
             "%d of %d images cannot be shown, grey squares stand for them; the first: %s",

@@ -20,7 +20,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.preparation import DECODER_FAULTS
+from plankton_embed.images.containers import read_image
+from plankton_embed.images.preparation import DECODER_FAULTS, open_image
 from plankton_embed.output import write_atomically
 from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
 
@@ -37,7 +38,31 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-TEXT_COLUMNS = ("object_id", "path", "label", "split", "sample_id", "correction_label")  # the last: of corrections
+TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column is of corrections
+    *(
+        "object_id",
+        "path",
+        "label",
+        "split",
+        "sample_id",
+        "lineage",
+        "annotation_status",
+        "ecotaxa_id",
+        "img_file_name",
+    ),
+    *("ifcb_bin", "correction_label"),
+)
+METADATA_COLUMNS = {
+    "latitude": "degrees north",
+    "longitude": "degrees east",
+    "time": "ISO 8601, in UTC where the source tells",
+    "depth_min": "m",
+    "depth_max": "m",
+    "pixel_size": "µm per pixel",
+    "volume": "m³ of water that the sample stands for",
+    "subsample_factor": "times that the imaged part goes into the sample",
+}
+FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
 
 
@@ -45,8 +70,10 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns 
 class ImageCatalog:
     """Images and what is known of them.
 
-    `frame` has one row an object and always the columns `object_id` (unique text), `path` (absolute) and `label`
-    (text, missing where unknown); `split` (train, val or test), `sample_id` and any other columns are optional.
+    `frame` has one row an image and always the columns `object_id` (unique text), `path` (absolute; it may go on
+    inside a file, see `images.containers`) and `label` (text, missing where unknown). Optional are `split` (train, val
+    or test), `sample_id`, the columns of METADATA_COLUMNS, numeric features, whose names start with `feature_`,
+    `lineage` (`A>B>C`), `annotation_status`, and any others.
     """
 
     frame: pd.DataFrame
@@ -83,6 +110,13 @@ class ImageCatalog:
     def classes(self) -> list[str]:
         """The class names, sorted."""
         return sorted(str(label) for label in self.frame["label"].dropna().unique())
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The numeric features, one column each, named without `feature_`; float64, nan where empty."""
+        columns = [name for name in self.frame if str(name).startswith(FEATURE_PREFIX)]
+        numbers = self.frame[columns].rename(columns=lambda name: name.removeprefix(FEATURE_PREFIX))
+        return numbers.astype("float64")
 
     @property
     def has_splits(self) -> bool:
@@ -143,6 +177,7 @@ class ImageCatalog:
         rows: Mapping[str, Sequence[Any]] | pd.DataFrame,
         source: str = "catalog",
         root: str | Path = ".",
+        allow_empty: bool = False,
     ) -> ImageCatalog:
         """Build from columns, checking and cleaning them.
 
@@ -150,6 +185,7 @@ class ImageCatalog:
             rows: columns by name; `path` is needed. Without `object_id`, the path as given is the id.
             source: what an error calls the rows.
             root: folder that relative paths start from; by default the current one.
+            allow_empty: whether no rows are fine.
 
         Raises:
             InputError: no `path`, a doubled column or `object_id`, an unknown split name, or no rows.
@@ -159,7 +195,7 @@ class ImageCatalog:
             raise InputError(f"{source}: two columns are named {frame.columns[frame.columns.duplicated()][0]}")
         if "path" not in frame:
             raise InputError(f"{source}: expected a column named path; found {list(frame.columns)}")
-        if frame.empty:
+        if frame.empty and not allow_empty:
             raise InputError(f"{source}: expected images, found none")
         for column in TEXT_COLUMNS:
             if column in frame:
@@ -317,16 +353,23 @@ def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
 
 
 def _content_hash(path: str) -> str | None:
+    """Return the hash of an image's bytes, or of its shape and pixels where it is no file of its own."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError:
+        image = read_image(path)
+    except (OSError, InputError):
         return None
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(image, np.ndarray):
+        digest.update(f"{image.dtype} {image.shape} ".encode())
+        image = image.tobytes()
+    digest.update(image)
+    return digest.hexdigest()
 
 
 def _image_size(path: str) -> tuple[int, int] | None:
+    """Return width and height, of a file from its header; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path) if Path(path).is_file() else open_image(path) as image:
             return image.size
     except DECODER_FAULTS:
         return None

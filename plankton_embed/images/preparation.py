@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plankton_embed.errors import InputError
+from plankton_embed.images.containers import read_inside, split_path
 from plankton_embed.settings import PreparationSettings
 
 SMALLEST_SIDE = 3  # pixels; smaller images show nothing
@@ -38,11 +39,15 @@ ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 def open_image(source: ImageSource) -> Image.Image:
     """Return a decoded image from a path, the bytes of a file, a PIL image, or an array.
 
+    A path may go on inside a file, such as a ZIP or a collage (see `images.containers`).
+
     Arrays are (height, width), (height, width, 1) or (height, width, 3), uint8, uint16, bool, or float in 0-1.
 
     Raises:
         InputError: it is no image, is cut short, is under 3 px a side or over 89 million pixels.
     """
+    if isinstance(source, str | Path):
+        source = _look_inside(source)
     image = _from_array(source) if isinstance(source, np.ndarray) else _decode(source)
     width, height = image.size
     if min(width, height) < SMALLEST_SIDE:
@@ -89,6 +94,17 @@ def prepare_image(
     return square, background, original_size
 
 
+def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:
+    """Return the path of a plain file as it is, else the bytes or pixels that lie inside another file."""
+    try:
+        container, inside = split_path(path)
+    except FileNotFoundError as error:
+        raise InputError("the file does not exist") from error
+    except OSError as error:
+        raise InputError(f"the file cannot be opened: {error.strerror}") from error
+    return read_inside(container, inside) if inside else path
+
+
 def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Return an image with its pixels loaded and turned as its EXIF says; a file is opened, not read as a whole."""
     try:
@@ -102,8 +118,6 @@ def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
                 return _load(image)
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError("the file does not exist") from error
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"the file cannot be opened: {error.strerror}") from error
     except UnidentifiedImageError as error:

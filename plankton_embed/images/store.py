@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, OutputError
+from plankton_embed.images.containers import image_exists
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.output import write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
@@ -133,7 +134,7 @@ def prepare_images(
         for array in arrays.values():
             array.flush()
         # an image that was there when it was hashed and is gone now is tried again next time
-        if all(hashes[row] is None or Path(paths[row]).exists() for row in faults):
+        if all(hashes[row] is None or image_exists(paths[row]) for row in faults):
             write_json(faults_path, faults)
     else:
         faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}

@@ -51,8 +51,17 @@ def read_folder(folder: str | Path) -> ImageCatalog:
         raise InputError(f"folder {folder}: the file name {error.object!a} is not UTF-8; rename it") from error
 
 
+def list_other_files(folder: str | Path) -> Iterator[str]:
+    """Yield the visible files below a folder that are no images, as relative paths with forward slashes."""
+    return (path for path in _visible_files(str(folder)) if Path(path).suffix.lower() not in IMAGE_SUFFIXES)
+
+
 def _image_files(root: str) -> Iterator[str]:
-    """Yield every image below root as a relative path with forward slashes; links are followed, once."""
+    return (path for path in _visible_files(root) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _visible_files(root: str) -> Iterator[str]:
+    """Yield every file below root as a relative path with forward slashes; links are followed, once."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -62,5 +71,5 @@ def _image_files(root: str) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith("."):
                 yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118

@@ -2,41 +2,92 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.images.readers.folder import read_folder
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.folder import list_other_files, read_folder
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
+FORMATS: tuple[SourceFormat, ...] = get_args(SourceFormat)
+INSTRUMENT_FORMATS = FORMATS[:5]  # each a module here with `recognize(path, files)` and `read(path, faults)`
+READER_OPTIONS = {"labels": "arrays", "label_column": "challenge", "masks": "flowcam"}  # and whose they are
 
 
 def read_source(
-    source: ImageCatalog | str | Path | Sequence[str | Path], root: str | Path | None = None
+    source: ImageCatalog | str | Path | Sequence[str | Path],
+    root: str | Path | None = None,
+    *,
+    source_format: SourceFormat | None = None,
+    keep_going: bool = False,
+    **options: Any,
 ) -> ImageCatalog:
-    """Return the catalog of a folder of images, a CSV or Parquet catalog, or a list of image files.
+    """Return the catalog of a source of any kind.
 
     Args:
-        source: a catalog is returned as it is.
+        source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a CSV or Parquet
+            catalog, or a list of image files; a catalog is returned as it is.
         root: where the relative paths of a catalog file start; by default the folder of that file.
+        source_format: which of these it is; by default found out.
+        keep_going: pass over faulty rows and files with a warning, instead of refusing the source.
+        options: what the reader of one format alone takes (READER_OPTIONS); None is as if not given.
 
     Raises:
-        InputError: the source is missing or of no known kind.
-        SettingError: `root` is given where it has no meaning.
+        InputError: the source is missing, of no known kind, or has faults; each is named.
+        SettingError: `root`, `source_format` or an option is given where it has no meaning.
     """
+    options = {name: value for name, value in options.items() if value is not None}
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        kind = source_format or recognize_format(path)
+        described = f"{path}, of the format {kind}"
+    else:
+        path, kind, described = None, source_format or "catalog", "a catalog or a list of images"
+    for name in options:
+        if READER_OPTIONS[name] != kind:
+            raise SettingError(f"{name}: it goes with the format {READER_OPTIONS[name]}; the source is {described}")
+    if root is not None and (path is None or kind != "catalog"):
+        raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
+    if keep_going and kind not in INSTRUMENT_FORMATS:
+        raise SettingError(f"keep-going: it goes with {', '.join(INSTRUMENT_FORMATS)}; the source is {described}")
     if isinstance(source, ImageCatalog):
         return source
-    is_file = isinstance(source, str | Path) and Path(source).suffix.lower() in CATALOG_SUFFIXES
-    if root is not None and not is_file:
-        raise SettingError("root: it goes with a catalog file (CSV or Parquet); the source is not one")
-    if not isinstance(source, str | Path):
-        return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images")
-    path = Path(source)
-    if is_file:
+    if path is None:
+        return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images")  # type: ignore[union-attr]
+    if kind == "catalog":
         return ImageCatalog.load(path, root)
-    if path.is_dir():
+    if kind == "folder":
         return read_folder(path)
-    if path.is_file():
-        raise InputError(f"{path}: expected a folder of images, or a catalog ({', '.join(CATALOG_SUFFIXES)})")
-    raise InputError(f"{path} does not exist")
+    catalog: ImageCatalog = _reader(kind).read(path, Faults(path, keep_going), **options)
+    return catalog
+
+
+def recognize_format(path: Path) -> SourceFormat:
+    """Find out what a file or a folder holds.
+
+    Raises:
+        InputError: nothing that is known.
+    """
+    files = list(list_other_files(path)) if path.is_dir() else [path.name]
+    for kind in INSTRUMENT_FORMATS:
+        if _reader(kind).recognize(path, files):
+            return kind
+    if path.is_dir():
+        return "folder"
+    if path.suffix.lower() in CATALOG_SUFFIXES:
+        return "catalog"
+    raise InputError(
+        f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
+        f"{', '.join(INSTRUMENT_FORMATS)}; name it with --format if it is one of them"
+    )
+
+
+def _reader(kind: SourceFormat) -> Any:
+    return importlib.import_module(f"{__package__}.{kind}")

@@ -1,0 +1,142 @@
+"""Images that lie inside another file: their path goes on inside it.
+
+imgs.zip/imgs/123.jpg              a file in a ZIP
+D20130526T095207_IFCB013.roi/96x45+1       raw grey pixels, WIDTHxHEIGHT+FIRST BYTE
+collage.tif/59x63+843+1633         a box of a picture, WIDTHxHEIGHT+LEFT+TOP
+collage.tif/59x63+843+1633&mask.tif        the same, white where the same box of the mask beside it is black
+images.npy/17                      a row of an array (N, height, width[, channels])
+images.npz/images/17               a row of one of several arrays
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from plankton_embed.errors import InputError
+
+N_KEPT_OPEN = 8  # containers of each kind; images come in the order of their container
+BOX = re.compile(r"(\d+)x(\d+)\+(\d+)(?:\+(\d+))?(?:&(.+))?")
+
+
+def split_path(path: str | Path) -> tuple[Path, str]:
+    """Return the file that lies on the disk, and the way on inside it (empty for a plain file).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    whole = Path(path)
+    if whole.exists():
+        return whole, ""
+    container = next((parent for parent in whole.parents if parent.exists()), None)
+    if container is None or not container.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    return container, whole.relative_to(container).as_posix()
+
+
+def read_image(path: str | Path) -> bytes | NDArray[np.generic]:
+    """Return the bytes of an image file, or the pixels (height, width[, channels]) of one that is no file of its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: the file is there, and has no such image inside.
+    """
+    container, inside = split_path(path)
+    if not inside:
+        return container.read_bytes()
+    return read_inside(container, inside)
+
+
+def image_exists(path: str | Path) -> bool:
+    """Say whether the file of an image, or the one it lies in, is on the disk."""
+    try:
+        split_path(path)
+    except OSError:
+        return False
+    return True
+
+
+def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
+    """Return the bytes or the pixels that lie inside a file; see the head of this module for the ways.
+
+    Raises:
+        InputError: there is no such image inside.
+    """
+    suffix = container.suffix.lower()
+    stamp = container.stat().st_mtime_ns  # a file written anew is opened anew
+    try:
+        if suffix == ".zip":
+            return _open_zip(container, stamp, os.getpid()).read(inside)
+        if suffix in (".npy", ".npz"):
+            name, _, row = inside.rpartition("/")
+            return _as_pixels(*open_array(container, stamp, name), int(row))
+        width, height, left, top, mask = _parse_box(inside)
+        if suffix == ".roi":
+            pixels = np.fromfile(container, dtype=np.uint8, count=width * height, offset=left)
+            return pixels.reshape(height, width)
+        box = _cut(_open_picture(container, stamp), left, top, width, height)
+        if mask is None:
+            return box
+        beside = container.with_name(mask)
+        shown = _cut(_open_picture(beside, beside.stat().st_mtime_ns), left, top, width, height) > 0
+        return np.asarray(np.where(shown if box.ndim == 2 else shown[..., None], box, np.uint8(255)))
+    except (ValueError, LookupError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{container} has no image {inside}: {error}") from error
+
+
+@lru_cache(N_KEPT_OPEN)
+def open_array(path: Path, stamp: int, name: str = "") -> tuple[NDArray[np.generic], float]:
+    """Return an array of a .npy file, on the disk, or a named one of a .npz file, in memory; and its largest value.
+
+    Nothing is unpickled. The largest value (nan for uint8, uint16 and bool, which need none) tells 0-1 from 0-255.
+    """
+    if path.suffix.lower() == ".npy":
+        array = np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    else:
+        with np.load(path, allow_pickle=False) as arrays:
+            array = np.asarray(arrays[name])
+    known = array.dtype in (np.uint8, np.uint16, np.bool_)
+    return array, np.nan if known or array.size == 0 else float(array.max())
+
+
+def _as_pixels(array: NDArray[np.generic], largest: float, row: int) -> NDArray[np.generic]:
+    """Return a row; where the array holds 0-255 in a wider type, as uint8."""
+    pixels = np.array(array[row])
+    is_float = pixels.dtype.kind == "f"
+    if (is_float and 1 < largest <= 255) or (pixels.dtype.kind in "iu" and largest <= 255):
+        if not np.isfinite(pixels).all() or pixels.min() < 0:
+            raise ValueError("expected pixels of 0 to 255; found others")
+        return np.rint(pixels).astype(np.uint8)
+    return pixels
+
+
+@lru_cache(N_KEPT_OPEN)
+def _open_zip(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+@lru_cache(N_KEPT_OPEN)
+def _open_picture(path: Path, stamp: int) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _parse_box(text: str) -> tuple[int, int, int, int, str | None]:
+    found = BOX.fullmatch(text)
+    if found is None:
+        raise ValueError("expected WIDTHxHEIGHT+LEFT+TOP, or +FIRST BYTE in raw pixels")
+    width, height, left, top, mask = found.groups()
+    return int(width), int(height), int(left), int(top or 0), mask
+
+
+def _cut(picture: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+    if top + height > picture.shape[0] or left + width > picture.shape[1] or min(width, height) < 1:
+        raise ValueError(f"the box reaches beyond the picture, {picture.shape[1]}×{picture.shape[0]} pixels")
+    return picture[top : top + height, left : left + width]
