@@ -336,7 +336,7 @@ def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
     ).sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
     missing = catalog.frame.isna().sum()
     gaps = pd.DataFrame(
-        {"column": missing.index, "missing": missing.to_numpy(), "percent": 100 * missing.to_numpy() / len(catalog)}
+        {"column": missing.index, "missing": missing.to_numpy(), "percent": 100 * missing.to_numpy() / max(len(catalog), 1)}
     )
     measured = map_images(_image_size, catalog.paths, "measuring", progress)
     sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
