@@ -1,11 +1,237 @@
-"""To come."""
+"""FlowCam runs as VisualSpreadsheet saves them: a `.lst` (a row a particle) and collages of their images."""
 
 from __future__ import annotations
 
+import csv
+import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.preparation import DECODER_FAULTS
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.folder import list_other_files
+from plankton_embed.spreadsheet import read_text
+
+logger = logging.getLogger(__name__)
+
+COUNT = "num-fields"  # what the second line starts with
+NUMBERS = {"int32": "a whole number", "double": "a number"}  # the types of the fields that are numbers
+BOX = ("image_w", "image_h", "image_x", "image_y")  # as in a path: WIDTHxHEIGHT+LEFT+TOP
+NEEDED = ("id", *BOX, "collage_file")
+# where the particle lies, in which picture, when in the run, and by which scale it was measured: nothing of its looks
+NO_FEATURES = frozenset(
+    {"id", *BOX, "src_x", "src_y", "src_image", "cal_image", "camera", "cal_const", "fringe_size", "elapsed_time"}
+)
+MASK = "_bin"  # at the end of a mask's name; it lies beside its collage and has the same boxes
+
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """To come."""
-    return False
+    """Say whether there is a `.lst` of a FlowCam run."""
+    lists = [path / name if path.is_dir() else path for name in files if name.lower().endswith(".lst")]
+    return any(_starts_well(file) for file in lists)
+
+
+def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
+    """Read one run, named by its `.lst`, or every run below a folder.
+
+    Columns besides the path: `object_id` (RUN_00007, by the id of the particle), `sample_id` (the run: the name of the
+    `.lst`), `pixel_size` (`cal_const`), `time` (`timestamp`, by the clock of the instrument's computer) and, as a
+    feature under its own name, every other field that is a number (sizes are in µm; those that start with `raw_` in
+    pixels) and does not tell of a place in the collage or in the run (NO_FEATURES).
+
+    Args:
+        path: a `.lst` file, or a folder.
+        faults: gathers missing collages, boxes outside them, and rows that cannot be read.
+        masks: whiten what the instrument did not count as particle; the masks (`COLLAGE_bin.tif`) lie beside the
+            collages.
+
+    Raises:
+        InputError: there are faults, or no runs.
+    """
+    sizes: dict[Path, tuple[int, int] | str] = {}
+    lists = _find_lists(path, faults)
+    frames = [frame for file in lists if (frame := _read_list(file, faults, masks, sizes)) is not None]
+    faults.settle()
+    filled = [frame for frame in frames if len(frame)]
+    empty = pd.DataFrame(columns=["object_id", "path", "sample_id"], dtype="str")
+    rows = pd.concat(filled, ignore_index=True) if filled else empty
+    return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames))
+
+
+def _starts_well(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return COUNT.encode() in opened.read(64)
+    except OSError:
+        return False
+
+
+def _find_lists(path: Path, faults: Faults) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    seen: dict[str, Path] = {}
+    for name in sorted(name for name in list_other_files(path) if name.lower().endswith(".lst")):
+        file = path / name
+        first = seen.setdefault(file.stem, file)
+        if first != file:
+            faults.add(file, f"a run of the same name is at {first}; rename one of the two, for names make object ids")
+    if not seen:
+        raise InputError(f"{path}: expected FlowCam runs (.lst), found none")
+    return list(seen.values())
+
+
+def _read_list(
+    file: Path, faults: Faults, masks: bool, sizes: dict[Path, tuple[int, int] | str]
+) -> pd.DataFrame | None:
+    """Return a row an image; None where none is good. `sizes` keeps the size, or fault, of each picture."""
+    try:
+        lines = [line.rstrip("\r") for line in read_text(file, "FlowCam list").rstrip().split("\n")]
+    except InputError as error:
+        faults.found.append(str(error))
+        return None
+    types = _read_fields(lines, file, faults)
+    if types is None:
+        return None
+    if len(lines) == 2 + len(types):
+        logger.warning("%s: the run has no particles: 0 images", file)
+        return pd.DataFrame()
+    table = _parse_rows(lines, types, file, faults)
+    if table.empty:
+        return None
+    collages = table["collage_file"].map({name: file.parent / name for name in table["collage_file"].unique()})
+    good = _fit_boxes(table, collages, "collage", sizes, file, faults)
+    if masks:
+        beside = collages.map({collage: collage.with_stem(collage.stem + MASK) for collage in collages.unique()})
+        good &= _fit_boxes(table, beside, "mask", sizes, file, faults)
+    if not good.any():
+        return None
+    table, collages = table[good], collages[good]
+    boxes = zip(*(table[name].astype("int64") for name in BOX), strict=True)
+    places = [f"{path}/{w}x{h}+{x}+{y}" for path, (w, h, x, y) in zip(collages, boxes, strict=True)]
+    if masks:
+        places = [f"{place}&{path.stem}{MASK}{path.suffix}" for place, path in zip(places, collages, strict=True)]
+    columns: dict[str, object] = {
+        "object_id": [f"{file.stem}_{number:05d}" for number in table["id"].astype("int64")],
+        "path": places,
+        "sample_id": file.stem,
+    }
+    columns |= {
+        ours: table[name] for ours, name in {"time": "timestamp", "pixel_size": "cal_const"}.items() if name in table
+    }
+    features = [name for name, kind in types.items() if kind in NUMBERS and name not in NO_FEATURES]
+    return pd.DataFrame(columns | {f"feature_{name}": table[name].astype("float64") for name in features})
+
+
+def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str] | None:
+    """Return the type of every field by its name, in order; None where the head of the file tells none."""
+    word, _, count = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
+    if word != COUNT or not count.strip().isdigit():
+        faults.add(file, f"expected {COUNT}| and how many fields follow; found {word[:40] or 'nothing'}", row=2)
+        return None
+    heads = [line.partition("|") for line in lines[2 : 2 + int(count)]]
+    types = {name.strip(): kind.strip() for name, _, kind in heads}
+    whole = len(types) == int(count)
+    if not whole or not all(bar for _, bar, _ in heads):
+        faults.add(
+            file,
+            f"expected {int(count)} lines of name|type, each with its own name, as row 2 says; found others",
+            row=3,
+        )
+        return None
+    missing = [name for name in NEEDED if name not in types]
+    if missing:
+        faults.add(file, f"expected the fields {', '.join(NEEDED)}; {', '.join(missing)} is missing", row=2)
+        return None
+    return types
+
+
+def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Faults) -> pd.DataFrame:
+    """Return the good rows by the number of their line; fields of NUMBERS are numbers, the others text."""
+    before = 2 + len(types)
+    n_fields = np.array([line.count("|") + 1 for line in lines[before:]], dtype=int)
+    kept = np.flatnonzero(n_fields == len(types))
+    for row in np.flatnonzero(n_fields != len(types)):
+        what = f"expected {len(types)} fields parted by |; found {n_fields[row]}"
+        faults.add(file, what, row=before + 1 + int(row))
+    is_number = [name for name, kind in types.items() if kind in NUMBERS]
+    table = pd.read_csv(
+        io.StringIO("\n".join(lines[before + row] for row in kept)),
+        sep="|",
+        header=None,
+        names=[*types],
+        dtype={name: "str" for name in types if name not in is_number},
+        quoting=csv.QUOTE_NONE,
+        low_memory=False,
+    )
+    table.index = pd.Index(before + 1 + kept)
+    numbers = table[is_number].apply(pd.to_numeric, errors="coerce").astype("float64")
+    bad = pd.DataFrame(False, index=table.index, columns=table.columns)
+    bad[is_number] = numbers.isna() & table[is_number].notna() | np.isinf(numbers)
+    whole = [name for name, kind in types.items() if kind == "int32"]
+    bad[whole] |= numbers[whole] % 1 > 0
+    bad[[*NEEDED]] |= table[[*NEEDED]].isna()
+    bad[[*BOX]] |= numbers[[*BOX]] < 0
+    if "timestamp" in types:
+        times = pd.to_datetime(table["timestamp"], format="ISO8601", errors="coerce")
+        bad["timestamp"] = times.isna() & table["timestamp"].notna()
+    empty = table.isna()
+    for row, column in np.argwhere(bad.to_numpy()):
+        name = table.columns[column]
+        expected = "a number from 0" if name in BOX else NUMBERS.get(types[name], f"a {types[name]}")
+        found = "nothing" if empty.iat[row, column] else str(table.iat[row, column])
+        faults.add(file, f"expected {expected}; found {found}", row=int(table.index[row]), column=name)
+    doubled = numbers["id"].duplicated() & ~bad["id"]
+    for line, number in numbers.loc[doubled, "id"].items():
+        what = f"expected another id in every row; {number:.0f} stands in an earlier row too"
+        faults.add(file, what, row=int(str(line)), column="id")
+    table[is_number] = numbers
+    good: pd.DataFrame = table[~bad.any(axis=1) & ~doubled]
+    return good
+
+
+def _fit_boxes(
+    table: pd.DataFrame,
+    pictures: pd.Series,
+    what: str,
+    sizes: dict[Path, tuple[int, int] | str],
+    file: Path,
+    faults: Faults,
+) -> pd.Series:
+    """Say of each row whether its box lies in its picture, a collage or a mask; what does not is a fault."""
+    for picture in pictures.unique():
+        if picture not in sizes:
+            sizes[picture] = _measure(picture)
+        size = sizes[picture]
+        if isinstance(size, str):
+            needed_by = table.index[pictures == picture]
+            note = f"the {what} {picture.name} {size}; {len(needed_by)} rows need it"
+            faults.add(file, note, row=int(needed_by[0]), column="collage_file")
+    known = {picture: sizes[picture] for picture in pictures.unique() if not isinstance(sizes[picture], str)}
+    is_known = pictures.isin([*known])
+    width = pictures.map({picture: size[0] for picture, size in known.items()})
+    height = pictures.map({picture: size[1] for picture, size in known.items()})
+    inside = (table["image_x"] + table["image_w"] <= width) & (table["image_y"] + table["image_h"] <= height)
+    inside &= (table["image_w"] > 0) & (table["image_h"] > 0)
+    for line in table.index[is_known & ~inside]:
+        w, h, x, y = table.loc[line, [*BOX]].astype(int)
+        room = f"{what} {pictures[line].name} of {width[line]:.0f}×{height[line]:.0f} pixels"
+        faults.add(file, f"expected a box in the {room}; found {w}×{h} at {x}, {y}", row=int(line), column="image_x")
+    return is_known & inside
+
+
+def _measure(picture: Path) -> tuple[int, int] | str:
+    """Return width and height of a picture from its header, or what is wrong with it."""
+    if not picture.is_file():
+        return f"is not in {picture.parent}"
+    try:
+        with Image.open(picture) as opened:
+            return opened.size
+    except DECODER_FAULTS as error:
+        return f"cannot be opened: {error}"
