@@ -1,0 +1,75 @@
+"""How large the bodies are: diameter and biovolume from measured areas and axes, and size spectra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+UM3_PER_MM3 = 1e9
+SIZE_COLUMNS = ("esd", "biovolume_sphere", "biovolume_ellipsoid")
+
+
+def measure_bodies(features: pd.DataFrame, pixel_size: ArrayLike | None = None) -> pd.DataFrame:
+    """Work out diameters and volumes from what the instrument's software has measured.
+
+    Args:
+        features: columns as `ImageCatalog.features` gives them. `area`, `major` and `minor` (the axes of the ellipse)
+            are in pixels, as ZooProcess and EcoTaxa have them; `abd_area` is in µm², as FlowCam's software has it.
+        pixel_size: (n,) µm per pixel, for the columns in pixels.
+
+    Returns:
+        One row a row: `esd`, the diameter of the circle of equal area, µm; `biovolume_sphere` of the sphere of that
+        diameter, and `biovolume_ellipsoid` of the ellipse turned about its long axis, mm³. nan where something is
+        missing; a column is left out where it is missing for all.
+    """
+    scale = np.full(len(features), np.nan) if pixel_size is None else np.asarray(pixel_size, dtype=float)
+    scale = np.where(scale > 0, scale, np.nan)
+
+    def column(name: str) -> NDArray[np.float64]:
+        return features[name].to_numpy(dtype=float) if name in features else np.full(len(features), np.nan)
+
+    area = column("abd_area")
+    area = np.where(np.isnan(area), column("area") * scale**2, area)
+    diameter = 2 * np.sqrt(np.where(area > 0, area, np.nan) / np.pi)
+    major, minor = column("major") * scale, column("minor") * scale
+    ellipsoid = np.pi / 6 * major * minor**2
+    sizes = pd.DataFrame(
+        {
+            "esd": diameter,
+            "biovolume_sphere": np.pi / 6 * diameter**3 / UM3_PER_MM3,
+            "biovolume_ellipsoid": np.where(ellipsoid > 0, ellipsoid, np.nan) / UM3_PER_MM3,
+        },
+        index=features.index,
+    )
+    return sizes.dropna(axis="columns", how="all")
+
+
+def size_spectrum(biovolume: ArrayLike, weight: ArrayLike, water: float | None = None) -> pd.DataFrame:
+    """Sum biovolume in bins that double in size: the normalised biovolume size spectrum.
+
+    Args:
+        biovolume: (n,) of each body, mm³; those that are missing or not above 0 are passed over.
+        weight: (n,) how many bodies of the sample each stands for.
+        water: m³ that the sample stands for; by default the spectrum is that of the sample as a whole.
+
+    Returns:
+        One row a bin from the smallest to the largest body: `low` and `high` (mm³, powers of 2), `esd_low`, `esd_high`
+        (µm, of spheres), `count`, `biovolume` (mm³), and `nbss`, the biovolume by the width of the bin and by the
+        water (m⁻³; without water, no unit). (Source: Platt and Denman 1977, Helgoländer wiss. Meeresunters. 30.)
+    """
+    size, times = np.asarray(biovolume, dtype=float), np.asarray(weight, dtype=float)
+    seen = np.isfinite(size) & (size > 0)
+    size, times = size[seen], times[seen]
+    names = ["low", "high", "esd_low", "esd_high", "count", "biovolume", "nbss"]
+    if len(size) == 0:
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+    octave = np.floor(np.log2(size)).astype(int)
+    first = int(octave.min())
+    n_bins = int(octave.max()) - first + 1
+    low = 2.0 ** np.arange(first, first + n_bins)
+    esd = np.cbrt(6 / np.pi * UM3_PER_MM3 * np.append(low, 2 * low[-1]))
+    total = np.bincount(octave - first, times * size, n_bins)
+    count = np.bincount(octave - first, times, n_bins)
+    columns = [low, 2 * low, esd[:-1], esd[1:], count, total, total / low / (1.0 if water is None else water)]
+    return pd.DataFrame(dict(zip(names, columns, strict=True)))
