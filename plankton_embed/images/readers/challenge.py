@@ -1,11 +1,303 @@
-"""To come."""
+"""Challenge sets: one image an object, named by its `objid`, in a ZIP or a folder, with tables of classes and features.
+
+The FlowCam set is `imgs.zip` or `imgs/` with `meta.csv`; ZooScanNet and FlowCamNet are `imgs/<class>/` with
+`taxa.csv.gz`. Beside them lie tables of features, `features_*.csv` or `features_*.csv.gz`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+import logging
+import os
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import FEATURE_PREFIX, MISSING, ImageCatalog
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
+from plankton_embed.spreadsheet import find_delimiter
+
+TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
+IMAGES = ("imgs.zip", "imgs")  # the first that is there
+LABEL_COLUMNS = ("level2", "level1", "taxon_level2", "taxon_level1", "taxon", "unique_name")
+RANGES = {
+    "latitude": (-90, 90),
+    "longitude": (-180, 180),
+    "depth_min": (-12_000, 12_000),
+    "depth_max": (-12_000, 12_000),
+}
+STATUS = {"V": "validated", "P": "predicted", "D": "dubious"}  # EcoTaxa's letters
+KEPT = {"projid": "projid", "set": "split", "lineage": "lineage", "lineage_level1": "lineage"}  # and their new names
+
+logger = logging.getLogger(__name__)
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """To come."""
-    return False
+    """Say whether this is a folder with images, `imgs` or `imgs.zip`, beside one of TABLES, or one of those tables."""
+    folder, names = (path, files) if path.is_dir() else (path.parent, [path.name])
+    return any(name in TABLES for name in names) and any((folder / name).exists() for name in IMAGES)
+
+
+def read(path: Path, faults: Faults, label_column: str | None = None) -> ImageCatalog:
+    """Read a challenge set: object id, class, place, time, depth, lineage and features of every labelled image.
+
+    Rows without a class are dropped, and counted in a note. Numbers of a table `features_native.csv` become
+    `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps.
+
+    Args:
+        path: the folder, or its table of classes.
+        faults: gathers rows that are wrong or have no image.
+        label_column: one of LABEL_COLUMNS, whose text is the class; by default the first that is there, `level2` in
+            the FlowCam set and `taxon` in ZooScanNet.
+
+    Raises:
+        InputError: a file or a column is missing, or there are faults.
+        SettingError: `label_column` is none of the table's.
+    """
+    path = Path(path)
+    table_path = _find_table(path) if path.is_dir() else path
+    folder = table_path.parent
+    table = _read_table(table_path)
+    label_column = _choose_label(table, table_path, label_column)
+    table = _check_ids(table, table_path, faults)
+    rows = pd.DataFrame({"object_id": table["objid"], "label": table[label_column]})
+    labelled = rows["label"].notna()
+    if not labelled.any():
+        raise InputError(
+            f"{table_path}: expected classes in the column {label_column}; found none; name another column"
+        )
+    if not labelled.all():
+        logger.warning(
+            "%s: dropped %s of %s rows, which have no %s",
+            table_path,
+            f"{(~labelled).sum():,}",
+            f"{len(table):,}",
+            label_column,
+        )
+    ids, table, rows = table["objid"], table[labelled], rows[labelled].copy()
+    rows["path"] = _find_images(folder, rows["object_id"], ids, table_path, faults)
+    good = rows["path"].notna()
+    good &= _add_metadata(rows, table, table_path, faults)
+    features = _read_features(folder, ids, faults)
+    faults.settle()
+    rows = rows[good].join(features, on="object_id") if features is not None else rows[good]
+    return ImageCatalog.from_rows(rows, source=str(path), root=folder)
+
+
+def _find_table(folder: Path) -> Path:
+    found = [name for name in TABLES if (folder / name).is_file()]
+    if len(found) != 1:
+        raise InputError(f"{folder}: expected one of {', '.join(TABLES)}; found {', '.join(found) or 'none'}")
+    return folder / found[0]
+
+
+def _choose_label(table: pd.DataFrame, path: Path, label_column: str | None) -> str:
+    """Return the column of the classes."""
+    known = [name for name in LABEL_COLUMNS if name in table]
+    if not known:
+        raise InputError(
+            f"{path}: expected a column with classes, {', '.join(LABEL_COLUMNS)}; found {', '.join(table.columns)}"
+        )
+    if label_column is not None and label_column not in known:
+        raise SettingError(f"label_column: {path} has classes in {', '.join(known)}; found {label_column!r}")
+    return label_column or known[0]
+
+
+def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
+    """Return a CSV, perhaps in gzip, without empty rows; the index is the line of the file less 2.
+
+    Args:
+        path: a table with a column `objid`, which is text.
+        as_text: leave the other columns as text too, else numbers are read where all of a column are such.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    unreadable = (OSError, EOFError, ValueError, zlib.error, pd.errors.ParserWarning)
+    try:
+        with (
+            gzip.open(path, "rt", encoding="latin-1") if path.suffix == ".gz" else path.open(encoding="latin-1") as file
+        ):
+            delimiter = find_delimiter(file.readline())
+        for encoding in ("utf-8-sig", "latin-1"):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+                    table = pd.read_csv(
+                        path,
+                        sep=delimiter,
+                        encoding=encoding,
+                        dtype="str" if as_text else {"objid": "str"},
+                        keep_default_na=False,
+                        na_values=[*MISSING],
+                        index_col=False,
+                        skip_blank_lines=False,
+                        low_memory=False,
+                    )
+                break
+            except UnicodeDecodeError:
+                continue
+    except unreadable as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    table = table.rename(columns=str.strip)
+    if "objid" not in table:
+        raise InputError(f"{path}: expected a column objid; found {', '.join(table.columns)}")
+    return table.dropna(how="all")
+
+
+def _check_ids(table: pd.DataFrame, path: Path, faults: Faults) -> pd.DataFrame:
+    """Return the rows whose objid is there, and no earlier row's."""
+    ids = table["objid"].str.strip()
+    doubled = ids.duplicated() & ids.notna()
+    for line, _ in _lines(ids[ids.isna()]):
+        faults.add(path, "expected an object's id; found an empty cell", row=line, column="objid")
+    for line, objid in _lines(ids[doubled]):
+        faults.add(path, f"expected every objid once; found {objid} again", row=line, column="objid")
+    return table.assign(objid=ids)[ids.notna() & ~doubled]
+
+
+def _lines(cells: pd.Series) -> Iterator[tuple[int, Any]]:
+    """Yield each cell of a table's column with its line of the file."""
+    return zip((cells.index.to_numpy() + 2).tolist(), cells.tolist(), strict=True)
+
+
+def _find_images(folder: Path, wanted: pd.Series, ids: pd.Series, table_path: Path, faults: Faults) -> pd.Series:
+    """Return the path of each wanted object's image below the folder; nothing where there is none."""
+    place = next((name for name in IMAGES if (folder / name).exists()), None)
+    if place is None:
+        raise InputError(f"{folder}: expected images in {' or '.join(IMAGES)}; found neither")
+    below = pd.Series(_list_images(folder / place), dtype="str")
+    stem = below.str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+    again = stem.duplicated()
+    for second in below[again][stem[again].isin(wanted)]:
+        faults.add(folder / place, f"expected one image an object; found a second one, {second}")
+    found = below[~again].set_axis(stem[~again])
+    paths: pd.Series = wanted.map(found)
+    missing = wanted[paths.isna()]
+    if len(missing) == len(wanted):
+        raise InputError(
+            f"{folder / place}: expected images named {wanted.iloc[0]}.jpg and so on; found none of the table's"
+        )
+    for line, objid in _lines(missing):
+        faults.add(table_path, f"expected an image {objid}.jpg in {place}; found none", row=line, column="objid")
+    n_spare = len(set(found.index) - set(ids))
+    if n_spare:
+        logger.warning("%s: passed over %s images that are not in %s", folder / place, f"{n_spare:,}", table_path.name)
+    return f"{place}/" + paths
+
+
+def _list_images(place: Path) -> list[str]:
+    """Return the images in a ZIP or below a folder, by their relative paths; hidden ones are left out."""
+    try:
+        if place.is_dir():
+            start = len(str(place)) + 1
+            walked = os.walk(place, followlinks=True)
+            names = [
+                f"{below}{os.sep}{name}"[start:].replace(os.sep, "/") for below, _, files in walked for name in files
+            ]
+        else:
+            with zipfile.ZipFile(place) as archive:
+                names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{place} cannot be read: {error}") from error
+    visible = [name for name in names if "/." not in f"/{name}" and not name.startswith("__MACOSX")]
+    return [name for name in visible if f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES]
+
+
+def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: Faults) -> pd.Series:
+    """Put place, depth, time, status and lineage into `rows`; return which rows have no fault in them."""
+    good = pd.Series(True, index=rows.index)
+
+    def refuse(bad: pd.Series, column: str, expected: str) -> None:
+        good[bad] = False
+        for line, found in _lines(table.loc[bad, column]):
+            faults.add(path, f"expected {expected}; found {found!r}", row=line, column=column)
+
+    for column, (low, high) in RANGES.items():
+        if column in table:
+            rows[column] = pd.to_numeric(table[column], errors="coerce")
+            outside = ~rows[column].between(low, high) & table[column].notna()
+            refuse(outside, column, f"a number from {low:,} to {high:,}")
+    if "objdate" in table:
+        rows["time"], bad_date, bad_time = _join_times(table)
+        refuse(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD")
+        refuse(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS")
+    if "status" in table:
+        rows["annotation_status"] = table["status"].replace(STATUS).str.lower()
+    for column, name in KEPT.items():
+        if column in table:
+            rows[name] = table[column]
+    return good
+
+
+def _join_times(table: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Return times as ISO 8601, which EcoTaxa keeps in UTC, and where a date and where a time is none."""
+    digits = table["objdate"].str.replace("-", "")
+    day = pd.to_datetime(digits.where(digits.str.fullmatch(r"\d{8}", na=False)), format="%Y%m%d", errors="coerce")
+    text = day.dt.strftime("%Y-%m-%d")
+    bad_date = day.isna() & table["objdate"].notna()
+    if "objtime" not in table:
+        return text, bad_date, bad_date & False
+    digits = table["objtime"].str.replace(":", "").str.split(".").str[0]
+    digits = digits.where(~digits.str.fullmatch(r"\d{4}", na=False), digits + "00")
+    clock = pd.to_datetime(digits.where(digits.str.fullmatch(r"\d{6}", na=False)), format="%H%M%S", errors="coerce")
+    bad_time = clock.isna() & table["objtime"].notna()
+    return text.where(clock.isna(), text + clock.dt.strftime("T%H:%M:%SZ")), bad_date, bad_time
+
+
+def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame | None:
+    """Return the features of every table, by objid; None where there is no table."""
+    paths = sorted(file for file in folder.glob("features_*.csv*") if file.name.endswith((".csv", ".csv.gz")))
+    tables: dict[str, pd.DataFrame] = {}
+    for path in paths:
+        name = path.name.removeprefix("features_").split(".csv")[0]
+        if name in tables:
+            raise InputError(
+                f"{folder}: expected one table features_{name}; found it with .gz and without; take one away"
+            )
+        tables[name] = _read_numbers(path, ids, faults)
+    n_tables = Counter(column for table in tables.values() for column in table)
+    named = [
+        table.add_prefix(FEATURE_PREFIX).rename(
+            columns={
+                f"{FEATURE_PREFIX}{column}": f"{FEATURE_PREFIX}{name}_{column}"
+                for column in table
+                if n_tables[column] > 1
+            }
+        )
+        for name, table in tables.items()
+    ]
+    return pd.concat(named, axis=1) if named else None
+
+
+def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
+    """Return the columns of a table that hold numbers, by objid; gaps are nan."""
+    table = _check_ids(_read_table(path, as_text=False), path, faults)
+    asked, given = set(ids), set(table["objid"])
+    if not asked & given:
+        first = f"none, the first is of {min(given)!r}" if given else "no rows"
+        raise InputError(f"{path}: expected features of the set's objects; found {first}")
+    for n_rows, what in (
+        (len(given - asked), "rows are of no object in the set"),
+        (len(asked - given), "objects have no row"),
+    ):
+        if n_rows:
+            logger.warning("%s: %s %s", path, f"{n_rows:,}", what)
+    numbers = {}
+    for column in table.columns.drop("objid"):
+        values = pd.to_numeric(table[column], errors="coerce").astype("float64")
+        bad = values.isna() & table[column].notna()
+        if bad.any() and not values.notna().any():
+            logger.warning("%s: passed over the column %s, which holds text", path, column)
+            continue
+        for line, found in _lines(table.loc[bad, column]):
+            faults.add(path, f"expected a number; found {found!r}", row=line, column=column)
+        numbers[column] = values
+    return pd.DataFrame(numbers).set_axis(table["objid"])
