@@ -33,6 +33,7 @@ from plankton_embed.images.catalog import (
     content_hashes,
     summarize,
 )
+from plankton_embed.images.features import summarize_features
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
@@ -41,6 +42,8 @@ from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_atomically, write_json
 from plankton_embed.plots.class_sizes import draw_class_sizes
 from plankton_embed.plots.curves import draw_curves
+from plankton_embed.plots.feature_correlations import draw_feature_correlations
+from plankton_embed.plots.feature_scales import draw_feature_scales
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.image_sizes import draw_image_sizes
 from plankton_embed.plots.sheet import draw_sheet
@@ -370,6 +373,11 @@ def draw_catalog(
     save_figure(draw_image_sizes(summary), folder / "image_sizes.png")
     save_figure(draw_sheet(contact_sheets.examples_sheet(catalog, seed=seed)), folder / "examples.png")
     save_figure(draw_sheet(contact_sheets.preview_sheet(catalog, preparation, seed=seed)), folder / "preview.png")
+    if len(catalog.features.columns):
+        features = summarize_features(catalog)
+        write_frame(folder / "features.csv", features.columns)
+        save_figure(draw_feature_scales(features), folder / "feature_scales.png")
+        save_figure(draw_feature_correlations(features), folder / "feature_correlations.png")
 
 
 def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, seed: int, n_queries: int = 10) -> None:
