@@ -106,6 +106,7 @@ def classify(
     n_neighbors: int | None = None,
     calibration: Reference | None = None,
     probabilities: bool | None = None,
+    all_probabilities: bool = False,
     unknown_rate: float | None = None,
     refuse_by: RefusalMeasure | None = None,
     overwrite: bool = False,
@@ -124,6 +125,7 @@ def classify(
         calibration: labelled vectors of images that the network was not trained on, for probabilities and refusing (and
             for the MLP to know when to stop); by default `val.parquet` beside the reference, if there is one.
         probabilities: give them; by default where there is a calibration set.
+        all_probabilities: give those of every class too, in columns `p(<class>)`.
         unknown_rate: share of known images that may be refused; by default every image gets a name.
         refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
         overwrite: replace the output.
@@ -135,6 +137,7 @@ def classify(
 
     Raises:
         MismatchError: made by different models; both hashes are named.
+        SettingError: all probabilities are asked for, and none.
         InputError: probabilities or an unknown rate are asked for, and there is no calibration set.
     """
     if output is not None:
@@ -143,12 +146,23 @@ def classify(
     known = load_vectors(reference)
     asked = load_query(reference, query, device, progress)
     known.check_same_model(asked)
-    needed = [what for what, wanted in (("probabilities", probabilities), ("refusing", unknown_rate)) if wanted]
+    if all_probabilities and probabilities is False:
+        raise SettingError(
+            "all_probabilities (--all-probabilities): probabilities are turned off; leave out one of both"
+        )
+    reasons = (("probabilities", probabilities or all_probabilities), ("refusing", unknown_rate))
+    needed = [what for what, wanted in reasons if wanted]
     idle = probabilities is False and method != "mlp" and not needed
     held = None if idle else find_calibration(reference, calibration, known, asked, needed)
     classifier = naming.fit(known, held, progress)
     refuser = _fit_refuser(naming, known, classifier, held)
-    names = name_images(classifier, asked, refuser, probabilities=held is not None and probabilities is not False)
+    names = name_images(
+        classifier,
+        asked,
+        refuser,
+        probabilities=held is not None and probabilities is not False,
+        all_probabilities=all_probabilities,
+    )
     if output is not None:
         write_frame(Path(output), names)
     return names

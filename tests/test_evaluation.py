@@ -291,3 +291,31 @@ def test_enrolling_overwrites_nothing_and_refuses_what_it_would_not_use(files, k
     with pytest.raises(OutputError, match=r"more_curve exists already"):
         pe.enroll(known, new, tmp_path / "more.parquet", curve=True, progress=False)
     assert not (tmp_path / "more.parquet").exists()
+
+
+# ------------------------------------------------------------------------------------------ all probabilities
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_probabilities_of_all_classes_stand_beside_the_names(known, held, asked, method, tmp_path):
+    arguments = {"calibration": held, "unknown_rate": 0.1, "progress": False}
+    plain = pe.classify(known, asked, method, **arguments)
+    names = pe.classify(known, asked, method, tmp_path / "names.csv", all_probabilities=True, **arguments)
+    columns = [f"p({name})" for name in known.classes]
+    assert names.columns.tolist() == [*plain.columns, *columns]
+    pd.testing.assert_frame_equal(names[plain.columns], plain)
+    chances = names[columns].to_numpy()
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    named = [row[f"p({row['best_label']})"] for row in names.to_dict("records")]
+    np.testing.assert_array_equal(named, names["probability"])
+    assert pd.read_csv(tmp_path / "names.csv").columns.tolist() == names.columns.tolist()
+    empty = pe.classify(known, known.select([]), method, calibration=held, all_probabilities=True, progress=False)
+    assert len(empty) == 0
+    assert set(columns) <= set(empty)
+
+
+def test_all_probabilities_need_a_calibration_set_too(known, held, asked):
+    with pytest.raises(InputError, match=r"probabilities needs a calibration set.*--calibration"):
+        pe.classify(known, asked, all_probabilities=True, progress=False)
+    with pytest.raises(SettingError, match="probabilities are turned off"):
+        pe.classify(known, asked, calibration=held, probabilities=False, all_probabilities=True, progress=False)

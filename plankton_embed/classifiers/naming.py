@@ -98,7 +98,12 @@ def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], ND
 
 
 def name_images(
-    classifier: Classifier, query: EmbeddingTable, refuser: Refuser | None = None, *, probabilities: bool = True
+    classifier: Classifier,
+    query: EmbeddingTable,
+    refuser: Refuser | None = None,
+    *,
+    probabilities: bool = True,
+    all_probabilities: bool = False,
 ) -> pd.DataFrame:
     """Name every image of a table.
 
@@ -107,13 +112,14 @@ def name_images(
         query: the images.
         refuser: calls images `unknown` that are too strange; by default none is.
         probabilities: fill them in; else they are nan.
+        all_probabilities: give those of every class too, in columns of their own.
 
     Returns:
         One row an image: `object_id`, `path`, `label` (the name given), `probability`, `distance` (to the class, as the
         classifier measures: to its centroid, or for kNN to its nearest vector), the same three of the second guess
         (`second_label`, …); with a refuser `best_label` (the name where none may be refused; probability and distance
-        stay those of it), `strangeness` and the `threshold` above which it is refused; and `true_label` where the query
-        has labels.
+        stay those of it), `strangeness` and the `threshold` above which it is refused; `true_label` where the query has
+        labels; and with all probabilities one column `p(<class>)` a class, float64.
     """
     n_classes = len(classifier.classes_)
     order, chances = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
@@ -134,4 +140,7 @@ def name_images(
         names.loc[names["strangeness"] > names["threshold"], "label"] = UNKNOWN
     if query.is_labelled.any():
         names["true_label"] = query.label
+    if all_probabilities:
+        columns = [f"p({name})" for name in classifier.classes_]
+        names = pd.concat([names, pd.DataFrame(np.exp(chances), columns=columns)], axis=1)
     return names

@@ -1,0 +1,187 @@
+"""Names back to an IFCB dashboard: a file of class scores for every bin."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.errors import DependencyError, InputError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.writers.names import UNKNOWN, match_names
+from plankton_embed.output import refuse_overwrite, write_atomically
+
+logger = logging.getLogger(__name__)
+
+NEW_BIN = re.compile(r"D((\d{4})\d{4})T\d{6}_IFCB\d+")
+OLD_BIN = re.compile(r"IFCB\d+_((\d{4})_\d{3})_\d{6}")
+VERSION = "v3"
+MOST_ROIS = 65535
+MOST_CLASSES = 2048  # up to here a half-precision number tells every class apart
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """What went into files of class scores.
+
+    `n_bins` files with `n_images` images; `n_unknown` of them were refused, which the files cannot say; `n_unnamed`
+    images of the catalog have no scores and are left out.
+    """
+
+    n_bins: int
+    n_images: int
+    n_unknown: int
+    n_unnamed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+
+def write_class_scores(
+    folder: str | Path,
+    catalog: ImageCatalog,
+    names: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    model_id: str = "plankton_embed",
+    overwrite: bool = False,
+) -> ScoreCounts:
+    """Write the probabilities of all classes for every bin, as `<bin>_class.h5` that an IFCB dashboard reads.
+
+    A file holds `output_scores` (images, classes) float16; `output_classes` (images,) float16, the row of
+    `class_labels` with the best score, from 0; `class_labels` (classes,) text; `roi_numbers` (images,) uint16, in
+    rising order; and an empty `metadata` whose attributes are `version` (v3), `model_id`, `timestamp` (when it was
+    written) and `bin_id`. It lies in `D2013/D20130526/`, of an old bin in `D2012/D2012_028/` (year and its day).
+
+    Sources: what WHOIGit/ifcb_classifier writes (`neuston_callbacks.py`, and the default `--outfile` of
+    `neuston_net.py`), and what joefutrelle/pyifcb, by which dashboards read, looks for
+    (`ifcb/data/products/class_scores.py`, version 3).
+
+    Args:
+        folder: where the folders of years stand; files of other bins stay as they are.
+        catalog: images with `ifcb_bin` and `roi_number`.
+        names: `object_id`, `label` and a column `p(<class>)` for every class (`classify` with `all_probabilities`).
+        classes: the classes, in the order of the scores; dashboards read names in ASCII.
+        model_id: what made the scores.
+        overwrite: replace files of the same bins.
+
+    Raises:
+        DependencyError: h5py is missing.
+        OutputError: a file is there already.
+        InputError: as `match_names`; or a column is missing, a bin, ROI or probability is not one, an image stands
+            twice, or a class cannot be written.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DependencyError('class scores need h5py: pip install "plankton_embed[ifcb]"') from error
+
+    classes = list(classes)
+    _check_classes(classes, names)
+    missing = [column for column in ("ifcb_bin", "roi_number") if column not in catalog.frame]
+    if missing:
+        raise InputError(f"catalog: {', '.join(missing)} is missing; class scores are for images read from IFCB bins")
+    named = match_names(catalog, names)
+    is_named = named["label"].notna().to_numpy()
+    images = catalog.frame[is_named]
+    bins, rois = _read_rois(images)
+    scores = _read_scores(named[is_named], classes)
+    order = np.lexsort((rois, bins))
+    files = {}
+    for rows in np.split(order, np.flatnonzero(np.diff(bins[order])) + 1):
+        bin_id = str(images["ifcb_bin"].iloc[rows[0]])
+        files[refuse_overwrite(Path(folder) / _place(bin_id), overwrite, (".h5",))] = bin_id, rows
+    metadata = {"version": VERSION, "model_id": model_id, "timestamp": datetime.now(UTC).isoformat(timespec="seconds")}
+    for path, (bin_id, rows) in files.items():
+        with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+            file.create_dataset("metadata", data=h5py.Empty("f")).attrs.update({**metadata, "bin_id": bin_id})
+            for name, values, kind in (
+                ("output_scores", scores[rows], "float16"),
+                ("output_classes", scores[rows].argmax(axis=1), "float16"),
+                ("roi_numbers", rois[rows], "uint16"),
+                ("class_labels", classes, h5py.string_dtype()),
+            ):
+                file.create_dataset(name, data=values, dtype=kind, compression="gzip")
+    n_unknown = int((named["label"] == UNKNOWN).sum())
+    if n_unknown:
+        logger.warning("%d images were refused; class scores cannot say so, and hold theirs too", n_unknown)
+    if not is_named.all():
+        logger.warning("%d images of the catalog have no name and are left out", (~is_named).sum())
+    return ScoreCounts(len(files), len(order), n_unknown, int((~is_named).sum()))
+
+
+def _place(bin_id: str) -> str:
+    """Return where the scores of a bin lie below the folder.
+
+    Raises:
+        InputError: this is no bin.
+    """
+    found = NEW_BIN.fullmatch(bin_id) or OLD_BIN.fullmatch(bin_id)
+    if found is None:
+        raise InputError(
+            f"catalog, column ifcb_bin: expected D20130526T095207_IFCB013 or IFCB5_2012_028_081515; found {bin_id!r}"
+        )
+    date, year = found.groups()
+    return f"D{year}/D{date}/{bin_id}_class.h5"
+
+
+def _check_classes(classes: Sequence[str], names: pd.DataFrame) -> None:
+    missing = [name for name in classes if f"p({name})" not in names]
+    if missing or not classes:
+        raise InputError(
+            f"names: expected a column p(<class>) for every class; {', '.join(missing) or 'all'} missing; classify "
+            "with --all-probabilities (all_probabilities=True)"
+        )
+    n_different = len(set(classes))
+    if n_different < len(classes) or n_different > MOST_CLASSES:
+        raise InputError(
+            f"classes: expected at most {MOST_CLASSES}, each once; found {len(classes)}, {n_different} different"
+        )
+    foreign = [name for name in classes if not name.isascii() or not name.isprintable()]
+    if foreign:
+        raise InputError(
+            f"classes: IFCB dashboards read names in ASCII only; found {', '.join(map(repr, foreign))}; rename them "
+            "with a class map"
+        )
+
+
+def _read_rois(frame: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return a number for the bin of every image, and its ROI number."""
+    rois = pd.to_numeric(frame["roi_number"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    is_roi = (rois >= 1) & (rois <= MOST_ROIS) & (rois % 1 == 0) & frame["ifcb_bin"].notna().to_numpy()
+    if not is_roi.all():
+        object_id, bin_id, roi = frame[["object_id", "ifcb_bin", "roi_number"]].iloc[int(is_roi.argmin())]
+        raise InputError(
+            f"catalog, object_id {object_id}: expected a bin and a ROI number from 1 to {MOST_ROIS}; found ifcb_bin "
+            f"{bin_id} and roi_number {roi}"
+        )
+    codes, bins = pd.factorize(frame["ifcb_bin"])
+    doubled = pd.DataFrame({"bin": codes, "roi": rois}).duplicated().to_numpy()
+    if doubled.any():
+        row = int(doubled.argmax())
+        raise InputError(f"catalog: ROI {rois[row]:.0f} of the bin {bins[codes[row]]} stands in two rows")
+    return codes, rois.astype(np.int64)
+
+
+def _read_scores(named: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probabilities (images, classes)."""
+    columns = [f"p({name})" for name in classes]
+    numbers = named[columns].apply(pd.to_numeric, errors="coerce")
+    scores: NDArray[np.float64] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    is_wrong = ~((scores >= 0) & (scores <= 1))
+    if is_wrong.any():
+        row, column = (int(place[0]) for place in np.nonzero(is_wrong))
+        raise InputError(
+            f"names, object_id {named['object_id'].iloc[row]}, column {columns[column]}: expected a probability; found "
+            f"{named[columns[column]].iloc[row]}"
+        )
+    return scores

@@ -1,0 +1,50 @@
+"""Names, as `classify` gives them, beside the rows of the catalog they belong to."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog
+
+UNKNOWN = "unknown"  # the label of a refused image, as `classify` gives it
+
+
+def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
+    """Return the names in the order of the catalog's rows; all is missing in a row whose image has no name.
+
+    Args:
+        catalog: the images.
+        names: `object_id`, `label` and any others, one row an image.
+
+    Raises:
+        InputError: a column is missing, a label or an id is empty, an id is doubled or not in the catalog, or there is
+            no name. Rows are counted as in the names' file, whose first line is the header.
+    """
+    missing = [column for column in ("object_id", "label") if column not in names]
+    if missing:
+        raise InputError(f"names: expected the columns object_id, label; {', '.join(missing)} is missing")
+    if names.empty:
+        raise InputError("names: expected a name for at least one image; found none")
+    for column in ("object_id", "label"):
+        empty = (names[column].isna() | (names[column].astype(str).str.strip() == "")).to_numpy()
+        if empty.any():
+            raise InputError(
+                f"names, row {int(empty.argmax()) + 2}, column {column}: expected text, found nothing; a class called "
+                "NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
+            )
+    ids = names["object_id"].astype(str)
+    doubled = ids.duplicated().to_numpy()
+    if doubled.any():
+        row = int(doubled.argmax())
+        raise InputError(f"names, row {row + 2}: object_id {ids.iloc[row]} stands twice; give every image one name")
+    strange = ~ids.isin(catalog.frame["object_id"]).to_numpy()
+    if strange.any():
+        row = int(strange.argmax())
+        raise InputError(
+            f"names, row {row + 2}: object_id {ids.iloc[row]} is not in the catalog, as are {int(strange.sum())} of "
+            f"{len(ids)}; give the catalog of the images that were named"
+        )
+    found = names.assign(label=names["label"].astype(str)).set_axis(pd.Index(ids), axis=0)
+    matched: pd.DataFrame = found.reindex(catalog.frame["object_id"].astype(str)).set_axis(catalog.frame.index, axis=0)
+    return matched

@@ -1,0 +1,296 @@
+"""Names written for EcoTaxa."""
+
+import csv
+import importlib.util
+import re
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from plankton_embed.classifiers.refusal import UNKNOWN as REFUSED
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers import ecotaxa as reader
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.writers.ecotaxa import write_ecotaxa
+from plankton_embed.images.writers.names import UNKNOWN
+
+_spec = importlib.util.spec_from_file_location("ecotaxa_rules", Path(__file__).with_name("ecotaxa_rules.py"))
+ecotaxa_rules = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(ecotaxa_rules)
+check_table = ecotaxa_rules.check_table
+
+CATEGORY, STATUS = "object_annotation_category", "object_annotation_status"
+IDS = ["m106_1", "m106_2", "é 3", "007", 'a "b"']
+LABELS = ["Calanus", "egg<other", "unknown", "Méduse", "t001"]
+
+
+def make_catalog(root, ids=IDS, **columns):
+    return ImageCatalog.from_rows(
+        {"object_id": ids, "path": [f"{n}.png" for n in range(len(ids))], **columns}, root=root
+    )
+
+
+def make_names(ids=IDS, labels=LABELS):
+    return pd.DataFrame({"object_id": ids, "label": labels, "probability": 0.5})
+
+
+def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
+    path = tmp_path / "ecotaxa_names.tsv"
+    counts = write_ecotaxa(path, make_catalog(tmp_path), make_names())
+    assert (
+        path.read_bytes()
+        == (
+            "\ufeffobject_id\tobject_annotation_category\tobject_annotation_status\n[t]\t[t]\t[t]\n"
+            "m106_1\tCalanus\tpredicted\nm106_2\tegg<other\tpredicted\n007\tMéduse\tpredicted\n"
+            '"a ""b"""\tt001\tpredicted\n'
+        ).encode()
+    )
+    assert counts.to_dict() == {
+        "n_rows": 4, "n_objects": 4, "n_validated": 0, "n_unknown": 1, "n_dropped": 0, "n_unnamed": 0,
+    }  # fmt: skip
+    assert check_table(path, is_update=True)[3]["object_id"] == 'a "b"'
+
+
+def test_refused_images_are_called_here_as_classify_calls_them():
+    assert UNKNOWN == REFUSED
+
+
+@pytest.mark.parametrize("status", ["validated", "dubious", "discarded", "Validated ", "V", "anything"])
+def test_what_a_person_has_decided_is_kept_unless_told(tmp_path, caplog, status):
+    catalog = make_catalog(tmp_path, annotation_status=["predicted", status, None, None, "predicted"])
+    path = tmp_path / "ecotaxa.tsv"
+    counts = write_ecotaxa(path, catalog, make_names())
+    assert [row["object_id"] for row in check_table(path, is_update=True)] == ["m106_1", "007", 'a "b"']
+    assert (counts.n_validated, counts.n_unknown) == (1, 1)
+    assert "objects left out: 1 validated, dubious or discarded, 1 unknown\n" in caplog.text
+    counts = write_ecotaxa(path, catalog, make_names(), replace_validated=True, overwrite=True)
+    assert [row["object_id"] for row in check_table(path, is_update=True)] == ["m106_1", "m106_2", "007", 'a "b"']
+    assert counts.n_validated == 0
+
+
+def test_an_object_of_several_images_has_the_name_of_the_first(tmp_path):
+    catalog = ImageCatalog.from_rows(
+        {
+            "object_id": ["x#0", "x#1", "y#0", "z#0", "z#1"],
+            "ecotaxa_id": ["x", "x", "y", "z", "z"],
+            "path": ["sub/x0.png", "sub/x1.png", "y.png", "z0.png", "z1.png"],
+            "annotation_status": [None, None, None, None, "validated"],
+        },
+        root=tmp_path,
+    )
+    names = make_names(["x#1", "x#0", "y#0", "z#0"], ["other", "Calanus", "Oithona", "Calanus"])
+    counts = write_ecotaxa(tmp_path / "ecotaxa.tsv", catalog, names)
+    rows = check_table(tmp_path / "ecotaxa.tsv", is_update=True)
+    assert [(row["object_id"], row[CATEGORY]) for row in rows] == [("x", "Calanus"), ("y", "Oithona")]
+    assert (counts.n_objects, counts.n_validated, counts.n_unnamed) == (2, 1, 0)  # z, by its second image
+
+    counts = write_ecotaxa(tmp_path / "ecotaxa_images.txt", catalog, names, image_names=True)
+    rows = check_table(tmp_path / "ecotaxa_images.txt")
+    assert [tuple(row.values()) for row in rows] == [
+        ("x", "sub/x0.png", "Calanus", "predicted"),
+        ("x", "sub/x1.png", "Calanus", "predicted"),
+        ("y", "y.png", "Oithona", "predicted"),
+    ]
+    assert (counts.n_rows, counts.n_objects) == (3, 2)
+
+
+def test_an_object_whose_first_image_has_no_name_takes_that_of_the_next(tmp_path):
+    catalog = make_catalog(tmp_path, ["x#0", "x#1", "y"], ecotaxa_id=["x", "x", None])
+    counts = write_ecotaxa(tmp_path / "ecotaxa.tsv", catalog, make_names(["x#1"], ["Calanus"]))
+    rows = check_table(tmp_path / "ecotaxa.tsv", is_update=True)
+    assert [(row["object_id"], row[CATEGORY]) for row in rows] == [("x", "Calanus")]
+    assert counts.n_unnamed == 1  # y, which EcoTaxa calls as the catalog does
+
+
+def test_the_catalogs_own_image_names_come_first(tmp_path):
+    catalog = make_catalog(tmp_path, img_file_name=[f"images/{n}.jpg" for n in range(5)])
+    path = tmp_path / "elsewhere" / "ecotaxa.tsv"
+    write_ecotaxa(path, catalog, make_names(), image_names=True)
+    assert check_table(path)[1]["img_file_name"] == "images/1.jpg"
+
+
+def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
+    path = tmp_path / "ecotaxa.tsv"
+    class_map = {"Calanus": "Calanus<Calanidae", "egg<other": "egg<other", "t001": "", "Me\u0301duse": "Medusae"}
+    counts = write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map=class_map)
+    assert [row[CATEGORY] for row in check_table(path, is_update=True)] == ["Calanus<Calanidae", "egg<other", "Medusae"]
+    assert counts.n_dropped == 1
+    assert "not in the class map" not in caplog.text
+    write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"Calanus": "x"}, overwrite=True)
+    assert "not in the class map, so written as they are: Méduse, egg<other, t001" in caplog.text
+    with pytest.raises(SettingError, match="unknown were refused"):
+        write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"unknown": "x"}, overwrite=True)
+    renamed = {"Calanus": "unknown"}  # a category of that name is no refusal
+    write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map=renamed, overwrite=True)
+    assert check_table(path, is_update=True)[0][CATEGORY] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("NA", "object_annotation_category 'NA': which EcoTaxa takes for empty; rename the class with a class map"),
+        ("nan", "which EcoTaxa takes for empty"),
+        ("a\tb", "without tabs, line ends"),
+        ("a\nb", "without tabs, line ends"),
+        ("a\u2028b", "without tabs, line ends"),
+        (" a", "outer blanks"),
+        ("x" * 251, "at most 250 characters, found 251"),
+        ("a<b<c", "expected Name or Name<Parent"),
+        ("<b", "expected Name or Name<Parent"),
+        ("a<", "expected Name or Name<Parent"),
+        ("a < b", "expected Name or Name<Parent"),
+        ("", "row 3, column label: expected text, found nothing"),
+        (None, "row 3, column label: expected text, found nothing"),
+    ],
+)
+def test_a_category_that_ecotaxa_would_misread_is_refused(tmp_path, label, message):
+    labels = ["Calanus", label, *LABELS[2:]]
+    with pytest.raises(InputError, match=re.escape(message)):
+        write_ecotaxa(tmp_path / "ecotaxa.tsv", make_catalog(tmp_path), make_names(labels=labels))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (make_names(["m106_1", "m106_1"], ["a", "b"]), "row 3: object_id m106_1 stands twice"),
+        (
+            make_names(["m106_1", "zebra", "x"], ["a", "b", "c"]),
+            "row 3: object_id zebra is not in the catalog.* 2 of 3",
+        ),
+        (make_names([], []), "expected a name for at least one image"),
+        (make_names([None], ["a"]), "row 2, column object_id: expected text"),
+        (make_names().drop(columns="label"), "expected the columns object_id, label; label is missing"),
+        (make_names(IDS[:1], ["unknown"]), "no object is left to write: 1 unknown, 4 without a name"),
+    ],
+)
+def test_names_that_do_not_fit_the_catalog_are_refused(tmp_path, names, message):
+    with pytest.raises(InputError, match=message):
+        write_ecotaxa(tmp_path / "ecotaxa.tsv", make_catalog(tmp_path), names)
+
+
+def test_ids_and_images_that_ecotaxa_would_misread_are_refused(tmp_path):
+    path = tmp_path / "ecotaxa.tsv"
+    for object_id, message in (("NA", "takes for empty"), ("a\tb", "without tabs"), ("y" * 251, "at most 250")):
+        with pytest.raises(InputError, match=rf"object_id .*{message}.*in the catalog"):
+            write_ecotaxa(path, make_catalog(tmp_path, [object_id]), make_names([object_id], ["a"]))
+    twice = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], img_file_name=["i.png", "i.png"])
+    with pytest.raises(InputError, match=r"object_id x, img_file_name i\.png stands in two rows"):
+        write_ecotaxa(path, twice, make_names(["a"], ["c"]), image_names=True)
+    none = make_catalog(tmp_path, ["a", "b"], img_file_name=["i.png", None])
+    with pytest.raises(InputError, match="img_file_name '': which EcoTaxa takes for empty"):
+        write_ecotaxa(path, none, make_names(["b"], ["c"]), image_names=True)
+    samples = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
+    with pytest.raises(InputError, match="images of the object x stand in 2 samples"):
+        write_ecotaxa(path, samples, make_names(["a"], ["c"]))
+    assert not path.exists()
+
+
+def test_images_that_ecotaxa_would_not_find_are_refused(tmp_path):
+    far = make_catalog(tmp_path / "far", ["a"])
+    with pytest.raises(InputError, match="do not lie below the folder of the table"):
+        write_ecotaxa(tmp_path / "near" / "ecotaxa.tsv", far, make_names(["a"], ["c"]), image_names=True)
+    with zipfile.ZipFile(tmp_path / "imgs.zip", "w") as archive:
+        archive.writestr("imgs/a.png", b"")
+    inside = ImageCatalog.from_rows({"object_id": ["a"], "path": ["imgs.zip/imgs/a.png"]}, root=tmp_path)
+    with pytest.raises(InputError, match="lie inside other files"):
+        write_ecotaxa(tmp_path / "ecotaxa.tsv", inside, make_names(["a"], ["c"]), image_names=True)
+    assert write_ecotaxa(tmp_path / "ecotaxa.tsv", inside, make_names(["a"], ["c"])).n_rows == 1
+
+
+def test_the_output_has_a_name_that_ecotaxa_finds_and_is_not_overwritten(tmp_path):
+    arguments = (make_catalog(tmp_path), make_names())
+    for name, message in (("names.tsv", "starts with ecotaxa"), ("ecotaxa.csv", r"ends in \.tsv")):
+        with pytest.raises(OutputError, match=message):
+            write_ecotaxa(tmp_path / name, *arguments)
+    write_ecotaxa(tmp_path / "ecotaxa.tsv", *arguments)
+    with pytest.raises(OutputError, match="exists already"):
+        write_ecotaxa(tmp_path / "ecotaxa.tsv", *arguments)
+
+
+# ------------------------------------------------------------------------------------------ round trips
+
+LETTERS = "aB7é.ß魚🦐 \"'`,;|>()#%=+-\\/&\u00a0\u0301"
+TEXT = st.text(LETTERS, min_size=1, max_size=8).map(lambda text: f"x{text}y")  # no outer blanks, never na
+PART = st.text(LETTERS.replace(" ", "").replace("\u00a0", ""), min_size=3, max_size=9)
+NAME = st.one_of(PART, TEXT, st.builds("{}<{}".format, PART, TEXT))
+STATUS_OF = st.sampled_from(["", "predicted", "validated", "dubious", "refused"])
+ROWS = st.lists(st.tuples(TEXT, NAME, STATUS_OF), min_size=1, max_size=4, unique_by=lambda row: row[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+@settings(max_examples=1000, deadline=None)
+@given(ROWS, st.booleans())
+def test_what_is_written_is_read_as_it_was(folder, rows, image_names):
+    rows.append(("last", "Calanus", "predicted"))
+    ids = [row[0] for row in rows]
+    names = make_names(ids, ["unknown" if status == "refused" else label for _, label, status in rows])
+    paths = [str(folder / f"{number}.png") for number in range(len(rows))]
+    statuses = [None if status == "refused" else status for _, _, status in rows]
+    catalog = ImageCatalog(pd.DataFrame({"object_id": ids, "path": paths, "annotation_status": statuses}))
+    path = folder / "ecotaxa_names.tsv"
+    with mock.patch("plankton_embed.output.os.fsync"):  # slow, and not what is tried here
+        counts = write_ecotaxa(path, catalog, names, image_names=image_names, overwrite=True)
+    expected = [
+        {"object_id": object_id, "img_file_name": f"{number}.png", CATEGORY: label, STATUS: "predicted"}
+        for number, (object_id, label, status) in enumerate(rows)
+        if status in ("", "predicted")
+    ]
+    if not image_names:
+        for row in expected:
+            del row["img_file_name"]
+    assert check_table(path, is_update=not image_names) == expected
+    assert counts.n_rows == len(expected)
+
+
+def test_another_library_reads_and_accepts_it(tmp_path):
+    archive = pytest.importorskip("pyecotaxa.archive", reason="pyecotaxa is not installed")
+    ids, labels = ["007", "é 3", 'a "b"'], ["Calanus<Calanidae", "Méduse", "12"]
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((4, 5), number, dtype=np.uint8)).save(folder / f"{number}.png")
+    write_ecotaxa(folder / "ecotaxa_names.tsv", make_catalog(folder, ids), make_names(ids, labels), image_names=True)
+    frame = archive.read_tsv(folder / "ecotaxa_names.tsv")
+    assert frame["object_id"].tolist() == ids
+    assert frame["img_file_name"].tolist() == ["0.png", "1.png", "2.png"]
+    assert frame[CATEGORY].tolist() == labels
+    assert set(frame[STATUS]) == {"predicted"}
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as bundle:
+        for path in folder.iterdir():
+            bundle.write(path, path.name)
+    with archive.Archive(tmp_path / "bundle.zip") as opened:
+        opened.validate()
+
+
+@pytest.mark.skipif(not hasattr(reader, "read"), reason="no reader")
+def test_our_own_reader_finds_the_names_again(tmp_path):
+    ids, labels = ["007", "é 3", "NaN-1"], ["Calanus<Calanidae", "Méduse", "NA.1"]
+    for number in range(3):
+        Image.fromarray(np.full((4, 5), number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    write_ecotaxa(
+        tmp_path / "ecotaxa_names.tsv", make_catalog(tmp_path, ids), make_names(ids, labels), image_names=True
+    )
+    catalog = read_source(tmp_path, source_format="ecotaxa")
+    assert catalog.labels == labels
+    assert catalog.frame["ecotaxa_id"].tolist() == ids
+    assert set(catalog.frame["annotation_status"]) == {"predicted"}
+    assert catalog.frame["img_file_name"].tolist() == ["0.png", "1.png", "2.png"]
+    again = write_ecotaxa(
+        tmp_path / "ecotaxa_names.tsv", catalog, catalog.frame[["object_id", "label"]], image_names=True, overwrite=True
+    )
+    assert again.n_rows == 3
+    with (tmp_path / "ecotaxa_names.tsv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row[2] for row in csv.reader(file, delimiter="\t")][2:] == labels
