@@ -1,0 +1,341 @@
+"""Are new images like those that the model was validated on? Sample by sample, against the calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+from tqdm import tqdm
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+P_LIMIT = 0.001
+N_PERMUTATIONS = 2000
+N_DRAWS = 100  # from the calibration images: how far do such samples lie from the others by chance?
+LEAST_IMAGES = 10  # of a sample that is tested
+MOST_NEW, MOST_CALIBRATION = 1000, 2000  # images that distances are compared of, drawn once where there are more
+AT_ONCE = 500  # permutations
+
+APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW = "appearance", "unlike", "class mix", "alike", "too few images"
+VERDICTS = (APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW)
+
+Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n, p) of n images in two; (p,)
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """Samples of new images beside the calibration images.
+
+    Three comparisons, each with an effect (0: alike, 1: nothing in common), how large that gets in draws of as many
+    images from the calibration images themselves (at most half of them), and the p-value of a permutation test:
+
+    - `vectors`: all that the space tells. The energy distance (Székely & Rizzo 2013), without bias, over twice the mean
+      distance between the two sets. A mix of classes other than that of the calibration images is a difference too.
+    - `mix`: the names alone. The share of the images that would need another name to give the calibration images' mix.
+    - `appearance`: each image beside the calibration images of the same name, whatever the mix. The share of such
+      pairs in which the new image is the stranger one, less the share in which it is not (Cliff's delta), averaged over
+      the new images; negative where they are less strange.
+
+    A comparison is flagged where p < .001 and the effect lies above those of all draws. Images are taken as independent
+    of one another, which those of one tow are not quite: of a large sample a small effect is no alarm.
+
+    Attributes:
+        samples: one row a sample, the most unlike first, after a row for all images together (without `sample_id`):
+            `sample_id`, `n_images`, `verdict`; `NAME_effect`, `NAME_draws` (the largest of the draws), `NAME_p`,
+            `NAME_flagged` of each comparison; `refused` (share of the images) and `expected_accuracy` (mean probability
+            of the names; too high where the appearance is another). The verdict is `appearance` where that is flagged;
+            where another comparison is, `class mix` if draws come to such an effect of `appearance` too, else `unlike`;
+            `alike` where none is; `too few images` below 10, which are not compared.
+        classes: one row a sample and name, most refused images first: `sample_id`, `label`, `n_images`, `share`,
+            `calibration_share`, `n_refused`, `refused` (share), `strangeness` and `calibration_strangeness` (means).
+        calibration: of the calibration images: `n_images`, `expected_accuracy`, and `accuracy`, the share of their
+            names that are right.
+    """
+
+    samples: pd.DataFrame
+    classes: pd.DataFrame
+    calibration: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON: all images together, how many samples got which verdict."""
+        everything, single = self.samples.head(1).drop(columns="sample_id"), self.samples.iloc[1:]
+        return {
+            **{str(name): value for name, value in everything.to_dict("records")[0].items()},
+            "calibration": self.calibration,
+            "n_samples": len(single),
+            **{f"n_{name.replace(' ', '_')}": int((single["verdict"] == name).sum()) for name in VERDICTS},
+        }
+
+
+def find_shift(
+    calibration: EmbeddingTable,
+    calibration_names: pd.DataFrame,
+    new: EmbeddingTable,
+    new_names: pd.DataFrame,
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    progress: bool = False,
+) -> Shift:
+    """Compare samples of new images, and all of them together, with the calibration images.
+
+    Args:
+        calibration: labelled vectors of known classes that the network was not trained on.
+        calibration_names: the names they got, row by row: `best_label` (before any is refused), `probability`,
+            `strangeness`, and the `threshold` above which an image is refused.
+        new: vectors; their `sample_id` says which belong together, those without stand in the row of all images only.
+        new_names: the names they got.
+        n_permutations: of each test; at least 1,000, or no p could be below .001.
+        n_draws: from the calibration images.
+        seed: of permutations and draws; what a sample gets depends on no other sample.
+        progress: show a bar.
+
+    Raises:
+        SettingError: too few permutations or draws.
+        InputError: too few calibration images, or no new ones.
+    """
+    if 1 / (1 + n_permutations) >= P_LIMIT:
+        raise SettingError(f"permutations: expected at least 1,000, to show p < {P_LIMIT}; found {n_permutations}")
+    if n_draws < 1:
+        raise SettingError(f"draws: expected at least 1; found {n_draws}")
+    if len(calibration) < 2 * LEAST_IMAGES:
+        raise InputError(f"shift needs at least {2 * LEAST_IMAGES} calibration images; found {len(calibration)}")
+    if len(new) == 0:
+        raise InputError("there are no new images to compare with the calibration images")
+    known = _Compared.take(calibration, calibration_names, MOST_CALIBRATION, seed)
+    between = cdist(known.vectors, known.vectors).astype(np.float32)
+    label_counts = calibration_names["best_label"].value_counts()
+    samples, classes = [], []
+    for sample_id, rows in tqdm(_part(new), "samples", disable=not progress, leave=False, delay=1):
+        names = new_names.iloc[rows]
+        row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
+        if len(rows) >= LEAST_IMAGES:
+            asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
+            row |= _compare(asked, known, between, n_permutations, n_draws, seed)
+            row |= _compare_mix(names["best_label"].value_counts(), label_counts, n_permutations, n_draws, seed)
+        samples.append(row | _describe(names))
+        classes.append(_describe_classes(names, calibration_names).assign(sample_id=sample_id))
+    is_right = calibration_names["best_label"].to_numpy() == calibration.label
+    probability = float(calibration_names["probability"].mean())
+    described = {"n_images": len(calibration), "expected_accuracy": probability, "accuracy": float(is_right.mean())}
+    return Shift(_judge(pd.DataFrame(samples)), pd.concat(classes, ignore_index=True), described)
+
+
+# ---------------------------------------------------------------------------------------------- comparisons
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What is compared of images: `vectors` (n, d), `names` (n,), `strangeness` (n,)."""
+
+    vectors: NDArray[np.float32]
+    names: NDArray[np.str_]
+    strangeness: NDArray[np.float64]
+
+    @classmethod
+    def take(cls, table: EmbeddingTable, names: pd.DataFrame, most: int, seed: int) -> _Compared:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
+        strangeness = names["strangeness"].to_numpy(dtype=np.float64)
+        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], strangeness[rows])
+
+
+def _compare(
+    asked: _Compared,
+    known: _Compared,
+    known_distances: NDArray[np.float32],
+    n_permutations: int,
+    n_draws: int,
+    seed: int,
+) -> dict[str, float]:
+    """Return effect, largest effect of the draws and p by the vectors, and by the appearance within names."""
+    n, n_known = len(asked.names), len(known.names)
+    across = cdist(asked.vectors, known.vectors)
+    distances = np.block([[cdist(asked.vectors, asked.vectors), across], [across.T, known_distances]])
+    is_new = np.arange(n + n_known) < n
+    drawn = np.arange(n_known) < min(n, n_known // 2)
+    draws = np.concatenate(list(permute(drawn, np.zeros(n_known), n_draws, seed)), axis=1)
+
+    names = np.concatenate([asked.names, known.names])
+    strangeness = np.concatenate([asked.strangeness, known.strangeness])
+    effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
+    largest = float(energy_effect(known_distances)(draws).max())
+    found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
+    effect, p = judge_division(rank_effect(strangeness, names), is_new, names, n_permutations, seed, two_sided=True)
+    largest = float(np.fmax.reduce(np.abs(rank_effect(known.strangeness, known.names)(draws))))
+    return found | {"appearance_effect": effect, "appearance_draws": largest, "appearance_p": p}
+
+
+def _compare_mix(asked: pd.Series, known: pd.Series, n_permutations: int, n_draws: int, seed: int) -> dict[str, float]:
+    """Return effect, largest effect of the draws and p by the counts of the names; names change hands at random."""
+    labels = asked.index.union(known.index)
+    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (asked, known))
+    n, n_known = int(of_asked.sum()), int(of_known.sum())
+    rng, both = np.random.default_rng(seed), of_asked + of_known
+    shuffled = rng.multivariate_hypergeometric(both, n, size=n_permutations, method="marginals")
+    drawn = rng.multivariate_hypergeometric(of_known, min(n, n_known // 2), size=n_draws, method="marginals")
+    effect = float(mix_effect(of_asked, of_known))
+    largest = float(mix_effect(drawn, of_known - drawn).max())
+    return {"mix_effect": effect, "mix_draws": largest, "mix_p": _share(mix_effect(shuffled, both - shuffled), effect)}
+
+
+def energy_effect(distances: NDArray[np.floating]) -> Effect:
+    """Return the function that measures, by the distances (n, n) of n images, how far two parts of them lie apart.
+
+    Each part needs at least two images.
+
+    The energy distance is twice the mean distance between the parts, less the mean distances within each, pairs of an
+    image with itself left out: its expectation is 0 for parts of one population, whatever their sizes. It is divided by
+    twice the mean distance between the parts.
+    """
+    distances = distances.astype(np.float32)
+    from_each = distances.sum(axis=1, dtype=np.float64)
+
+    def measure(divisions: NDArray[np.float32]) -> NDArray[np.float64]:
+        n_first = divisions.sum(axis=0, dtype=np.float64)
+        n_second = len(divisions) - n_first
+        first = (divisions * (distances @ divisions)).sum(axis=0, dtype=np.float64)
+        across = from_each @ divisions - first
+        second = from_each.sum() - 2 * across - first
+        twice = 2 * across / (n_first * n_second)
+        within = first / (n_first * (n_first - 1)) + second / (n_second * (n_second - 1))
+        return np.asarray((twice - within) / np.maximum(twice, np.finfo(np.float32).tiny))
+
+    return measure
+
+
+def rank_effect(values: NDArray[np.floating], names: NDArray[Any]) -> Effect:
+    """Return the function that measures how much higher the values of one part of n images are than those of the other.
+
+    Within every name: the share of pairs in which the first part's value is the higher, less the share in which it is
+    the lower; averaged over the first part's images. nan where no name is in both parts.
+    """
+    groups = _group(names)
+    ranks = [rankdata(values[rows]) for rows in groups]
+
+    def measure(divisions: NDArray[np.float32]) -> NDArray[np.float64]:
+        above, weights = np.zeros(divisions.shape[1]), np.zeros(divisions.shape[1])
+        for rows, rank in zip(groups, ranks, strict=True):
+            n_first = divisions[rows].sum(axis=0, dtype=np.float64)
+            n_second = len(rows) - n_first
+            higher = rank @ divisions[rows] - n_first * (n_first + 1) / 2  # pairs; a tie counts half
+            weight = np.where(n_second > 0, n_first, 0)
+            above += weight * (2 * higher / np.maximum(n_first * n_second, 1) - 1)
+            weights += weight
+        return np.where(weights > 0, above / np.maximum(weights, 1), np.nan)
+
+    return measure
+
+
+def mix_effect(one: NDArray[np.integer], other: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return half the sum of the absolute differences of two mixes, given as counts (..., C)."""
+    shares = (counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1) for counts in (one, other))
+    return np.asarray(np.abs(np.subtract(*shares)).sum(axis=-1) / 2)
+
+
+def judge_division(
+    measure: Effect,
+    is_first: NDArray[np.bool_],
+    groups: NDArray[Any],
+    n_permutations: int,
+    seed: int,
+    *,
+    two_sided: bool = False,
+) -> tuple[float, float]:
+    """Return the effect of a division in two, and how often one at random (within the groups) has an effect as large.
+
+    The p-value counts the division itself, so that it is never 0; it is nan where the effect is. Two-sided: as far from
+    0, either way.
+    """
+    effect = float(measure(is_first[:, None].astype(np.float32))[0])
+    if np.isnan(effect):
+        return effect, effect
+    by_chance = np.concatenate([measure(part) for part in permute(is_first, groups, n_permutations, seed)])
+    return effect, _share(np.abs(by_chance), abs(effect)) if two_sided else _share(by_chance, effect)
+
+
+def permute(
+    is_first: NDArray[np.bool_], groups: NDArray[Any], n_permutations: int, seed: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield random divisions, (n, at most 500), that leave as many images of every group (n,) in the first part."""
+    rng, rows_of = np.random.default_rng(seed), _group(groups)
+    for start in range(0, n_permutations, AT_ONCE):
+        divisions = np.repeat(is_first[:, None].astype(np.float32), min(AT_ONCE, n_permutations - start), axis=1)
+        for rows in rows_of:
+            divisions[rows] = rng.permuted(divisions[rows], axis=0)
+        yield divisions
+
+
+def _share(by_chance: NDArray[np.float64], effect: float) -> float:
+    """Return the p-value of an effect; what rounding alone makes smaller counts as large."""
+    return float((1 + (by_chance >= effect - 1e-6).sum()) / (1 + len(by_chance)))
+
+
+def _group(names: NDArray[Any]) -> list[NDArray[np.intp]]:
+    """Return the rows of every name."""
+    _, codes = np.unique(names, return_inverse=True)
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def _part(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp]]]:
+    """Return the rows of all images, then those of every sample."""
+    named = np.flatnonzero([sample_id is not None for sample_id in new.sample_id])
+    single = [named[rows] for rows in _group(new.sample_id[named].astype(str))] if len(named) else []
+    return [(None, np.arange(len(new))), *((str(new.sample_id[rows[0]]), rows) for rows in single)]
+
+
+def _describe(names: pd.DataFrame) -> dict[str, float]:
+    refused = float((names["strangeness"] > names["threshold"]).mean())
+    return {"refused": refused, "expected_accuracy": float(names["probability"].mean())}
+
+
+def _describe_classes(names: pd.DataFrame, calibration_names: pd.DataFrame) -> pd.DataFrame:
+    refused = names["strangeness"] > names["threshold"]
+    by_label, by_known = names.assign(refused=refused).groupby("best_label"), calibration_names.groupby("best_label")
+    columns = {
+        "n_images": by_label.size(),
+        "share": by_label.size() / len(names),
+        "calibration_share": by_known.size() / len(calibration_names),
+        "n_refused": by_label["refused"].sum(),
+        "refused": by_label["refused"].mean(),
+        "strangeness": by_label["strangeness"].mean(),
+        "calibration_strangeness": by_known["strangeness"].mean(),
+    }
+    table = pd.DataFrame(columns).rename_axis("label").reset_index()
+    table = table.fillna(dict.fromkeys(("n_images", "share", "calibration_share", "n_refused"), 0))
+    table = table.astype({"n_images": int, "n_refused": int}).assign(sample_id=None)
+    table = table.sort_values(["n_refused", "n_images", "label"], ascending=[False, False, True])
+    return table[["sample_id", "label", *columns]]
+
+
+def _judge(samples: pd.DataFrame) -> pd.DataFrame:
+    """Add flags and verdicts; bring the columns, and the samples after the first row, into their order."""
+    columns = ["sample_id", "n_images", "verdict"]
+    for name in ("vectors", "mix", "appearance"):
+        of_test = [f"{name}_effect", f"{name}_draws", f"{name}_p"]
+        samples = samples.reindex(columns=samples.columns.union(of_test, sort=False))  # where no sample was tested
+        effect = samples[f"{name}_effect"]
+        inside = (effect.abs() if name == "appearance" else effect) <= samples[f"{name}_draws"]
+        samples[f"{name}_flagged"] = ~inside & (samples[f"{name}_p"] < P_LIMIT)
+        columns += [*of_test, f"{name}_flagged"]
+    differs = samples["vectors_flagged"] | samples["mix_flagged"]
+    rules = {
+        TOO_FEW: samples["n_images"] < LEAST_IMAGES,
+        APPEARANCE: samples["appearance_flagged"],
+        CLASS_MIX: differs & inside,  # by the last of the comparisons, the appearance
+        UNLIKE: differs,
+    }
+    samples["verdict"] = np.select(list(rules.values()), list(rules), ALIKE)
+    order = samples["vectors_effect"].iloc[1:].sort_values(ascending=False, kind="stable", na_position="last").index
+    ordered = samples.loc[[0, *order], [*columns, "refused", "expected_accuracy"]]
+    return ordered.reset_index(drop=True)

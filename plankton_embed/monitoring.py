@@ -1,0 +1,122 @@
+"""Watching a model at work: are new samples like those that it was validated on?"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
+from plankton_embed.analysis_folder import check_output, write_analysis
+from plankton_embed.classifiers.naming import Method, fit_refuser, name_images, select_known
+from plankton_embed.classifiers.refusal import RefusalMeasure
+from plankton_embed.errors import InputError
+from plankton_embed.evaluation import (
+    NO_CALIBRATION,
+    UNKNOWN_RATE,
+    Naming,
+    Reference,
+    find_calibration,
+    load_query,
+    load_vectors,
+    write_frame,
+)
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.shift import draw_shift
+from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
+
+
+def shift(
+    reference: Reference,
+    new: Reference,
+    output: str | Path | None = None,
+    *,
+    method: Method = "centroid",
+    n_neighbors: int | None = None,
+    calibration: Reference | None = None,
+    unknown_rate: float = UNKNOWN_RATE,
+    refuse_by: RefusalMeasure | None = None,
+    n_permutations: int = N_PERMUTATIONS,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Shift:
+    """Is this cruise or instrument like what the model was validated on? Sample by sample.
+
+    New images are compared with the calibration images, never with those the network was trained on: these it knows
+    too well.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        new: vectors, labelled or not; their `sample_id` says which belong together. With a run as reference also
+            images, which its model embeds.
+        output: folder to write: `samples.csv`, `classes.csv` (see `Shift`), `predictions.csv`, `shift.png`.
+        method, n_neighbors, calibration, refuse_by: of naming and refusing, as `classify`.
+        unknown_rate: share of known images that may be refused.
+        n_permutations: of each test, at least 1,000.
+        n_draws: from the calibration images, whose effects a flagged sample exceeds.
+        seed: of both.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: there is no calibration set, or too little of it was kept from training.
+    """
+    check_output(output, overwrite, "shift")
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    known = load_vectors(reference)
+    asked = load_query(reference, new, device, progress)
+    known.check_same_model(asked, ("reference", "new"))
+    found = find_calibration(reference, calibration, known, asked, ["shift"])
+    if found is None:
+        raise InputError(f"shift {NO_CALIBRATION}")
+    held = _leave_out_known(select_known(found, known), known)
+    trained_on = int(_is_among(asked, known).sum())
+    if trained_on:
+        logger.warning("%d of the new images are in the reference; they look more alike than others would", trained_on)
+    classifier = naming.fit(known, held, progress)
+    refuser = fit_refuser(known, classifier, held, unknown_rate, naming.measure)
+    held_names, names = (name_images(classifier, table, refuser) for table in (held, asked))
+    shifted = find_shift(
+        held, held_names, asked, names, n_permutations=n_permutations, n_draws=n_draws, seed=seed, progress=progress
+    )
+
+    def write(folder: Path) -> None:
+        write_frame(folder / "samples.csv", shifted.samples)
+        write_frame(folder / "classes.csv", shifted.classes)
+        names.insert(1, "sample_id", asked.sample_id)
+        write_frame(folder / "predictions.csv", names)
+        save_figure(draw_shift(shifted, unknown_rate), folder / "shift.png")
+
+    settings = {"method": method, "unknown_rate": unknown_rate, "refuse_by": naming.measure}
+    write_analysis(output, "shift", None, {**settings, **shifted.to_dict()}, write)
+    return shifted
+
+
+def _leave_out_known(held: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
+    """Return the calibration images that are not in the reference too."""
+    if len(held) == 0:
+        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
+    shared = _is_among(held, known)
+    if shared.all():
+        raise InputError(
+            "calibration: all images of a known class are in the reference too; give labelled vectors of images that "
+            "the network was not trained on (--calibration VECTORS)"
+        )
+    if shared.any():
+        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(held))
+    return held.select(~shared)
+
+
+def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
+    """Return (n,) whether another table holds the same vector."""
+    others = {row.tobytes() for row in other.vectors}
+    return np.array([row.tobytes() in others for row in table.vectors], dtype=bool)
