@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from plankton_embed.exploration import pca as pca
     from plankton_embed.exploration import relations as relations
     from plankton_embed.exploration import taxonomy as taxonomy
+    from plankton_embed.exports import export as export
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
+    from plankton_embed.monitoring import shift as shift
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
     from plankton_embed.novelty import seen_unseen as seen_unseen
     from plankton_embed.pipeline import catalog as catalog
@@ -59,6 +61,7 @@ _HOME = {
     "embed": "embedding",
     "enroll": "evaluation",
     "evaluate": "evaluation",
+    "export": "exports",
     "film": "exploration",
     "index": "pipeline",
     "pca": "exploration",
@@ -67,6 +70,7 @@ _HOME = {
     "search": "pipeline",
     "seen_unseen": "novelty",
     "summarize": "images.catalog",
+    "shift": "monitoring",
     "suspects": "curation",
     "taxonomy": "exploration",
     "train": "pipeline",

@@ -48,6 +48,8 @@ ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "gpu"]
+Target = Literal["ecotaxa", "ifcb"]
+SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="where to write", show_default=False)]
 OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help="where to write; by default nowhere")]
@@ -144,6 +146,19 @@ def demo(
 def catalog(
     source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
     output: Output,
+    format_: Annotated[
+        SourceFormat | None, typer.Option("--format", help="of the source; by default found out")
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="pass over faulty rows and files with a warning")
+    ] = False,
+    labels: Annotated[Path | None, typer.Option(help="arrays: CSV with the class of each image")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="challenge: column of meta.csv that is the class  [default: level2]")
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="flowcam: white where the mask beside the picture is black")
+    ] = False,
     split: Annotated[str | None, typer.Option(help="shares of train,val,test, such as .7,.1,.2")] = None,
     group_by: GroupBy = None,
     include: Annotated[str, typer.Option(help="keep only these classes, comma between")] = "",
@@ -171,6 +186,11 @@ def catalog(
             source,
             output,
             root=root,
+            source_format=format_,
+            keep_going=keep_going,
+            labels=labels,
+            label_column=label_column,
+            masks=masks or None,
             include=_names(include),
             exclude=_names(exclude),
             class_map=class_map,
@@ -328,6 +348,9 @@ def classify(
         bool | None,
         typer.Option("--probabilities/--no-probabilities", help="by default where there is a calibration set"),
     ] = None,
+    all_probabilities: Annotated[
+        bool, typer.Option("--all-probabilities", help="also those of every class, in columns p(<class>)")
+    ] = False,
     unknown_rate: UnknownRate = None,
     refuse_by: RefuseByOption = None,
     device: Device = "auto",
@@ -347,6 +370,7 @@ def classify(
             n_neighbors=neighbors,
             calibration=calibration,
             probabilities=probabilities,
+            all_probabilities=all_probabilities,
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
             overwrite=overwrite,
@@ -784,6 +808,100 @@ def apply_corrections(
         described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
         described += ", taken back" if undo else f", {done.n_kept} kept as they are"
         typer.echo(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
+
+
+@app.command()
+def shift(
+    reference: Reference,
+    new: Annotated[
+        Path, typer.Argument(help="vectors to compare; with a run as reference also images", show_default=False)
+    ],
+    output: Output,
+    method: MethodOption = "centroid",
+    neighbors: NNeighbors = None,
+    calibration: Calibration = None,
+    unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
+    refuse_by: RefuseByOption = None,
+    permutations: Annotated[int, typer.Option(help="permutations of each test; 1000 at least")] = 2000,
+    draws: Annotated[int, typer.Option(help="draws from the calibration images, which a flagged sample exceeds")] = 100,
+    seed: DrawSeed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare new samples with the images that the model was validated on."""
+    with _command("shift", quiet):
+        from plankton_embed import monitoring
+
+        found = monitoring.shift(
+            reference,
+            new,
+            output,
+            method=method,
+            n_neighbors=neighbors,
+            calibration=calibration,
+            unknown_rate=unknown_rate,
+            refuse_by=refuse_by,
+            n_permutations=permutations,
+            n_draws=draws,
+            seed=seed,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if not json:
+            columns = ["sample_id", "n_images", "verdict", "vectors_effect", "appearance_effect", "refused"]
+            shown = found.samples[[*columns, "expected_accuracy"]].head(21)
+            _print_table(shown.fillna({"sample_id": "(all images)"}))
+            _print_table(found.classes[found.classes["sample_id"].isna()].drop(columns="sample_id").head(10))
+        _print_summary(output, json)
+
+
+@app.command()
+def export(
+    names: Annotated[Path, typer.Argument(help="what classify wrote", show_default=False)],
+    catalog: Annotated[
+        Path, typer.Argument(help="the images named: their catalog, or the source it was read from", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a file ecotaxa….tsv; for ifcb a folder", show_default=False)
+    ],
+    target: Annotated[Target, typer.Option(help="where the names go: EcoTaxa, or an IFCB dashboard")] = "ecotaxa",
+    class_map: Annotated[Path | None, typer.Option(help="CSV: old name, new name (Name or Name<Parent)")] = None,
+    replace_validated: Annotated[
+        bool, typer.Option("--replace-validated", help="ecotaxa: also objects that a person has decided")
+    ] = False,
+    image_names: Annotated[
+        bool, typer.Option("--image-names", help="ecotaxa: a row for every image, with its name; new objects need it")
+    ] = False,
+    model_id: Annotated[str | None, typer.Option(help="ifcb: what made the names  [default: plankton_embed]")] = None,
+    root: Root = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write names in the form of the place the images came from: a table for EcoTaxa, class scores for IFCB."""
+    with _command("export", quiet):
+        from plankton_embed import exports
+
+        counts = exports.export(
+            names,
+            catalog,
+            output,
+            target=target,
+            class_map=class_map,
+            replace_validated=replace_validated,
+            image_names=image_names,
+            model_id=model_id,
+            overwrite=overwrite,
+            root=root,
+        ).to_dict()
+        if json:
+            _print_json({"output": str(output), **counts})
+        else:
+            told = [f"{count} {name.removeprefix('n_')}" for name, count in counts.items()]
+            typer.echo(f"{', '.join(told)} -> {output}")
 
 
 @app.command()

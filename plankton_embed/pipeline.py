@@ -24,7 +24,7 @@ from plankton_embed.images.catalog import (
     summarize,
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
-from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
+from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite
@@ -171,6 +171,11 @@ def catalog(
     output: str | Path | None = None,
     *,
     root: str | Path | None = None,
+    source_format: SourceFormat | None = None,
+    keep_going: bool = False,
+    labels: str | Path | None = None,
+    label_column: str | None = None,
+    masks: bool | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     class_map: Mapping[str, str] | str | Path | None = None,
@@ -186,9 +191,15 @@ def catalog(
     """Gather images into a catalog: one row an image, with label, split and sample.
 
     Args:
-        source: a folder of images, a catalog file, or a list of files.
+        source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a catalog file,
+            or a list of files.
         output: CSV or Parquet to write.
         root: where the relative paths of a catalog file start.
+        source_format: which of these the source is; by default found out.
+        keep_going: pass over faulty rows and files with a warning, instead of refusing the source.
+        labels: of arrays: a CSV with the class of each image.
+        label_column: of a challenge set: the column that is the class, by default `level2`.
+        masks: of a FlowCam run: make white what the mask beside the picture has black.
         include: keep only these classes.
         exclude: drop these classes.
         class_map: old name -> new name (a mapping, or a CSV file); equal new names merge, an empty one drops.
@@ -214,9 +225,19 @@ def catalog(
         refuse_inside(source, output)
     if isinstance(class_map, str | Path):
         class_map = read_class_map(class_map)
-    gathered = read_source(source, root).with_classes(include, exclude, class_map)
-    if len(gathered) == 0:
-        raise InputError("include, exclude and class map leave no image")
+    gathered = read_source(
+        source,
+        root,
+        source_format=source_format,
+        keep_going=keep_going,
+        labels=labels,
+        label_column=label_column,
+        masks=masks,
+    )
+    if len(gathered):
+        gathered = gathered.with_classes(include, exclude, class_map)
+        if len(gathered) == 0:
+            raise InputError("include, exclude and class map leave no image")
     if split is not None and drop_duplicates:
         raise SettingError(
             "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"

@@ -50,7 +50,7 @@ TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column
         "ecotaxa_id",
         "img_file_name",
     ),
-    *("ifcb_bin", "correction_label"),
+    *("category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label"),
 )
 METADATA_COLUMNS = {
     "latitude": "degrees north",
@@ -104,7 +104,8 @@ class ImageCatalog:
     def labels(self) -> list[str | None]:
         """Class name of every image, None where unknown."""
         label = self.frame["label"]
-        return [str(name) if known else None for name, known in zip(label, label.notna(), strict=True)]
+        names = label.to_numpy(dtype=object)
+        return [str(name) if known else None for name, known in zip(names, label.notna().to_numpy(), strict=True)]
 
     @property
     def classes(self) -> list[str]:
@@ -336,7 +337,11 @@ def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
     ).sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
     missing = catalog.frame.isna().sum()
     gaps = pd.DataFrame(
-        {"column": missing.index, "missing": missing.to_numpy(), "percent": 100 * missing.to_numpy() / max(len(catalog), 1)}
+        {
+            "column": missing.index,
+            "missing": missing.to_numpy(),
+            "percent": 100 * missing.to_numpy() / max(len(catalog), 1),
+        }
     )
     measured = map_images(_image_size, catalog.paths, "measuring", progress)
     sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
@@ -377,7 +382,8 @@ def _image_size(path: str) -> tuple[int, int] | None:
 
 def _clean_text(column: pd.Series, clean: Callable[[str], str]) -> pd.Series:
     """Text with outer blanks gone; empty text is missing."""
-    cleaned = [None if value is None or value is pd.NA or value != value else clean(str(value)) for value in column]
+    values = column.to_numpy(dtype=object)  # an Arrow column is slow to walk
+    cleaned = [None if value is None or value is pd.NA or value != value else clean(str(value)) for value in values]
     return pd.Series([value or None for value in cleaned], dtype="str")
 
 

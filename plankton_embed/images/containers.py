@@ -86,7 +86,8 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
             return box
         beside = container.with_name(mask)
         shown = _cut(_open_picture(beside, beside.stat().st_mtime_ns), left, top, width, height) > 0
-        return np.asarray(np.where(shown if box.ndim == 2 else shown[..., None], box, np.uint8(255)))
+        masked: NDArray[np.uint8] = np.where(shown if box.ndim == 2 else shown[..., None], box, np.uint8(255))
+        return masked
     except (ValueError, LookupError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(f"{container} has no image {inside}: {error}") from error
 
@@ -113,7 +114,7 @@ def _as_pixels(array: NDArray[np.generic], largest: float, row: int) -> NDArray[
     if (is_float and 1 < largest <= 255) or (pixels.dtype.kind in "iu" and largest <= 255):
         if not np.isfinite(pixels).all() or pixels.min() < 0:
             raise ValueError("expected pixels of 0 to 255; found others")
-        return np.rint(pixels).astype(np.uint8)
+        return np.asarray(np.rint(pixels), dtype=np.uint8)
     return pixels
 
 
@@ -125,7 +126,7 @@ def _open_zip(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
 @lru_cache(N_KEPT_OPEN)
 def _open_picture(path: Path, stamp: int) -> NDArray[np.uint8]:
     with Image.open(path) as image:
-        return np.asarray(image)
+        return np.array(image, dtype=np.uint8)
 
 
 def _parse_box(text: str) -> tuple[int, int, int, int, str | None]:

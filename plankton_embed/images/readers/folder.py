@@ -70,6 +70,6 @@ def _visible_files(root: str) -> Iterator[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in files:
-            if not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        start = "" if below == "." else f"{below}/"
+        yield from (start + name for name in files if not name.startswith("."))
