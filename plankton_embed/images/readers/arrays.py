@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import posixpath
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
+from plankton_embed.images.readers.folder import list_images
 from plankton_embed.spreadsheet import read_text
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -33,7 +34,7 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
         return path.suffix.lower() in ARRAY_SUFFIXES
     if not any("/" not in file and Path(file).suffix.lower() in ARRAY_SUFFIXES for file in files):
         return False
-    return not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.rglob("*"))
+    return next(list_images(path), None) is None
 
 
 def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageCatalog:
@@ -96,7 +97,7 @@ def _open_arrays(path: Path) -> tuple[str, NDArray[np.generic], NDArray[np.gener
         with np.load(path, allow_pickle=False) as file:
             names = list(file.files)
             wanted = {"images", "labels"}.intersection(names) if "images" in names else names
-            arrays = {name: file[name] for name in wanted}
+            arrays = {name: array for name in wanted if isinstance(array := file[name], np.ndarray)}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "object" in str(error).lower():
             raise InputError(
@@ -110,6 +111,8 @@ def _open_arrays(path: Path) -> tuple[str, NDArray[np.generic], NDArray[np.gener
             f"{path}: expected an array named images, or one of three or four dimensions; found "
             f"{', '.join(pictures) or 'none'} among {', '.join(names) or 'no arrays'}"
         )
+    if posixpath.normpath(pictures[0]) != pictures[0] or pictures[0].startswith(("/", "..")):
+        raise InputError(f"{path}: an array called {pictures[0]!r} makes no path; save it as images")
     spare = sorted(set(names) - {*pictures, "labels"})
     if spare:
         logger.warning("%s: passed over the arrays %s; images are in %s", path, ", ".join(spare), pictures[0])

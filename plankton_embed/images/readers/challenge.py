@@ -6,9 +6,10 @@ The FlowCam set is `imgs.zip` or `imgs/` with `meta.csv`; ZooScanNet and FlowCam
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import logging
-import os
 import warnings
 import zipfile
 import zlib
@@ -17,12 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import FEATURE_PREFIX, MISSING, ImageCatalog
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
+from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images
+from plankton_embed.images.readers.table_text import to_numbers, to_utf8
 from plankton_embed.spreadsheet import find_delimiter
 
 TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
@@ -50,7 +53,8 @@ def read(path: Path, faults: Faults, label_column: str | None = None) -> ImageCa
     """Read a challenge set: object id, class, place, time, depth, lineage and features of every labelled image.
 
     Rows without a class are dropped, and counted in a note. Numbers of a table `features_native.csv` become
-    `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps.
+    `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps, and
+    infinite numbers are some. A comma is decimal where all of a column are numbers with it.
 
     Args:
         path: the folder, or its table of classes.
@@ -120,31 +124,30 @@ def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    unreadable = (OSError, EOFError, ValueError, zlib.error, pd.errors.ParserWarning)
     try:
-        with (
-            gzip.open(path, "rt", encoding="latin-1") if path.suffix == ".gz" else path.open(encoding="latin-1") as file
-        ):
-            delimiter = find_delimiter(file.readline())
-        for encoding in ("utf-8-sig", "latin-1"):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-                    table = pd.read_csv(
-                        path,
-                        sep=delimiter,
-                        encoding=encoding,
-                        dtype="str" if as_text else {"objid": "str"},
-                        keep_default_na=False,
-                        na_values=[*MISSING],
-                        index_col=False,
-                        skip_blank_lines=False,
-                        low_memory=False,
-                    )
-                break
-            except UnicodeDecodeError:
-                continue
-    except unreadable as error:
+        raw = to_utf8(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        delimiter = find_delimiter(raw.split(b"\n", 1)[0].decode())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            table = pd.read_csv(
+                io.BytesIO(raw),
+                sep=delimiter,
+                dtype="str" if as_text else {"objid": "str"},
+                keep_default_na=False,
+                na_values=[*MISSING],
+                index_col=False,
+                skip_blank_lines=False,
+                low_memory=False,
+            )
+    except pd.errors.ParserWarning as error:
+        rows = csv.reader(raw.decode().split("\n"), delimiter=delimiter)
+        n_columns = len(next(rows))
+        found = next((f"{len(row)} in row {line}" for line, row in enumerate(rows, 2) if len(row) > n_columns), "more")
+        raise InputError(
+            f"{path}: expected {n_columns} cells a row, as in the header; found {found}; cells that hold the delimiter "
+            "take quotes"
+        ) from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
     table = table.rename(columns=str.strip)
     if "objid" not in table:
@@ -197,14 +200,9 @@ def _list_images(place: Path) -> list[str]:
     """Return the images in a ZIP or below a folder, by their relative paths; hidden ones are left out."""
     try:
         if place.is_dir():
-            start = len(str(place)) + 1
-            walked = os.walk(place, followlinks=True)
-            names = [
-                f"{below}{os.sep}{name}"[start:].replace(os.sep, "/") for below, _, files in walked for name in files
-            ]
-        else:
-            with zipfile.ZipFile(place) as archive:
-                names = archive.namelist()
+            return list(list_images(place))
+        with zipfile.ZipFile(place) as archive:
+            names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{place} cannot be read: {error}") from error
     visible = [name for name in names if "/." not in f"/{name}" and not name.startswith("__MACOSX")]
@@ -222,7 +220,7 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
 
     for column, (low, high) in RANGES.items():
         if column in table:
-            rows[column] = pd.to_numeric(table[column], errors="coerce")
+            rows[column], _ = to_numbers(table[column])
             outside = ~rows[column].between(low, high) & table[column].notna()
             refuse(outside, column, f"a number from {low:,} to {high:,}")
     if "objdate" in table:
@@ -254,7 +252,9 @@ def _join_times(table: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
 
 def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame | None:
     """Return the features of every table, by objid; None where there is no table."""
-    paths = sorted(file for file in folder.glob("features_*.csv*") if file.name.endswith((".csv", ".csv.gz")))
+    paths = sorted(
+        file for file in folder.glob("features_*.csv*") if file.name.endswith((".csv", ".csv.gz")) and file.is_file()
+    )
     tables: dict[str, pd.DataFrame] = {}
     for path in paths:
         name = path.name.removeprefix("features_").split(".csv")[0]
@@ -292,12 +292,15 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
             logger.warning("%s: %s %s", path, f"{n_rows:,}", what)
     numbers = {}
     for column in table.columns.drop("objid"):
-        values = pd.to_numeric(table[column], errors="coerce").astype("float64")
-        bad = values.isna() & table[column].notna()
-        if bad.any() and not values.notna().any():
+        cells = table[column]
+        if pd.api.types.is_numeric_dtype(cells):
+            values, bad = cells.to_numpy("float64"), np.zeros(len(cells), dtype=bool)
+        else:
+            values, bad = to_numbers(cells)
+        if bad.any() and np.isnan(values).all():
             logger.warning("%s: passed over the column %s, which holds text", path, column)
             continue
         for line, found in _lines(table.loc[bad, column]):
             faults.add(path, f"expected a number; found {found!r}", row=line, column=column)
-        numbers[column] = values
+        numbers[column] = np.where(np.isfinite(values), values, np.nan)
     return pd.DataFrame(numbers).set_axis(table["objid"])

@@ -34,7 +34,8 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog, map_images
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.folder import list_other_files
+from plankton_embed.images.readers.folder import list_images, list_other_files
+from plankton_embed.images.readers.table_text import to_numbers, to_objects, to_utf8
 from plankton_embed.spreadsheet import find_delimiter
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,14 @@ STRING = pd.StringDtype("pyarrow")
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """Say whether a folder or a ZIP holds tables of EcoTaxa, or a file is one, by its name or by its columns."""
+    """Say whether a folder or a ZIP holds tables of EcoTaxa, or a file is one, by its name or by its columns.
+
+    A folder of images in which all files called ecotaxa*.tsv are other tables, such as names to be sent there, is not.
+    """
     if path.is_dir():
-        return bool(_list_tables(files))
+        tables = _list_tables(files)
+        holds_one = any(not (names := _read_header(path / name)) or names.issuperset(MANDATORY) for name in tables)
+        return holds_one or (bool(tables) and next(list_images(path), None) is None)
     if _is_zip(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -82,13 +88,7 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
             return False
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return False
-    try:
-        with path.open("rb") as file:
-            start = file.read(1 << 16)
-    except OSError:
-        return False
-    lines = start.decode("utf-8-sig", errors="replace").splitlines() or [""]
-    names = {name.strip(' "').lower() for name in lines[0].split(find_delimiter(lines[0]))}
+    names = _read_header(path)
     return "path" not in names and (bool(_list_tables([path.name])) or names.issuperset(MANDATORY))
 
 
@@ -151,13 +151,23 @@ class _Table:
         found = self.text[column] if column in self.text else pd.Series(pd.NA, index=self.text.index)
         for row in np.flatnonzero(is_bad):
             value = found.iloc[row]
-            shown = "nothing" if pd.isna(value) else repr(value)
+            shown = "nothing (empty, na or nan)" if pd.isna(value) else repr(value)
             self.found.append((int(self.rows[row]), column, f"expected {expected}; found {shown}"))
         self.is_good &= ~is_bad
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and path.is_file()
+
+
+def _read_header(file: Path) -> set[str]:
+    """Return the names of the columns; none where the first row is empty, or the file cannot be read or is no text."""
+    try:
+        with file.open("rb") as opened:
+            line = to_utf8(opened.read(1 << 16)).split(b"\n", 1)[0].decode(errors="replace")
+    except (OSError, InputError):
+        return set()
+    return {name.strip(' "').lower() for name in line.split(find_delimiter(line))} - {""}
 
 
 def _list_tables(names: Iterable[str]) -> list[str]:
@@ -234,21 +244,19 @@ def _read_table(raw: bytes, file: Path) -> _Table:
     Raises:
         InputError: it is no table, or has no rows.
     """
-    raw = _as_utf8(raw)
+    raw = to_utf8(raw)
     first = raw.split(b"\n", 1)[0].decode()
-    if not raw.strip():
-        raise InputError("expected a table; the file is empty")
     delimiter = find_delimiter(first)
     try:
         names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter))]
+        missing = [name for name in MANDATORY if name not in names]
+        if missing:
+            raise InputError(
+                f"expected the columns {' and '.join(MANDATORY)} in row 1; found no {' and no '.join(missing)}"
+            )
         cells, lines, ragged = _parse(raw, delimiter, len(names))
     except (csv.Error, pa.ArrowInvalid) as error:
         raise InputError(f"cannot be read as a table: {error}") from error
-    missing = [name for name in MANDATORY if name not in names]
-    if missing:
-        raise InputError(
-            f"expected the columns {' and '.join(MANDATORY)} in row 1; found no {' and no '.join(missing)}"
-        )
 
     table = _Table(str(file), os.path.abspath(file.parent), pd.DataFrame(index=range(0)), lines[1:])  # noqa: PTH100
     kept: dict[str, int] = {}
@@ -278,18 +286,6 @@ def _read_table(raw: bytes, file: Path) -> _Table:
     for name in kept:
         _read_numbers(table, name, types.get(name))
     return table
-
-
-def _as_utf8(raw: bytes) -> bytes:
-    """Return text in UTF-8 with line feeds, from UTF-8 or Latin-1 with line ends of any kind."""
-    if b"\0" in raw:
-        raise InputError("expected text in UTF-8 or Latin-1; found a zero byte; save it as UTF-8")
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        raw = raw.decode("latin-1").encode()
-    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _parse(raw: bytes, delimiter: str, n_columns: int) -> tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]:
@@ -355,39 +351,13 @@ def _read_numbers(table: _Table, name: str, kind: str | None) -> None:
         return
     else:
         expected, most = "a number, as [f] says", np.inf
-    numbers, is_bad = _as_numbers(table.text[name])
+    numbers, is_bad = to_numbers(table.text[name])
     is_bad |= np.abs(numbers) > most
     if kind == "[f]" or name in NUMBER_RANGES:
         table.refuse(is_bad, name, expected)
     elif is_bad.any():
         return
     table.numbers[name] = np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _as_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return text as numbers, and which values are none; a comma is decimal where it makes numbers of them all."""
-    is_filled = text.notna().to_numpy()
-    numbers = _convert(text)
-    is_bad = is_filled & np.isnan(numbers)
-    if is_bad.any() and text[is_bad].str.contains(",").all() and not text.str.contains(".", regex=False).any():
-        mended = _convert(text.str.replace(",", ".", regex=False))
-        if not np.isnan(mended[is_filled]).any():
-            return mended, np.zeros_like(is_bad)
-    return numbers, is_bad
-
-
-def _convert(text: pd.Series) -> NDArray[np.float64]:
-    try:
-        return np.asarray(pc.cast(pa.array(text, pa.string()), pa.float64()).to_numpy(zero_copy_only=False))
-    except pa.ArrowInvalid:
-        return np.asarray(pd.to_numeric(pd.Series(_as_objects(text)), errors="coerce"), dtype=np.float64)
-
-
-def _as_objects(text: pd.Series) -> NDArray[np.object_]:
-    """Return text as Python's, None where empty."""
-    objects: NDArray[np.object_] = text.to_numpy(dtype=object).copy()
-    objects[text.isna().to_numpy()] = None
-    return objects
 
 
 def _check_values(table: _Table) -> None:
@@ -464,12 +434,14 @@ def _name_rows(tables: Sequence[_Table]) -> None:
         }
     )
     doubled = rows.duplicated(["ecotaxa_id", "path"]) & rows["ecotaxa_id"].notna()
-    _refuse(tables, doubled, "img_file_name", "every image of an object once")
+    _refuse(tables, doubled, "img_file_name", "an image that no earlier row gives this object")
     good = rows[np.concatenate([table.is_good for table in tables])].fillna({"rank": 0})
     number = good.sort_values("rank", kind="stable").groupby("ecotaxa_id", sort=False).cumcount().reindex(good.index)
     own_id = good["ecotaxa_id"].where(number == 0, good["ecotaxa_id"] + "/" + number.astype(STRING))
     is_taken = (own_id.duplicated(keep=False) & (number > 0)).reindex(rows.index, fill_value=False)
-    _refuse(tables, is_taken, "object_id", "no other object to be named as a further image of this one")
+    _refuse(
+        tables, is_taken, "object_id", "an id that differs from those of further images, which are called ID/1, ID/2"
+    )
     for table, part in zip(tables, _split(tables, own_id.reindex(rows.index)), strict=True):
         table.text = table.text.assign(ecotaxa_id=table.text["object_id"], object_id=part.set_axis(table.text.index))
 
@@ -522,7 +494,7 @@ def _join(tables: Sequence[_Table]) -> pd.DataFrame:
             if filled and all(name in other.numbers for other in filled):
                 part: NDArray[Any] = table.numbers.get(name, np.full(len(table.rows), np.nan))
             elif name in table.text:
-                part = _as_objects(table.text[name])
+                part = to_objects(table.text[name])
             else:
                 part = np.full(len(table.rows), None, dtype=object)
             parts.append(part[table.is_good])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
 def _starts_well(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            return COUNT.encode() in opened.read(64)
+            return COUNT.encode() in opened.read(64).replace(b"\0", b"")  # though it be UTF-16
     except OSError:
         return False
 
@@ -92,10 +93,11 @@ def _read_list(
 ) -> pd.DataFrame | None:
     """Return a row an image; None where none is good. `sizes` keeps the size, or fault, of each picture."""
     try:
-        lines = [line.rstrip("\r") for line in read_text(file, "FlowCam list").rstrip().split("\n")]
+        text = read_text(file, "FlowCam list").rstrip().replace("\r\n", "\n").replace("\r", "\n")
     except InputError as error:
         faults.found.append(str(error))
         return None
+    lines = text.split("\n")
     types = _read_fields(lines, file, faults)
     if types is None:
         return None
@@ -131,9 +133,11 @@ def _read_list(
 
 def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str] | None:
     """Return the type of every field by its name, in order; None where the head of the file tells none."""
-    word, _, count = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
-    if word != COUNT or not count.strip().isdigit():
-        faults.add(file, f"expected {COUNT}| and how many fields follow; found {word[:40] or 'nothing'}", row=2)
+    word, bar, count = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
+    if word != COUNT or not re.fullmatch(r"\d{1,4}", count.strip(), re.ASCII):
+        faults.add(
+            file, f"expected {COUNT}| and how many fields follow; found {(word + bar + count)[:40] or 'nothing'}", row=2
+        )
         return None
     heads = [line.partition("|") for line in lines[2 : 2 + int(count)]]
     types = {name.strip(): kind.strip() for name, _, kind in heads}
@@ -185,7 +189,7 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
     for row, column in np.argwhere(bad.to_numpy()):
         name = table.columns[column]
         expected = "a number from 0" if name in BOX else NUMBERS.get(types[name], f"a {types[name]}")
-        found = "nothing" if empty.iat[row, column] else str(table.iat[row, column])
+        found = "nothing" if empty.iat[row, column] else repr(str(table.iat[row, column]))
         faults.add(file, f"expected {expected}; found {found}", row=int(table.index[row]), column=name)
     doubled = numbers["id"].duplicated() & ~bad["id"]
     for line, number in numbers.loc[doubled, "id"].items():

@@ -25,7 +25,7 @@ def read_folder(folder: str | Path) -> ImageCatalog:
     root = os.path.abspath(folder)  # noqa: PTH100  (keeps links as they are)
     if not os.path.isdir(root):  # noqa: PTH112
         raise InputError(f"folder {folder} does not exist")
-    below = sorted(_image_files(root))
+    below = sorted(list_images(root))
     if not below:
         raise InputError(f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     tops = {parts[0] for path in below if len(parts := path.split("/")) > 1}
@@ -56,8 +56,9 @@ def list_other_files(folder: str | Path) -> Iterator[str]:
     return (path for path in _visible_files(str(folder)) if Path(path).suffix.lower() not in IMAGE_SUFFIXES)
 
 
-def _image_files(root: str) -> Iterator[str]:
-    return (path for path in _visible_files(root) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
+def list_images(folder: str | Path) -> Iterator[str]:
+    """Yield the visible images below a folder, as relative paths with forward slashes."""
+    return (path for path in _visible_files(str(folder)) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _visible_files(root: str) -> Iterator[str]:

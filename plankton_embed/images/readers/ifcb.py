@@ -206,9 +206,9 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
     for target, end in ends[ends > n_bytes].items():
         what = f"expected bytes up to {end:.0f} in {roi.name}, which has {n_bytes}; copy it anew"
         faults.add(adc, what, row=int(str(target)), column="start_byte")
-    imaged = imaged[ends <= n_bytes]
     if imaged.empty:
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
+    imaged = imaged[ends <= n_bytes]
     boxes = zip(*(imaged[name].astype("int64") for name in BOX), strict=True)
     frame = pd.DataFrame(
         {
@@ -267,7 +267,7 @@ def _parse_rows(text: str, names: list[str], adc: Path, faults: Faults) -> pd.Da
     for row, column in np.argwhere(bad.to_numpy()):
         name = table.columns[column]
         expected = "a whole number, 0 or more" if name in BOX else "a number"
-        found = "nothing" if empty.iat[row, column] else str(table.iat[row, column])
+        found = "nothing" if empty.iat[row, column] else repr(str(table.iat[row, column]))
         faults.add(adc, f"expected {expected}; found {found}", row=int(targets[row]), column=name)
     good: pd.DataFrame = numbers[~bad.any(axis=1)]
     return good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -61,6 +62,11 @@ def read_source(
         return source
     if path is None:
         return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images")  # type: ignore[union-attr]
+    if kind in ("catalog", "folder") and path.is_dir() != (kind == "folder"):
+        found = "a folder" if path.is_dir() else "a file"
+        raise InputError(
+            f"{path}: expected a {'folder of images' if kind == 'folder' else 'catalog file'}; found {found}"
+        )
     if kind == "catalog":
         return ImageCatalog.load(path, root)
     if kind == "folder":
@@ -83,6 +89,12 @@ def recognize_format(path: Path) -> SourceFormat:
         return "folder"
     if path.suffix.lower() in CATALOG_SUFFIXES:
         return "catalog"
+    if path.suffix.lower() == ".zip":
+        raise InputError(
+            f"{path}: expected a ZIP with tables of EcoTaxa, named ecotaxa*.tsv or ecotaxa*.txt; found none"
+            + ("" if zipfile.is_zipfile(path) else ", for it is no ZIP, or not whole: copy it again")
+            + "; unpack folders of images; of a challenge set, name the folder that holds its imgs.zip"
+        )
     raise InputError(
         f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
         f"{', '.join(INSTRUMENT_FORMATS)}; name it with --format if it is one of them"

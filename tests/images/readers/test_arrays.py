@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -264,6 +265,14 @@ def test_broken_files_are_told(tmp_path):
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(InputError, match="expected what NumPy saves as"):
             read_source(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", "no array")
+    with pytest.raises(InputError, match=r"expected an array named images, .* found none among images"):
+        read_source(tmp_path / "a.npz")
+    for name in ("../a", "..", "/a", "a//b"):
+        np.savez(tmp_path / "a.npz", **{name: PICTURES})
+        with pytest.raises(InputError, match=f"an array called '{name}' makes no path; save it as images"):
+            read_source(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", images=PICTURES, labels=np.array(list("abcd"), dtype=object))
     with pytest.raises(InputError, match=r"labels as np\.array"):
         read_source(tmp_path / "b.npz")

@@ -190,7 +190,7 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
     [
         ("meta.csv", "objid", "id_of", "expected a column objid; found id_of, projid"),
         ("meta.csv", "unique_name,lineage,level1,level2", "a,b,c,d", "expected a column with classes, level2, level1"),
-        ("meta.csv", "133,9,V", "133,9,V,V", "cannot be read as CSV"),
+        ("meta.csv", "133,9,V", "133,9,V,V", "meta.csv: expected 14 cells a row, as in the header; found 15 in row 2"),
         ("features_native.csv", "327", "99", "expected features of the set's objects; found none"),
         ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on; found none"),
     ],
@@ -214,6 +214,42 @@ def test_what_lies_beside_is_counted(flowcam, caplog):
     assert "passed over the column name, which holds text" in caplog.text
     assert list(catalog.features) == ["only", "area", "mean", "perim."]
     assert column(catalog, "feature_only") == [1, 3, None, None]
+
+
+def test_tables_as_spreadsheets_save_them(flowcam):
+    (flowcam / "features_native.csv").unlink(missing_ok=True)
+    (flowcam / "features_native.csv.gz").unlink(missing_ok=True)
+    meta = META.replace("detritus", "détritus µ")
+    wanted = None
+    for encoding, line_end in (("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("latin-1", "\r")):
+        (flowcam / "meta.csv").write_bytes(meta.replace("\n", line_end).encode(encoding))
+        frame = read_source(flowcam).frame
+        wanted = frame if wanted is None else wanted
+        assert frame.equals(wanted)
+        assert "détritus µ" in set(frame["label"])
+    (flowcam / "meta.csv").write_bytes(meta.encode("utf-16"))
+    with pytest.raises(
+        InputError, match=r"meta\.csv cannot be read as CSV: expected text .* zero byte; save it as UTF-8"
+    ):
+        read_source(flowcam)
+
+
+def test_decimal_commas_are_read_and_infinite_numbers_are_gaps(tmp_path):
+    put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:2]}, "folder")
+    (tmp_path / "meta.csv").write_text(f"objid;level2;latitude\n{IDS[0]};a;45,5\n{IDS[1]};b;-7,25\n")
+    (tmp_path / "features_x.csv").write_text(f"objid;area;mean\n{IDS[0]};1,5;inf\n{IDS[1]};;2\n")
+    (tmp_path / "features_y.csv").mkdir()
+    catalog = read_source(tmp_path)
+    assert column(catalog, "latitude") == [45.5, -7.25]
+    np.testing.assert_array_equal(catalog.features[["area", "mean"]], [[1.5, np.nan], [np.nan, 2]])
+
+
+def test_a_folder_that_links_to_itself_is_read_once(tmp_path):
+    put_images(tmp_path, {f"imgs/a/{objid}.png": objid for objid in IDS}, "folder")
+    (tmp_path / "imgs" / "a" / "loop").symlink_to(tmp_path / "imgs")
+    (tmp_path / "meta.csv").write_text(META, encoding="utf-8")
+    kept = [objid for objid in IDS if objid != IDS[1]]  # has no class
+    assert read_source(tmp_path).paths == [str(tmp_path / "imgs" / "a" / f"{objid}.png") for objid in kept]
 
 
 def test_two_images_of_an_object_are_told(tmp_path):

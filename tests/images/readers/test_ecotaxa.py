@@ -138,6 +138,34 @@ def test_a_single_table_is_known_by_its_name_or_its_columns(tmp_path):
     assert recognize_format(write(tmp_path / "none", name="notes.tsv")) == "folder"
 
 
+def test_a_folder_of_images_with_other_tables_of_that_name_is_none_of_ecotaxa(tmp_path):
+    folder = write(tmp_path / "in", [["o", "copepod"]], {"object_id": "[t]", "object_annotation_category": "[t]"})
+    assert recognize_format(folder) == "folder"
+    (folder / "ecotaxa_b.txt").write_text("What the images are\n")
+    assert recognize_format(folder) == "folder"
+    (folder / "ecotaxa_c.tsv").write_text("\nobject_id\timg_file_name\n")  # one of EcoTaxa that is broken
+    assert recognize_format(folder) == "ecotaxa"
+    (folder / "ecotaxa_c.tsv").unlink()
+    write(folder / "sub", name="ecotaxa_c.tsv")
+    assert recognize_format(folder) == "ecotaxa"
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("", "expected a table; the file is empty"),
+        ("\ufeff\n", "expected a table; the file is empty"),
+        ("\nobject_id\timg_file_name\no\ta.png\n", "in row 1; found no object_id and no img_file_name"),
+        ("object_id\n", "in row 1; found no img_file_name"),
+    ],
+)
+def test_a_table_without_its_header_is_told(tmp_path, start, told):
+    (tmp_path / "ecotaxa_a.tsv").write_text(start, encoding="utf-8")
+    for source in (tmp_path, tmp_path / "ecotaxa_a.tsv"):
+        with pytest.raises(InputError, match=rf"ecotaxa_a\.tsv: .*{told}"):
+            read_source(source)
+
+
 def test_tables_at_any_depth_and_an_object_in_two_of_them(tmp_path):
     write(tmp_path / "in" / "x", ROWS[:1], images=["a.png"])
     write(tmp_path / "in" / "y" / "z", ROWS[:1], images=["a.png"], types=False)
@@ -295,7 +323,11 @@ BAD_VALUES = [
     ("img_file_name", "", "img_file_name: expected the file of an image; found nothing"),
     ("img_file_name", "c.png", "img_file_name: expected an image that is there, relative to the table; found 'c.png'"),
     ("img_file_name", "/a.png", "img_file_name: expected a path relative to the table; found '/a.png'"),
-    ("img_file_name", "./b.png", "img_file_name: expected every image of an object once; found 'b.png'"),
+    (
+        "img_file_name",
+        "./b.png",
+        "img_file_name: expected an image that no earlier row gives this object; found 'b.png'",
+    ),
 ]
 
 
@@ -448,7 +480,12 @@ def test_both_real_exports_tell_the_same_of_the_same_objects(real):
             0,
             ["row 3, column img_file_name: expected an image; found '20200108 080729", "0030.tif'"],
         ),
-        ("duplicate_in_tsv", 3, 0, ["row 4, column img_file_name: expected every image of an object once"]),
+        (
+            "duplicate_in_tsv",
+            3,
+            0,
+            ["row 4, column img_file_name: expected an image that no earlier row gives this object"],
+        ),
         ("empty_tsv2", 1, 0, ["ecotaxa_m106_mn01_n365_sml.tsv: expected a table; the file is empty"]),
         ("tsv_issues", 15, 1, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
     ],

@@ -81,6 +81,27 @@ def test_runs_below_a_folder_and_what_is_recognised(tmp_path):
     assert not recognize(tmp_path, ["a/run1/run1.csv", "gone.lst"])
 
 
+def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_is_told(tmp_path):
+    write_run(tmp_path, end="\r\n")
+    file = tmp_path / "run.lst"
+    wanted = read_source(tmp_path).frame
+    file.write_bytes(file.read_bytes().replace(b"\r\n", b"\r"))
+    assert read_source(tmp_path).frame.equals(wanted)
+    file.write_bytes(file.read_text().encode("utf-16"))
+    with pytest.raises(InputError, match=r"run\.lst: expected text in UTF-8; found a zero byte"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("count", ["²", "9" * 5000, "-1"])
+def test_a_count_of_fields_that_is_none_is_told(tmp_path, count):
+    write_run(tmp_path)
+    replace("num-fields|15", f"num-fields|{count}")(tmp_path)
+    with pytest.raises(
+        InputError, match=r"run\.lst, row 2: expected num-fields\| and how many fields follow; found num"
+    ):
+        read_source(tmp_path)
+
+
 def test_runs_of_one_name_are_a_fault_and_no_runs_an_error(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b")
@@ -134,16 +155,16 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
     "fields": (replace("|59F138B2", ""), 2, "run.lst, row 18: expected 15 fields parted by |; found 14"),
     "text": (
         lambda f: change_cell(f, 19, "raw_area", "1,5"), 2,
-        "run.lst, row 19, column raw_area: expected a number; found 1,5",
+        "run.lst, row 19, column raw_area: expected a number; found '1,5'",
     ),
     "fraction": (
         lambda f: change_cell(f, 19, "sphere_count", "1.5"), 2,
-        "row 19, column sphere_count: expected a whole number; found 1.5",
+        "row 19, column sphere_count: expected a whole number; found '1.5'",
     ),
-    "infinite": (lambda f: change_cell(f, 19, "abd_area", "inf"), 2, "column abd_area: expected a number; found inf"),
+    "infinite": (lambda f: change_cell(f, 19, "abd_area", "inf"), 2, "column abd_area: expected a number; found 'inf'"),
     "time": (
         lambda f: change_cell(f, 19, "timestamp", "noon"), 2,
-        "row 19, column timestamp: expected a timestamp; found noon",
+        "row 19, column timestamp: expected a timestamp; found 'noon'",
     ),
     "id": (lambda f: change_cell(f, 19, "id", "1"), 2, "row 19, column id: expected another id in every row; 1 stands"),
     "no id": (lambda f: change_cell(f, 19, "id", ""), 2, "row 19, column id: expected a whole number; found nothing"),

@@ -195,14 +195,14 @@ BREAKS = {
     "width": (
         lambda p: change_cell(p, 3, "ROIwidth", "4x"),
         2,
-        f"{NEW}.adc, row 3, column ROIwidth: expected a whole number, 0 or more; found 4x",
+        f"{NEW}.adc, row 3, column ROIwidth: expected a whole number, 0 or more; found '4x'",
     ),
     "half a pixel": (lambda p: change_cell(p, 3, "ROIheight", "4.5"), 2, "row 3, column ROIheight: expected a whole"),
     "negative": (lambda p: change_cell(p, 1, "start_byte", "-1"), 2, "row 1, column start_byte: expected a whole"),
     "huge": (lambda p: change_cell(p, 1, "ROIwidth", "1e300"), 2, "row 1, column start_byte: expected bytes up to"),
     "infinite": (lambda p: change_cell(p, 1, "ROIwidth", "inf"), 2, "row 1, column ROIwidth: expected a whole"),
     "no number": (lambda p: change_cell(p, 4, "ROIwidth", ""), 2, "expected a whole number, 0 or more; found nothing"),
-    "signal": (lambda p: change_cell(p, 4, "PMTB", "?"), 2, "row 4, column PMTB: expected a number; found ?"),
+    "signal": (lambda p: change_cell(p, 4, "PMTB", "?"), 2, "row 4, column PMTB: expected a number; found '?'"),
     "cut row": (
         lambda p: p.with_suffix(".adc").write_text(p.with_suffix(".adc").read_text()[:-20]),
         2,
