@@ -116,19 +116,23 @@ def _assign(
     """Place the groups, largest first, where their classes lack most; then fill up with single images."""
     n_of_class = np.bincount(class_index)
     room = _apportion(n_of_class, np.broadcast_to(fractions, (len(n_of_class), 3)))
-    split = np.full(len(group), -1, dtype=np.intp)
 
     size = np.bincount(group)
-    members = np.argsort(group, kind="stable")
-    start = np.cumsum(size) - size
+    pair, count = np.unique(group * len(n_of_class) + class_index, return_counts=True)
+    of_group, of_class = np.divmod(pair, max(len(n_of_class), 1))
+    first = np.searchsorted(of_group, np.arange(len(size) + 1)).tolist()
+    share = count / n_of_class[of_class]
+    allowed = np.flatnonzero(fractions > 0).tolist()
+    side_of = np.full(len(size), -1, dtype=np.intp)
     shuffled = rng.permutation(np.flatnonzero(size > 1))
-    for number in shuffled[np.argsort(-size[shuffled], kind="stable")]:
-        rows = members[start[number] : start[number] + size[number]]
-        classes, counts = np.unique(class_index[rows], return_counts=True)
-        gain = (counts / n_of_class[classes]) @ room[classes]  # how much nearer to the wanted counts, in least squares
-        side = int(np.argmax(np.where(fractions > 0, gain, -np.inf)))
-        split[rows] = side
-        room[classes, side] -= counts
+    for number in shuffled[np.argsort(-size[shuffled], kind="stable")].tolist():
+        here = slice(first[number], first[number + 1])
+        classes = of_class[here]
+        gain = (share[here] @ room[classes]).tolist()  # how much nearer to the wanted counts, in least squares
+        side = max(allowed, key=gain.__getitem__)
+        room[classes, side] -= count[here]
+        side_of[number] = side
+    split = side_of[group]
 
     singles = rng.permutation(np.flatnonzero(split < 0))
     singles = singles[np.argsort(class_index[singles], kind="stable")]

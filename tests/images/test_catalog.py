@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -14,7 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import ImageCatalog, clean_label, content_hashes, read_class_map, summarize
+from plankton_embed.images import catalog as module
+from plankton_embed.images.catalog import (
+    ImageCatalog,
+    clean_label,
+    content_hashes,
+    read_class_map,
+    summarize,
+    write_csv,
+)
 
 HARD_LABELS = [
     "NA",
@@ -394,6 +404,88 @@ def test_content_hashes_keep_the_order_of_many_files(tmp_path):
     hashes = content_hashes([str(p) for p in paths])
     assert hashes == [content_hashes([str(p)])[0] for p in paths]
     assert len(set(hashes)) == 140
+
+
+# --- fast ways against simple ones
+
+
+BLANKS = [chr(i) for i in range(0x3001) if chr(i).isspace()]
+MESSY_TEXT = st.text(st.sampled_from([*"aB1-.", *BLANKS, "\u0301", "\u212b", "\u1100", "\u1161", "é", "𝒳"]), max_size=6)
+MISSING_VALUE = st.sampled_from([None, np.nan, pd.NA, pd.NaT])
+MESSY_VALUE = MESSY_TEXT | MISSING_VALUE | st.integers(-9, 9) | st.floats(width=32) | st.booleans() | st.just(b"x")
+MESSY_PATH = st.lists(st.sampled_from(["a", "b c.png", "..", ".", "", "...", ".x", "é", "x.roi/3x2+7", "\\", "l\nf"]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(values=st.lists(MESSY_TEXT | MISSING_VALUE, min_size=1) | st.lists(MESSY_VALUE, min_size=1), data=st.data())
+def test_text_is_cleaned_as_one_by_one(values, data):
+    kind = data.draw(st.sampled_from([None, "object", "category"]))
+    label = pd.Series(values, dtype=kind)
+    held = label.tolist()  # pandas may have made other numbers of them
+    expected = [None if v is None or pd.isna(v) else clean_label(str(v)) or None for v in held]
+    found = build(label, sample_id=label)
+    assert found.labels == expected
+    samples = [None if v is None or pd.isna(v) else str(v).strip() or None for v in held]
+    pd.testing.assert_series_equal(found.frame["sample_id"], pd.Series(samples, dtype="str"), check_names=False)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    paths=st.lists(MESSY_PATH.map("/".join).filter(str.strip), min_size=1, unique_by=str.strip),
+    root=st.sampled_from([".", "/", "//", "/a/../b", "x/é/"]),
+)
+def test_paths_are_made_whole_as_one_by_one(paths, root):
+    start = os.path.abspath(root)  # noqa: PTH100
+    expected = [os.path.normpath(os.path.join(start, path.strip())) for path in paths]  # noqa: PTH118
+    assert ImageCatalog.from_rows({"path": paths}, root=root).paths == expected
+
+
+COLUMNS = {
+    "str": st.none() | TEXT | MESSY_TEXT,
+    "float64": st.floats()
+    | st.integers(-(10**17), 10**17)
+    | st.sampled_from([*(s * 10.0**i for i in range(-6, 18) for s in (1, -2.5)), -0.0]),
+    "float32": st.floats(width=32),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "bool": st.booleans(),
+    "Int64": st.none() | st.integers(-9, 9),
+    "object": st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | MESSY_TEXT,
+    "datetime64[us]": st.none() | st.datetimes(),
+}
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(dtypes=st.lists(st.sampled_from(list(COLUMNS)), max_size=4), n=st.integers(0, 7), data=st.data())
+def test_a_csv_is_written_as_by_pandas(tmp_path, monkeypatch, dtypes, n, data):
+    monkeypatch.setattr(module, "N_ROWS_AT_ONCE", 3)
+    values = [data.draw(st.lists(COLUMNS[dtype], min_size=n, max_size=n)) for dtype in dtypes]
+    frame = pd.DataFrame(
+        {f'"{i}", {d}': pd.Series(v, dtype=d) for i, (d, v) in enumerate(zip(dtypes, values, strict=True))}
+    )
+    write_csv(frame, tmp_path / "ours.csv")
+    frame.to_csv(tmp_path / "pandas.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ("1", ["2.5", ""], [1.0, 2.5, np.nan]),
+        ("1", ["x", "NA"], ["1", "x", np.nan]),
+        ("", ["True", ""], [np.nan, True, np.nan]),
+        ("1", [str(2**63 + 1)], [1, 2**63 + 1]),
+        ("-1", [str(2**53 + 1)], [-1, 2**53 + 1]),
+        ("True", ["x", "False"], ["True", "x", "False"]),
+    ],
+)
+def test_a_long_csv_whose_last_rows_differ_is_read_as_a_short_one(write, first, last, expected):
+    wide = "," * 2000  # pandas reads a wide table in pieces of few rows
+    rows = [f"{row}.png,{value}{wide}" for row, value in enumerate([first] * 600 + last)]
+    header = "path,n," + ",".join(f"empty{i}" for i in range(2000))
+    found = module._read_csv(write("\n".join([header, *rows])))["n"].iloc[599:]
+    pd.testing.assert_series_equal(
+        found.astype(object), pd.Series(expected, dtype=object), check_index=False, check_names=False
+    )
 
 
 # --- large and real
