@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from plankton_embed.pipeline import search as search
     from plankton_embed.pipeline import train as train
     from plankton_embed.settings import Settings as Settings
+    from plankton_embed.surveys import abundance as abundance
     from plankton_embed.table import EmbeddingTable as EmbeddingTable
     from plankton_embed.vector_index import VectorIndex as VectorIndex
 
@@ -51,6 +52,7 @@ _HOME = {
     "PlanktonEmbedError": "errors",
     "Settings": "settings",
     "VectorIndex": "vector_index",
+    "abundance": "surveys",
     "apply_corrections": "curation",
     "catalog": "pipeline",
     "classify": "evaluation",

@@ -15,7 +15,7 @@ import plankton_embed
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
          "seen_unseen", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
-         "apply_corrections", "export", "shift", "doctor")  # fmt: skip
+         "apply_corrections", "export", "shift", "abundance", "doctor")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
@@ -38,8 +38,8 @@ def test_help_loads_nothing_heavy():
     "module",
     ["table", "images.catalog", "images.splits", "images.preparation", "classifiers.scoring", "classifiers.naming",
      "classifiers.enrollment", "classifiers.mlp", "analysis.dendrogram", "analysis.clusters", "analysis.relations",
-     "analysis.suspects", "images.corrections", "spreadsheet", "exploration", "curation", "monitoring",
-     "analysis.shift", "analysis.body_size", "images.features", "exports",
+     "analysis.suspects", "images.corrections", "spreadsheet", "exploration", "curation", "monitoring", "surveys",
+     "analysis.shift", "analysis.body_size", "analysis.survey", "images.features", "exports",
      "vector_index", "contact_sheets", "plots.confusion", "plots.curves"],
 )  # fmt: skip
 def test_no_torch_above_the_waist(module):

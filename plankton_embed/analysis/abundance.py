@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,13 +29,15 @@ class CorrectedCounts:
     """What a sample holds.
 
     `count`, `low` and `high` (C,) of the classes; `membership` (n, C): the chance that each image is of each class,
-    given the mix of the sample; its columns add up to `count`.
+    given the mix of the sample; its columns add up to `count`. `draws` (B, C): the counts of the bootstrap draws, which
+    add up over samples draw by draw, since a draw takes the same calibration images for all of them.
     """
 
     count: Floats
     low: Floats
     high: Floats
     membership: Floats
+    draws: Floats
 
 
 class CountCorrection:
@@ -143,13 +146,13 @@ class CountCorrection:
         logs = np.asarray(log_probabilities, dtype=float).reshape(-1, self.n_classes)
         n = len(logs)
         if n == 0:
-            zeros = np.zeros(self.n_classes)
-            return CorrectedCounts(zeros, zeros, zeros, np.zeros((0, self.n_classes)))
+            zeros = np.zeros((len(self._draws), self.n_classes))
+            return CorrectedCounts(zeros[0], zeros[0], zeros[0], zeros[:0], zeros)
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
         mix = find_mix(evidence)
         membership = _share_out(evidence, mix)
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         counts = np.empty((len(self._draws), self.n_classes))
         for number, draw in enumerate(self._draws):
             evidence = self._weigh(draw, ratios, named)
@@ -159,7 +162,7 @@ class CountCorrection:
             counts[number] = np.bincount(classes, minlength=self.n_classes)
         count = membership.sum(axis=0)
         low, high = np.quantile(counts, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        return CorrectedCounts(count, np.minimum(low, count), np.maximum(high, count), membership)
+        return CorrectedCounts(count, np.minimum(low, count), np.maximum(high, count), membership, counts)
 
 
 def find_mix(evidence: Floats, times: Floats | None = None, start: Floats | None = None) -> Floats:

@@ -83,6 +83,14 @@ def test_the_same_seed_gives_the_same_interval():
     assert not np.array_equal(first.low, CountCorrection(*calibration, n_draws=20, seed=8).correct(sample).low)
 
 
+def test_draws_of_two_samples_add_up():
+    rng = np.random.default_rng(8)
+    correction = CountCorrection(*draw(rng, [20] * 5))
+    one, other = (correction.correct(draw(rng, [300, 20, 20, 20, 20])[0]).draws for _ in range(2))
+    assert (one.sum(axis=1) == 380).all()
+    assert np.corrcoef(one[:, 0], other[:, 0])[0, 1] > 0.3  # what the calibration images do not tell is missing in both
+
+
 def test_a_wider_level_gives_a_wider_interval():
     calibration, sample = draw(np.random.default_rng(3), [30] * 5), draw(np.random.default_rng(4), [100] * 5)[0]
     narrow, wide = (CountCorrection(*calibration, level=level).correct(sample) for level in (0.5, 0.95))

@@ -1,0 +1,501 @@
+"""A survey: images in samples, what is known of each sample, and the tables of what the samples hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import nbinom
+
+from plankton_embed.analysis.abundance import CountCorrection
+from plankton_embed.analysis.body_size import measure_bodies, size_spectrum
+from plankton_embed.errors import InputError, SettingError
+
+ALL, NO_SAMPLE, ALL_CLASSES = "all", "(none)", "(all)"
+N_COMMON = 8  # classes in profiles and time series
+N_BINS, MOST_BINS = 15, 1000  # of depth: about as many by default, and at most
+LEAST_TIMES = 3  # different ones that make a time series
+DECIMALS = 9  # of counts; what is smaller is noise of the arithmetic
+LEAST_COUNT = 0.5  # bodies of a class in a sample that get a spectrum
+MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` knows
+AMOUNTS = ("concentration", "individuals", "corrected")  # the first of them that there is, is shown
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Images in samples.
+
+    Attributes:
+        samples: one row a sample: `sample`, `n_images`, and where the images tell them `latitude`, `longitude`, `time`,
+            `depth` (m), `volume` (m³), `subsample_factor`.
+        rows: of the images of each sample.
+        times: of each sample, in UTC.
+        biovolume: (n,) of each image, mm³, nan where unknown; None where it is of all. `biovolume_kind` says of what.
+        depth_bin: (n,) number of each image's bin of depth, -1 without depth; None where the images of a sample have
+            no depths of their own.
+        depth_edges: (B + 1,) of these bins, m.
+    """
+
+    samples: pd.DataFrame
+    rows: list[NDArray[np.intp]]
+    times: pd.Series
+    biovolume: Floats | None
+    biovolume_kind: str | None
+    depth_bin: NDArray[np.intp] | None
+    depth_edges: Floats
+
+    def column(self, name: str, default: float = np.nan) -> Floats:
+        """Return a number of each sample (S,); `default` for all where the images do not tell it."""
+        if name not in self.samples:
+            return np.full(len(self.samples), default)
+        return self.samples[name].to_numpy(dtype=float)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleCounts:
+    """What one sample holds, label by label, the refused images last; (L,) each.
+
+    `count` of names given; `corrected`, `low`, `high`; `biovolume` of the images, mm³ (0 where it is unknown of all).
+    `by_depth` (B, L) corrected counts in bins of depth, and `n_by_depth` (B,) images. `spectra` by label, None without
+    body sizes. `draws` (D, C): the corrected counts of the classes in every bootstrap draw.
+    """
+
+    count: Floats
+    corrected: Floats
+    low: Floats
+    high: Floats
+    n_refused: int
+    biovolume: Floats
+    by_depth: Floats
+    n_by_depth: NDArray[np.intp]
+    spectra: pd.DataFrame | None
+    draws: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Abundance:
+    """What the samples of a survey hold.
+
+    Attributes:
+        table: one row a sample and label (the classes, then `unknown`): `sample`, `label`, `count` (names given),
+            `corrected`, `low`, `high`. With sub-sampling factors also `individuals`, `individuals_low`,
+            `individuals_high`: in the whole sample. With volumes `concentration`, `concentration_low`,
+            `concentration_high`, m⁻³. With body sizes `biovolume`, mm³ in the whole sample, and with volumes
+            `biovolume_concentration`, mm³ m⁻³.
+        totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together.
+        samples: one row a sample: `sample`, `n_images`, `n_refused`, `latitude`, `longitude`, `time`, `depth` (m),
+            `volume` (m³), `subsample_factor`, as far as the images tell them.
+        spectra: one row a sample, label and bin of size: see `size_spectrum`; the label `(all)` is all images, as they
+            are. None without body sizes.
+        profile: the commonest classes over depth: one row a sample and label, with the columns of `table` and `depth`;
+            where the images of a sample have depths of their own, one row a sample, bin and label: `depth`,
+            `depth_low`, `depth_high`, `n_images`, `label`, `corrected`. None where depths do not vary.
+        time_series: the same over `time`; None where there are fewer than 3 times.
+        summary: plain values, ready for JSON.
+        unknown: the label of refused images.
+    """
+
+    table: pd.DataFrame
+    totals: pd.DataFrame
+    samples: pd.DataFrame
+    spectra: pd.DataFrame | None
+    profile: pd.DataFrame | None
+    time_series: pd.DataFrame | None
+    summary: dict[str, Any]
+    unknown: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return self.summary
+
+    def by_sample(self, column: str = "corrected") -> pd.DataFrame:
+        """Return a column of `table` as one row a sample and one column a label."""
+        values = self.table[column].to_numpy().reshape(len(self.samples), -1)
+        labels = self.table["label"].iloc[: values.shape[1]]
+        return pd.DataFrame(values, pd.Index(self.samples["sample"], name="sample"), labels.tolist())
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float | None = None) -> Survey:
+    """Divide images into samples, and gather what is known of each.
+
+    Args:
+        images: one row an image: `object_id`, the column `by`, and any columns of an `ImageCatalog`.
+        by: column whose values are the samples. Images without one are a sample `(none)` of unknown place and volume;
+            where no image has a `sample_id`, all are one sample `all`.
+        depth_bin: m, width of the bins of a profile, where the images of a sample have depths of their own; by default
+            a round one.
+
+    Raises:
+        InputError: a value is no number or time; or the images of a sample differ in volume or sub-sampling factor.
+        SettingError: `depth_bin` has no meaning here, or makes too many bins.
+    """
+    codes, names = _name_samples(images, by)
+    nameless = names[codes] == NO_SAMPLE
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    samples = pd.DataFrame({"sample": names, "n_images": np.bincount(codes)})
+    for column in ("latitude", "longitude"):
+        if column in images:
+            degrees = _read_numbers(images, column).mask(nameless)
+            first = degrees.groupby(codes).transform("first")
+            apart = degrees - first if column == "latitude" else (degrees - first + 180) % 360 - 180
+            means = (first + apart).groupby(codes).mean()
+            samples[column] = (
+                means if column == "latitude" else means.where(means.abs() <= 180, (means + 180) % 360 - 180)
+            )
+    times = pd.Series(pd.NaT, index=samples.index, dtype="datetime64[ns, UTC]")
+    if "time" in images:
+        times, samples["time"] = _read_times(images, codes, nameless)
+    depth = _read_depths(images).mask(nameless)
+    if depth.notna().any():
+        samples["depth"] = depth.groupby(codes).mean()
+    for column in ("volume", "subsample_factor"):
+        if column in images:
+            samples[column] = _read_constant(images, column, codes, nameless, names, by)
+    bins, edges = _bin_depths(depth, codes, depth_bin)
+    return Survey(samples, rows, times, *_read_biovolume(images), bins, edges)
+
+
+def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """Return the code of each image's sample (n,) and the names of the samples, sorted, `(none)` last."""
+    values = images[by]
+    if len(values) == 0:
+        raise InputError("there are no images to count")
+    if values.isna().all():
+        if by != "sample_id":
+            raise InputError(f"by: the column {by} is empty; name another one")
+        return np.zeros(len(values), dtype=np.intp), np.array([ALL], dtype=object)
+    if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.astype("str").where(values.notna())
+    codes, found = pd.factorize(values, sort=True)
+    names = [f"{name:.15g}" if isinstance(name, float) else str(name) for name in found]
+    if (codes < 0).any():
+        if NO_SAMPLE in names:
+            raise InputError(f"by: a sample of the column {by} is called {NO_SAMPLE}, as images without one are")
+        codes = np.where(codes < 0, len(names), codes)
+        names.append(NO_SAMPLE)
+    return codes.astype(np.intp), np.array(names, dtype=object)
+
+
+def _read_numbers(images: pd.DataFrame, column: str, above: float = -np.inf) -> pd.Series:
+    """Return a column as numbers, nan where empty."""
+    numbers = pd.to_numeric(images[column], errors="coerce").astype("float64")
+    wrong = images[column].notna() & ~(np.isfinite(numbers) & (numbers > above))
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise InputError(
+            f"column {column}: expected {'a number' if above == -np.inf else f'a number above {above:g}'}; found "
+            f"{images[column].iloc[row]!r} for {images['object_id'].iloc[row]}"
+        )
+    return numbers
+
+
+def _read_times(
+    images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]
+) -> tuple[pd.Series, pd.Series]:
+    """Return the time of each sample, in UTC and as text: the mean where the images have several."""
+    given = images["time"]
+    times = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
+    wrong = given.notna() & times.isna()
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise InputError(
+            f"column time: expected ISO 8601, such as 2014-04-20T04:20:11Z; found {given.iloc[row]!r} for "
+            f"{images['object_id'].iloc[row]}"
+        )
+    times, text = times.mask(nameless), given.astype("str").where(given.notna() & ~nameless)
+    by_sample, zoned = times.groupby(codes), text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=False)
+    means = by_sample.mean()
+    ending = np.where(zoned.groupby(codes).all(), "Z", "")
+    described = means.dt.strftime("%Y-%m-%dT%H:%M:%S").str.cat(ending)
+    return means, text.groupby(codes).first().where(by_sample.nunique() <= 1, described)
+
+
+def _read_depths(images: pd.DataFrame) -> pd.Series:
+    """Return the depth of each image, the middle of least and most, m."""
+    ends = [_read_numbers(images, column) for column in ("depth_min", "depth_max") if column in images]
+    return pd.concat(ends, axis=1).mean(axis=1) if ends else pd.Series(np.nan, index=images.index)
+
+
+def _read_constant(
+    images: pd.DataFrame,
+    column: str,
+    codes: NDArray[np.intp],
+    nameless: NDArray[np.bool_],
+    names: NDArray[np.object_],
+    by: str,
+) -> pd.Series:
+    """Return what all images of a sample must share."""
+    numbers = _read_numbers(images, column, above=0).mask(nameless)
+    different = numbers.groupby(codes).nunique()
+    if (different > 1).any():
+        sample = int(different.gt(1).to_numpy().argmax())
+        values = ", ".join(f"{value:g}" for value in np.sort(numbers[codes == sample].dropna().unique())[:5])
+        raise InputError(
+            f"column {column}: expected one value for all images of a sample; found {values} in the sample "
+            f"{names[sample]} (by {by}); mend them, or choose a column that parts them (--by COLUMN), such as acq_id"
+        )
+    return numbers.groupby(codes).first()
+
+
+def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
+    """Return the volume of each body, mm³, and its kind: of ellipsoids where they are known as often as spheres."""
+    columns = [name for name in (*(f"feature_{name}" for name in MEASURED), "pixel_size") if name in images]
+    given = images[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
+    features = pd.DataFrame({name.removeprefix("feature_"): _read_numbers(given, name) for name in columns})
+    pixel_size = features.pop("pixel_size") if "pixel_size" in features else None
+    sizes = measure_bodies(features, pixel_size)
+    known = sizes.filter(like="biovolume").count()
+    if known.empty:
+        return None, None
+    chosen = str(known[::-1].idxmax())  # the ellipsoid is the last, and the first of equals is taken
+    return sizes[chosen].to_numpy(dtype=float), chosen.removeprefix("biovolume_")
+
+
+def _bin_depths(
+    depth: pd.Series, codes: NDArray[np.intp], width: float | None
+) -> tuple[NDArray[np.intp] | None, Floats]:
+    """Return each image's bin of depth, -1 without depth, and the edges; None where samples have one depth each."""
+    if width is not None and not 0 < width < np.inf:
+        raise SettingError(f"depth_bin: expected metres above 0; found {width}")
+    if not (depth.groupby(codes).nunique() > 1).any():
+        if width is not None:
+            raise SettingError(
+                "depth_bin: no two images of a sample differ in depth, so there are no bins; leave it out"
+            )
+        return None, np.zeros(0)
+    low, high = float(depth.min()), float(depth.max())
+    width = _round_up((high - low) / N_BINS) if width is None else width
+    first, last = int(np.floor(low / width)), int(np.floor(high / width))
+    if last - first >= MOST_BINS:
+        raise SettingError(f"depth_bin: {width:g} m makes {last - first + 1} bins; choose a wider one")
+    numbers = (np.floor(depth / width) - first).fillna(-1).to_numpy(dtype=np.intp)
+    return numbers, np.arange(first, last + 2, dtype=np.float64) * width
+
+
+def _round_up(number: float) -> float:
+    """Return the next number of 1, 2 or 5 times a power of 10."""
+    power = 10.0 ** np.floor(np.log10(number))
+    return next(float(step * power) for step in (1, 2, 5, 10) if step * power >= number * (1 - 1e-9))
+
+
+# ---------------------------------------------------------------------------------------------- counts
+
+
+def count_sample(
+    survey: Survey,
+    number: int,
+    labels: Sequence[str],
+    named: NDArray[np.intp],
+    log_probabilities: Floats,
+    refused: NDArray[np.bool_],
+    correction: CountCorrection,
+    unknown_rate: float = 0.0,
+) -> SampleCounts:
+    """Count what one sample holds.
+
+    Of the images of known classes a share `unknown_rate` is refused: by as much the counts of the classes are raised,
+    up to the images of the sample. What is left of the images is the corrected count of `unknown`; its interval tells
+    by how much the number of known images that were refused varies by chance.
+
+    Args:
+        survey: of all samples.
+        number: of the sample.
+        labels: (L,) the classes in the order of the probabilities, then `unknown` where no class is called so.
+        named: (n,) codes of the names given.
+        log_probabilities: (n, C).
+        refused: (n,) whether the image is called unknown.
+        correction: learned from the calibration images.
+        unknown_rate: share of the images of known classes that is refused.
+    """
+    n, n_classes, n_refused = len(named), log_probabilities.shape[1], int(refused.sum())
+    n_kept = n - n_refused
+    found = correction.correct(log_probabilities[~refused])
+    raised = min(1 / (1 - unknown_rate), n / n_kept) if n_kept else 1.0
+    classes = np.stack([found.count, found.low, found.high]) * raised
+    table = np.zeros((3, len(labels)))
+    table[:, :n_classes] = classes
+    count = np.bincount(named[~refused], minlength=len(labels)).astype(float)
+    weights = np.zeros((n, len(labels)))  # columns add up to the corrected counts
+    weights[~refused, :n_classes] = found.membership * raised
+    if n_refused:
+        unknown = max(n - n_kept * raised, 0.0)
+        tails = [(1 + correction.level) / 2, (1 - correction.level) / 2]
+        among = nbinom.ppf(tails, n_kept, 1 - unknown_rate) if n_kept else np.zeros(2)  # known images refused
+        bounds = np.maximum(n_refused - among, 0)
+        table[:, -1] = unknown, min(bounds[0], unknown), max(bounds[1], unknown)
+        count[-1] = n_refused
+        weights[refused, -1] = unknown / n_refused
+    table = table.round(DECIMALS)
+    rows = survey.rows[number]
+    bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
+    in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
+    return SampleCounts(
+        count,
+        corrected=table[0],
+        low=table[1],
+        high=table[2],
+        n_refused=n_refused,
+        biovolume=np.zeros(n) @ weights
+        if survey.biovolume is None
+        else np.nan_to_num(survey.biovolume[rows]) @ weights,
+        by_depth=in_bin @ weights,
+        n_by_depth=in_bin.sum(axis=1),
+        spectra=_measure_spectra(survey, number, labels, weights),
+        draws=found.draws * raised,
+    )
+
+
+def _measure_spectra(survey: Survey, number: int, labels: Sequence[str], weights: Floats) -> pd.DataFrame | None:
+    """Return the size spectra of one sample: of all images, and of each class that it may hold."""
+    factor = survey.column("subsample_factor", 1.0)[number]
+    water = survey.column("volume")[number] if "volume" in survey.samples else None
+    if survey.biovolume is None or not np.isfinite(factor) or (water is not None and not np.isfinite(water)):
+        return None
+    size = survey.biovolume[survey.rows[number]]
+    held = np.flatnonzero(weights.sum(axis=0) >= LEAST_COUNT).tolist()
+    bodies = {ALL_CLASSES: np.ones(len(size)), **{labels[code]: weights[:, code] for code in held}}
+    spectra = {label: size_spectrum(size, factor * weight, water) for label, weight in bodies.items()}
+    table = pd.concat(list(spectra.values()), ignore_index=True)
+    table.insert(0, "label", np.repeat(np.array(list(spectra), dtype=object), [len(part) for part in spectra.values()]))
+    table.insert(0, "sample", survey.samples["sample"].iloc[number])
+    return table
+
+
+def gather_counts(
+    survey: Survey,
+    labels: Sequence[str],
+    counted: Iterable[SampleCounts],
+    level: float,
+    unknown: str,
+    summary: dict[str, Any],
+) -> Abundance:
+    """Make the tables of a survey from the counts of its samples.
+
+    Args:
+        survey: the samples.
+        labels: (L,) the classes, then `unknown`.
+        counted: of each sample.
+        level: share of the intervals that should hold the true count.
+        unknown: the label of refused images.
+        summary: of the result, to which the numbers of images, samples and refused images are added.
+    """
+    n = len(labels)
+    found: list[SampleCounts] = []
+    pooled: Floats | float = 0.0
+    for one in counted:  # the draws of all samples would fill the memory
+        pooled = pooled + one.draws
+        found.append(replace(one, draws=one.draws[:0]))
+    table = pd.DataFrame({
+        "sample": np.repeat(survey.samples["sample"].to_numpy(), n),
+        "label": np.tile(np.array(labels, dtype=object), len(found)),
+        "count": np.concatenate([one.count for one in found]).astype(int),
+        **{name: np.concatenate([getattr(one, name) for one in found]) for name in ("corrected", "low", "high")},
+    })  # fmt: skip
+    factor, volume = (np.repeat(survey.column(*of), n) for of in (("subsample_factor", 1.0), ("volume", np.nan)))
+    bounds = {"": table["corrected"], "_low": table["low"], "_high": table["high"]}
+    if "subsample_factor" in survey.samples:
+        table = table.assign(**{f"individuals{end}": column * factor for end, column in bounds.items()})
+    if "volume" in survey.samples:
+        table = table.assign(**{f"concentration{end}": column * factor / volume for end, column in bounds.items()})
+    if survey.biovolume is not None:
+        table["biovolume"] = factor * np.concatenate([one.biovolume for one in found])
+        if "volume" in survey.samples:
+            table["biovolume_concentration"] = table["biovolume"] / volume
+    samples = survey.samples.copy()
+    samples.insert(2, "n_refused", [one.n_refused for one in found])
+    spectra = [one.spectra for one in found if one.spectra is not None]
+    totals = table.groupby("label", sort=False)[["count", "corrected", "low", "high"]].sum()
+    low, high = np.quantile(pooled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    classes = totals.index[: len(low)]
+    totals.loc[classes, "low"] = np.minimum(low, totals.loc[classes, "corrected"])
+    totals.loc[classes, "high"] = np.maximum(high, totals.loc[classes, "corrected"])
+    totals = totals.sort_values(["corrected", "count"], ascending=False, kind="stable")
+    named = totals.drop(index=unknown, errors="ignore")["corrected"]
+    common = named[named >= LEAST_COUNT].index[:N_COMMON].tolist()
+    shown = table[table["label"].isin(common)].merge(samples[["sample"]].assign(_time=survey.times), "left", "sample")
+    return Abundance(
+        table,
+        totals,
+        samples,
+        pd.concat(spectra, ignore_index=True) if spectra else None,
+        _profile_depth(survey, labels, found, common, shown.drop(columns="_time")),
+        _follow_time(survey, shown),
+        {**summary, "n_images": int(samples["n_images"].sum()), "n_samples": len(samples),
+         "n_refused": int(samples["n_refused"].sum())},
+        unknown,
+    )  # fmt: skip
+
+
+def _profile_depth(
+    survey: Survey, labels: Sequence[str], found: Sequence[SampleCounts], common: list[str], shown: pd.DataFrame
+) -> pd.DataFrame | None:
+    if survey.depth_bin is None:
+        depths = survey.column("depth")
+        if len(np.unique(depths[np.isfinite(depths)])) < 2:
+            return None
+        profile = shown.merge(survey.samples[["sample", "depth"]], "left", "sample").dropna(subset="depth")
+        return profile.sort_values(["label", "depth"], kind="stable", ignore_index=True)
+    counts = np.stack([one.by_depth for one in found])  # (sample, bin, label)
+    n_images = np.stack([one.n_by_depth for one in found])
+    sample, place = np.nonzero(n_images)
+    edges = survey.depth_edges
+    bins = pd.DataFrame({
+        "sample": survey.samples["sample"].to_numpy()[sample],
+        "depth": (edges[place] + edges[place + 1]) / 2,
+        "depth_low": edges[place],
+        "depth_high": edges[place + 1],
+        "n_images": n_images[sample, place],
+    })  # fmt: skip
+    columns = [list(labels).index(label) for label in common]
+    return pd.concat(
+        [bins.assign(label=labels[column], corrected=counts[sample, place, column]) for column in columns],
+        ignore_index=True,
+    ) if columns else None  # fmt: skip
+
+
+def _follow_time(survey: Survey, shown: pd.DataFrame) -> pd.DataFrame | None:
+    if survey.times.nunique() < LEAST_TIMES:
+        return None
+    series = shown.merge(survey.samples[["sample", "time"]], "left", "sample").dropna(subset="_time")
+    return series.sort_values(["label", "_time"], kind="stable", ignore_index=True).drop(columns="_time")
+
+
+# ---------------------------------------------------------------------------------------------- spectra
+
+
+def pool_spectra(spectra: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the spectra of all samples together: `label`, then as `size_spectrum`.
+
+    Args:
+        spectra: as in `Abundance`.
+        samples: as in `Abundance`; where they have volumes, `nbss` is by all of the water.
+    """
+    bins = ["low", "high", "esd_low", "esd_high"]
+    pooled = spectra.groupby(["label", *bins], as_index=False, sort=False)[["count", "biovolume"]].sum()
+    seen = samples["sample"].isin(spectra["sample"].unique())
+    water = float(samples.loc[seen, "volume"].sum()) if "volume" in samples else 1.0
+    pooled["nbss"] = pooled["biovolume"] / pooled["low"] / water
+    return pooled.sort_values(["label", "low"], ignore_index=True)
+
+
+def fit_slope(spectrum: pd.DataFrame) -> tuple[float, float]:
+    """Fit a line to the logarithms (base 10) of `nbss` and of the bins' geometric middle, over filled bins.
+
+    Returns:
+        Slope and intercept; nan where fewer than 3 bins hold a body at least.
+    """
+    filled = spectrum[spectrum["count"] >= 1]
+    if len(filled) < 3:
+        return float("nan"), float("nan")
+    middle = np.log10(np.sqrt(filled["low"] * filled["high"]))
+    slope, intercept = np.polyfit(middle, np.log10(filled["nbss"]), 1)
+    return float(slope), float(intercept)

@@ -1,0 +1,117 @@
+"""Figure: how biovolume is spread over sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from plankton_embed.analysis.body_size import UM3_PER_MM3
+from plankton_embed.analysis.survey import ALL_CLASSES, Abundance, fit_slope, pool_spectra
+from plankton_embed.plots.figure import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    TEXT_SIZE,
+    VERMILION,
+    new_axes,
+    say_instead,
+    title_axes,
+)
+from plankton_embed.plots.lettering import shorten
+
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9")  # of the commonest classes
+MARKS = ("o", "s", "^", "D", "v", "P")
+MOST_SAMPLES = 200  # drawn as thin lines
+
+
+def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
+    """Draw the normalised biovolume size spectrum of all images and of the commonest classes, and fitted slopes.
+
+    Args:
+        found: with `spectra`.
+        ax: whose place the two panels take; by default a new figure.
+
+    Returns:
+        The axes of the panel on the left: each sample as a thin line, all together as a black one with the line fitted
+        to it. On the right are the commonest classes, of all samples together.
+    """
+    ax = ax or new_axes(10.5, 5.0)
+    if found.spectra is None:
+        say_instead(ax, "no body sizes")
+        return ax
+    title_axes(ax, "normalised biovolume size spectrum")
+    ax.set_title(ax.get_title(loc="left"), loc="left", pad=40)  # leaves room for the upper axis
+    ax.set_axis_off()
+    pooled = pool_spectra(found.spectra, found.samples)
+    left = ax.inset_axes((0.0, 0.0, 0.46, 1.0))
+    right = ax.inset_axes((0.54, 0.0, 0.46, 1.0), sharex=left, sharey=left)
+    single = found.spectra[found.spectra["label"] == ALL_CLASSES]
+    n_samples = single["sample"].nunique()
+    if n_samples > 1:
+        for number, (_, spectrum) in enumerate(single.groupby("sample", sort=False)):
+            if number < MOST_SAMPLES:
+                name = None if number else "single samples" + f", {MOST_SAMPLES} of them" * (n_samples > MOST_SAMPLES)
+                _draw_spectrum(left, spectrum, color="0.75", linewidth=0.7, label=name, zorder=1)
+    everything = pooled[pooled["label"] == ALL_CLASSES]
+    name = f"all {n_samples:,} samples" if n_samples > 1 else "all images"
+    _draw_spectrum(left, everything, color=BLACK, marker="o", markersize=4, linewidth=1.2, label=name, zorder=3)
+    slope, intercept = fit_slope(everything)
+    if np.isfinite(slope):
+        filled = everything[everything["count"] >= 1].iloc[[0, -1]]
+        ends = np.sqrt((filled["low"] * filled["high"]).to_numpy())
+        fitted = 10 ** (intercept + slope * np.log10(ends))
+        left.plot(ends, fitted, color=VERMILION, linestyle="--", label=f"slope {slope:.2f}", zorder=2)
+    of_class = pooled[~pooled["label"].isin([ALL_CLASSES, found.unknown])]
+    common = of_class.groupby("label")["count"].sum().nlargest(len(COLOURS)).index
+    for label, colour, mark in zip(common, COLOURS, MARKS, strict=False):
+        spectrum = of_class[of_class["label"] == label]
+        slope = fit_slope(spectrum)[0]
+        told = shorten(str(label), 115, TEXT_SIZE).replace("$", r"\$") + (
+            f": {slope:.2f}" if np.isfinite(slope) else ""
+        )
+        _draw_spectrum(right, spectrum, color=colour, marker=mark, markersize=4, linewidth=1.2, label=told)
+    unit = "m⁻³" if "volume" in found.samples else "no unit: water unknown"
+    kind = found.summary["biovolume"]
+    for panel, title in ((left, "all images"), (right, "commonest classes, corrected: slope")):
+        title_axes(
+            panel, "", f"volume of a body ({kind}), mm³", f"biovolume by width of bin ({unit})" * (panel is left)
+        )
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.grid(color="0.92")
+        panel.set_axisbelow(True)
+        upper = panel.secondary_xaxis("top", functions=(_diameter, _volume))
+        upper.set_xlabel("diameter of a sphere as large, µm", fontsize=TEXT_SIZE)
+        upper.tick_params(labelsize=TEXT_SIZE)
+        upper.spines["top"].set_color(GREY)
+        if not panel.lines:
+            panel.text(0.5, 0.5, "no class was found", transform=panel.transAxes, ha="center", color=GREY)
+            continue
+        panel.legend(
+            title=title,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.12),
+            ncols=2,
+            fontsize=TEXT_SIZE,
+            title_fontsize=TEXT_SIZE,
+            frameon=False,
+            alignment="left",
+        )
+    return left
+
+
+def _draw_spectrum(panel: Axes, spectrum: pd.DataFrame, **style: object) -> None:
+    filled = spectrum[spectrum["count"] >= 1]
+    panel.plot(np.sqrt(filled["low"] * filled["high"]), filled["nbss"], **style)  # type: ignore[arg-type]
+
+
+def _diameter(volume: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(np.cbrt(6 / np.pi * UM3_PER_MM3 * np.asarray(volume, dtype=float)))
+
+
+def _volume(diameter: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(np.pi / 6 * np.asarray(diameter, dtype=float) ** 3 / UM3_PER_MM3)

@@ -1,0 +1,286 @@
+"""Surveys: how many of each class are in every sample, per m³ where the water is known?"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.survey import (
+    NO_SAMPLE,
+    Abundance,
+    SampleCounts,
+    Survey,
+    count_sample,
+    divide_samples,
+    gather_counts,
+)
+from plankton_embed.analysis_folder import check_output, write_analysis
+from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser, select_known
+from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.evaluation import (
+    NO_CALIBRATION,
+    Naming,
+    Reference,
+    find_calibration,
+    load_query,
+    load_vectors,
+    write_frame,
+)
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.plots.abundance import draw_abundance, draw_composition
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.profile import draw_profile, draw_time_series
+from plankton_embed.plots.size_spectra import draw_size_spectra
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import EmbeddingTable, holds_vectors
+
+logger = logging.getLogger(__name__)
+
+FEW_IMAGES = 20  # of a sample: with fewer the intervals are rough
+
+
+def abundance(
+    reference: Reference,
+    query: Reference,
+    output: str | Path | None = None,
+    *,
+    by: str = "sample_id",
+    catalog: ImageCatalog | str | Path | None = None,
+    root: str | Path | None = None,
+    method: Method = "centroid",
+    n_neighbors: int | None = None,
+    calibration: Reference | None = None,
+    unknown_rate: float | None = None,
+    refuse_by: RefusalMeasure | None = None,
+    correction: CorrectionMethod = "em",
+    n_draws: int = N_DRAWS,
+    level: float = LEVEL,
+    depth_bin: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Abundance:
+    """Count the classes in every sample, corrected for the errors of the names, with intervals.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        query: vectors, labelled or not; or a run (its test or val vectors). With a run as reference also images, which
+            its model embeds.
+        output: folder to write: `abundance.csv` and `samples.csv` (see `Abundance`), `counts.csv` and `corrected.csv`
+            (one row a sample, one column a class), `abundance.png`, `composition.png`; where the images tell enough
+            also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture.
+        by: column whose values are the samples. Images without one are the sample `(none)`, of unknown place and
+            volume; without any `sample_id` all images are one sample `all`.
+        catalog: what is known of the images whose vectors are given (samples, positions, times, depths, volumes,
+            features), by `object_id`; images come with their own, and a run with that of its folder.
+        root: where relative paths of the catalog, or of a catalog file as query, start.
+        method, n_neighbors, calibration, unknown_rate, refuse_by: of naming and refusing, as `classify`.
+        correction: `em` or `confusion` (see `CountCorrection`).
+        n_draws: of the intervals, at least 20.
+        level: share of the intervals that should hold the true count.
+        depth_bin: m, bins of the profile where images of a sample have depths of their own; by default a round width.
+        seed: of the draws; what a sample gets depends on no other sample.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: there is no calibration set; the catalog lacks images or the column `by`; or the images of a sample
+            differ in volume or sub-sampling factor.
+    """
+    check_output(output, overwrite, "abundance")
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    known = load_vectors(reference)
+    asked, metadata = _load_images(reference, query, catalog, root, device, progress)
+    known.check_same_model(asked)
+    images = _describe_images(asked, metadata, by)
+    survey = divide_samples(images, by, depth_bin)
+    found = find_calibration(reference, calibration, known, asked, ["abundance"])
+    if found is None:
+        raise InputError(f"abundance {NO_CALIBRATION}")
+    held = select_known(found, known)
+    if len(held) == 0:
+        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
+    classifier = naming.fit(known, held, progress)
+    refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
+    corrector, summary = _learn_errors(known, held, classifier, refuser, method, correction, n_draws, level, seed)
+    _warn(survey, images[by], held, known, classifier)
+    labels = [str(name) for name in classifier.classes_]
+    labels += [] if UNKNOWN in labels else [UNKNOWN]
+
+    def count(number: int) -> SampleCounts:
+        vectors = asked.vectors[survey.rows[number]]
+        order, logs = classifier.assess(vectors)
+        refused = _refuse(refuser, classifier, vectors, order[:, 0])
+        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, unknown_rate or 0.0)
+
+    bar = tqdm(range(len(survey.rows)), "samples", disable=not progress, leave=False, delay=1)
+    settings = {
+        "by": by,
+        "method": method,
+        "unknown_rate": unknown_rate,
+        "refuse_by": None if unknown_rate is None else naming.measure,
+        "correction": correction,
+        "level": level,
+        "n_draws": n_draws,
+        "seed": seed,
+        "biovolume": survey.biovolume_kind,
+    }
+    counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
+    write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
+    return counted
+
+
+def _write(folder: Path, found: Abundance) -> None:
+    write_frame(folder / "abundance.csv", found.table)
+    write_frame(folder / "totals.csv", found.totals.reset_index())
+    write_frame(folder / "samples.csv", found.samples)
+    write_frame(folder / "counts.csv", found.by_sample("count").reset_index())
+    write_frame(folder / "corrected.csv", found.by_sample("corrected").reset_index())
+    save_figure(draw_abundance(found), folder / "abundance.png")
+    save_figure(draw_composition(found), folder / "composition.png")
+    if found.spectra is not None:
+        write_frame(folder / "size_spectra.csv", found.spectra)
+        save_figure(draw_size_spectra(found), folder / "size_spectra.png")
+    if found.profile is not None:
+        write_frame(folder / "profile.csv", found.profile)
+        save_figure(draw_profile(found), folder / "profile.png")
+    if found.time_series is not None:
+        write_frame(folder / "time_series.csv", found.time_series)
+        save_figure(draw_time_series(found), folder / "time_series.png")
+
+
+# ---------------------------------------------------------------------------------------------- images
+
+
+def _load_images(
+    reference: Reference,
+    query: Reference,
+    catalog: ImageCatalog | str | Path | None,
+    root: str | Path | None,
+    device: str,
+    progress: bool,
+) -> tuple[EmbeddingTable, ImageCatalog | None]:
+    """Return the vectors of the query, and what is known of its images."""
+    path = None if isinstance(query, EmbeddingTable) else Path(query)
+    if path is not None and not path.exists():
+        raise InputError(f"{path} does not exist")
+    of_run = path is not None and RunFolder(path).settings.exists()
+    run = None if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() else reference
+    if path is not None and run is not None and not of_run and not holds_vectors(path):
+        if catalog is not None:
+            raise SettingError(
+                "catalog: it goes with vectors; images are described by their own source, so leave it out"
+            )
+        images = read_source(path, root)
+        from plankton_embed.embedding import embed  # torch, which vectors alone do not need
+
+        return embed(run, images, device=device, progress=progress), images
+    if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
+        raise SettingError("root: it goes with a catalog file; give one (--catalog CATALOG), or leave it out")
+    table = load_query(reference, query, device, progress)
+    if catalog is None and of_run and path is not None and RunFolder(path).catalog.is_file():
+        return table, ImageCatalog.load(RunFolder(path).catalog)
+    return table, None if catalog is None else read_source(catalog, root)
+
+
+def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: str) -> pd.DataFrame:
+    """Return what is known of each image, row by row that of the vectors."""
+    own = pd.DataFrame({"object_id": asked.object_id, "sample_id": asked.sample_id})
+    if catalog is None:
+        if by != "sample_id":
+            raise InputError(f"by: vectors have no column {by}; give the catalog that has it (--catalog CATALOG)")
+        return own
+    place = pd.Index(catalog.frame["object_id"]).get_indexer(pd.Index(asked.object_id))
+    if (place < 0).any():
+        raise InputError(
+            f"catalog: it lacks {(place < 0).sum()} of {len(place)} images by object_id, such as "
+            f"{asked.object_id[place < 0][0]}; give the catalog that the vectors were made from"
+        )
+    images: pd.DataFrame = catalog.frame.iloc[place].reset_index(drop=True)
+    if "sample_id" not in images:
+        images["sample_id"] = own["sample_id"]
+    if by not in images:
+        raise InputError(f"by: the catalog has no column {by}; it has {', '.join(map(str, images.columns))}")
+    return images
+
+
+# ---------------------------------------------------------------------------------------------- errors of the names
+
+
+def _learn_errors(
+    known: EmbeddingTable,
+    held: EmbeddingTable,
+    classifier: Classifier,
+    refuser: Refuser | None,
+    method: Method,
+    correction: CorrectionMethod,
+    n_draws: int,
+    level: float,
+    seed: int,
+) -> tuple[CountCorrection, dict[str, Any]]:
+    """Learn from the calibration images that get a name how names go wrong; return also what the summary says of it."""
+    codes = np.searchsorted(classifier.classes_, held.label.astype(str))
+    order, logs = classifier.assess(held.vectors)
+    kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
+    if not kept.any():
+        raise InputError("calibration: every image is refused; choose a smaller unknown rate")
+    prior = None  # of class means; the other methods expect the mix that they have learned from
+    if method != "centroid":
+        prior = np.bincount(np.searchsorted(classifier.classes_, known.label[known.is_labelled].astype(str)))
+        prior = prior / prior.sum()
+    corrector = CountCorrection(logs[kept], codes[kept], prior, correction, n_draws=n_draws, level=level, seed=seed)
+    described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
+    return corrector, {"n_classes": len(classifier.classes_), "calibration": described}
+
+
+def _refuse(
+    refuser: Refuser | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Return (n,) whether each image is too strange for the name it got, given by its code (n,)."""
+    return np.zeros(len(vectors), bool) if refuser is None else refuser.refuse(vectors, classifier.classes_[codes])
+
+
+def _warn(
+    survey: Survey, samples: pd.Series, held: EmbeddingTable, known: EmbeddingTable, classifier: Classifier
+) -> None:
+    """Say where the counts are less sure than their intervals tell."""
+    untested = sorted({str(name) for name in classifier.classes_} - set(held.classes))
+    if untested:
+        named = ", ".join(untested[:5]) + (", …" if len(untested) > 5 else "")
+        logger.warning(
+            "%d of %d classes have no calibration image, so their errors are unknown: %s",
+            *(len(untested), len(classifier.classes_), named),
+        )
+    n_shared = len({row.tobytes() for row in held.vectors} & {row.tobytes() for row in known.vectors})
+    if n_shared:
+        logger.warning(
+            "calibration: %d of %d images are in the reference too, so errors look rarer than they are",
+            *(n_shared, len(held)),
+        )
+    n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
+    if n_small:
+        logger.warning(
+            "%d of %d samples have fewer than %d images; their intervals are rough",
+            *(n_small, len(survey.samples), FEW_IMAGES),
+        )
+    if samples.isna().all():
+        logger.warning("no image has a sample_id, so all are one sample; --by names another column of the catalog")
+    elif samples.isna().any():
+        logger.warning("%d images have no %s; they are the sample %s", samples.isna().sum(), samples.name, NO_SAMPLE)
+    if survey.biovolume is not None and np.isnan(survey.biovolume).any():
+        logger.warning(
+            "%d of %d images have no body size; their biovolume is missing from the sums",
+            *(int(np.isnan(survey.biovolume).sum()), len(survey.biovolume)),
+        )

@@ -1,0 +1,385 @@
+"""`abundance`: counts by sample, what the images tell of their samples, what is written, and what is refused."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from plankton_embed.analysis.body_size import size_spectrum
+from plankton_embed.analysis.survey import divide_samples, fit_slope, pool_spectra
+from plankton_embed.cli import app
+from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
+from plankton_embed.evaluation import classify
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.surveys import abundance
+from plankton_embed.table import EmbeddingTable
+
+CLASSES = ["copepod", "Méduse", "fish<egg", "salp"]
+CENTRES = np.random.default_rng(99).normal(size=(4, 6))
+
+
+def draw(codes, seed, distance=8.0, **columns):
+    """Return images of given classes; far apart, hardly one is misnamed."""
+    codes = np.asarray(codes)
+    vectors = distance * CENTRES[codes] + np.random.default_rng(seed).normal(size=(len(codes), 6))
+    ids = [f"{seed}/{row}" for row in range(len(codes))]
+    label = np.array(CLASSES, dtype=object)[codes]
+    return EmbeddingTable(vectors, object_id=ids, label=label, provenance={"model_hash": "m"}, **columns)
+
+
+TRAIN, VAL = draw(np.arange(200) % 4, 0), draw(np.arange(160) % 4, 1)
+ASKED = draw([0] * 30 + [1] * 20 + [0] * 10 + [3] * 30, 2)  # 30 + 20 images, then 10 + 30
+STATIONS = np.repeat(["b", "a"], [50, 40])
+
+
+def describe(table=ASKED, **columns):
+    return ImageCatalog.from_rows({"object_id": table.object_id, "path": table.object_id, **columns})
+
+
+def count(query=ASKED, catalog=None, **options):
+    options = {"calibration": VAL, "n_draws": 20, "progress": False, **options}
+    return abundance(TRAIN, query, catalog=catalog, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "vectors"
+    place.mkdir()
+    TRAIN.save(place / "train.parquet")
+    VAL.save(place / "val.parquet")
+    return place
+
+
+def test_counts_where_names_are_right(folder, tmp_path, caplog):
+    query = replace(ASKED, sample_id=STATIONS, label=None)
+    query.save(tmp_path / "asked.parquet")
+    out = tmp_path / "out"
+    with caplog.at_level(logging.WARNING):
+        found = abundance(folder / "train.parquet", tmp_path / "asked.parquet", out, n_draws=20, progress=False)
+    assert caplog.text == ""
+    assert {path.name for path in out.iterdir()} == {
+        "abundance.csv", "abundance.png", "composition.png", "corrected.csv", "counts.csv", "samples.csv",
+        "summary.json", "totals.csv"
+    }  # fmt: skip
+    table = pd.read_csv(out / "abundance.csv")
+    pd.testing.assert_frame_equal(table, found.table, check_dtype=False)
+    assert list(table) == ["sample", "label", "count", "corrected", "low", "high"]
+    counts = pd.read_csv(out / "counts.csv", index_col="sample")
+    assert list(counts) == ["Méduse", "copepod", "fish<egg", "salp", "unknown"]
+    assert counts.to_dict("index") == {
+        "a": {"Méduse": 0, "copepod": 10, "fish<egg": 0, "salp": 30, "unknown": 0},
+        "b": {"Méduse": 20, "copepod": 30, "fish<egg": 0, "salp": 0, "unknown": 0},
+    }
+    corrected = pd.read_csv(out / "corrected.csv", index_col="sample")
+    np.testing.assert_allclose(corrected, counts, atol=0.2)
+    np.testing.assert_allclose(corrected.sum(axis=1), [40, 50], atol=1e-6)
+    samples = pd.read_csv(out / "samples.csv")
+    assert samples.to_dict("list") == {"sample": ["a", "b"], "n_images": [40, 50], "n_refused": [0, 0]}
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["analysis"] == "abundance"
+    assert (summary["n_images"], summary["n_samples"], summary["n_classes"], summary["n_refused"]) == (90, 2, 4, 0)
+    assert (summary["correction"], summary["level"]) == ("em", 0.9)
+    assert summary["calibration"] == {"n_images": 160, "accuracy": 1.0}
+    with pytest.raises(OutputError, match="exists already"):
+        abundance(folder / "train.parquet", query, out, progress=False)
+
+
+def test_water_and_subsample_by_hand():
+    catalog = describe(
+        sample_id=STATIONS,
+        volume=np.where(STATIONS == "a", 2.0, 0.5),
+        subsample_factor=np.where(STATIONS == "a", 4.0, 1.0),
+        latitude=np.where(STATIONS == "a", -10.5, 60),
+        longitude=np.where(STATIONS == "a", np.arange(90) % 2 * -359 + 179.5, 5),  # across the date line
+        time=np.where(STATIONS == "a", "2020-01-02T03:04:05Z", "2021-01-01"),
+        depth_min=np.where(STATIONS == "a", 10, 20),
+        depth_max=np.where(STATIONS == "a", 30, 20),
+    )
+    found = count(catalog=catalog)
+    table = found.table.set_index(["sample", "label"])
+    salp = table.loc["a", "salp"]
+    assert salp["count"] == 30
+    for end in ("", "_low", "_high"):
+        corrected = salp[end.strip("_") or "corrected"]
+        assert salp[f"individuals{end}"] == pytest.approx(4 * corrected)
+        assert salp[f"concentration{end}"] == pytest.approx(4 * corrected / 2)
+    assert table.loc["b", "copepod"]["concentration"] == pytest.approx(table.loc["b", "copepod"]["corrected"] / 0.5)
+    a, b = found.samples.to_dict("records")
+    assert a.pop("longitude") % 360 == pytest.approx(180)
+    assert a == {
+        "sample": "a", "n_images": 40, "n_refused": 0, "latitude": -10.5, "time": "2020-01-02T03:04:05Z", "depth": 20,
+        "volume": 2, "subsample_factor": 4,
+    }  # fmt: skip
+    assert (b["longitude"], b["time"], b["depth"]) == (5, "2021-01-01", 20)
+    assert found.profile is None  # both at 20 m
+    assert found.time_series is None  # two times are no series
+
+
+def test_volume_alone_and_factor_alone():
+    only_volume = count(catalog=describe(sample_id=STATIONS, volume=2.0)).table
+    np.testing.assert_allclose(only_volume["concentration"], only_volume["corrected"] / 2)
+    assert "individuals" not in only_volume
+    only_factor = count(catalog=describe(sample_id=STATIONS, subsample_factor=3)).table
+    np.testing.assert_allclose(only_factor["individuals"], only_factor["corrected"] * 3)
+    assert "concentration" not in only_factor
+    some = count(catalog=describe(sample_id=STATIONS, volume=np.where(STATIONS == "a", 2.0, np.nan))).table
+    assert some["concentration"].isna().tolist() == (some["sample"] == "b").tolist()
+
+
+def test_sizes_by_hand():
+    # 10 µm a pixel; discs 100 µm across, of which the second sample has 8 times the volume
+    area = np.where(STATIONS == "a", 25 * np.pi, 100 * np.pi)
+    catalog = describe(sample_id=STATIONS, feature_area=area, pixel_size=10.0, volume=0.5, subsample_factor=2.0)
+    found = count(catalog=catalog)
+    table = found.table.set_index(["sample", "label"])
+    for sample, one in (("a", np.pi / 6e3), ("b", 8 * np.pi / 6e3)):
+        rows = table.loc[sample]
+        np.testing.assert_allclose(rows["biovolume"], 2 * one * rows["corrected"], atol=1e-9)
+        np.testing.assert_allclose(rows["biovolume_concentration"], rows["biovolume"] / 0.5)
+        spectrum = found.spectra[(found.spectra["sample"] == sample) & (found.spectra["label"] == "(all)")]
+        pd.testing.assert_frame_equal(
+            spectrum.drop(columns=["sample", "label"]).reset_index(drop=True),
+            size_spectrum([one] * rows["count"].sum(), [2.0] * rows["count"].sum(), 0.5),
+        )
+    assert found.summary["biovolume"] == "sphere"
+    assert set(found.spectra["label"]) == {"(all)", "copepod", "Méduse", "salp"}
+    ellipses = describe(feature_area=area, feature_major=10.0, feature_minor=5.0, pixel_size=10.0)
+    assert count(catalog=ellipses).summary["biovolume"] == "ellipsoid"
+    fewer = describe(feature_area=area, feature_major=np.where(area > 100, 9, np.nan), feature_minor=5.0, pixel_size=1)
+    assert count(catalog=fewer).summary["biovolume"] == "sphere"  # known more often
+
+
+def test_spectra_of_all_samples_and_their_slope():
+    rng = np.random.default_rng(0)
+    sizes = [rng.lognormal(0, 2, 300), rng.lognormal(1, 2, 200)]
+    parts = [size_spectrum(size, np.ones(len(size)), 2.0 + row) for row, size in enumerate(sizes)]
+    spectra = pd.concat([part.assign(sample=name, label="x") for part, name in zip(parts, "pq", strict=True)])
+    samples = pd.DataFrame({"sample": ["p", "q", "without sizes"], "volume": [2.0, 3.0, 9.0]})
+    pooled = pool_spectra(spectra, samples)
+    expected = size_spectrum(np.concatenate(sizes), np.ones(500), 5.0)
+    pd.testing.assert_frame_equal(pooled.drop(columns="label"), expected)
+    low = 2.0 ** np.arange(5)
+    line = pd.DataFrame({"low": low, "high": 2 * low, "count": [1, 9, 9, 9, 0], "nbss": 7 * (low * 2**0.5) ** -1.3})
+    assert fit_slope(line.assign(nbss=[*line["nbss"][:4], 0])) == pytest.approx((-1.3, np.log10(7)))
+    assert np.isnan(fit_slope(line.head(2))).all()
+
+
+def test_refused_images_have_a_column_of_their_own():
+    strange = replace(draw([0] * 15, 7), vectors=np.full((15, 6), 99, dtype=np.float32))
+    known = draw(np.arange(100) % 4, 8)
+    query = EmbeddingTable(
+        np.concatenate([known.vectors, strange.vectors]), sample_id=["s"] * 115, provenance=known.provenance
+    )
+    found = count(query, unknown_rate=0.1)
+    n_refused = (classify(TRAIN, query, calibration=VAL, unknown_rate=0.1, progress=False)["label"] == "unknown").sum()
+    unknown = found.table.iloc[-1]
+    assert (unknown["label"], unknown["count"], found.samples["n_refused"][0]) == ("unknown", n_refused, n_refused)
+    assert n_refused > 15
+    assert found.table["count"].sum() == 115
+    assert found.table["corrected"].sum() == pytest.approx(115, abs=1e-6)
+    assert unknown["corrected"] == pytest.approx(115 - (115 - n_refused) / 0.9)
+    assert unknown["low"] < unknown["corrected"] < unknown["high"]
+    all_known = count(known, unknown_rate=0.5).table  # more are raised than there are images, or about as many
+    assert all_known["corrected"].sum() == pytest.approx(100, abs=1e-6)
+    assert all_known["corrected"].iloc[-1] < 15
+    alone = count(replace(strange, label=None), unknown_rate=0.1).table
+    assert alone["corrected"].tolist() == [0, 0, 0, 0, 15]
+    assert alone["high"].tolist() == [0, 0, 0, 0, 15]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz")), min_size=1, max_size=40),
+    st.sampled_from(["em", "confusion"]),
+    st.sampled_from([None, 0.1]),
+    st.sampled_from(["centroid", "knn"]),
+)
+def test_corrected_counts_add_up(images, correction, unknown_rate, method):
+    query = draw([code for code, _ in images], 5, distance=1.0, sample_id=[name for _, name in images])
+    held = draw(np.arange(80) % 4, 6, distance=1.0)
+    options = {"correction": correction, "unknown_rate": unknown_rate, "method": method, "calibration": held}
+    found = count(query, **options)
+    sums = found.table.groupby("sample")[["count", "corrected"]].sum()
+    n_images = pd.Series([name for _, name in images]).value_counts().sort_index()
+    assert sums["count"].tolist() == n_images.tolist() == found.samples["n_images"].tolist()
+    np.testing.assert_allclose(sums["corrected"], n_images, atol=1e-6)
+    assert (found.table["low"] <= found.table["corrected"]).all()
+    assert (found.table["corrected"] <= found.table["high"]).all()
+
+
+def test_a_sample_depends_on_no_other():
+    query = replace(draw(np.arange(90) % 4, 5, distance=1.0), sample_id=STATIONS)
+    both, one = count(query), count(query.select(STATIONS == "a"))
+    pd.testing.assert_frame_equal(both.table[both.table["sample"] == "a"], one.table)
+
+
+def test_depths_within_samples():
+    depth = np.concatenate([np.linspace(0, 49, 50), np.full(40, 71.0)])
+    catalog = describe(sample_id=STATIONS, depth_min=depth)
+    found = count(catalog=catalog)
+    profile = found.profile
+    assert set(profile["label"]) == {"copepod", "Méduse", "salp"}
+    assert ((profile["depth_high"] - profile["depth_low"]) == 5).all()
+    in_b = profile[profile["sample"] == "b"]
+    copepods = in_b[in_b["label"] == "copepod"].sort_values("depth")
+    assert copepods["depth_low"].tolist() == list(range(0, 50, 5))
+    np.testing.assert_allclose(copepods["corrected"], [5] * 6 + [0] * 4, atol=0.2)  # 30, then 20 of another class
+    assert copepods["n_images"].tolist() == [5] * 10
+    wider = count(catalog=catalog, depth_bin=50).profile
+    assert sorted(set(zip(wider["sample"], wider["depth_low"], strict=True))) == [("a", 50), ("b", 0)]
+    with pytest.raises(SettingError, match="makes 7101 bins"):
+        count(catalog=catalog, depth_bin=0.01)
+    with pytest.raises(SettingError, match="no two images of a sample differ"):
+        count(catalog=describe(sample_id=STATIONS), depth_bin=5)
+    with pytest.raises(SettingError, match="above 0"):
+        count(catalog=catalog, depth_bin=-1)
+
+
+def test_samples_along_depth_and_time(tmp_path):
+    names = np.repeat(["p", "q", "r"], 30)
+    times = np.repeat(["2020-05-01T00:00:00Z", "2020-03-01", "2020-04-01T12:00:00+02:00"], 30)
+    catalog = describe(sample_id=names, depth_min=np.repeat([30, 10, 20], 30), time=times, volume=2, pixel_size=3,
+                       feature_area=np.geomspace(1, 1e5, 90))  # fmt: skip
+    found = count(catalog=catalog, output=tmp_path / "out")
+    assert found.profile.groupby("label")["sample"].agg(list).tolist() == [["q", "r", "p"]] * 3
+    assert found.time_series.groupby("label")["sample"].agg(list).tolist() == [["q", "r", "p"]] * 3
+    np.testing.assert_allclose(found.profile["concentration"], found.profile["corrected"] / 2)
+    assert found.samples["time"].tolist() == ["2020-05-01T00:00:00Z", "2020-03-01", "2020-04-01T12:00:00+02:00"]
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made >= {"profile.csv", "profile.png", "time_series.csv", "time_series.png", "size_spectra.csv"}
+
+
+def test_by_another_column(caplog):
+    station = np.array([7.0, np.nan, 10.5])[np.arange(90) % 3]
+    with caplog.at_level(logging.WARNING):
+        found = count(catalog=describe(station=station, volume=np.arange(90) % 3 + 1.0), by="station")
+    assert found.samples["sample"].tolist() == ["7", "10.5", "(none)"]
+    assert found.samples["n_images"].tolist() == [30, 30, 30]
+    assert found.samples["volume"].tolist()[:2] == [1, 3]
+    assert np.isnan(found.samples["volume"][2])
+    assert "30 images have no station; they are the sample (none)" in caplog.text
+
+
+def test_without_samples_all_images_are_one(caplog):
+    with caplog.at_level(logging.WARNING):
+        found = count()
+    assert found.samples["sample"].tolist() == ["all"]
+    assert "no image has a sample_id" in caplog.text
+
+
+def test_catalog_is_joined_by_object_id():
+    shuffled = describe(sample_id=STATIONS).select(np.random.default_rng(0).permutation(90))
+    more = ImageCatalog.from_rows(
+        pd.concat([shuffled.frame, pd.DataFrame({"object_id": ["other"], "path": ["o"], "sample_id": ["c"]})])
+    )
+    pd.testing.assert_frame_equal(count(catalog=more).table, count(replace(ASKED, sample_id=STATIONS)).table)
+    own = replace(ASKED, sample_id=STATIONS)
+    assert count(own, describe(volume=1.0)).samples["sample"].tolist() == ["a", "b"]  # those of the vectors
+    with pytest.raises(InputError, match=r"lacks 40 of 90 images by object_id, such as 2/50"):
+        count(catalog=describe().select(np.arange(50)))
+
+
+def test_what_makes_counts_less_sure_is_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        few = ASKED.select(np.arange(19))
+        count(few, calibration=VAL.select(VAL.label != "salp"))
+    assert "1 of 4 classes have no calibration image, so their errors are unknown: salp" in caplog.text
+    assert "1 of 1 samples have fewer than 20 images" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        count(calibration=TRAIN, catalog=describe(feature_area=[np.nan, *[9] * 89], pixel_size=2))
+    assert "200 of 200 images are in the reference too" in caplog.text
+    assert "1 of 90 images have no body size" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"volume": [1, 2] * 45}, r"column volume: expected one value .* found 1, 2 in the sample a \(by sample_id\)"),
+        ({"subsample_factor": [1] * 89 + [8]}, r"column subsample_factor: .* found 1, 8 in the sample a"),
+        ({"volume": 0.0}, r"column volume: expected a number above 0; found .*0\.0.* for 2/0"),
+        ({"latitude": ["1"] * 5 + ["north"] * 85}, r"column latitude: expected a number; found 'north' for 2/5"),
+        ({"time": "14:20"}, r"column time: expected ISO 8601, .*found '14:20' for 2/0"),
+        ({"feature_area": ["1", "large"] * 45, "pixel_size": 1}, r"column feature_area: .*'large' for 2/1"),
+    ],
+)
+def test_metadata_that_cannot_be(columns, message):
+    with pytest.raises(InputError, match=message):
+        count(catalog=describe(sample_id=STATIONS, **columns))
+
+
+def test_what_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="abundance needs a calibration set"):
+        abundance(TRAIN, ASKED, progress=False)
+    with pytest.raises(InputError, match="no labelled image of the 4 classes"):
+        count(calibration=replace(VAL, label=None))
+    with pytest.raises(MismatchError, match="other"):
+        count(replace(ASKED, provenance={"model_hash": "other"}))
+    with pytest.raises(InputError, match="vectors have no column station; give the catalog"):
+        count(by="station")
+    with pytest.raises(InputError, match="the catalog has no column station; it has object_id"):
+        count(catalog=describe(), by="station")
+    with pytest.raises(InputError, match="the column station is empty"):
+        count(catalog=describe(station=[None] * 90), by="station")
+    with pytest.raises(InputError, match="is called"):
+        divide_samples(pd.DataFrame({"object_id": ["1", "2"], "sample_id": ["(none)", None]}))
+    with pytest.raises(InputError, match="no images to count"):
+        count(ASKED.select([]))
+    with pytest.raises(SettingError, match="root: it goes with a catalog file"):
+        count(root=tmp_path)
+    with pytest.raises(SettingError, match="draws: expected at least 20"):
+        count(n_draws=3)
+    with pytest.raises(SettingError, match="correction: expected one of em, confusion"):
+        count(correction="magic")
+    with pytest.raises(InputError, match=r"none\.csv does not exist"):
+        abundance(folder / "train.parquet", tmp_path / "none.csv", progress=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "summary.json").write_text('{"analysis": "pca"}')
+    with pytest.raises(OutputError, match="holds pca, not abundance"):
+        count(output=tmp_path / "other", overwrite=True)
+
+
+def test_images_bring_their_own_catalog(tmp_path, folder, in_pixels, drawn_folder):
+    """A run's model embeds the images of a catalog, whose samples and volumes are then known."""
+    from plankton_embed.embedding import embed
+    from plankton_embed.images.readers.folder import read_folder
+
+    run = tmp_path / "run"
+    in_pixels.save(run / "model")
+    images = read_folder(drawn_folder)
+    table = embed(in_pixels, images, progress=False)
+    for split, start in (("train", 0), ("val", 1)):
+        table.select(np.arange(start, len(table), 3)).save(run / "vectors" / f"{split}.parquet")
+    asked = images.select(np.arange(2, len(table), 3))
+    frame = asked.frame.assign(sample_id=np.where(np.arange(len(asked)) % 2, "odd", "even"), volume=2.0)
+    ImageCatalog(frame).save(tmp_path / "asked.csv")
+    found = abundance(run, tmp_path / "asked.csv", n_draws=20, device="cpu", progress=False)
+    assert found.samples["sample"].tolist() == ["even", "odd"]
+    assert found.samples["volume"].tolist() == [2, 2]
+    assert found.samples["n_images"].sum() == len(asked)
+    with pytest.raises(SettingError, match="catalog: it goes with vectors"):
+        abundance(run, tmp_path / "asked.csv", catalog=tmp_path / "asked.csv", device="cpu", progress=False)
+
+
+def test_command(folder, tmp_path):
+    ASKED.save(tmp_path / "asked.npz")
+    describe(sample_id=STATIONS).save(tmp_path / "catalog.csv")
+    arguments = ["abundance", folder / "train.parquet", tmp_path / "asked.npz", "--draws", "20", "-q", "-o"]
+    given = ["--catalog", tmp_path / "catalog.csv", "--correction", "confusion", "--unknown-rate", ".1"]
+    done = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out", *given, "--json"]])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert (printed["n_samples"], printed["n_images"], printed["correction"]) == (2, 90, "confusion")
+    assert (printed["unknown_rate"], printed["refuse_by"]) == (0.1, "neighbor")
+    told = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out2", *given]])
+    assert told.exit_code == 0, told.output
+    assert "copepod" in told.stdout
+    wrong = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out3", "--by", "station"]])
+    assert wrong.exit_code == 1
+    assert "vectors have no column station" in wrong.output
