@@ -48,6 +48,7 @@ ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "gpu"]
+Correction = Literal["em", "confusion"]
 Target = Literal["ecotaxa", "ifcb"]
 SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 
@@ -102,7 +103,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 
 @app.command()
 def run(
-    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
     preset: PresetOption = "cpu",
     settings: SettingsFile = None,
@@ -144,7 +145,7 @@ def demo(
 
 @app.command()
 def catalog(
-    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
     format_: Annotated[
         SourceFormat | None, typer.Option("--format", help="of the source; by default found out")
@@ -207,13 +208,17 @@ def catalog(
         if json:
             _print_json({"output": str(output), **summary.to_dict()})
             return
-        classes = summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format))
-        _print_table(classes)
+        if len(summary.classes):
+            _print_table(summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format)))
         gaps = summary.gaps[summary.gaps["missing"] > 0]
         if len(gaps):
             _print_table(gaps.assign(percent=gaps["percent"].map("{:.1f}".format)))
-        quantiles = summary.size_quantiles.rename_axis("quantile").reset_index()
-        _print_table(quantiles.astype({name: int for name in ("width", "height", "area") if len(summary.sizes)}))
+        if len(summary.sizes):
+            _print_table(
+                summary.size_quantiles.rename_axis("quantile")
+                .reset_index()
+                .astype(dict.fromkeys(("width", "height", "area"), int))
+            )
         unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
         unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
         typer.echo(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
@@ -221,7 +226,7 @@ def catalog(
 
 @app.command()
 def train(
-    catalog: Annotated[Path, typer.Argument(help="a catalog, or a folder of images", show_default=False)],
+    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
     preset: PresetOption = "cpu",
     settings: SettingsFile = None,
@@ -257,7 +262,7 @@ def train(
 @app.command()
 def embed(
     model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name", show_default=False)],
-    source: Annotated[Path, typer.Argument(help="a folder of images or a catalog", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
     views: Annotated[
         int | None, typer.Option(help="views averaged: 1, 2, 4 or 8; by default the model's own", show_default=False)
@@ -309,7 +314,7 @@ def index(
 def search(
     index: Annotated[Path, typer.Argument(help="an index, or a run", show_default=False)],
     model: Annotated[str, typer.Argument(help="the model that made it: a folder, a run, a hub name")],
-    images: Annotated[list[Path], typer.Argument(help="image files, or one folder or catalog", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="image files, or one source of images", show_default=False)],
     k: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours an image")] = 10,
     output: OptionalOutput = None,
     sheet: Annotated[Path | None, typer.Option(help="picture to draw: each image and its neighbours")] = None,
@@ -321,13 +326,13 @@ def search(
     """Find the images most like the given ones."""
     with _command("search", quiet):
         from plankton_embed import pipeline
-        from plankton_embed.images.readers.source import CATALOG_SUFFIXES
+        from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
         from plankton_embed.output import refuse_overwrite, write_atomically
 
         for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
             if path is not None:
                 refuse_overwrite(path, overwrite, suffixes)
-        is_source = len(images) == 1 and (images[0].is_dir() or images[0].suffix.lower() in CATALOG_SUFFIXES)
+        is_source = len(images) == 1 and images[0].exists() and images[0].suffix.lower() not in IMAGE_SUFFIXES
         source = images[0] if is_source else images
         found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
         if output is not None:
@@ -471,7 +476,7 @@ def enroll(
 
 @app.command()
 def seen_unseen(
-    catalog: Annotated[Path, typer.Argument(help="a catalog, or a folder of images", show_default=False)],
+    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
     unseen: Unseen = "",
     n_unseen: Annotated[int | None, typer.Option(help="classes to draw instead  [default: a third]")] = None,
@@ -855,6 +860,68 @@ def shift(
             shown = found.samples[[*columns, "expected_accuracy"]].head(21)
             _print_table(shown.fillna({"sample_id": "(all images)"}))
             _print_table(found.classes[found.classes["sample_id"].isna()].drop(columns="sample_id").head(10))
+        _print_summary(output, json)
+
+
+@app.command()
+def abundance(
+    reference: Reference,
+    query: Annotated[
+        Path, typer.Argument(help="vectors to count; with a run as reference also images", show_default=False)
+    ],
+    output: Output,
+    by: Annotated[str, typer.Option(help="column whose values are the samples")] = "sample_id",
+    catalog: Annotated[
+        Path | None, typer.Option(help="vectors: what is known of their images; images come with their own")
+    ] = None,
+    root: Root = None,
+    method: MethodOption = "centroid",
+    neighbors: NNeighbors = None,
+    calibration: Calibration = None,
+    unknown_rate: UnknownRate = None,
+    refuse_by: RefuseByOption = None,
+    correction: Annotated[
+        Correction, typer.Option(help="em: by the probabilities; confusion: by the names alone")
+    ] = "em",
+    draws: Annotated[int, typer.Option(help="bootstrap draws of the intervals; 20 at least")] = 200,
+    level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")] = 0.9,
+    depth_bin: Annotated[
+        float | None, typer.Option(help="m, bins of a profile within samples; by default a round width")
+    ] = None,
+    seed: DrawSeed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count the classes in every sample, corrected for the errors of the names, with intervals."""
+    with _command("abundance", quiet):
+        from plankton_embed import surveys
+
+        found = surveys.abundance(
+            reference,
+            query,
+            output,
+            by=by,
+            catalog=catalog,
+            root=root,
+            method=method,
+            n_neighbors=neighbors,
+            calibration=calibration,
+            unknown_rate=unknown_rate,
+            refuse_by=refuse_by,
+            correction=correction,
+            n_draws=draws,
+            level=level,
+            depth_bin=depth_bin,
+            seed=seed,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if not json:
+            _print_table(found.samples.head(20))
+            _print_table(found.totals.head(20).reset_index())
         _print_summary(output, json)
 
 

@@ -44,6 +44,8 @@ class Faults:
             told.append(f"and {len(self.found) - MOST_TOLD} more")
         if not self.keep_going:
             count = f"{len(self.found)} faults" if len(self.found) > 1 else "a fault"
-            raise InputError("\n  ".join([f"{self.source} has {count}; catalog --keep-going reads what is good:", *told]))
+            raise InputError(
+                "\n  ".join([f"{self.source} has {count}; catalog --keep-going reads what is good:", *told])
+            )
         for line in told:
             logger.warning("passed over: %s", line)
