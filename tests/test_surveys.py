@@ -168,6 +168,8 @@ def test_spectra_of_all_samples_and_their_slope():
     line = pd.DataFrame({"low": low, "high": 2 * low, "count": [1, 9, 9, 9, 0], "nbss": 7 * (low * 2**0.5) ** -1.3})
     assert fit_slope(line.assign(nbss=[*line["nbss"][:4], 0])) == pytest.approx((-1.3, np.log10(7)))
     assert np.isnan(fit_slope(line.head(2))).all()
+    missed = line.assign(low=line["low"] / 32, high=line["high"] / 32, nbss=0.01).head(4)  # too small to be caught
+    assert fit_slope(pd.concat([missed, line])) == pytest.approx((-1.3, np.log10(7)))
 
 
 def test_refused_images_have_a_column_of_their_own():

@@ -488,12 +488,15 @@ def pool_spectra(spectra: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_slope(spectrum: pd.DataFrame) -> tuple[float, float]:
-    """Fit a line to the logarithms (base 10) of `nbss` and of the bins' geometric middle, over filled bins.
+    """Fit a line to the logarithms (base 10) of `nbss` and of the bins' geometric middle.
+
+    Of the filled bins those from the highest on: below it, an instrument misses bodies.
 
     Returns:
-        Slope and intercept; nan where fewer than 3 bins hold a body at least.
+        Slope and intercept; nan where fewer than 3 such bins hold a body at least.
     """
     filled = spectrum[spectrum["count"] >= 1]
+    filled = filled.iloc[int(filled["nbss"].to_numpy().argmax()) :] if len(filled) else filled
     if len(filled) < 3:
         return float("nan"), float("nan")
     middle = np.log10(np.sqrt(filled["low"] * filled["high"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.analysis.body_size import UM3_PER_MM3
@@ -61,8 +62,8 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     _draw_spectrum(left, everything, color=BLACK, marker="o", markersize=4, linewidth=1.2, label=name, zorder=3)
     slope, intercept = fit_slope(everything)
     if np.isfinite(slope):
-        filled = everything[everything["count"] >= 1].iloc[[0, -1]]
-        ends = np.sqrt((filled["low"] * filled["high"]).to_numpy())
+        filled = everything[everything["count"] >= 1]
+        ends = np.sqrt((filled["low"] * filled["high"]).to_numpy())[[int(filled["nbss"].to_numpy().argmax()), -1]]
         fitted = 10 ** (intercept + slope * np.log10(ends))
         left.plot(ends, fitted, color=VERMILION, linestyle="--", label=f"slope {slope:.2f}", zorder=2)
     of_class = pooled[~pooled["label"].isin([ALL_CLASSES, found.unknown])]
@@ -87,6 +88,9 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
         upper = panel.secondary_xaxis("top", functions=(_diameter, _volume))
         upper.set_xlabel("diameter of a sphere as large, µm", fontsize=TEXT_SIZE)
         upper.tick_params(labelsize=TEXT_SIZE)
+        upper.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        upper.xaxis.set_minor_formatter(NullFormatter())
         upper.spines["top"].set_color(GREY)
         if not panel.lines:
             panel.text(0.5, 0.5, "no class was found", transform=panel.transAxes, ha="center", color=GREY)
