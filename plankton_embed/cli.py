@@ -967,7 +967,8 @@ def export(
         if json:
             _print_json({"output": str(output), **counts})
         else:
-            told = [f"{count} {name.removeprefix('n_')}" for name, count in counts.items()]
+            words = {"n_validated": "decided by a person", "n_unknown": "refused", "n_unnamed": "without a name"}
+            told = [f"{n} {words.get(name, name.removeprefix('n_'))}" for name, n in counts.items() if n]
             typer.echo(f"{', '.join(told)} -> {output}")
 
 

@@ -130,7 +130,7 @@ def read(path: Path, faults: Faults) -> ImageCatalog:
     frame = _join(tables)
     if "ecotaxa_id" in frame:
         n_objects = frame["ecotaxa_id"].nunique()
-        logger.info("%s: %d images of %d objects in %d tables", path, len(frame), n_objects, len(tables))
+        logger.info("%s: %d images of %d objects; tables: %d", path, len(frame), n_objects, len(tables))
     return ImageCatalog.from_rows(frame, source=str(path))
 
 
