@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.folder import list_other_files, read_folder
+from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_other_files, read_folder
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
@@ -95,6 +95,8 @@ def recognize_format(path: Path) -> SourceFormat:
             + ("" if zipfile.is_zipfile(path) else ", for it is no ZIP, or not whole: copy it again")
             + "; unpack folders of images; of a challenge set, name the folder that holds its imgs.zip"
         )
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: expected a folder of images, or a catalog; found an image, which comes in a list")
     raise InputError(
         f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
         f"{', '.join(INSTRUMENT_FORMATS)}; name it with --format if it is one of them"
