@@ -73,7 +73,7 @@ def prepare_image(
     image = open_image(source)
     original_size = image.size
     try:
-        image = _to_8bit(image, settings)
+        image = to_8bit(image, settings)
     except DECODER_FAULTS as error:
         raise InputError(f"an image of mode {image.mode} cannot be converted: {error}") from error
     if image.height > image.width:
@@ -154,8 +154,8 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
-    """Convert any Pillow mode to 8-bit grey or colour; 16-bit values are scaled, transparency becomes white.
+def to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
+    """Return an image of any Pillow mode in 8-bit grey or colour; 16-bit values are scaled, transparency becomes white.
 
     Float images hold 0-1, 0-255 or 16-bit values: their largest value tells which.
     """

@@ -1,0 +1,187 @@
+"""System A's data steps on arrays: drop classes, cap the large, grow the small after the split, cluster centroids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageFilter, ImageOps
+
+from plankton_embed.baselines.net_classifier import Codes, Pixels, check_images, check_labels
+from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.errors import DependencyError, InputError, SettingError
+
+
+def _quarter_turn(image: Image.Image) -> Image.Image:
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    return turned if turned.size == image.size else turned.resize(image.size, Image.Resampling.BICUBIC)
+
+
+PASSES: dict[str, Callable[[Image.Image], Image.Image]] = {  # in A's order
+    "mirror": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "blur": lambda image: image.filter(ImageFilter.BLUR),
+    "quarter turn": _quarter_turn,
+    "smooth": lambda image: image.filter(ImageFilter.SMOOTH),
+    "detail": lambda image: image.filter(ImageFilter.DETAIL),
+    "sharpen": lambda image: image.filter(ImageFilter.SHARPEN),
+}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images uint8 (n, height, width[, 3]), their labels (n,), and the row (n,) of the picture each was made from."""
+
+    images: Pixels
+    labels: NDArray[Any]
+    sources: Codes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def drop_classes(labels: ArrayLike, classes: Collection[Any] = ()) -> Codes:
+    """Return the rows of images that have a label, and none of the listed ones.
+
+    Args:
+        labels: (n,) class names, None or nan where missing.
+        classes: names to drop; A dropped artefacts.
+
+    Raises:
+        SettingError: a class that no image has.
+    """
+    names = pd.Series(np.asarray(labels, dtype=object))
+    strangers = [name for name in classes if not (names == name).any()]
+    if strangers:
+        raise SettingError(
+            f"classes: no image has the class {strangers}; the classes are {list(names.dropna().unique())}"
+        )
+    return np.flatnonzero((names.notna() & ~names.isin(list(classes))).to_numpy())
+
+
+def cap_classes(labels: ArrayLike, most: int = 20_000, seed: int = 0) -> Codes:
+    """Return the rows, ascending, that remain when every class of more than `most` images gives a random part.
+
+    Args:
+        labels: (n,) class names.
+        most: images a class keeps at most; A's 20,000 by default.
+        seed: same seed, same part.
+    """
+    if most < 1:
+        raise SettingError(f"most: expected at least 1; found {most!r}")
+    names = check_labels(labels)
+    order = np.random.default_rng(seed).permutation(len(names))
+    place = pd.Series(order).groupby(names[order]).cumcount().to_numpy()
+    return np.sort(order[place < most])
+
+
+def grow_classes(images: ArrayLike, labels: ArrayLike, least: int = 1000) -> Examples:
+    """Grow small classes by A's seven passes: mirror, upside down, blur, quarter turn, smooth, detail, sharpen.
+
+    Each pass doubles every class that has fewer than `least` images at that moment: changed copies of all its images,
+    those of earlier passes included, are added at the end. A class of 12 grows to 1,536, one of 600 to 1,200. Of an
+    image that is not square, the quarter turn is stretched to the old shape.
+
+    Use it on the training part only; twins of test images flatter (see `divide_and_grow`).
+
+    Args:
+        images: uint8 (n, height, width) or (n, height, width, 3).
+        labels: (n,) class names.
+        least: the limit; A's 1000 by default.
+
+    Returns:
+        The images first, then the grown ones; `sources` are rows of `images`.
+    """
+    examples = _take(images, labels)
+    for change in PASSES.values():
+        _, codes, sizes = np.unique(examples.labels, return_inverse=True, return_counts=True)
+        rows = np.flatnonzero(sizes[codes] < least)
+        if not len(rows):
+            break
+        changed = np.stack([np.asarray(change(Image.fromarray(examples.images[row]))) for row in rows])
+        examples = Examples(
+            np.concatenate([examples.images, changed]),
+            np.concatenate([examples.labels, examples.labels[rows]]),
+            np.concatenate([examples.sources, examples.sources[rows]]),
+        )
+    return examples
+
+
+def divide_and_grow(
+    images: ArrayLike,
+    labels: ArrayLike,
+    test_fraction: float = 0.2,
+    least: int = 1000,
+    seed: int = 0,
+    *,
+    leak: bool = False,
+) -> tuple[Examples, Examples]:
+    """Divide images, stratified by class, and grow the small classes of the training part.
+
+    `leak=True` repeats the fault of system A, which grew the classes first and divided afterwards: copies of one
+    picture then lie on both sides, and a net that remembers training images scores well on the test images. It is
+    there to measure by how much that flatters; never choose a model by it.
+
+    Args:
+        images: uint8 (n, height, width) or (n, height, width, 3).
+        labels: (n,) class names.
+        test_fraction: share of the test part, above 0 and below 1; every class keeps a training image.
+        least: see `grow_classes`.
+        seed: same seed, same split.
+        leak: grow before dividing.
+
+    Returns:
+        The training and the test part; `sources` are rows of `images`.
+    """
+    if not 0 < test_fraction < 1:
+        raise SettingError(f"test_fraction: expected between 0 and 1; found {test_fraction!r}")
+    whole = grow_classes(images, labels, least) if leak else _take(images, labels)
+    _, codes = np.unique(whole.labels, return_inverse=True)
+    held = hold_out(codes, test_fraction, seed)
+    train, test = (Examples(whole.images[side], whole.labels[side], whole.sources[side]) for side in (~held, held))
+    if leak:
+        return train, test
+    grown = grow_classes(train.images, train.labels, least)
+    return Examples(grown.images, grown.labels, train.sources[grown.sources]), test
+
+
+def cluster_centroids(images: ArrayLike, labels: ArrayLike, seed: int = 0) -> tuple[Pixels, NDArray[Any]]:
+    """Reduce every class to the size of the smallest by k-means: the mean images of as many clusters take its place.
+
+    The results are mean images, so none has a source. This is imbalanced-learn's `ClusterCentroids`; it takes time and
+    memory with the number of clusters, so grow the small classes and cap the large ones first.
+
+    Args:
+        images: uint8 (n, height, width) or (n, height, width, 3).
+        labels: (n,) class names.
+        seed: of the clusters' first centres.
+
+    Returns:
+        Images and labels.
+
+    Raises:
+        DependencyError: imbalanced-learn (the extra `balance`) is not installed.
+    """
+    try:
+        from imblearn.under_sampling import ClusterCentroids
+    except ImportError as error:
+        raise DependencyError(
+            "ClusterCentroids needs the extra balance: pip install 'plankton_embed[balance]'"
+        ) from error
+    examples = _take(images, labels)
+    flat = examples.images.reshape(len(examples), -1).astype(np.float32)
+    sampler = ClusterCentroids(voting="soft", random_state=seed)
+    means, names = sampler.fit_resample(flat, examples.labels)
+    pixels = np.rint(np.clip(means, 0, 255)).astype(np.uint8)
+    return pixels.reshape(-1, *examples.images.shape[1:]), np.asarray(names)
+
+
+def _take(images: ArrayLike, labels: ArrayLike) -> Examples:
+    pixels, names = check_images(images), check_labels(labels)
+    if len(pixels) != len(names):
+        raise InputError(f"expected one label an image; found {len(pixels)} images and {len(names)} labels")
+    return Examples(pixels, names, np.arange(len(pixels)))

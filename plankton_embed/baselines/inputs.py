@@ -1,0 +1,130 @@
+"""Pixels for the comparison nets: every image resized to one shape, grey, in colour, or as D's three channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.settings import PreparationSettings
+
+Channels = Literal["grey", "three", "rgb"]
+BLOCK = 2048  # images at a time
+N_NAMED = 5  # broken images that an error names
+
+
+def read_pixels(
+    images: ImageCatalog | Sequence[str | Path],
+    height: int,
+    width: int,
+    channels: Channels = "grey",
+    progress: bool = True,
+) -> NDArray[np.uint8]:
+    """Read images as 8-bit pixels of one shape, by bicubic resampling.
+
+    The sides are stretched independently, as systems A (64×48) and B, D (64×64) do: a long animal becomes as wide as
+    a round one, and what was large is no longer told from what was small. A pixel whose interpolated value lies
+    outside 0-255 takes the nearest of the two.
+
+    Args:
+        images: a catalog, or paths, which may go on inside a file (see `images.containers`).
+        height: rows of the result.
+        width: columns of the result.
+        channels: `grey` gives (n, height, width); `three` is grey, threshold and opening (see `three_channels`) and
+            `rgb` colour, both (n, height, width, 3).
+        progress: show a bar.
+
+    Returns:
+        uint8 (n, height, width[, 3]), in the order of the images.
+
+    Raises:
+        SettingError: a side below 1 or unknown channels.
+        InputError: images that cannot be read; up to five are named.
+    """
+    if channels not in get_args(Channels):
+        raise SettingError(f"channels: expected one of {', '.join(get_args(Channels))}; found {channels!r}")
+    if min(height, width) < 1:
+        raise SettingError(f"height and width: expected at least 1 pixel; found {height!r} and {width!r}")
+    paths = images.paths if isinstance(images, ImageCatalog) else [str(path) for path in images]
+    settings = PreparationSettings(color="color" if channels == "rgb" else "grey")
+
+    def read(path: str) -> NDArray[np.uint8] | str:
+        try:
+            image = to_8bit(open_image(path), settings).resize((width, height), Image.Resampling.BICUBIC)
+        except DECODER_FAULTS as error:  # InputError is a ValueError
+            return f"{path}: {error}"
+        return np.asarray(image)
+
+    pictures = map_images(read, paths, "reading", progress)
+    faults = [picture for picture in pictures if isinstance(picture, str)]
+    if faults:
+        more = f"\n  … and {len(faults) - N_NAMED} more" if len(faults) > N_NAMED else ""
+        listed = "".join(f"\n  {fault}" for fault in faults[:N_NAMED])
+        raise InputError(f"{len(faults)} of {len(paths)} images cannot be read:{listed}{more}\nMend or drop them.")
+    pixels = np.empty((len(paths), height, width, *([3] if channels == "rgb" else [])), dtype=np.uint8)
+    for row in range(len(pictures)):
+        pixels[row], pictures[row] = pictures[row], ""  # freed one by one, so that they do not stand twice
+    return three_channels(pixels) if channels == "three" else pixels
+
+
+def three_channels(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return D's three channels: grey, Otsu's threshold, and the morphological opening of that mask.
+
+    The mask is white (255) on the side of the threshold that the image's border is not on, judged by the border's
+    median: the organism is white whether it was dark on light or light on dark. The opening (3×3) takes away specks
+    that hold no square of 3×3 pixels.
+
+    Args:
+        grey: uint8 (n, height, width).
+
+    Returns:
+        uint8 (n, height, width, 3).
+
+    Raises:
+        InputError: another shape or type.
+    """
+    grey = np.asarray(grey)
+    if grey.ndim != 3 or grey.dtype != np.uint8 or 0 in grey.shape[1:]:
+        raise InputError(f"expected grey images, uint8 (n, height, width); found {grey.dtype} {grey.shape}")
+    channels = np.empty((*grey.shape, 3), dtype=np.uint8)
+    for start in range(0, len(grey), BLOCK):
+        block = grey[start : start + BLOCK]
+        limit = find_thresholds(block)
+        border = np.concatenate([block[:, 0], block[:, -1], block[:, 1:-1, 0], block[:, 1:-1, -1]], axis=1)
+        light = np.median(border, axis=1) > limit
+        mask = (block > limit[:, None, None]) ^ light[:, None, None]
+        white = mask.astype(np.uint8) * np.uint8(255)
+        opened = maximum_filter(minimum_filter(white, size=(1, 3, 3)), size=(1, 3, 3))
+        channels[start : start + BLOCK] = np.stack([block, white, opened], axis=-1)
+    return channels
+
+
+def find_thresholds(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return Otsu's threshold of every image (n,): values above it are one part, the others the other.
+
+    It is the grey at which the variance between the two parts is largest, the lowest of equals; an image of one grey
+    has that grey (Otsu 1979, IEEE Trans. SMC 9:62).
+
+    Args:
+        grey: uint8 (n, height, width).
+    """
+    n_images = len(grey)
+    values = grey.reshape(n_images, -1)
+    codes = values + 256 * np.arange(n_images)[:, None]
+    counts = np.bincount(codes.ravel(), minlength=256 * n_images).reshape(n_images, 256).astype(float)
+    below = counts.cumsum(axis=1)
+    above = below[:, -1:] - below
+    sums = (counts * np.arange(256)).cumsum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[:, -1:] - sums) / above) ** 2
+    between[(below == 0) | (above == 0)] = -1
+    flat = values.max(axis=1) == values.min(axis=1)
+    return np.where(flat, values[:, 0], between.argmax(axis=1)).astype(np.uint8)

@@ -1,0 +1,567 @@
+"""What the comparison nets share: training from pixels with a stop rule, curves, layer table, prediction, saving."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
+HELD_OUT = 0.1  # of the training images, where validation images are needed and none are given
+BLOCK = 1024  # images at a time, where nothing is learned
+FIGURES = ("loss", "accuracy", "f1_macro", "precision_macro", "recall_macro")  # columns of the history
+N_VIEWS = 8  # views of a square image; one that is not square has half as many
+
+Optimizer = Literal["adam", "rmsprop", "adadelta", "sgd"]
+Scaling = Literal["standard", "raw"]
+Sampling = Literal["natural", "balanced"]
+Watch = Literal["f1_macro", "loss"]
+Precision = Literal["auto", "bfloat16", "float32"]
+Pixels = NDArray[np.uint8]
+Codes = NDArray[np.intp]
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "optimizer": get_args(Optimizer),
+    "scaling": get_args(Scaling),
+    "class_weight": (None, "balanced"),
+    "sampling": get_args(Sampling),
+    "watch": (None, *get_args(Watch)),
+    "precision": get_args(Precision),
+}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A net that names images from their pixels; `PixelMLP`, `FourConvNet`, `SmallNet` and `LeNet` say its layers.
+
+    Args:
+        epochs: most epochs.
+        batch_size: images a step, at least 2; a last batch of a single image is left out.
+        learning_rate: of the optimizer.
+        optimizer: `adam`, `rmsprop` (decay .9), `adadelta` (decay .95), all with 1e-7 in the divisor, or `sgd`
+            (momentum .9).
+        scaling: `standard` takes away the mean of the training part and divides by its standard deviation, each
+            channel by its own; `raw` leaves 0-255.
+        class_weight: `balanced` multiplies an image's loss by n / (C · images of its class).
+        sampling: `natural` shows every image once an epoch; `balanced` draws as many in all, the same number from
+            every class.
+        turn: show every image in one of its views, turned or mirrored, drawn anew each time (8 views of a square
+            image; 4, without quarter turns, of another).
+        grow_rare: show the images of classes with fewer than n / C images turned and mirrored, at random. With
+            natural sampling such a class is also shown more often, until it reaches n / C images or every view of
+            every image has come.
+        watch: what says which epoch is best: the macro-F1 or the loss on validation images. The best epoch's weights
+            are kept, the later ones of equals; with None those of the last epoch.
+        patience: stop after so many epochs in a row that are worse than the best; None never stops early.
+        plateau_factor: what the learning rate is multiplied by when the validation accuracy stands still; 1: never.
+        plateau_patience: epochs in a row without a better accuracy (by more than 1e-4) before that.
+        least_rate: below which the learning rate does not fall.
+        seconds: wall time, validation included, after which training ends even within an epoch; None: no limit.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+        precision: of the training: `auto` takes bfloat16 where it is fast; names are given in float32.
+        seed: of weights, order, dropout, views and of which images are held out.
+        progress: show a bar.
+
+    Attributes:
+        classes_: (C,) class names, sorted, of the kind they came as.
+        history_: one row an epoch: epoch, loss, accuracy, f1_macro, precision_macro, recall_macro, the same with
+            `val_` on validation images, learning_rate, seconds of the epoch, and kept: whether the net has this
+            epoch's weights. Losses are cross-entropies without class weights, so that both parts compare; figures of
+            the training images are those of the images as shown, while the net learned.
+        layers_: one row a layer: name, kind, output_shape (channels×height×width or values), parameters (trained).
+        n_parameters_: the sum of them.
+        image_shape_: (height, width) or (height, width, 3).
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    scaling: Scaling = "standard"
+    class_weight: Literal["balanced"] | None = None
+    sampling: Sampling = "natural"
+    turn: bool = False
+    grow_rare: bool = False
+    watch: Watch | None = "f1_macro"
+    patience: int | None = None
+    plateau_factor: float = 1.0
+    plateau_patience: int = 2
+    least_rate: float = 1e-5
+    seconds: float | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    seed: int = 0
+    progress: bool = False
+
+    @abstractmethod
+    def _design(self, shape: tuple[int, int, int], n_classes: int) -> list[nn.Module]:
+        """Return the layers, in order, for images of shape (channels, height, width)."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
+        """Learn from images X, uint8 (n, height, width) or (n, height, width, 3), with class names y (n,).
+
+        Args:
+            X: images.
+            y: class names: all text, or all numbers; none missing.
+            validation: images and class names that say which epoch is best; those of classes not in y are left aside.
+                By default, where `watch` or the plateau needs them, a stratified tenth of X is held out, and not
+                learned from; where X has too few, the training figures are watched.
+
+        Raises:
+            InputError: images or labels that do not fit, or images too small for the net.
+            SettingError: a parameter out of its range, or a loss that is not finite.
+        """
+        import torch
+
+        from plankton_embed.network.device import choose_device
+
+        self._check_settings()
+        pixels, labels = check_images(X), check_labels(y)
+        if len(pixels) != len(labels):
+            raise InputError(f"expected one label an image; found {len(pixels)} images and {len(labels)} labels")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"expected at least two classes in y; found {self.classes_.tolist()}")
+        self.image_shape_ = pixels.shape[1:]
+        watched = None if validation is None else self._take_validation(*validation)
+        if validation is None and (self.watch or self.plateau_factor < 1):
+            held = hold_out(codes, HELD_OUT, self.seed)
+            watched = (pixels[held], codes[held]) if held.any() else None
+            pixels, codes = pixels[~held], codes[~held]
+        self.mean_, self.scale_ = channel_moments(pixels) if self.scaling == "standard" else (np.zeros(1), np.ones(1))
+        device = choose_device(self.device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else ()):
+            torch.manual_seed(self.seed)
+            self._build(device)
+            self._train(pixels, codes, watched)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the class name of each image, (n,)."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the probability of every class for each image, (n, C), in the order of `classes_`.
+
+        Raises:
+            InputError: images of another shape than those learned from.
+        """
+        import torch
+
+        check_is_fitted(self, "net_")
+        logits = self._logits(self._check_shape(check_images(X)))
+        return np.asarray(torch.softmax(logits.double(), dim=1).numpy())
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write `weights.safetensors` and `config.json`, whole or not at all."""
+        from safetensors.torch import save_file
+
+        check_is_fitted(self, "net_")
+        refuse_overwrite(folder, overwrite, made_of=WEIGHTS_FILE)
+        config = {
+            "net": type(self).__name__,
+            "settings": self.get_params(),
+            "classes": self.classes_.tolist(),
+            "classes_type": self.classes_.dtype.str,
+            "image_shape": list(self.image_shape_),
+            "mean": self.mean_.tolist(),
+            "scale": self.scale_.tolist(),
+            "history": self.history_.to_dict("list"),
+        }
+        with write_folder_atomically(folder) as temporary:
+            weights = self.net_.state_dict()
+            save_file({name: value.cpu().contiguous() for name, value in weights.items()}, temporary / WEIGHTS_FILE)
+            write_json(temporary / CONFIG_FILE, config)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Self:
+        """Read what `save` of the same class wrote.
+
+        Raises:
+            InputError: the folder holds no whole net, or another one.
+        """
+        from safetensors.torch import load_file
+
+        from plankton_embed.network.device import choose_device
+
+        folder, place = Path(folder), choose_device(device)
+        try:
+            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            if config["net"] != cls.__name__:
+                raise InputError(f"{folder} holds a {config['net']}; read it with {config['net']}.load")
+            settings: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in config["settings"].items()
+            }
+            net = cls(**{**settings, "device": device})
+            net.classes_ = np.array(config["classes"], dtype=config["classes_type"])
+            net.image_shape_ = tuple(config["image_shape"])
+            net.mean_, net.scale_ = np.array(config["mean"]), np.array(config["scale"])
+            net.history_ = pd.DataFrame(config["history"])
+            net._build(place)
+            net.net_.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except InputError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
+            raise InputError(f"{folder} holds no whole {cls.__name__}: {error}") from error
+        return net
+
+    def _check_settings(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise SettingError(f"{name}: expected one of {known}; found {getattr(self, name)!r}")
+        bounds = {"epochs": 1, "batch_size": 2, "learning_rate": 0, "plateau_patience": 1, "least_rate": 0}
+        for name, least in bounds.items():
+            if not getattr(self, name) >= least:
+                raise SettingError(f"{name}: expected at least {least}; found {getattr(self, name)!r}")
+        if not 0 < self.plateau_factor <= 1:
+            raise SettingError(f"plateau_factor: expected above 0, at most 1; found {self.plateau_factor!r}")
+        for name in ("patience", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingError(f"{name}: expected a number above 0, or None; found {value!r}")
+        if self.patience is not None and self.watch is None:
+            raise SettingError("patience needs something to watch: set watch to f1_macro or loss, or patience to None")
+
+    def _check_shape(self, pixels: Pixels) -> Pixels:
+        if pixels.shape[1:] != self.image_shape_:
+            raise InputError(
+                f"expected images of shape {self.image_shape_}, as learned from; found {pixels.shape[1:]}. "
+                "Read them with the same height, width and channels"
+            )
+        return pixels
+
+    def _take_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Pixels, Codes]:
+        pixels, labels = self._check_shape(check_images(X)), check_labels(y)
+        known = np.isin(labels, self.classes_)
+        if len(labels) != len(pixels) or not known.any():
+            raise InputError(
+                f"validation: expected one label an image, some of them among the {len(self.classes_)} classes in y; "
+                f"found {len(pixels)} images, {len(labels)} labels, {int(known.sum())} of a known class"
+            )
+        return pixels[known], np.searchsorted(self.classes_, labels[known])
+
+    def _build(self, device: torch.device) -> None:
+        """Build the net, with Keras's first weights (Glorot's uniform ones, no bias), and its layer table."""
+        import torch
+        from torch import nn
+
+        height, width, channels = (*self.image_shape_, 1)[:3]
+        shape = (channels, height, width)
+        net = name_layers(self._design(shape, len(self.classes_)))
+        for layer in net:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        self.layers_ = list_layers(net, shape)
+        self.n_parameters_ = int(self.layers_["parameters"].sum())
+        self.net_ = net.to(device).to(memory_format=torch.channels_last)
+
+    def _train(self, pixels: Pixels, codes: Codes, watched: tuple[Pixels, Codes] | None) -> None:
+        """Fit the weights; keep those of the best epoch."""
+        import torch
+
+        from plankton_embed.network.device import autocast
+
+        device, rng, started = self._device, np.random.default_rng(self.seed), time.perf_counter()
+        optimizer = self._build_optimizer()
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, "max", self.plateau_factor if self.plateau_factor < 1 else 0.5, self.plateau_patience - 1,
+            threshold=1e-4, threshold_mode="abs", min_lr=self.least_rate,
+        )  # fmt: skip
+        weights = torch.ones(len(self.classes_))
+        if self.class_weight == "balanced":
+            weights = torch.from_numpy(balance_weights(codes, len(self.classes_))).float()
+        weights, out_of_time = weights.to(device), False
+        best, best_epoch, kept = -np.inf, 0, self.net_.state_dict()
+        records: list[dict[str, float]] = []
+        bar = tqdm(range(1, self.epochs + 1), type(self).__name__, unit="epoch", disable=not self.progress, leave=False)
+        for epoch in bar:
+            began = time.perf_counter()
+            rate = optimizer.param_groups[0]["lr"]
+            rows, views = draw_epoch(codes, pixels.shape[1:], self.sampling, self.turn, self.grow_rare, rng)
+
+            # learn
+            self.net_.train()
+            outputs = []
+            for start in range(0, len(rows), self.batch_size):
+                here = slice(start, start + self.batch_size)
+                if len(rows[here]) < 2:  # batch normalisation needs two
+                    break
+                targets = torch.from_numpy(codes[rows[here]]).to(device)
+                inputs = self._to_inputs(turn_images(pixels[rows[here]], views[here]))
+                with autocast(device, self.precision):
+                    logits = self.net_(inputs)
+                logits = logits.float()
+                optimizer.zero_grad()
+                weigh_loss(logits, targets, weights).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                outputs.append(logits.detach())
+                out_of_time = self.seconds is not None and time.perf_counter() - started >= self.seconds
+                if out_of_time:
+                    break
+
+            # measure
+            shown = torch.cat(outputs).cpu()
+            record = {"epoch": epoch, **measure(shown, codes[rows[: len(shown)]])}
+            if not np.isfinite(record["loss"]):
+                raise SettingError(
+                    f"the loss of {type(self).__name__} is not finite in epoch {epoch}; lower learning_rate "
+                    f"(now {self.learning_rate})"
+                )
+            if watched is not None:
+                figures = measure(self._logits(watched[0]), watched[1])
+                record |= {f"val_{name}": value for name, value in figures.items()}
+            records.append({**record, "learning_rate": rate, "seconds": time.perf_counter() - began})
+            bar.set_postfix(loss=f"{record['loss']:.3f}", f1=f"{record.get('val_f1_macro', record['f1_macro']):.3f}")
+
+            # keep the best, and stop
+            value = record.get(f"val_{self.watch}", record.get(str(self.watch), 0.0))
+            value = -value if self.watch == "loss" else value
+            if value >= best or self.watch is None:
+                best, best_epoch, kept = value, epoch, copy.deepcopy(self.net_.state_dict())
+            if out_of_time or (self.patience is not None and epoch - best_epoch >= self.patience):
+                break
+            if self.plateau_factor < 1:
+                plateau.step(record.get("val_accuracy", record["accuracy"]))
+        self.net_.load_state_dict(kept)
+        self.history_ = pd.DataFrame(records)
+        self.history_["kept"] = self.history_["epoch"] == best_epoch
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.net_.parameters()).device
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        from torch import optim
+
+        parameters, rate = self.net_.parameters(), self.learning_rate
+        if self.optimizer == "adam":
+            return optim.Adam(parameters, rate, eps=1e-7)
+        if self.optimizer == "rmsprop":
+            return optim.RMSprop(parameters, rate, alpha=0.9, eps=1e-7)
+        if self.optimizer == "adadelta":
+            return optim.Adadelta(parameters, rate, rho=0.95, eps=1e-7)
+        return optim.SGD(parameters, rate, momentum=0.9)
+
+    def _to_inputs(self, pixels: Pixels) -> torch.Tensor:
+        """Return scaled float32 (n, channels, height, width) on the net's device."""
+        import torch
+
+        device = self._device
+        values = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float()
+        values = values[:, None] if values.ndim == 3 else values.permute(0, 3, 1, 2)
+        mean, scale = (torch.from_numpy(v).float().to(device)[:, None, None] for v in (self.mean_, self.scale_))
+        return (values - mean) / scale
+
+    def _logits(self, pixels: Pixels) -> torch.Tensor:
+        """Return (n, C), on the CPU."""
+        import torch
+
+        logits = torch.empty(len(pixels), len(self.classes_))
+        self.net_.eval()
+        with torch.inference_mode():
+            for start in range(0, len(pixels), BLOCK):
+                logits[start : start + BLOCK] = self.net_(self._to_inputs(pixels[start : start + BLOCK])).cpu()
+        return logits
+
+
+def check_images(images: ArrayLike) -> Pixels:
+    """Return images as uint8 (n, height, width) or (n, height, width, 3).
+
+    Raises:
+        InputError: another type or shape.
+    """
+    try:
+        pixels: NDArray[Any] = np.asarray(images)
+    except ValueError as error:  # a list of arrays of several shapes
+        raise InputError(f"expected images of one shape; {error}. read_pixels gives them") from error
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] != 3):
+        raise InputError(
+            f"expected images as uint8 (n, height, width) or (n, height, width, 3); found {pixels.dtype} "
+            f"{pixels.shape}. read_pixels gives them"
+        )
+    return pixels
+
+
+def check_labels(labels: ArrayLike) -> NDArray[Any]:
+    """Return labels (n,), all text or all numbers.
+
+    Raises:
+        InputError: they are missing, mixed, or no list.
+    """
+    names: NDArray[Any] = np.asarray(labels)
+    if names.ndim != 1:
+        raise InputError(f"expected a list of class names (n,); found shape {names.shape}")
+    missing = np.flatnonzero(pd.isna(names))
+    if len(missing):
+        raise InputError(f"{len(missing)} labels are missing, the first in row {missing[0]}; drop such images first")
+    if names.dtype == object:
+        kinds = sorted({"text" if isinstance(name, str) else type(name).__name__ for name in names})
+        if len(kinds) > 1:
+            raise InputError(f"expected labels of one kind; found {', '.join(kinds)}. Make all of them text")
+        names = np.array(names.tolist())
+    return names
+
+
+def channel_moments(pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel (1 or 3 values); a deviation of 0 is given as 1."""
+    channels = np.atleast_3d(pixels) if pixels.ndim == 2 else pixels.reshape(*pixels.shape[:3], -1)
+    counts = np.zeros((channels.shape[-1], 256))
+    for start in range(0, len(channels), BLOCK):
+        block = channels[start : start + BLOCK]
+        counts += [np.bincount(block[..., c].ravel(), minlength=256) for c in range(block.shape[-1])]
+    values, total = np.arange(256), counts.sum(axis=1)
+    mean = counts @ values / total
+    deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
+    return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def balance_weights(codes: Codes, n_classes: int) -> NDArray[np.float64]:
+    """Return the balanced weight of every class (C,): n / (C · its images)."""
+    return np.asarray(len(codes) / (n_classes * np.bincount(codes, minlength=n_classes)))
+
+
+def weigh_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the mean over images of cross-entropy times the weight of the image's class (C,), as Keras weighs it."""
+    from torch.nn.functional import cross_entropy
+
+    return (weights[targets] * cross_entropy(logits, targets, reduction="none")).mean()
+
+
+def draw_epoch(
+    codes: Codes, image_shape: Sequence[int], sampling: Sampling, turn: bool, grow_rare: bool, rng: np.random.Generator
+) -> tuple[Codes, Codes]:
+    """Draw which images an epoch shows, in which order, and which view of each.
+
+    Args:
+        codes: (n,) class code of every image, 0 … C-1, each code present.
+        image_shape: height, width, …
+        sampling: see `NetClassifier`.
+        turn: see `NetClassifier`.
+        grow_rare: see `NetClassifier`.
+        rng: the source of chance.
+
+    Returns:
+        Rows and views, (m,) each; a view is a number that `turn_images` takes. Within an epoch an image comes twice in
+        the same view only when all its views have come.
+    """
+    sizes, n_views = np.bincount(codes), N_VIEWS if image_shape[0] == image_shape[1] else N_VIEWS // 2
+    due = -(-len(codes) // len(sizes))
+    if sampling == "balanced":
+        dues = np.full(len(sizes), due)
+    else:
+        dues = np.maximum(sizes, np.minimum(due, n_views * sizes)) if grow_rare else sizes
+    rows, views = [], []
+    for c, wanted in enumerate(dues):
+        members = np.flatnonzero(codes == c)
+        rounds = -(-wanted // len(members))
+        rows.append(np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])[:wanted])
+        turned = (
+            rng.integers(n_views, size=len(members))[rows[-1]] + np.repeat(np.arange(rounds), len(members))[:wanted]
+        )
+        seen = turn or (grow_rare and sizes[c] < due)
+        views.append(turned % n_views if seen else np.zeros(wanted, dtype=np.intp))
+        rows[-1] = members[rows[-1]]
+    order = rng.permutation(int(dues.sum()))
+    return np.concatenate(rows)[order], np.concatenate(views)[order]
+
+
+def turn_images(pixels: Pixels, views: Codes) -> Pixels:
+    """Return images in the given views (n,): 0 as they are; the first half turned, the second mirrored and turned.
+
+    A square image has the views 0-7, in quarter turns; another has 0-3, in half turns.
+    """
+    if not views.any():
+        return pixels
+    square, turned = pixels.shape[1] == pixels.shape[2], pixels.copy()
+    half = (N_VIEWS if square else N_VIEWS // 2) // 2
+    for view in np.unique(views):
+        these = views == view
+        picture = pixels[these][:, :, ::-1] if view >= half else pixels[these]
+        turned[these] = np.rot90(picture, (view % half) * (1 if square else 2), axes=(1, 2))
+    return turned
+
+
+def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:
+    """Return loss, accuracy, and macro F1, precision and recall over the classes that occur in truth or guesses."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    n_classes, guesses = logits.shape[1], logits.argmax(dim=1).numpy()
+    counts = np.bincount(codes * n_classes + guesses, minlength=n_classes**2).reshape(n_classes, n_classes)
+    right, true, named = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    seen = true + named > 0
+    values = (
+        cross_entropy(logits, torch.from_numpy(codes)).item(),
+        right.sum() / len(codes),
+        (2 * right / np.maximum(true + named, 1))[seen].mean(),
+        (right / np.maximum(named, 1))[seen].mean(),
+        (right / np.maximum(true, 1))[seen].mean(),
+    )
+    return {name: float(value) for name, value in zip(FIGURES, values, strict=True)}
+
+
+def name_layers(layers: Iterable[nn.Module]) -> nn.Sequential:
+    """Chain layers, each named after its kind and number: conv2d_1, relu_1, …"""
+    from torch import nn
+
+    net, numbers = nn.Sequential(), Counter[str]()
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        numbers[kind] += 1
+        net.add_module(f"{kind}_{numbers[kind]}", layer)
+    return net
+
+
+def list_layers(net: nn.Sequential, shape: tuple[int, int, int]) -> pd.DataFrame:
+    """Return the layer table of a net on the CPU: name, kind, output_shape, parameters (trained ones)."""
+    import torch
+
+    rows, was_training = [], net.training
+    net.eval()
+    values = torch.zeros(1, *shape)
+    with torch.inference_mode():
+        for name, layer in net.named_children():
+            values = layer(values)
+            n_trained = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
+            rows.append((name, type(layer).__name__, "×".join(map(str, values.shape[1:])), n_trained))
+    net.train(was_training)
+    return pd.DataFrame(rows, columns=["name", "kind", "output_shape", "parameters"])
+
+
+def count_outputs(layers: Sequence[nn.Module], shape: tuple[int, int, int], net: str) -> int:
+    """Return how many values the layers give for an image of shape (channels, height, width).
+
+    Raises:
+        InputError: the image is too small for them; `net` is named.
+    """
+    try:
+        table = list_layers(name_layers(layers), shape)
+    except RuntimeError as error:
+        raise InputError(
+            f"images of {shape[1]}×{shape[2]} pixels are too small for {net}; read them larger ({error})"
+        ) from error
+    return int(np.prod([int(side) for side in table["output_shape"].iloc[-1].split("×")]))

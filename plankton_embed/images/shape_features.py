@@ -1,0 +1,328 @@
+"""Features of the body that an image shows, under the names of ZooProcess, measured with scikit-image."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+from sklearn.utils.parallel import Parallel, delayed
+from tqdm import tqdm
+
+from plankton_embed.errors import DependencyError, InputError
+from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
+from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
+from plankton_embed.settings import PreparationSettings
+
+logger = logging.getLogger(__name__)
+
+DEFINITIONS = {
+    "area": "pixels of the body, holes filled",
+    "area_exc": "pixels of the body without its holes",
+    "%area": "holes, in percent of area",
+    "esd": "diameter of the disc of that area, 2 √(area / π)",
+    "perim.": "length of the outer boundary, after Crofton in four directions",
+    "width": "of the upright box around the body",
+    "height": "of the upright box around the body",
+    "major": "longer axis of the ellipse with the same second moments",
+    "minor": "shorter axis of that ellipse",
+    "angle": "of the longer axis to the x axis, counter-clockwise, 0 to 180°",
+    "elongation": "major / minor",
+    "feret": "largest distance between two points of the body",
+    "convperim": "perimeter of the convex hull",
+    "convarea": "area of the convex hull",
+    "circ.": "4π area / perim.²",
+    "circex": "4π area_exc / perim.²",
+    "perimferet": "perim. / feret",
+    "perimmajor": "perim. / major",
+    "perimareaexc": "perim. / √area_exc",
+    "feretareaexc": "feret / √area_exc",
+    "convperim_perim": "convperim / perim.",
+    "convarea_area": "convarea / area",
+    "fractal": "Minkowski dimension of the outer boundary: 2 - slope of log(pixels within r of it) on log r, r 1 to 8",
+    "skelarea": "pixels of the skeleton, by thinning, which changes when the body is turned",
+    "skeleton_area": "skelarea / area",
+    "thickr": "largest thickness along the skeleton / mean of the others; nan where the skeleton is one pixel",
+    "symetrieh": "share of the body that its mirror image in the longer axis does not cover",
+    "symetriev": "share of the body that its mirror image in the shorter axis does not cover",
+    "mean": "grey level over area",
+    "stddev": "of the grey levels, divided by area - 1; nan for a body of one pixel",
+    "mode": "commonest grey level, the darkest of several",
+    "min": "smallest grey level",
+    "max": "largest grey level",
+    "range": "max - min",
+    "median": "of the grey levels",
+    "intden": "sum of the grey levels, area · mean",
+    "skew": "skewness of the grey levels; nan where they are all the same",
+    "kurt": "kurtosis of the grey levels, 0 for a bell curve; nan where they are all the same",
+    "cv": "100 stddev / mean; nan where mean is 0",
+    "sr": "100 stddev / range; nan where range is 0",
+    "meanpos": "(mean - max) / (mean - min); nan where range is 0",
+    "histcum1": "grey level below which a quarter of the body lies",
+    "histcum2": "the same for a half",
+    "histcum3": "the same for three quarters",
+    "slope": "of the cumulative share of pixels on the grey level, least squares from min to max; nan where range is 0",
+    "nb1": "regions of the quarter of the body farthest from the ground's grey level",
+    "nb2": "the same for a half",
+    "nb3": "the same for three quarters",
+    "centroids": "distance of the centre of area from the centre of |grey level - ground|",
+    "cdexc": "centroids / √area_exc",
+}
+"""Name and definition of every feature. Lengths are in pixels, grey levels 0 (black) to 255.
+
+The names, and where no other is stated the definitions, are those of the ZooProcess manual, as EcoTaxa lists them
+(Gorsky et al. 2010, J. Plankton Res. 32:285; Minkowski dimension: Bérubé and Jébrak 1999, Comput. Geosci. 25:1059).
+Published text leaves symetrieh, symetriev, thickr and the edge pixels of several others open: these are ours, so
+numbers of ZooProcess itself and these do not belong in one column. Left out: `fcons` and `symetriehc`, for the same
+reason, and places within the picture (x, y, bx …), which say nothing of the body.
+"""
+
+RADII = (1, 2, 4, 8)  # pixels, for the Minkowski dimension
+N_PER_CHUNK = 64
+N_FOR_PROCESSES = 512  # images from which on starting more processes pays
+
+
+def measure_shapes(
+    images: ImageCatalog | Sequence[ImageSource], progress: bool = True, largest_only: bool = False
+) -> pd.DataFrame:
+    """Measure the body of every image; see DEFINITIONS.
+
+    The body is what Otsu's threshold parts from the ground, on whichever side of it the median of the border does not
+    lie: dark on light or light on dark. All its regions count as one body, for the threshold cuts antennae, chains and
+    pale bodies into pieces. Grey levels are taken as they are.
+
+    Args:
+        images: a catalog, or what `open_image` takes.
+        progress: show a bar.
+        largest_only: measure the largest region alone (diagonal neighbours are joined), for pictures that show
+            neighbours or specks; ZooProcess has one region a picture.
+
+    Returns:
+        One row an image, in order; float64. All nan where an image is of one grey level or cannot be read; these are
+        counted in a warning.
+
+    Raises:
+        DependencyError: scikit-image is not installed.
+        InputError: not one image can be read.
+    """
+    _check_skimage()
+    sources: Sequence[ImageSource] = images.paths if isinstance(images, ImageCatalog) else images
+    chunks = [sources[start : start + N_PER_CHUNK] for start in range(0, len(sources), N_PER_CHUNK)]
+    n_jobs = -1 if len(sources) >= N_FOR_PROCESSES else 1
+    rows: list[dict[str, float] | str] = []
+    with tqdm(desc="measuring", total=len(sources), unit="image", disable=not progress, leave=False, delay=1) as bar:
+        work = Parallel(n_jobs=n_jobs, return_as="generator")
+        for part in work(delayed(_measure_chunk)(chunk, largest_only) for chunk in chunks):
+            rows.extend(part)
+            bar.update(len(part))
+    faults = [(number, row) for number, row in enumerate(rows) if isinstance(row, str)]
+    if faults:
+        number, fault = faults[0]
+        source = sources[number]
+        first = f"the first is {source if isinstance(source, str | Path) else f'image {number}'}: {fault}"
+        if len(faults) == len(rows):
+            raise InputError(f"none of the {len(rows)} images can be read; {first}")
+        logger.warning("%d of %d images cannot be read, and have no features; %s", len(faults), len(rows), first)
+    n_empty = sum(not row for row in rows)
+    if n_empty:
+        logger.warning("%d of %d images are of one grey level, and have no features", n_empty, len(rows))
+    measured = [row if isinstance(row, dict) else {} for row in rows]
+    return pd.DataFrame(measured, columns=list(DEFINITIONS), index=range(len(rows)), dtype=np.float64)
+
+
+def add_shape_features(catalog: ImageCatalog, progress: bool = True, largest_only: bool = False) -> ImageCatalog:
+    """Return the catalog with columns `feature_…` of `measure_shapes`; those that it has already stay as they are.
+
+    Raises:
+        DependencyError: scikit-image is not installed.
+        InputError: not one image can be read.
+    """
+    new = measure_shapes(catalog, progress, largest_only).add_prefix(FEATURE_PREFIX)
+    new = new[[name for name in new if name not in catalog.frame]].set_axis(catalog.frame.index, axis=0)
+    return ImageCatalog(pd.concat([catalog.frame, new], axis=1))
+
+
+def find_body(grey: NDArray[np.uint8], largest_only: bool = False) -> tuple[NDArray[np.bool_], float] | None:
+    """Return the mask of what is not ground, and the ground's grey level; None where all is equal.
+
+    Args:
+        grey: (height, width).
+        largest_only: of the largest region alone.
+    """
+    from skimage.filters import threshold_otsu
+
+    if grey.min() == grey.max():
+        return None
+    ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])))
+    threshold = threshold_otsu(grey)
+    body = grey <= threshold if ground > threshold else grey > threshold
+    if not largest_only:
+        return body, ground
+    labels, _ = ndimage.label(body, np.ones((3, 3)))
+    return labels == np.bincount(labels.ravel())[1:].argmax() + 1, ground
+
+
+def measure_shape(grey: NDArray[np.uint8], largest_only: bool = False) -> dict[str, float]:
+    """Return the features of the body in a grey image (height, width); none where it is of one grey level."""
+    found = find_body(grey, largest_only)
+    if found is None:
+        return {}
+    mask, ground = found
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    body, levels = np.pad(mask[box], 1), np.pad(grey[box], 1)
+    filled = ndimage.binary_fill_holes(body)
+    return (
+        _measure_outline(filled, int(body.sum()))
+        | _measure_skeleton(filled)
+        | _measure_grey(levels[filled])
+        | _measure_depth(filled, levels, ground, int(body.sum()))
+    )
+
+
+def _measure_outline(filled: NDArray[np.bool_], area_exc: int) -> dict[str, float]:
+    from skimage.measure import perimeter_crofton
+
+    rows, columns = np.nonzero(filled)
+    area = len(rows)
+    (xx, xy), (_, yy) = np.cov(columns, rows, ddof=0) + np.eye(2) / 12  # a pixel has a spread of its own
+    tilt, spread = 0.5 * math.atan2(-2 * xy, xx - yy), math.hypot(xx - yy, 2 * xy)  # rows run downwards
+    major, minor = (2 * math.sqrt(2 * (xx + yy + sign * spread)) for sign in (1, -1))
+    ends = np.stack([filled.argmax(1), filled.shape[1] - filled[:, ::-1].argmax(1)], axis=1)[1:-1]  # of each row
+    heights = np.repeat(np.arange(len(ends)), 2)
+    corners = np.concatenate([np.column_stack([ends.ravel(), heights + edge]) for edge in (0, 1)])
+    hull = ConvexHull(corners)
+    perimeter = float(perimeter_crofton(filled, directions=4))
+    feret = float(pdist(corners[hull.vertices]).max())
+    return {
+        "area": area,
+        "area_exc": area_exc,
+        "%area": 100 * (area - area_exc) / area,
+        "esd": 2 * math.sqrt(area / math.pi),
+        "perim.": perimeter,
+        "width": filled.shape[1] - 2,
+        "height": filled.shape[0] - 2,
+        "major": major,
+        "minor": minor,
+        "angle": math.degrees(tilt) % 180,
+        "elongation": major / minor,
+        "feret": feret,
+        "convperim": float(hull.area),  # in two dimensions
+        "convarea": float(hull.volume),
+        "circ.": 4 * math.pi * area / perimeter**2,
+        "circex": 4 * math.pi * area_exc / perimeter**2,
+        "perimferet": perimeter / feret,
+        "perimmajor": perimeter / major,
+        "perimareaexc": perimeter / math.sqrt(area_exc),
+        "feretareaexc": feret / math.sqrt(area_exc),
+        "convperim_perim": float(hull.area) / perimeter,
+        "convarea_area": float(hull.volume) / area,
+        "symetrieh": _asymmetry(filled, tilt),
+        "symetriev": _asymmetry(filled, tilt + math.pi / 2),
+    }
+
+
+def _asymmetry(filled: NDArray[np.bool_], tilt: float) -> float:
+    """Return the share of pixels whose mirror image in an axis through the centre lies outside."""
+    rows, columns = np.nonzero(filled)
+    x, y = columns - columns.mean(), rows - rows.mean()
+    cosine, sine = math.cos(2 * tilt), math.sin(2 * tilt)
+    mirrored_x = np.rint(cosine * x - sine * y + columns.mean()).astype(np.intp)
+    mirrored_y = np.rint(-sine * x - cosine * y + rows.mean()).astype(np.intp)
+    height, width = filled.shape
+    within = (mirrored_x >= 0) & (mirrored_x < width) & (mirrored_y >= 0) & (mirrored_y < height)
+    return 1 - float(filled[mirrored_y[within], mirrored_x[within]].sum()) / len(rows)
+
+
+def _measure_skeleton(filled: NDArray[np.bool_]) -> dict[str, float]:
+    from skimage.morphology import skeletonize
+
+    skeleton = skeletonize(filled)
+    thickness = np.sort(ndimage.distance_transform_edt(filled)[skeleton])
+    around = np.pad(filled, max(RADII))
+    inside = ndimage.distance_transform_edt(around)
+    outside = ndimage.distance_transform_edt(~around)
+    distance = np.where(around, inside, outside) - 0.5  # of pixel centres from the edge between two pixels
+    near = [np.count_nonzero(distance <= radius) for radius in RADII]
+    return {
+        "fractal": 2 - float(np.polyfit(np.log(RADII), np.log(near), 1)[0]),
+        "skelarea": len(thickness),
+        "skeleton_area": len(thickness) / np.count_nonzero(filled),
+        "thickr": float(thickness[-1] / thickness[:-1].mean()) if len(thickness) > 1 else math.nan,
+    }
+
+
+def _measure_grey(levels: NDArray[np.uint8]) -> dict[str, float]:
+    """Return the features of the grey levels (n,) of a body."""
+    counts = np.bincount(levels, minlength=256)
+    values = levels.astype(np.float64)
+    mean, low, high = float(values.mean()), float(values.min()), float(values.max())
+    stddev = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    spread = high - low
+    quarters = np.quantile(values, (0.25, 0.5, 0.75))
+    skew = kurt = sr = meanpos = slope = math.nan
+    if spread:
+        scaled = (values - mean) / values.std()
+        skew, kurt = float((scaled**3).mean()), float((scaled**4).mean()) - 3
+        sr, meanpos = 100 * stddev / spread, (mean - high) / (mean - low)
+        share = counts.cumsum()[int(low) : int(high) + 1] / len(values)
+        slope = float(np.polyfit(np.arange(len(share)), share, 1)[0])
+    return {
+        "mean": mean,
+        "stddev": stddev,
+        "mode": int(counts.argmax()),
+        "min": low,
+        "max": high,
+        "range": spread,
+        "median": quarters[1],
+        "intden": float(values.sum()),
+        "skew": skew,
+        "kurt": kurt,
+        "cv": 100 * stddev / mean if mean else math.nan,
+        "sr": sr,
+        "meanpos": meanpos,
+        "histcum1": quarters[0],
+        "histcum2": quarters[1],
+        "histcum3": quarters[2],
+        "slope": slope,
+    }
+
+
+def _measure_depth(
+    filled: NDArray[np.bool_], levels: NDArray[np.uint8], ground: float, area_exc: int
+) -> dict[str, float]:
+    """Return the features of how far the body's grey levels are from the ground's."""
+    depth = np.where(filled, np.abs(levels - ground), 0)
+    rows, columns = np.nonzero(filled)
+    weights = depth[filled]
+    apart = math.hypot(*(np.average(place, weights=weights) - place.mean() for place in (rows, columns)))
+    limits = np.quantile(weights, (0.75, 0.5, 0.25))
+    regions = [ndimage.label(filled & (depth >= limit), np.ones((3, 3)))[1] for limit in limits]
+    return {f"nb{k}": n for k, n in enumerate(regions, 1)} | {"centroids": apart, "cdexc": apart / math.sqrt(area_exc)}
+
+
+def _measure_chunk(sources: Sequence[ImageSource], largest_only: bool) -> list[dict[str, float] | str]:
+    """Return the features of each image, empty where there is no body, or what is wrong with the image."""
+    settings = PreparationSettings(color="grey")
+    rows: list[dict[str, float] | str] = []
+    for source in sources:
+        try:
+            grey = np.asarray(to_8bit(open_image(source), settings))
+        except (InputError, *DECODER_FAULTS) as error:
+            rows.append(str(error))
+        else:
+            rows.append(measure_shape(grey, largest_only))
+    return rows
+
+
+def _check_skimage() -> None:
+    try:
+        import skimage  # noqa: F401
+    except ImportError as error:
+        raise DependencyError("shape features need scikit-image: pip install 'plankton_embed[features]'") from error
