@@ -170,11 +170,16 @@ class EmbeddingTable:
 
 
 def holds_vectors(path: Path) -> bool:
-    """Whether a file looks like vectors rather than a catalog of images."""
+    """Whether a file looks like vectors rather than a catalog of images; one that cannot be read does."""
+    if path.suffix in (".parquet", ".csv") and not path.is_file():
+        return not path.exists()
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        schema = pq.read_schema(path)
+        try:
+            schema = pq.read_schema(path)
+        except (ValueError, OSError):
+            return True
         return "path" not in schema.names or any(field.type.num_fields for field in schema)
     if path.suffix == ".csv":
         with path.open(encoding="utf-8-sig", errors="replace") as file:

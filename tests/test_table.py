@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from plankton_embed.errors import InputError, MismatchError
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import EmbeddingTable, holds_vectors
 
 SUFFIXES = (".parquet", ".csv", ".npz")
 TEXTS = ("object_id", "path", "label", "sample_id")
@@ -301,3 +301,11 @@ def test_tables_of_two_models_are_refused_with_both_hashes(one, two):
 def test_vectors_of_another_length_are_refused():
     with pytest.raises(InputError, match="reference has vectors of length 2, query of length 1"):
         small().check_same_model(EmbeddingTable(np.ones((3, 1))))
+
+
+def test_a_file_that_cannot_be_read_is_told_as_vectors(tmp_path):
+    (tmp_path / "broken.parquet").write_text("junk")
+    for name in ("none.csv", "none.parquet", "broken.parquet"):
+        assert holds_vectors(tmp_path / name)
+        with pytest.raises(InputError, match=r"do not exist|cannot be read as vectors"):
+            EmbeddingTable.load(tmp_path / name)

@@ -41,18 +41,8 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column is of corrections
-    *(
-        "object_id",
-        "path",
-        "label",
-        "split",
-        "sample_id",
-        "lineage",
-        "annotation_status",
-        "ecotaxa_id",
-        "img_file_name",
-    ),
-    *("category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label"),
+    *("object_id", "path", "label", "split", "sample_id", "lineage", "annotation_status", "ecotaxa_id"),
+    *("img_file_name", "category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label"),
 )
 METADATA_COLUMNS = {
     "latitude": "degrees north",

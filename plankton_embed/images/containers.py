@@ -85,9 +85,10 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
         if mask is None:
             return box
         beside = container.with_name(mask)
-        shown = _cut(_open_picture(beside, beside.stat().st_mtime_ns), left, top, width, height) > 0
-        masked: NDArray[np.uint8] = np.where(shown if box.ndim == 2 else shown[..., None], box, np.uint8(255))
-        return masked
+        drawn = _cut(_open_picture(beside, beside.stat().st_mtime_ns), left, top, width, height)
+        is_body = np.asarray(drawn.reshape(height, width, -1).astype(bool).any(axis=2))
+        white = box.dtype.type(np.iinfo(box.dtype).max)  # type: ignore[type-var]
+        return np.asarray(np.where(is_body if box.ndim == 2 else is_body[..., None], box, white))
     except (ValueError, LookupError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(f"{container} has no image {inside}: {error}") from error
 
@@ -124,9 +125,9 @@ def _open_zip(path: Path, stamp: int, process: int) -> zipfile.ZipFile:
 
 
 @lru_cache(N_KEPT_OPEN)
-def _open_picture(path: Path, stamp: int) -> NDArray[np.uint8]:
+def _open_picture(path: Path, stamp: int) -> NDArray[np.generic]:
     with Image.open(path) as image:
-        return np.array(image, dtype=np.uint8)
+        return np.array(image if image.mode in ("L", "RGB", "I;16") else image.convert("RGB"))
 
 
 def _parse_box(text: str) -> tuple[int, int, int, int, str | None]:
@@ -137,7 +138,7 @@ def _parse_box(text: str) -> tuple[int, int, int, int, str | None]:
     return int(width), int(height), int(left), int(top or 0), mask
 
 
-def _cut(picture: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+def _cut(picture: NDArray[np.generic], left: int, top: int, width: int, height: int) -> NDArray[np.generic]:
     if top + height > picture.shape[0] or left + width > picture.shape[1] or min(width, height) < 1:
         raise ValueError(f"the box reaches beyond the picture, {picture.shape[1]}×{picture.shape[0]} pixels")
     return picture[top : top + height, left : left + width]

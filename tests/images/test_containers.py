@@ -59,6 +59,16 @@ def test_a_mask_whitens_what_is_outside(tmp_path):
     assert (seen == 255).sum() == 36 - 8
 
 
+def test_a_collage_of_16_bits_keeps_them_and_one_of_one_bit_is_black_and_white(tmp_path):
+    deep = PICTURE.astype(np.uint16) * 200
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(PICTURE > 99).save(tmp_path / "bits.tif")
+    assert np.array_equal(read_image(tmp_path / "deep.tif/6x6+2+1"), deep[1:7, 2:8])
+    assert np.array_equal(read_image(tmp_path / "bits.tif/9x9+2+1")[..., 0], (PICTURE[1:10, 2:11] > 99) * 255)
+    masked = read_image(tmp_path / "deep.tif/9x9+2+1&bits.tif")
+    assert np.array_equal(masked, np.where(PICTURE[1:10, 2:11] > 99, deep[1:10, 2:11], 65535))
+
+
 def test_a_container_written_anew_is_opened_anew(tmp_path):
     np.save(tmp_path / "a.npy", PICTURE[None])
     assert read_image(tmp_path / "a.npy/0").max() > 0
