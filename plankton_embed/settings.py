@@ -124,6 +124,9 @@ class TrainingSettings(_Part):
     form: Literal["standard", "geometric", "alternative"] = Field("standard", description="reference_2019: its loss")
 
     epochs: int = Field(50, ge=1, description="epochs of images_per_class images of every class")
+    minutes: float = Field(
+        0.0, ge=0, description="wall time, validation included, by which training ends, its rates fallen; 0: no limit"
+    )
     images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
     steps_per_epoch: int = Field(0, ge=0, description="batches an epoch, about; 0: as many as images_per_class fills")
     sampling: Literal["balanced", "square_root", "natural", "random_triplets"] = Field(

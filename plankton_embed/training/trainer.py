@@ -69,8 +69,8 @@ def train_model(
 
     A state is written to `run.checkpoints` after every epoch, and within one every `checkpoint_minutes`; where states
     exist, training goes on from the newest and ends in the same weights as if it had never stopped (on the CPU, bit
-    for bit). A step whose loss or gradient is not finite, or whose batch has nothing to learn from, changes no weight
-    and is counted.
+    for bit; not with `training.minutes`, where the clock says when it ends). A step whose loss or gradient is not
+    finite, or whose batch has nothing to learn from, changes no weight and is counted.
 
     Args:
         model: the model, on its device.
@@ -109,10 +109,14 @@ def train_model(
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
     stateful |= {} if mean_net is None else {"mean_net": mean_net}
     history, first_step, sums = _resume(checkpoints, stateful, generator)
+    limit = 60 * training.minutes if training.minutes else math.inf
 
     with ExitStack() as stack:
         tracker = stack.enter_context(Tracker(run.tensorboard)) if training.tensorboard else None
         for epoch in range(len(history) + 1, training.epochs + 1):
+            spent = sum(record.seconds for record in history.records)
+            if spent >= limit:
+                break
             if training.stop_on_collapse and find_collapse(history.records, n_classes) is not None:
                 break
             # every epoch has its own chance, so that its batches can be planned again
@@ -131,7 +135,9 @@ def train_model(
                 unit="batch", disable=not progress, leave=False,
             )  # fmt: skip
             for step, (rows, views) in enumerate(bar, first_step):
-                progress_made = (epoch - 1 + step / len(batches)) / training.epochs
+                share_of_time = (spent + time.perf_counter() - started) / limit
+                progress_made = min(max((epoch - 1 + step / len(batches)) / training.epochs, share_of_time), 1.0)
+                is_last = step == len(batches) - 1 or share_of_time >= 1
                 for group in optimizer.param_groups:
                     group["lr"] = group["factor"] * learning_rate_at(progress_made, training)
 
@@ -158,9 +164,11 @@ def train_model(
 
                 # log
                 sums.add(loss.detach(), active_share(vectors, labels, training.margin), is_finite, is_useful)
-                if sums.n_steps % STEPS_BETWEEN_LOOKS == 0 or step == len(batches) - 1:
+                if sums.n_steps % STEPS_BETWEEN_LOOKS == 0 or is_last:
                     sums.refuse_if_all_broken(epoch, training)
-                if checkpoints.is_due() and step < len(batches) - 1:
+                if is_last:
+                    break
+                if checkpoints.is_due():
                     sums.seconds = time.perf_counter() - started
                     checkpoints.save_state(epoch, step + 1, _pack(stateful, history, step + 1, sums, generator))
 
@@ -176,7 +184,7 @@ def train_model(
                     **sums.means(),
                     learning_rate=float(optimizer.param_groups[0]["lr"]),
                     **_describe_space(seen),
-                    images_per_second=sum(len(rows) for rows, _ in batches) / seconds,
+                    images_per_second=sum(len(rows) for rows, _ in batches[: sums.n_steps]) / seconds,
                     seconds=time.perf_counter() - started,
                 )
             )

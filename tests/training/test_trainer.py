@@ -1,7 +1,9 @@
 """The loop: its learning rate, stopping and going on, the best epoch, and what goes wrong."""
 
+import itertools
 import logging
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -313,6 +315,19 @@ def test_an_objective_hears_how_far_the_training_is(images, tmp_path):
     watched = Watched()
     train(images, tmp_path, objective=watched)
     assert [progress for *_, progress in watched.calls] == pytest.approx(np.arange(9) / 9)
+
+
+def test_minutes_end_the_training_within_an_epoch_with_the_rates_fallen(images, tmp_path, monkeypatch):
+    clock, watched = itertools.count(), Watched()  # a second passes each time somebody looks
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    minutes = {"training.minutes": 7 / 60, "training.epochs": 50, "training.checkpoint_minutes": 1e9}
+    _, history = train(images, tmp_path / "run", objective=watched, **minutes)
+    heard = [progress for *_, progress in watched.calls]
+    assert heard == sorted(heard) and heard[0] < 0.2 and heard[-1] == 1.0
+    assert (len(history), len(heard)) == (2, 5)  # the second epoch of three batches ends after two
+    assert history.records[-1].learning_rate == pytest.approx(0, abs=1e-12)
+    _, again = train(images, tmp_path / "run", **minutes)
+    assert len(again) == len(history)
 
 
 def test_steps_per_epoch_sets_the_length_of_an_epoch(images, tmp_path):
