@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,17 @@ def misclassified_sheet(names: pd.DataFrame, n_images: int = 40, per_row: int = 
     tiles = [_guess_tile(row) for _, row in wrong.head(n_images).iterrows()]
     rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
     return Sheet(f"{len(wrong)} of {len(names)} images named wrongly; the surest {len(tiles)}", rows)
+
+
+def losses_sheet(losses: pd.DataFrame, per_row: int = 5) -> Sheet:
+    """Show the images of `highest_losses`, each with truth, guess, loss and the probability p of the guess."""
+    tiles = []
+    for row in losses.to_dict("records"):
+        caption = f"{row['label']}\n→ {row['predicted']}\nloss {row['loss']:.2f}, p {row['probability']:.2f}"
+        frame: Literal["right", "wrong"] = "right" if row["label"] == row["predicted"] else "wrong"
+        tiles.append(Tile(_open(row["path"]), caption, frame))
+    rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
+    return Sheet(f"The {len(tiles)} highest losses: true label → guess", rows)
 
 
 def worst_classes_sheet(

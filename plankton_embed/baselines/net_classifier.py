@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ FIGURES = ("loss", "accuracy", "f1_macro", "precision_macro", "recall_macro")  #
 N_VIEWS = 8  # views of a square image; one that is not square has half as many
 
 Optimizer = Literal["adam", "rmsprop", "adadelta", "sgd"]
-Scaling = Literal["standard", "raw"]
+Scaling = Literal["standard", "raw", "imagenet"]
 Sampling = Literal["natural", "balanced"]
 Watch = Literal["f1_macro", "loss"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -53,7 +53,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A net that names images from their pixels; `PixelMLP`, `FourConvNet`, `SmallNet` and `LeNet` say its layers.
+    """A net that names images from their pixels; `PixelMLP`, `FourConvNet`, … say its layers.
 
     Args:
         epochs: most epochs.
@@ -62,7 +62,8 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         optimizer: `adam`, `rmsprop` (decay .9), `adadelta` (decay .95), all with 1e-7 in the divisor, or `sgd`
             (momentum .9).
         scaling: `standard` takes away the mean of the training part and divides by its standard deviation, each
-            channel by its own; `raw` leaves 0-255.
+            channel by its own; `raw` leaves 0-255; `imagenet` takes ImageNet's mean and deviation of red, green and
+            blue, and grey is copied to three channels.
         class_weight: `balanced` multiplies an image's loss by n / (C · images of its class).
         sampling: `natural` shows every image once an epoch; `balanced` draws as many in all, the same number from
             every class.
@@ -114,8 +115,10 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     seed: int = 0
     progress: bool = False
 
+    _block: ClassVar[int] = BLOCK
+
     @abstractmethod
-    def _design(self, shape: tuple[int, int, int], n_classes: int) -> list[nn.Module]:
+    def _design(self, shape: tuple[int, int, int], n_classes: int) -> Iterable[nn.Module]:
         """Return the layers, in order, for images of shape (channels, height, width)."""
 
     def fit(self, X: ArrayLike, y: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
@@ -149,7 +152,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             held = hold_out(codes, HELD_OUT, self.seed)
             watched = (pixels[held], codes[held]) if held.any() else None
             pixels, codes = pixels[~held], codes[~held]
-        self.mean_, self.scale_ = channel_moments(pixels) if self.scaling == "standard" else (np.zeros(1), np.ones(1))
+        self.mean_, self.scale_ = self._find_scale(pixels)
         device = choose_device(self.device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else ()):
             torch.manual_seed(self.seed)
@@ -181,7 +184,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         refuse_overwrite(folder, overwrite, made_of=WEIGHTS_FILE)
         config = {
             "net": type(self).__name__,
-            "settings": self.get_params(),
+            "settings": {name: str(v) if isinstance(v, Path) else v for name, v in self.get_params().items()},
             "classes": self.classes_.tolist(),
             "classes_type": self.classes_.dtype.str,
             "image_shape": list(self.image_shape_),
@@ -219,7 +222,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             net.image_shape_ = tuple(config["image_shape"])
             net.mean_, net.scale_ = np.array(config["mean"]), np.array(config["scale"])
             net.history_ = pd.DataFrame(config["history"])
-            net._build(place)
+            net._build(place, empty=True)
             net.net_.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except InputError:
             raise
@@ -262,30 +265,62 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return pixels[known], np.searchsorted(self.classes_, labels[known])
 
-    def _build(self, device: torch.device) -> None:
-        """Build the net, with Keras's first weights (Glorot's uniform ones, no bias), and its layer table."""
-        import torch
-        from torch import nn
+    def _find_scale(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what is taken away from each channel, and what it is divided by then."""
+        if self.scaling == "imagenet":
+            from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD
 
-        height, width, channels = (*self.image_shape_, 1)[:3]
+            return 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
+        return channel_moments(pixels) if self.scaling == "standard" else (np.zeros(1), np.ones(1))
+
+    def _build(self, device: torch.device, *, empty: bool = False) -> None:
+        """Build the net and its layer table, with its first weights, or any (`empty`) where others are loaded next."""
+        import torch
+
+        height, width, channels = (*self.image_shape_, len(self.mean_))[:3]
         shape = (channels, height, width)
         net = name_layers(self._design(shape, len(self.classes_)))
+        self.layers_ = self._list_layers(net, shape)
+        self.n_parameters_ = int(self.layers_["parameters"].sum())
+        if not empty:
+            self._start_weights(net)
+        self.net_ = net.to(device).to(memory_format=torch.channels_last)
+
+    def _list_layers(self, net: nn.Sequential, shape: tuple[int, int, int]) -> pd.DataFrame:
+        return list_layers(net, shape)
+
+    def _start_weights(self, net: nn.Sequential) -> None:
+        """Give layers Keras's first weights: Glorot's uniform ones, no bias."""
+        from torch import nn
+
         for layer in net:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.layers_ = list_layers(net, shape)
-        self.n_parameters_ = int(self.layers_["parameters"].sum())
-        self.net_ = net.to(device).to(memory_format=torch.channels_last)
 
-    def _train(self, pixels: Pixels, codes: Codes, watched: tuple[Pixels, Codes] | None) -> None:
-        """Fit the weights; keep those of the best epoch."""
+    def _begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Ready the net and its learning rate for an epoch, the first of which is 1."""
+        self.net_.train()
+
+    @property
+    def _turns(self) -> bool:
+        return self.turn
+
+    def _train(
+        self,
+        pixels: NDArray[Any],
+        codes: Codes,
+        watched: tuple[NDArray[Any], Codes] | None,
+        started: float | None = None,
+    ) -> None:
+        """Fit the weights; keep those of the best epoch. `seconds` count from `started`, by default from now."""
         import torch
 
         from plankton_embed.network.device import autocast
 
-        device, rng, started = self._device, np.random.default_rng(self.seed), time.perf_counter()
+        device, rng = self._device, np.random.default_rng(self.seed)
+        started = time.perf_counter() if started is None else started
         optimizer = self._build_optimizer()
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, "max", self.plateau_factor if self.plateau_factor < 1 else 0.5, self.plateau_patience - 1,
@@ -299,12 +334,12 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         records: list[dict[str, float]] = []
         bar = tqdm(range(1, self.epochs + 1), type(self).__name__, unit="epoch", disable=not self.progress, leave=False)
         for epoch in bar:
-            began = time.perf_counter()
+            began = time.perf_counter() if records else started
+            self._begin_epoch(epoch, optimizer)
             rate = optimizer.param_groups[0]["lr"]
-            rows, views = draw_epoch(codes, pixels.shape[1:], self.sampling, self.turn, self.grow_rare, rng)
+            rows, views = draw_epoch(codes, self.image_shape_, self.sampling, self._turns, self.grow_rare, rng)
 
             # learn
-            self.net_.train()
             outputs = []
             for start in range(0, len(rows), self.batch_size):
                 here = slice(start, start + self.batch_size)
@@ -366,7 +401,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return optim.Adadelta(parameters, rate, rho=0.95, eps=1e-7)
         return optim.SGD(parameters, rate, momentum=0.9)
 
-    def _to_inputs(self, pixels: Pixels) -> torch.Tensor:
+    def _to_inputs(self, pixels: NDArray[Any]) -> torch.Tensor:
         """Return scaled float32 (n, channels, height, width) on the net's device."""
         import torch
 
@@ -376,15 +411,16 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         mean, scale = (torch.from_numpy(v).float().to(device)[:, None, None] for v in (self.mean_, self.scale_))
         return (values - mean) / scale
 
-    def _logits(self, pixels: Pixels) -> torch.Tensor:
+    def _logits(self, pixels: NDArray[Any]) -> torch.Tensor:
         """Return (n, C), on the CPU."""
         import torch
 
         logits = torch.empty(len(pixels), len(self.classes_))
         self.net_.eval()
         with torch.inference_mode():
-            for start in range(0, len(pixels), BLOCK):
-                logits[start : start + BLOCK] = self.net_(self._to_inputs(pixels[start : start + BLOCK])).cpu()
+            for start in range(0, len(pixels), self._block):
+                here = slice(start, start + self._block)
+                logits[here] = self.net_(self._to_inputs(pixels[here])).cpu()
         return logits
 
 
@@ -525,9 +561,11 @@ def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:
 
 
 def name_layers(layers: Iterable[nn.Module]) -> nn.Sequential:
-    """Chain layers, each named after its kind and number: conv2d_1, relu_1, …"""
+    """Chain layers, each named after its kind and number: conv2d_1, relu_1, …; a chain keeps the names it has."""
     from torch import nn
 
+    if isinstance(layers, nn.Sequential):
+        return layers
     net, numbers = nn.Sequential(), Counter[str]()
     for layer in layers:
         kind = type(layer).__name__.lower()

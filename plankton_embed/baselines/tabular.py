@@ -272,7 +272,10 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
 
     def _logarithms(self, vectors: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
         """Return the logarithms of both classifiers' probabilities, (2, n, C)."""
-        chances = (self.embedding_classifier_.predict_proba(vectors), self.feature_classifier_.predict_proba(features))
+        chances = (
+            self.embedding_classifier_.predict_proba(vectors),
+            self.feature_classifier_.predict_proba(np.asarray(features, dtype=np.float64)),
+        )
         return np.asarray(np.log(np.maximum(np.stack(chances), LEAST_CHANCE)))
 
 

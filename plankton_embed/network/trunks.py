@@ -26,7 +26,7 @@ FIRST_LAYERS = {
     "efficientnet_v2_l": ("features.0.0.weight", "features.0.1.running_mean"),
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TRUNK_PREFIX = "trunk."  # of the trunk's weights in a saved EmbeddingModel
+TRUNK_PREFIX = "trunk."  # of the trunk's weights in a saved EmbeddingModel or FineTunedNet
 
 
 def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
@@ -37,6 +37,16 @@ def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
         InputError: the weights cannot be had or do not fit.
     """
     trunk, n_features = build_empty_trunk(settings.trunk)
+    start_trunk(trunk, settings)
+    return trunk, n_features
+
+
+def start_trunk(trunk: nn.Module, settings: NetworkSettings) -> None:
+    """Load the weights that an empty trunk is to start from; with `none` it stays as it is.
+
+    Raises:
+        InputError: as `build_trunk`.
+    """
     if settings.weights == "imagenet":
         load_weights(trunk, _imagenet_weights(settings.trunk), f"ImageNet weights of {settings.trunk}")
     elif settings.weights != "none":
@@ -45,7 +55,6 @@ def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
         if path.name == Path(torchvision.models.get_model_weights(settings.trunk).DEFAULT.url).name:
             weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, fetched by hand
         load_weights(trunk, weights, settings.weights)
-    return trunk, n_features
 
 
 def check_trunk(name: str) -> None:
@@ -77,7 +86,7 @@ def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
 def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Load weights into a trunk; layers the trunk does not have (the classifier, auxiliary heads) are left aside.
 
-    Accepts the names of torchvision, and those of a saved EmbeddingModel.
+    Accepts the names of torchvision, and those of a saved EmbeddingModel or FineTunedNet.
 
     Raises:
         InputError: a layer is missing or has another shape.
@@ -102,9 +111,9 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights from a .safetensors file, a .pt/.pth state dict, or the folder of a saved EmbeddingModel."""
+    """Read weights from a .safetensors file, a .pt/.pth state dict, or the folder of a saved model or FineTunedNet."""
     if path.is_dir():
-        inside = [path / "model.safetensors", path / "model" / "model.safetensors"]
+        inside = [path / "model.safetensors", path / "model" / "model.safetensors", path / "weights.safetensors"]
         path = next((p for p in inside if p.exists()), inside[0])
     if not path.is_file():
         raise InputError(f"network.weights: {path} does not exist; expected imagenet, none, or a file")

@@ -10,7 +10,7 @@ from torch import nn
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.network.trunks import build_empty_trunk, build_trunk, fold_pixel_scale, load_weights
+from plankton_embed.network.trunks import build_empty_trunk, build_trunk, fold_pixel_scale, load_weights, start_trunk
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 SMALL = "mobilenet_v3_small"
@@ -93,6 +93,30 @@ def test_weights_come_from_a_saved_model(tmp_path, inside):
     model.save(tmp_path / "model")
     trunk, _ = build_trunk(NetworkSettings(trunk=SMALL, weights=str(tmp_path / inside)))
     assert same(trunk, model.net.trunk.state_dict())
+
+
+@pytest.mark.parametrize("inside", [".", "weights.safetensors"])
+def test_weights_come_from_a_saved_comparison_net(tmp_path, small_weights, inside):
+    trunk, _ = build_empty_trunk(SMALL)
+    weights = {f"trunk.{name}": small_weights[name] for name in trunk.state_dict()}
+    safetensors.torch.save_file({**weights, "head.weight": torch.zeros(3, 1024)}, tmp_path / "weights.safetensors")
+    trunk, _ = build_trunk(NetworkSettings(trunk=SMALL, weights=str(tmp_path / inside)))
+    assert same(trunk, small_weights)
+
+
+def test_a_folder_without_weights_says_where_they_are_looked_for(tmp_path):
+    with pytest.raises(InputError, match=r"model\.safetensors does not exist"):
+        build_trunk(NetworkSettings(trunk=SMALL, weights=str(tmp_path)))
+
+
+def test_an_empty_trunk_starts_from_weights_or_stays_as_it_is(tmp_path, small_weights):
+    trunk, _ = build_empty_trunk(SMALL)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    start_trunk(trunk, NetworkSettings(trunk=SMALL, weights="none"))
+    assert same(trunk, before)
+    torch.save(small_weights, tmp_path / "w.pt")
+    start_trunk(trunk, NetworkSettings(trunk=SMALL, weights=str(tmp_path / "w.pt")))
+    assert same(trunk, small_weights)
 
 
 def test_the_classifier_and_auxiliary_heads_of_torchvision_are_left_aside(tmp_path):

@@ -1,0 +1,120 @@
+"""The images a classifier finds hardest to believe, as corrections for a person to fill in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from plankton_embed.baselines.net_classifier import check_labels
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import refuse_overwrite, write_atomically
+
+LOSSES_FILE = "highest_losses.csv"
+LOSS_COLUMNS = ("object_id", "path", "label", "predicted", "loss", "probability", "true_probability")
+
+logger = logging.getLogger(__name__)
+
+
+def highest_losses(
+    classes: NDArray[Any],
+    chances: NDArray[np.floating],
+    labels: ArrayLike,
+    object_ids: Sequence[str],
+    paths: Sequence[str],
+    n: int = 10,
+) -> pd.DataFrame:
+    """List the images with the highest losses (system C shows ten): those whose label the classifier believes least.
+
+    Args:
+        classes: `classes_` of a fitted classifier, (C,).
+        chances: its `predict_proba` of the images, (n, C); best of images that it has not learned from.
+        labels: (n,) their class names. Images of classes that the classifier does not know are left aside, and
+            counted in a warning.
+        object_ids: (n,) their ids.
+        paths: (n,) where they are.
+        n: rows at most.
+
+    Returns:
+        One row an image, the highest loss first: object_id, path, label (the truth, as far as the labels are true),
+        predicted, loss (-log of the label's probability), probability (of the predicted class) and true_probability
+        (of the label).
+
+    Raises:
+        SettingError: n is below 1.
+        InputError: labels are missing or unknown, or the inputs differ in length.
+    """
+    if n < 1:
+        raise SettingError(f"n: expected at least 1 image; found {n}")
+    names = check_labels(labels)
+    lengths = {"images": len(chances), "labels": len(names), "object_ids": len(object_ids), "paths": len(paths)}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"expected as many of each; found {', '.join(f'{n} {name}' for name, n in lengths.items())}")
+    codes = pd.Index(classes).get_indexer(pd.Index(names))
+    known = np.flatnonzero(codes >= 0)
+    if not len(known):
+        raise InputError(f"none of the {len(names)} labels is a class of the classifier, such as {classes[0]!r}")
+    if len(known) < len(names):
+        logger.warning("%d images of classes that the classifier does not know are left aside", len(names) - len(known))
+    true = chances[known, codes[known]]
+    losses = -np.log(np.maximum(true, np.finfo(float).tiny))
+    order = np.argsort(-losses, kind="stable")[:n]
+    rows = known[order]
+    columns = (
+        np.asarray(object_ids, dtype=object)[rows],
+        np.asarray(paths, dtype=object)[rows],
+        names[rows],
+        np.asarray(classes)[chances[rows].argmax(axis=1)],
+        losses[order],
+        chances[rows].max(axis=1),
+        true[order],
+    )
+    return pd.DataFrame(dict(zip(LOSS_COLUMNS, columns, strict=True)))
+
+
+def propose_corrections(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the images with the highest losses as corrections to fill in, as `Suspects.corrections` does.
+
+    All are to be kept; `label` is the predicted class, which `relabel` would give the image; `reason` says how it was
+    labelled. `true_label`, `path`, `loss`, `probability` and `true_probability` stand beside, to look at.
+
+    Args:
+        table: what `highest_losses` returns.
+    """
+    reason = [f"loss {loss:.2f}, labelled {label}" for loss, label in zip(table["loss"], table["label"], strict=True)]
+    corrections = pd.DataFrame(
+        {
+            "object_id": table["object_id"],
+            "action": "keep",
+            "label": table["predicted"],
+            "reason": reason,
+            "true_label": table["label"],
+        }
+    )
+    return corrections.join(table[["path", "loss", "probability", "true_probability"]])
+
+
+def write_highest_losses(table: pd.DataFrame, path: str | Path, overwrite: bool = False) -> Path:
+    """Write the images with the highest losses as a CSV for a person to fill in.
+
+    Set `action` to keep, relabel (to `label`, which may be changed) or delete in each row; then
+    `apply-corrections CATALOG highest_losses.csv -o CATALOG2`, and train again.
+
+    Args:
+        table: what `highest_losses` returns.
+        path: the file, or an existing folder, in which it is called `highest_losses.csv`.
+        overwrite: replace the file.
+
+    Returns:
+        The file.
+    """
+    path = Path(path)
+    path = refuse_overwrite(path / LOSSES_FILE if path.is_dir() else path, overwrite, (".csv",))
+    with write_atomically(path) as temporary:
+        propose_corrections(table).to_csv(temporary, index=False)
+    return path

@@ -1,0 +1,88 @@
+"""The systems of a comparison: what each is, whose it was, and which pixels it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from plankton_embed.baselines.convnets import FourConvNet, LeNet, SmallNet
+from plankton_embed.baselines.fine_tuned import FineTunedNet
+from plankton_embed.baselines.inputs import Channels
+from plankton_embed.baselines.pixels import PixelMLP
+from plankton_embed.baselines.tabular import BoostedTreesClassifier
+
+
+@dataclass(frozen=True)
+class System:
+    """A way of naming images.
+
+    `origin`: the system that it comes from, A to D, or `ours`. `build` gives its classifier with its own settings, from
+    the weights of a trunk where it is `pretrained`; that of an embedding is not used. `pixels`: height, width and
+    channels that its net is shown, None: the padded squares that an embedding is shown. `grow`: small classes of the
+    training part are grown by A's passes. `trunk`: the one that learned before, None: that of the settings.
+    """
+
+    origin: str
+    kind: Literal["net", "trees", "embedding"]
+    build: Callable[..., Any] = dict
+    pixels: tuple[int, int, Channels] | None = None
+    grow: bool = False
+    pretrained: bool = False
+    trunk: str | None = None
+
+
+_A: dict[str, Any] = {"origin": "A", "kind": "net", "pixels": (64, 48, "grey")}
+_B: dict[str, Any] = {"origin": "B", "kind": "net", "pixels": (64, 64, "grey")}
+_D: dict[str, Any] = {"origin": "D", "kind": "net", "pixels": (64, 64, "three")}
+
+
+def _fine_tune(weights: str) -> FineTunedNet:
+    """Return C's net; one that knows nothing yet learns as a whole from the start."""
+    return (
+        FineTunedNet(head_epochs=0, body_share=1.0, weights=weights)
+        if weights == "none"
+        else FineTunedNet(weights=weights)
+    )
+
+
+SYSTEMS: dict[str, System] = {
+    "pixel_mlp": System(**_A, build=PixelMLP),
+    "pixel_mlp_60_40": System(**_A, build=lambda: PixelMLP(hidden=(60, 40))),
+    "pixel_mlp_grown": System(**_A, build=PixelMLP, grow=True),
+    "four_conv": System(**_A, build=FourConvNet),
+    "four_conv_grown": System(**_A, build=FourConvNet, grow=True),
+    "small_net_8": System(**_B, build=SmallNet),
+    "small_net_6": System(**_B, build=lambda: SmallNet(n_layers=6)),
+    "small_net_4": System(**_B, build=lambda: SmallNet(n_layers=4)),
+    "small_net_8_weighted": System(**_B, build=lambda: SmallNet(class_weight="balanced")),
+    "small_net_8_balanced": System(**_B, build=lambda: SmallNet(sampling="balanced")),
+    "small_net_8_rare_grown": System(**_B, build=lambda: SmallNet(grow_rare=True)),
+    "fine_tuned": System("C", "net", lambda weights: FineTunedNet(weights=weights), pretrained=True, trunk="resnet18"),
+    "lenet": System(**_D, build=LeNet),
+    "lenet_weighted": System(**_D, build=lambda: LeNet(class_weight="balanced")),
+    "vgg19_frozen": System(
+        **_D,
+        build=lambda weights: FineTunedNet(trunk="vgg19", weights=weights, frozen=True),
+        pretrained=True,
+        trunk="vgg19",
+    ),
+    "boosted_trees": System("D", "trees", BoostedTreesClassifier),
+    "boosted_trees_lightgbm": System("D", "trees", lambda: BoostedTreesClassifier(kind="lightgbm")),
+    "embedding": System("ours", "embedding"),
+    "embedding_pretrained": System("ours", "embedding", pretrained=True),
+}
+DEFAULT_SYSTEMS = (  # one of each kind; the others are variants of these
+    "pixel_mlp",
+    "four_conv",
+    "small_net_8",
+    "small_net_6",
+    "small_net_4",
+    "fine_tuned",
+    "lenet",
+    "lenet_weighted",
+    "vgg19_frozen",
+    "boosted_trees",
+    "embedding",
+    "embedding_pretrained",
+)

@@ -1,0 +1,211 @@
+"""Every way of naming images that this library has, on the same images and splits, scored by the same code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from plankton_embed import measurement
+from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
+from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
+from plankton_embed.evaluation import write_frame
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.measurement import (
+    FAULT_FILE,
+    FEATURES_FILE,
+    MEASURES_FILE,
+    OPTIONS_FILE,
+    SYSTEMS_FOLDER,
+    Trial,
+)
+from plankton_embed.network.trunks import check_trunk
+from plankton_embed.output import write_atomically, write_json
+from plankton_embed.plots.comparison import draw_comparison
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.run_steps import SettingsLike, Source, open_run, prepare_step
+
+MEASURED = {  # column: title in the table, decimals
+    "f1_macro": ("macro F1", 3),
+    "accuracy": ("accuracy", 3),
+    "balanced_accuracy": ("balanced accuracy", 3),
+    "precision_macro": ("macro precision", 3),
+    "recall_macro": ("macro recall", 3),
+    "loss": ("loss", 3),
+    "worst_class_f1": ("F1 of the worst class", 3),
+    "training_minutes": ("training, min", 1),
+    "images_per_second": ("images/s", 0),
+    "size_mb": ("size, MB", 1),
+    "peak_memory_mb": ("peak memory, MB", 0),
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How every system does on the test images.
+
+    `runs`: one row for a classifier and seed, with `system`, `name` (an embedding has several classifiers), `origin`,
+    `start` (what its weights were at first), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
+    could not be measured.
+    """
+
+    runs: pd.DataFrame
+    faults: dict[str, str]
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a name, best macro F1 first: of each measure the mean over the seeds, and `_sd` its sd."""
+        groups, columns = self.runs.groupby("name", sort=False), list(MEASURED)
+        rows = (
+            groups[["origin", "start"]]
+            .first()
+            .assign(n_seeds=groups.size(), worst_class=groups["worst_class"].agg(lambda names: names.mode().iloc[0]))
+        )
+        rows = rows.join(groups[columns].mean()).join(groups[columns].std().add_suffix("_sd"))
+        return rows.sort_values("f1_macro", ascending=False).reset_index()
+
+    def to_markdown(self) -> str:
+        """Return the table for a page; behind a mean stands the sd over the seeds."""
+        titles = ["name", "of", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
+        lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+        for row in self.summary.to_dict("records"):
+            cells = [str(row[name]) for name in ("name", "origin", "start", "n_seeds")]
+            for name, (_, decimals) in MEASURED.items():
+                spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
+                cells.append(f"{row[name]:.{decimals}f}{spread}")
+            lines.append(f"| {' | '.join([*cells, str(row['worst_class'])])} |")
+        lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
+        return "\n".join(lines) + "\n"
+
+
+def compare(
+    source: Source,
+    output: str | Path,
+    *,
+    only: Sequence[str] = (),
+    budget: float | None = None,
+    seeds: int = 1,
+    weights: Mapping[str, str] | None = None,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Comparison:
+    """Train every system on the same images, have them name the same test images, and put the measures into one table.
+
+    Each system and seed runs in a process of its own, so that its peak memory is its own too. Called again after a
+    stop, with more seeds or other systems, it goes on where it stood. What cannot be measured is told in `faults`, and
+    tried again next time.
+
+    Args:
+        source: a catalog, its file, or what `catalog` reads; without splits it is divided as the settings say.
+        output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, and below `systems/`, for every system
+            and seed, names, scores by class, confusion matrix, curves, layer table and model.
+        only: names of systems (see SYSTEMS); by default DEFAULT_SYSTEMS.
+        budget: minutes of wall time for which each may learn; a net may stop earlier by its own rule, and trees are
+            done in seconds. None: as long as its own settings say.
+        seeds: how many times each is trained, with the seeds 0, 1, …
+        weights: trunk -> `imagenet` (the default), `none` or a file, for systems whose trunk has learned before:
+            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`.
+        settings: those of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
+        root: where the relative paths of a catalog file start.
+        overwrite: begin anew.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Raises:
+        SettingError: an unknown system or trunk, a budget or seeds out of range, or other options than the folder's.
+        InputError: no labelled test images.
+        OutputError: the folder holds a run.
+        PlanktonEmbedError: not one system could be measured.
+    """
+    names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
+    folder, chosen = open_run(source, output, settings, overwrite, device)
+    place = folder.path
+    _check_options(names, budget, seeds, weights)
+    if chosen.network.weights != "none":
+        raise SettingError(
+            f"network.weights is {chosen.network.weights}, but a comparison trains from scratch and from weights: set "
+            f"it to none, and give weights={{{chosen.network.trunk!r}: …}} (--weights {chosen.network.trunk}=…)"
+        )
+    options = {"budget": budget, "weights": weights}
+    if folder.settings.exists() and not overwrite:
+        if not (place / OPTIONS_FILE).exists():
+            raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
+        before = json.loads((place / OPTIONS_FILE).read_text(encoding="utf-8"))
+        if before != options:
+            raise SettingError(f"{place} holds a comparison with {before}, not {options}; choose another folder")
+    images = prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
+    if not len(images.split("test").labelled().catalog):
+        raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
+    if overwrite:
+        shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
+        (place / FEATURES_FILE).unlink(missing_ok=True)
+    write_json(place / OPTIONS_FILE, options)
+    trials = [Trial(place, name, seed, device, progress) for seed in range(seeds) for name in names]
+    for number, trial in enumerate(trials, 1):
+        if trial.measures.exists():
+            continue
+        logger.info("%s, seed %d (%d of %d)", trial.name, trial.seed, number, len(trials))
+        _measure_apart(trial)
+        _gather(place)
+    return _gather(place)
+
+
+def _check_options(names: Sequence[str], budget: float | None, seeds: int, weights: Mapping[str, str]) -> None:
+    strangers = [name for name in names if name not in SYSTEMS]
+    if strangers:
+        raise SettingError(f"only: unknown systems {', '.join(strangers)}; known are {', '.join(SYSTEMS)}")
+    if budget is not None and not budget > 0:
+        raise SettingError(f"budget: expected minutes above 0; found {budget!r}")
+    if seeds < 1:
+        raise SettingError(f"seeds: expected at least 1; found {seeds!r}")
+    for trunk, value in weights.items():
+        check_trunk(trunk)
+        if value not in ("imagenet", "none") and not Path(value).exists():
+            raise InputError(f"weights of {trunk}: {value} does not exist; expected imagenet, none, or a file")
+
+
+def _measure_apart(trial: Trial) -> None:
+    """Measure in a process of its own; where that fails, leave the reason."""
+    fault = trial.place / FAULT_FILE
+    fault.unlink(missing_ok=True)
+    words = (str(trial.folder), trial.name, str(trial.seed), trial.device, str(trial.progress))
+    code = subprocess.run([sys.executable, "-m", measurement.__name__, *words], check=False).returncode
+    if code != 0:
+        if not fault.exists():
+            fault.parent.mkdir(parents=True, exist_ok=True)
+            fault.write_text(f"its process ended with code {code}", encoding="utf-8")
+        logger.warning("%s, seed %d: not measured: %s", trial.name, trial.seed, fault.read_text(encoding="utf-8"))
+
+
+def _gather(place: Path) -> Comparison:
+    """Gather the finished trials of a folder, and write their tables and figure."""
+    rows: list[dict[str, Any]] = []
+    faults: dict[str, str] = {}
+    for seed_folder in sorted((place / SYSTEMS_FOLDER).glob("*/seed_*")):
+        measures, fault = seed_folder / MEASURES_FILE, seed_folder / FAULT_FILE
+        if measures.exists():
+            rows += json.loads(measures.read_text(encoding="utf-8"))
+        elif fault.exists():
+            faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
+    if not rows:
+        raise PlanktonEmbedError("not one system was measured" + "".join(f"; {n}: {why}" for n, why in faults.items()))
+    found = Comparison(pd.DataFrame(rows), faults)
+    write_frame(place / "runs.csv", found.runs)
+    write_frame(place / "comparison.csv", found.summary)
+    with write_atomically(place / "comparison.md") as temporary:
+        temporary.write_text(found.to_markdown(), encoding="utf-8")
+    save_figure(draw_comparison(found.runs), place / "comparison.png")
+    return found

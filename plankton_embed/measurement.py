@@ -1,0 +1,304 @@
+"""One system of a comparison, in a process of its own: train it, have it name the test images, measure both."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.baselines.growing import grow_classes
+from plankton_embed.baselines.inputs import read_pixels
+from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_highest_losses
+from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
+from plankton_embed.baselines.systems import SYSTEMS, System
+from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
+from plankton_embed.classifiers.naming import METHODS, fit_classifier
+from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.contact_sheets import losses_sheet
+from plankton_embed.errors import DependencyError, PlanktonEmbedError
+from plankton_embed.evaluation import fitting_k, write_frame
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
+from plankton_embed.images.shape_features import measure_shapes
+from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel
+from plankton_embed.output import write_atomically, write_json
+from plankton_embed.pipeline import train
+from plankton_embed.plots.confusion import draw_confusion
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.net_curves import draw_net_curves
+from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings, TrainingSettings
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.training.history import History
+
+OPTIONS_FILE, FEATURES_FILE, SYSTEMS_FOLDER = "comparison.json", "features.csv", "systems"  # of a comparison
+MEASURES_FILE, FAULT_FILE = "measures.json", "fault.txt"  # of a system and seed in it
+LEAST_CHANCE = 1e-12  # of a class, so that the loss stays finite
+PRETRAINED_RATE = 1e-3  # of an embedding whose trunk knows something, which is not to be shaken off
+SECONDS = "seconds"  # column of features measured here: what an image took
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One system with one seed; `folder` is that of the comparison."""
+
+    folder: Path
+    name: str
+    seed: int
+    device: str = "auto"
+    progress: bool = True
+
+    @property
+    def system(self) -> System:
+        """What is tried."""
+        return SYSTEMS[self.name]
+
+    @property
+    def place(self) -> Path:
+        """Where everything is written."""
+        return self.folder / SYSTEMS_FOLDER / self.name / f"seed_{self.seed}"
+
+    @property
+    def measures(self) -> Path:
+        """The measures, written last: they say that the trial is finished."""
+        return self.place / MEASURES_FILE
+
+
+@dataclass(frozen=True)
+class TrialImages:
+    """The labelled images of a comparison, and how they are prepared for an embedding."""
+
+    catalog: ImageCatalog
+    settings: Settings
+
+    def split(self, name: str) -> ImageCatalog:
+        """Those of one split."""
+        return self.catalog.split(name)
+
+    def labels(self, name: str) -> NDArray[np.str_]:
+        """Class names of one split."""
+        return np.array(self.split(name).labels, dtype=str)
+
+    def squares(self, name: str) -> PreparedImages:
+        """Those of one split as an embedding sees them."""
+        paths = self.catalog.paths  # all of them, as they lie in the cache
+        prepared = prepare_images(paths, content_hashes(paths, False), self.settings.preparation, progress=False)
+        return prepared.select((self.catalog.frame["split"] == name).to_numpy())
+
+    def pixels(self, name: str, system: System, progress: bool) -> NDArray[np.uint8]:
+        """Those of one split as a net sees them."""
+        if system.pixels is not None:
+            return read_pixels(self.split(name), *system.pixels, progress=progress)
+        pixels = self.squares(name).batch(slice(None))[0]
+        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trained classifier makes of the test images, and what it took.
+
+    `chances` (n, C) in the order of `classes`; `learning` and `naming` in seconds; `size` in bytes of the whole model.
+    """
+
+    name: str
+    classes: NDArray[Any]
+    chances: NDArray[np.float64]
+    learning: float
+    naming: float
+    size: int
+
+    def measure(self, asked: ImageCatalog, place: Path) -> dict[str, Any]:
+        """Score the names, and write them with the scores of every class, the confusions and the highest losses."""
+        truth, rows = np.array(asked.labels, dtype=str), np.arange(len(asked))
+        best = self.chances.argmax(axis=1)
+        scores = score_names(truth, self.classes[best], n_bootstrap=0)
+        known = np.isin(truth, self.classes)
+        own = self.chances[rows[known], np.searchsorted(self.classes, truth[known])]
+        worst = scores.per_class.sort_values("f1").iloc[0]
+        names = asked.frame[["object_id", "path"]].assign(
+            label=self.classes[best], probability=self.chances[rows, best], true_label=truth
+        )
+        place.mkdir(parents=True, exist_ok=True)
+        write_frame(place / "predictions.csv", names)
+        write_frame(place / "per_class.csv", scores.per_class)
+        save_figure(draw_confusion(scores, shares=False, log=True), place / "confusion.png")
+        losses = highest_losses(self.classes, self.chances, truth, names["object_id"].tolist(), names["path"].tolist())
+        write_highest_losses(losses, place / LOSSES_FILE, overwrite=True)
+        save_figure(draw_sheet(losses_sheet(losses)), place / "highest_losses.png")
+        return {
+            "name": self.name,
+            "f1_macro": scores.metrics["f1_macro"],
+            "accuracy": scores.metrics["accuracy"],
+            "balanced_accuracy": scores.metrics["balanced_accuracy"],
+            "precision_macro": float(scores.per_class["precision"].mean()),
+            "recall_macro": float(scores.per_class["recall"].mean()),
+            "loss": float(-np.log(np.maximum(own, LEAST_CHANCE)).mean()),
+            "worst_class": str(worst["label"]),
+            "worst_class_f1": float(worst["f1"]),
+            "training_minutes": self.learning / 60,
+            "images_per_second": len(asked) / self.naming,
+            "size_mb": self.size / 1e6,
+        }
+
+
+def measure_system(trial: Trial) -> list[dict[str, Any]]:
+    """Train and measure a system, and write all of it below `trial.place`.
+
+    Returns:
+        One row for every classifier, an embedding having several: see `Comparison.runs`.
+    """
+    run = RunFolder(trial.folder)
+    catalog, settings = ImageCatalog.load(run.catalog), Settings.load(run.settings)
+    images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy()), settings)
+    options = json.loads((trial.folder / OPTIONS_FILE).read_text(encoding="utf-8"))
+    trunk = trial.system.trunk or settings.network.trunk
+    weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
+    measure = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding}[trial.system.kind]
+    rows = measure(trial, images, weights, options["budget"])
+    shared = {
+        "system": trial.name,
+        "origin": trial.system.origin,
+        "start": "scratch" if weights == "none" else f"{trunk}: {weights}",
+        "seed": trial.seed,
+        "peak_memory_mb": measure_peak_memory(),
+    }
+    rows = [{**shared, **row} for row in rows]
+    write_json(trial.measures, rows)
+    return rows
+
+
+def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
+    """Train a net on pixels."""
+    net = trial.system.build(weights) if trial.system.pretrained else trial.system.build()
+    net.set_params(seed=trial.seed, device=trial.device, progress=trial.progress)
+    net.set_params(seconds=None if budget is None else 60 * budget)
+    pixels = {name: images.pixels(name, trial.system, trial.progress) for name in SPLITS}
+    known, held = ((pixels[name], images.labels(name)) for name in ("train", "val"))
+    if trial.system.grow:
+        grown = grow_classes(*known)
+        known = grown.images, grown.labels
+    _, learning = _clock(net.fit, known[0], known[1], validation=held if len(held[1]) else None)
+    net.save(trial.place / "model", overwrite=True)
+    save_figure(draw_net_curves(net.history_, title=trial.name), trial.place / "curves.png")
+    write_frame(trial.place / "history.csv", net.history_)
+    write_frame(trial.place / "layers.csv", net.layers_)
+    chances, naming = _clock(net.predict_proba, pixels["test"])
+    size = (trial.place / "model" / NET_WEIGHTS_FILE).stat().st_size
+    outcome = Outcome(trial.name, net.classes_, chances, learning, naming, size)
+    return [outcome.measure(images.split("test"), trial.place)]
+
+
+def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
+    """Train trees on features; they take seconds, which no budget limits."""
+    features, seconds = load_features(trial, images)
+    trees = trial.system.build().set_params(random_state=trial.seed)
+    known, held = ((features[name], images.labels(name)) for name in ("train", "val"))
+    _, learning = _clock(trees.fit, known[0], known[1], validation=held if len(held[1]) else None)
+    chances, naming = _clock(trees.predict_proba, features["test"])
+    naming += seconds * len(chances)
+    outcome = Outcome(trial.name, trees.classes_, chances, learning, naming, len(pickle.dumps(trees)))
+    return [outcome.measure(images.split("test"), trial.place)]
+
+
+def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
+    """Train an embedding; name by every method, and by an MLP on the vectors with trees on the features beside it."""
+    settings, run = images.settings, RunFolder(trial.place / "run")
+    changes: dict[str, Any] = {"seed": settings.seed + trial.seed, "network.weights": weights}
+    if budget is not None:
+        changes["training.minutes"] = budget
+    if weights != "none" and settings.training.learning_rate == TrainingSettings().learning_rate:
+        changes["training.learning_rate"] = PRETRAINED_RATE
+    own = Settings.build(overrides={**settings.flat(), **changes})
+    train(
+        images.catalog, run.path, settings=own, resume=run.settings.exists(), device=trial.device,
+        progress=trial.progress,
+    )  # fmt: skip
+    learning = sum(record.seconds for record in History.load(run.history).records)
+    model = EmbeddingModel.load(run.model, trial.device)
+    known, asked = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "test"))
+    held = EmbeddingTable.load(run.vectors("val")) if run.vectors("val").exists() else None
+    squares = images.squares("test")
+    _, embedding = _clock(model.embed_prepared, squares, progress=trial.progress)
+    size = (run.model / WEIGHTS_FILE).stat().st_size
+
+    rows = []
+
+    def note(method: str, classifier: Any, fitting: float, chances: NDArray[np.float64], naming: float) -> None:
+        parts = (learning + fitting, embedding + naming, size + len(pickle.dumps(classifier)))
+        outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, chances, *parts)
+        rows.append(outcome.measure(images.split("test"), trial.place / method))
+
+    k = fitting_k(known, settings)
+    for method in METHODS:
+        classifier, fitting = _clock(fit_classifier, known, method, k, held)
+        note(method, classifier, fitting, *_clock(classifier.predict_proba, asked.vectors))
+    try:
+        features, seconds = load_features(trial, images)
+    except DependencyError:  # the trees' row says so
+        return rows
+    joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
+    calibration = None if held is None else (held.vectors, features["val"], images.labels("val"))
+    _, fitting = _clock(joint.fit, known.vectors, features["train"], images.labels("train"), calibration)
+    chances, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
+    note("and_features", joint, fitting, chances, naming + seconds * len(asked))
+    return rows
+
+
+def load_features(trial: Trial, images: TrialImages) -> tuple[dict[str, pd.DataFrame], float]:
+    """Return the features of every split, and the seconds that measuring them takes for an image.
+
+    They are the catalog's own; where it has none they are measured, once for all trials.
+
+    Raises:
+        DependencyError: they must be measured, and scikit-image (the extra `features`) is not installed.
+    """
+    features, path = images.catalog.features, trial.folder / FEATURES_FILE
+    if features.empty and path.exists():
+        features = pd.read_csv(path)
+    elif features.empty:
+        features, seconds = _clock(measure_shapes, images.catalog, trial.progress)
+        features[SECONDS] = seconds / len(features)
+        with write_atomically(path) as temporary:
+            features.to_csv(temporary, index=False)
+    each = float(features.pop(SECONDS).iloc[0]) if SECONDS in features else 0.0
+    return {name: features[(images.catalog.frame["split"] == name).to_numpy()] for name in SPLITS}, each
+
+
+def measure_peak_memory() -> float:
+    """Return the largest resident memory of this process so far, MB; nan where the system does not tell it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _clock(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> tuple[T, float]:
+    started = time.perf_counter()
+    result = work(*args, **options)
+    return result, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    folder, name, seed, device, progress = sys.argv[1:]
+    trial = Trial(Path(folder), name, int(seed), device, progress == "True")
+    try:
+        measure_system(trial)
+    except PlanktonEmbedError as error:
+        trial.place.mkdir(parents=True, exist_ok=True)
+        (trial.place / FAULT_FILE).write_text(str(error), encoding="utf-8")
+        sys.exit(1)

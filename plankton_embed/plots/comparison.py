@@ -1,0 +1,59 @@
+"""Figure: macro F1 and accuracy of every system, and how fast it names images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from plankton_embed.plots.figure import BLACK, BLUE, GREEN, TEXT_SIZE, new_axes, title_axes
+from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+
+MARKS = (("accuracy", "accuracy", BLUE, "o"), ("f1_macro", "macro F1", BLACK, "D"))
+SHARE = 0.62  # of the width, for the scores
+
+
+def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw a row a classifier, the highest macro F1 on top: scores, a mark a seed, and images named a second.
+
+    Args:
+        runs: `runs` of a `Comparison`.
+        ax: whose place the two panels take; by default a new figure, the taller the more rows.
+
+    Returns:
+        The axes of the scores.
+    """
+    order = runs.groupby("name")["f1_macro"].mean().sort_values(ascending=False).index
+    ax = ax or new_axes(10, 1.6 + 0.3 * max(len(order), 2))
+    ax.set_axis_off()
+    scores = ax.inset_axes((0.0, 0.0, SHARE, 1.0))
+    speeds = ax.inset_axes((SHARE + 0.04, 0.0, 0.96 - SHARE, 1.0), sharey=scores)
+    rows = runs["name"].map({name: row for row, name in enumerate(order)})
+    n_seeds = runs.groupby("name").size()
+    seeds = f"{n_seeds.min()}" + (f" to {n_seeds.max()}" if n_seeds.min() < n_seeds.max() else "")
+    title_axes(scores, f"{len(order)} classifiers, seeds of each: {seeds}", "score on test images")
+    scores.set_title(scores.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
+    for column, label, colour, marker in MARKS:
+        scores.scatter(runs[column], rows, s=28, marker=marker, facecolor="none", color=colour, label=label)
+    speeds.scatter(runs["images_per_second"], rows, s=28, marker="s", facecolor="none", color=GREEN)
+    speeds.set_xscale("log")
+    title_axes(speeds, "", "images named a second (log)")
+    size = row_font_size(scores, len(order))
+    starts = runs.drop_duplicates("name").set_index("name")
+    names = [f"{name} ({starts['origin'][name]}, {_shorten_start(starts['start'][name])})" for name in order]
+    scores.set_yticks(np.arange(len(order)), [shorten(name, 2 * NAME_WIDTH, size) for name in names], fontsize=size)
+    scores.set_ylim(len(order) - 0.4, -0.6)
+    scores.set_xlim(0, 1)
+    for panel in (scores, speeds):
+        panel.grid(color="0.92")
+        panel.set_axisbelow(True)
+        panel.tick_params(axis="y", length=0, labelleft=panel is scores)
+    scores.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=TEXT_SIZE, borderaxespad=0.1
+    )
+    return scores
+
+
+def _shorten_start(start: str) -> str:
+    """Return `scratch`, or that the trunk has learned before; the table names the weights."""
+    return "scratch" if start == "scratch" else "pretrained"
