@@ -139,20 +139,15 @@ def compare(
             f"network.weights is {chosen.network.weights}, but a comparison trains from scratch and from weights: set "
             f"it to none, and give weights={{{chosen.network.trunk!r}: …}} (--weights {chosen.network.trunk}=…)"
         )
-    options = {"budget": budget, "weights": weights}
     if folder.settings.exists() and not overwrite:
-        if not (place / OPTIONS_FILE).exists():
-            raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
-        before = json.loads((place / OPTIONS_FILE).read_text(encoding="utf-8"))
-        if before != options:
-            raise SettingError(f"{place} holds a comparison with {before}, not {options}; choose another folder")
+        weights = _go_on(place, budget, weights)
     images = prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
     if not len(images.split("test").labelled().catalog):
         raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
     if overwrite:
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
         (place / FEATURES_FILE).unlink(missing_ok=True)
-    write_json(place / OPTIONS_FILE, options)
+    write_json(place / OPTIONS_FILE, {"budget": budget, "weights": weights})
     trials = [Trial(place, name, seed, device, progress) for seed in range(seeds) for name in names]
     for number, trial in enumerate(trials, 1):
         if trial.measures.exists():
@@ -175,6 +170,20 @@ def _check_options(names: Sequence[str], budget: float | None, seeds: int, weigh
         check_trunk(trunk)
         if value not in ("imagenet", "none") and not Path(value).exists():
             raise InputError(f"weights of {trunk}: {value} does not exist; expected imagenet, none, or a file")
+
+
+def _go_on(place: Path, budget: float | None, weights: dict[str, str]) -> dict[str, str]:
+    """Return the weights of all calls; refuse what would make rows that do not compare with those that are there."""
+    if not (place / OPTIONS_FILE).exists():
+        raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
+    before = json.loads((place / OPTIONS_FILE).read_text(encoding="utf-8"))
+    if before["budget"] != budget:
+        raise SettingError(f"{place} holds a comparison with budget {before['budget']}, not {budget}; choose another")
+    together = {**before["weights"], **weights}
+    changed = [trunk for trunk, value in before["weights"].items() if together[trunk] != value]
+    if changed:
+        raise SettingError(f"{place} holds a comparison with other weights of {', '.join(changed)}; choose another")
+    return together
 
 
 def _measure_apart(trial: Trial) -> None:

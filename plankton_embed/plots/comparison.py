@@ -34,7 +34,9 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     title_axes(scores, f"{len(order)} classifiers, seeds of each: {seeds}", "score on test images")
     scores.set_title(scores.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     for column, label, colour, marker in MARKS:
-        scores.scatter(runs[column], rows, s=28, marker=marker, facecolor="none", color=colour, label=label)
+        scores.scatter(
+            runs[column], rows, s=28, marker=marker, facecolor="none", color=colour, label=label, clip_on=False
+        )
     speeds.scatter(runs["images_per_second"], rows, s=28, marker="s", facecolor="none", color=GREEN)
     speeds.set_xscale("log")
     title_axes(speeds, "", "images named a second (log)")
