@@ -1,0 +1,120 @@
+"""What `compare` needs besides a catalog: trunks that have learned other classes, and a mix like that of system A.
+
+    python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
+    python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget 8]
+
+`trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
+second lacks, its test images too, since none of them is asked about: weights for
+`compare ndsb40.csv --weights resnet18=runs/trunks/resnet18 --weights vgg19=runs/trunks/vgg19`.
+
+`mix` merges the 20 largest classes into one, thins the training images of the others geometrically down to 2, leaves
+the test images as they are, and compares all systems, the variants for rare classes among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed import pipeline
+from plankton_embed.baselines.fine_tuned import FineTunedNet
+from plankton_embed.baselines.inputs import read_pixels
+from plankton_embed.baselines.systems import DEFAULT_SYSTEMS
+from plankton_embed.comparison import compare
+from plankton_embed.images.catalog import ImageCatalog
+
+N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
+FOR_RARE_CLASSES = ("four_conv_grown", "small_net_8_weighted", "small_net_8_balanced", "small_net_8_rare_grown")
+TRUNK_SETTINGS = {"training.epochs": 60, "training.images_per_class": 60, "training.sampling": "square_root"}
+
+
+def select_outside(whole: ImageCatalog, known: ImageCatalog) -> ImageCatalog:
+    """Keep the classes that `known` lacks; their test images become training images."""
+    outside = whole.with_classes(exclude=known.classes)
+    return ImageCatalog(outside.frame.assign(split=outside.frame["split"].replace("test", "train")))
+
+
+def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
+    """Train a VGG-19 from scratch on system D's three channels, and save it."""
+    pixels, labels = read_pixels(catalog, 64, 64, "three"), np.array(catalog.labels, dtype=str)
+    train, val = ((catalog.frame["split"] == name).to_numpy() for name in ("train", "val"))
+    net = FineTunedNet(
+        trunk="vgg19", weights="none", head_epochs=0, body_share=1.0, epochs=100, learning_rate=1e-4, patience=None,
+        seconds=60 * minutes, progress=True,
+    )  # fmt: skip
+    net.fit(pixels[train], labels[train], validation=(pixels[val], labels[val])).save(folder)
+    print(net.history_.to_string())
+
+
+def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST, seed: int = 0) -> ImageCatalog:
+    """Merge the largest classes into one, and leave each other class a share of its training images.
+
+    The shares fall geometrically with the rank of the class, from all of the largest down to `least` images of the
+    last. Images of val are thinned with the same share, but for one a class; those of test stay.
+    """
+    frame = catalog.frame
+    order = frame["label"].value_counts().index
+    rare = order[n_merged:]
+    frame = frame.assign(label=frame["label"].where(frame["label"].isin(rare), MAJORITY))
+    train = frame[frame["split"] == "train"]["label"].value_counts()
+    wanted = np.geomspace(train[rare[0]], least, len(rare)).round()
+    shares = {name: min(1.0, n / train[name]) for name, n in zip(rare, wanted, strict=True)}
+    place = frame.sample(frac=1, random_state=seed).groupby(["label", "split"]).cumcount().reindex(frame.index)
+    sizes = frame.groupby(["label", "split"])["label"].transform("size")
+    most = np.maximum((sizes * frame["label"].map(shares).fillna(1.0)).round(), 1)
+    most = most.where((frame["split"] != "train") | (frame["label"] == MAJORITY), np.maximum(most, least))
+    return ImageCatalog(frame[(place < most) | (frame["split"] == "test")].reset_index(drop=True))
+
+
+def main() -> None:
+    """Read the arguments and do one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("trunks", "mix"))
+    parser.add_argument("catalogs", nargs="+", type=Path)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--budget", type=float, default=8.0, help="mix: minutes for each system")
+    parser.add_argument("--minutes", type=float, default=60.0, help="trunks: minutes for the VGG-19")
+    parser.add_argument("--only", nargs="*", default=(), help="mix: systems; trunks: resnet18 or vgg19")
+    parser.add_argument("--weights", action="append", default=[], help="mix: TRUNK=FILE")
+    arguments = parser.parse_args()
+    whole = ImageCatalog.load(arguments.catalogs[0], root=arguments.root)
+    if arguments.part == "trunks":
+        outside = select_outside(whole, ImageCatalog.load(arguments.catalogs[1], root=arguments.root))
+        place = arguments.output / "resnet18"
+        wanted = arguments.only or ("resnet18", "vgg19")
+        if "resnet18" in wanted:
+            pipeline.train(outside, place, settings=TRUNK_SETTINGS, resume=(place / "settings.yaml").exists())
+        if "vgg19" in wanted:
+            train_vgg(outside, arguments.output / "vgg19", arguments.minutes)
+        return
+    mix = thin_out(whole)
+    counts = mix.split("train").frame["label"].value_counts()
+    print(
+        f"{len(counts)} classes, {counts.sum()} training images: {counts.iloc[0]} of the majority, then "
+        f"{counts.iloc[1]} down to {counts.min()}"
+    )
+    found = compare(
+        mix,
+        arguments.output,
+        only=arguments.only or [*DEFAULT_SYSTEMS, *FOR_RARE_CLASSES],
+        budget=arguments.budget,
+        weights=dict(pair.split("=", 1) for pair in arguments.weights),
+    )
+    named = {}
+    for name in found.runs["name"]:
+        row = found.runs.set_index("name").loc[name]
+        folder = arguments.output / "systems" / row["system"] / "seed_0"
+        inner = folder / name.removeprefix(f"{row['system']}_")
+        predictions = pd.read_csv((inner if inner.is_dir() else folder) / "predictions.csv")
+        named[name] = (predictions["label"] == MAJORITY).mean()
+    share = (predictions["true_label"] == MAJORITY).mean()
+    print(f"share of test images named {MAJORITY} (true: {share:.3f})")
+    print(found.summary.set_index("name")[["accuracy", "f1_macro"]].assign(named_majority=pd.Series(named)).round(3))
+
+
+if __name__ == "__main__":
+    main()
