@@ -28,7 +28,12 @@ from plankton_embed.images.catalog import ImageCatalog
 
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
 FOR_RARE_CLASSES = ("four_conv_grown", "small_net_8_weighted", "small_net_8_balanced", "small_net_8_rare_grown")
-TRUNK_SETTINGS = {"training.epochs": 60, "training.images_per_class": 60, "training.sampling": "square_root"}
+TRUNK_SETTINGS = {
+    "preparation.target_size": 64,
+    "training.epochs": 60,
+    "training.images_per_class": 60,
+    "training.sampling": "square_root",
+}
 
 
 def select_outside(whole: ImageCatalog, known: ImageCatalog) -> ImageCatalog:

@@ -6,9 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plankton_embed.baselines.convnets import FourConvNet as FourConvNet
+    from plankton_embed.baselines.convnets import LeNet as LeNet
+    from plankton_embed.baselines.convnets import SmallNet as SmallNet
+    from plankton_embed.baselines.fine_tuned import FineTunedNet as FineTunedNet
+    from plankton_embed.baselines.inputs import read_pixels as read_pixels
+    from plankton_embed.baselines.losses import highest_losses as highest_losses
+    from plankton_embed.baselines.losses import write_highest_losses as write_highest_losses
+    from plankton_embed.baselines.pixels import PixelMLP as PixelMLP
+    from plankton_embed.baselines.tabular import BoostedTreesClassifier as BoostedTreesClassifier
+    from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier as EmbeddingAndFeaturesClassifier
     from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
     from plankton_embed.classifiers.mlp import MLPClassifier as MLPClassifier
     from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
+    from plankton_embed.comparison import compare as compare
     from plankton_embed.curation import apply_corrections as apply_corrections
     from plankton_embed.curation import clusters as clusters
     from plankton_embed.curation import suspects as suspects
@@ -43,20 +54,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BoostedTreesClassifier": "baselines.tabular",
+    "EmbeddingAndFeaturesClassifier": "baselines.tabular",
     "EmbeddingModel": "network.model",
     "EmbeddingTable": "table",
+    "FineTunedNet": "baselines.fine_tuned",
+    "FourConvNet": "baselines.convnets",
     "ImageCatalog": "images.catalog",
+    "LeNet": "baselines.convnets",
     "MLPClassifier": "classifiers.mlp",
     "NearestCentroidClassifier": "classifiers.centroid",
     "NeighborsClassifier": "classifiers.neighbors",
+    "PixelMLP": "baselines.pixels",
     "PlanktonEmbedError": "errors",
     "Settings": "settings",
+    "SmallNet": "baselines.convnets",
     "VectorIndex": "vector_index",
     "abundance": "surveys",
     "apply_corrections": "curation",
     "catalog": "pipeline",
     "classify": "evaluation",
     "clusters": "curation",
+    "compare": "comparison",
     "demo": "pipeline",
     "dendrogram": "exploration",
     "doctor": "diagnosis",
@@ -65,17 +84,20 @@ _HOME = {
     "evaluate": "evaluation",
     "export": "exports",
     "film": "exploration",
+    "highest_losses": "baselines.losses",
     "index": "pipeline",
     "pca": "exploration",
+    "read_pixels": "baselines.inputs",
     "relations": "exploration",
     "run": "pipeline",
     "search": "pipeline",
     "seen_unseen": "novelty",
-    "summarize": "images.catalog",
     "shift": "monitoring",
+    "summarize": "images.catalog",
     "suspects": "curation",
     "taxonomy": "exploration",
     "train": "pipeline",
+    "write_highest_losses": "baselines.losses",
 }
 
 __all__ = [*_HOME, "__version__"]  # noqa: PLE0604  (names, all of them text)

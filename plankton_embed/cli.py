@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn", "mlp")
 GO_ON = {
+    "compare": "the same command, without --overwrite, goes on with what is not measured yet",
     "run": "the same command, without --overwrite, goes on from the last state on disk",
     "demo": "the same command, without --overwrite, goes on from the last state on disk",
     "seen-unseen": "the same command, without --overwrite, goes on from the last state on disk",
@@ -521,6 +522,58 @@ def seen_unseen(
         _print_refusing(found.evaluation)
         typer.echo("")
         _print_table(found.summary)
+        typer.echo(f"tables and pictures -> {output}")
+
+
+@app.command()
+def compare(
+    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
+    output: Output,
+    only: Annotated[str, typer.Option(help="systems, comma between; by default one of each kind")] = "",
+    budget: Annotated[
+        float | None, typer.Option(help="minutes each may learn; by default as long as its own settings say")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="how many times each is trained, with the seeds 0, 1, …")] = 1,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="TRUNK=FILE (or imagenet, none) for systems that start from one; repeatable"),
+    ] = None,
+    preset: PresetOption = "cpu",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    root: Root = None,
+    group_by: GroupBy = None,
+    drop_duplicates: DropDuplicates = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the embedding and the systems before it on the same images, and compare what they reach.
+
+    A stopped comparison goes on when it is called again; so does one with more seeds or other systems.
+    """
+    with _command("compare", quiet):
+        from plankton_embed import comparison
+
+        found = comparison.compare(
+            catalog,
+            output,
+            only=_names(only),
+            budget=budget,
+            seeds=seeds,
+            weights=_pairs("--weights", weights or []),
+            settings=_settings(preset, settings, set_, None, group_by, drop_duplicates),
+            root=root,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
+        )
+        if json:
+            _print_json({"systems": found.summary.to_dict("records"), "faults": found.faults})
+            return
+        columns = ["name", "start", "n_seeds", "f1_macro", "accuracy", "training_minutes", "images_per_second"]
+        _print_table(found.summary[columns])
         typer.echo(f"tables and pictures -> {output}")
 
 
@@ -1041,6 +1094,14 @@ def _read_names(text: str) -> list[str]:
     if not os.path.isfile(text):  # noqa: PTH113  (Path raises where a list of names is too long for a file's)
         return _names(text)
     return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Return `NAME=VALUE` texts as a dictionary."""
+    broken = [text for text in texts if not all(text.partition("="))]
+    if broken:
+        raise SettingError(f"{option}: expected NAME=VALUE; found {broken[0]!r}")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def _shares(text: str | None) -> list[float] | None:

@@ -17,6 +17,16 @@ PACKAGES = (
     "plankton_embed", "torch", "torchvision", "pytorch-metric-learning", "numpy", "scipy", "scikit-learn", "pandas",
     "pyarrow", "pillow", "matplotlib", "safetensors", "huggingface_hub", "typer", "pydantic", "pyyaml", "tqdm",
 )  # fmt: skip
+EXTRAS = {  # optional: what they are for stands in the README
+    "balance": ("imbalanced-learn",),
+    "clean": ("cleanlab",),
+    "features": ("scikit-image",),
+    "ifcb": ("h5py",),
+    "reduce": ("umap-learn", "openTSNE"),
+    "tabular": ("lightgbm",),
+    "track": ("tensorboard",),
+    "video": ("imageio-ffmpeg",),
+}
 
 
 @dataclass
@@ -39,10 +49,20 @@ def doctor() -> Diagnosis:
             found.facts[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found.problems.append(f"{name} is not installed. Mend it: pip install {name}")
+    for extra, names in EXTRAS.items():
+        found.facts[f"extra {extra}"] = _describe_extra(extra, names)
     _check_torch(found)
     _check_faiss(found)
     _check_cache(found)
     return found
+
+
+def _describe_extra(extra: str, names: tuple[str, ...]) -> str:
+    """Return the versions of an extra's packages, or how to get them; it is no problem to lack them."""
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    except importlib.metadata.PackageNotFoundError:
+        return f"not installed (pip install 'plankton_embed[{extra}]')"
 
 
 def _check_torch(found: Diagnosis) -> None:

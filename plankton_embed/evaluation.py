@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from plankton_embed import contact_sheets
@@ -482,7 +483,7 @@ def find_calibration(
     if calibration is not None:
         held = load_vectors(calibration, "val")
         known.check_same_model(held, ("reference", "calibration"))
-        n_shared = _count_shared(held, asked)
+        n_shared = count_shared(held, asked)
         if n_shared:
             logger.warning("%d of the query's images are in the calibration set too; these scores flatter", n_shared)
         return held
@@ -509,13 +510,39 @@ def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable)
         return "was made by another model"
     if len(select_known(held, known)) == 0:
         return "has no labelled image of a known class"
-    if _count_shared(held, asked):
+    if count_shared(held, asked):
         return "holds images of the query"
     return ""
 
 
-def _count_shared(one: EmbeddingTable, other: EmbeddingTable) -> int:
-    return len({row.tobytes() for row in one.vectors} & {row.tobytes() for row in other.vectors})
+def select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
+    """Keep the labelled images of known classes that are not in the reference too, whose errors would look rarer.
+
+    Raises:
+        InputError: none is left.
+    """
+    held = select_known(found, known)
+    if len(held) == 0:
+        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
+    shared = _is_among(held, known)
+    if shared.all():
+        raise InputError(
+            "calibration: all images of a known class are in the reference too; give labelled vectors of images that "
+            "the network was not trained on (--calibration VECTORS)"
+        )
+    if shared.any():
+        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(held))
+    return held.select(~shared)
+
+
+def count_shared(table: EmbeddingTable, other: EmbeddingTable) -> int:
+    """Return how many images of a table are in another, their vectors being the same."""
+    return int(_is_among(table, other).sum())
+
+
+def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
+    others = {row.tobytes() for row in other.vectors}
+    return np.array([row.tobytes() in others for row in table.vectors], dtype=bool)
 
 
 # ---------------------------------------------------------------------------------------------- writing

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
 from plankton_embed.analysis_folder import check_output, write_analysis
-from plankton_embed.classifiers.naming import Method, fit_refuser, name_images, select_known
+from plankton_embed.classifiers.naming import Method, fit_refuser, name_images
 from plankton_embed.classifiers.refusal import RefusalMeasure
 from plankton_embed.errors import InputError
 from plankton_embed.evaluation import (
@@ -18,14 +15,15 @@ from plankton_embed.evaluation import (
     UNKNOWN_RATE,
     Naming,
     Reference,
+    count_shared,
     find_calibration,
     load_query,
     load_vectors,
+    select_calibration,
     write_frame,
 )
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.shift import draw_shift
-from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +76,8 @@ def shift(
     found = find_calibration(reference, calibration, known, asked, ["shift"])
     if found is None:
         raise InputError(f"shift {NO_CALIBRATION}")
-    held = _leave_out_known(select_known(found, known), known)
-    trained_on = int(_is_among(asked, known).sum())
+    held = select_calibration(found, known)
+    trained_on = count_shared(asked, known)
     if trained_on:
         logger.warning("%d of the new images are in the reference; they look more alike than others would", trained_on)
     classifier = naming.fit(known, held, progress)
@@ -99,24 +97,3 @@ def shift(
     settings = {"method": method, "unknown_rate": unknown_rate, "refuse_by": naming.measure}
     write_analysis(output, "shift", None, {**settings, **shifted.to_dict()}, write)
     return shifted
-
-
-def _leave_out_known(held: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
-    """Return the calibration images that are not in the reference too."""
-    if len(held) == 0:
-        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
-    shared = _is_among(held, known)
-    if shared.all():
-        raise InputError(
-            "calibration: all images of a known class are in the reference too; give labelled vectors of images that "
-            "the network was not trained on (--calibration VECTORS)"
-        )
-    if shared.any():
-        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(held))
-    return held.select(~shared)
-
-
-def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
-    """Return (n,) whether another table holds the same vector."""
-    others = {row.tobytes() for row in other.vectors}
-    return np.array([row.tobytes() in others for row in table.vectors], dtype=bool)

@@ -28,7 +28,7 @@ ObjectiveName = Literal[
 SizeInputs = Literal["none", "pixels", "micrometres"]
 ProxyName = Literal["normalized_softmax", "arcface", "proxy_anchor"]
 
-INCEPTION_SMALLEST = 75  # the smallest side Inception-v3 can take
+SMALLEST = {"inception_v3": 75, "alexnet": 63}  # sides that a trunk can take, where it is more than 32
 
 
 class _Part(BaseModel):
@@ -53,7 +53,7 @@ class _Part(BaseModel):
 class PreparationSettings(_Part):
     """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
 
-    target_size: int = Field(96, ge=INCEPTION_SMALLEST, le=1024, description="side of the square input, pixels")
+    target_size: int = Field(96, ge=32, le=1024, description="side of the square input, pixels")
     background: Literal["white", "black", "border"] = Field(
         "border", description="padding: white, black, or the median of the image's own border"
     )
@@ -195,6 +195,12 @@ class Settings(_Part):
     def _parts_fit(self) -> Settings:
         """Refuse settings that cannot go together."""
         training = self.training
+        smallest = SMALLEST.get(self.network.trunk, 0)
+        if self.preparation.target_size < smallest:
+            raise ValueError(
+                f"preparation.target_size: {self.network.trunk} takes images of at least {smallest} pixels, found "
+                f"{self.preparation.target_size}; make them larger, or choose another network.trunk"
+            )
         recipe_2019 = (training.objective == "reference_2019", training.sampling == "random_triplets")
         if recipe_2019[0] != recipe_2019[1] or recipe_2019[0] != (self.network.output == "sigmoid"):
             raise ValueError(

@@ -22,7 +22,7 @@ from plankton_embed.analysis.survey import (
     gather_counts,
 )
 from plankton_embed.analysis_folder import check_output, write_analysis
-from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser, select_known
+from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser
 from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.evaluation import (
@@ -32,6 +32,7 @@ from plankton_embed.evaluation import (
     find_calibration,
     load_query,
     load_vectors,
+    select_calibration,
     write_frame,
 )
 from plankton_embed.images.catalog import ImageCatalog
@@ -109,13 +110,11 @@ def abundance(
     found = find_calibration(reference, calibration, known, asked, ["abundance"])
     if found is None:
         raise InputError(f"abundance {NO_CALIBRATION}")
-    held = select_known(found, known)
-    if len(held) == 0:
-        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
+    held = select_calibration(found, known)
     classifier = naming.fit(known, held, progress)
     refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     corrector, summary = _learn_errors(known, held, classifier, refuser, method, correction, n_draws, level, seed)
-    _warn(survey, images[by], held, known, classifier)
+    _warn(survey, images[by], held, classifier)
     labels = [str(name) for name in classifier.classes_]
     labels += [] if UNKNOWN in labels else [UNKNOWN]
 
@@ -252,9 +251,7 @@ def _refuse(
     return np.zeros(len(vectors), bool) if refuser is None else refuser.refuse(vectors, classifier.classes_[codes])
 
 
-def _warn(
-    survey: Survey, samples: pd.Series, held: EmbeddingTable, known: EmbeddingTable, classifier: Classifier
-) -> None:
+def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: Classifier) -> None:
     """Say where the counts are less sure than their intervals tell."""
     untested = sorted({str(name) for name in classifier.classes_} - set(held.classes))
     if untested:
@@ -262,12 +259,6 @@ def _warn(
         logger.warning(
             "%d of %d classes have no calibration image, so their errors are unknown: %s",
             *(len(untested), len(classifier.classes_), named),
-        )
-    n_shared = len({row.tobytes() for row in held.vectors} & {row.tobytes() for row in known.vectors})
-    if n_shared:
-        logger.warning(
-            "calibration: %d of %d images are in the reference too, so errors look rarer than they are",
-            *(n_shared, len(held)),
         )
     n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
     if n_small:

@@ -166,10 +166,27 @@ def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
     assert "new_only_mean" in done.stdout
 
 
-def test_doctor_is_well_here():
+def test_compare(images, quick, tmp_path):
+    options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick, "--quiet")
+    done = call("compare", images, "-o", tmp_path / "out", *options, "--seeds", 2)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].split()[:3] == ["pixel_mlp", "scratch", "2"]
+    again = call("compare", images, "-o", tmp_path / "out", *options, "--json")
+    assert json.loads(again.stdout)["systems"][0]["n_seeds"] == 2  # nothing was measured anew
+    refused = call("compare", images, "-o", tmp_path / "out", "--weights", "resnet18")
+    assert refused.exit_code == 2
+    assert "--weights: expected NAME=VALUE; found 'resnet18'" in refused.stderr
+
+
+def test_doctor_is_well_here(monkeypatch):
+    from plankton_embed import diagnosis
+
+    monkeypatch.setitem(diagnosis.EXTRAS, "video", ("no_such_package",))
     done = call("doctor", "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["healthy"] is True
+    found = json.loads(done.stdout)
+    assert found["healthy"] is True
+    assert found["extra video"] == "not installed (pip install 'plankton_embed[video]')"
 
 
 def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):

@@ -14,7 +14,7 @@ import plankton_embed
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
-         "seen_unseen", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
+         "seen_unseen", "compare", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
          "apply_corrections", "export", "shift", "abundance", "doctor")  # fmt: skip
 
 

@@ -168,10 +168,17 @@ def test_every_fault_has_its_own_line(write):
         assert sum(line.startswith(f"setting {start}") for line in lines) == 1
 
 
+def test_a_trunk_that_takes_no_small_images_says_so():
+    small = {"preparation.target_size": 64}
+    assert Settings.build(overrides=small).preparation.target_size == 64
+    with pytest.raises(SettingError, match="inception_v3 takes images of at least 75 pixels, found 64"):
+        Settings.build(overrides={**small, "network.trunk": "inception_v3"})
+
+
 @pytest.mark.parametrize(
     ("override", "found"),
     [
-        ("preparation.target_size=74", "74"),
+        ("preparation.target_size=31", "31"),
         ("preparation.background=grey", "'grey'"),
         ("training.learning_rate=.inf", "inf"),
         ("training.learning_rate=.nan", "nan"),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from plankton_embed.analysis.body_size import size_spectrum
 from plankton_embed.analysis.survey import divide_samples, fit_slope, pool_spectra
+from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.cli import app
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.evaluation import classify
@@ -295,9 +296,18 @@ def test_what_makes_counts_less_sure_is_said(caplog):
     assert "1 of 1 samples have fewer than 20 images" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        count(calibration=TRAIN, catalog=describe(feature_area=[np.nan, *[9] * 89], pixel_size=2))
-    assert "200 of 200 images are in the reference too" in caplog.text
+        count(catalog=describe(feature_area=[np.nan, *[9] * 89], pixel_size=2))
     assert "1 of 90 images have no body size" in caplog.text
+
+
+def test_calibration_images_of_the_reference_are_left_out(caplog):
+    with pytest.raises(InputError, match="are in the reference too"):
+        count(calibration=TRAIN)
+    both = add_examples(VAL, TRAIN.select(np.arange(40)))
+    with caplog.at_level(logging.WARNING):
+        mixed = count(calibration=both)
+    assert f"40 of {len(both)} images are in the reference too and left out" in caplog.text
+    pd.testing.assert_frame_equal(mixed.table, count(calibration=VAL).table)
 
 
 @pytest.mark.parametrize(
