@@ -18,6 +18,7 @@ from plankton_embed import measurement
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.evaluation import write_frame
+from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.measurement import (
     FAULT_FILE,
@@ -27,11 +28,11 @@ from plankton_embed.measurement import (
     SYSTEMS_FOLDER,
     Trial,
 )
-from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_atomically, write_json
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.run_steps import SettingsLike, Source, open_run, prepare_step
+from plankton_embed.settings import Settings
 
 MEASURED = {  # column: title in the table, decimals
     "f1_macro": ("macro F1", 3),
@@ -72,18 +73,19 @@ class Comparison:
             .assign(n_seeds=groups.size(), worst_class=groups["worst_class"].agg(lambda names: names.mode().iloc[0]))
         )
         rows = rows.join(groups[columns].mean()).join(groups[columns].std().add_suffix("_sd"))
-        return rows.sort_values("f1_macro", ascending=False).reset_index()
+        return rows.sort_values("f1_macro", ascending=False, kind="stable").reset_index()
 
     def to_markdown(self) -> str:
         """Return the table for a page; behind a mean stands the sd over the seeds."""
         titles = ["name", "of", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
         lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
         for row in self.summary.to_dict("records"):
-            cells = [str(row[name]) for name in ("name", "origin", "start", "n_seeds")]
+            cells = [str(row[name]) for name in ("name", "origin", "start", "n_seeds", "worst_class")]
+            cells = [cell.replace("|", "\\|") for cell in cells]  # which would part the cell
             for name, (_, decimals) in MEASURED.items():
                 spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
-                cells.append(f"{row[name]:.{decimals}f}{spread}")
-            lines.append(f"| {' | '.join([*cells, str(row['worst_class'])])} |")
+                cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
+            lines.append(f"| {' | '.join(cells)} |")
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
         return "\n".join(lines) + "\n"
 
@@ -111,13 +113,14 @@ def compare(
     Args:
         source: a catalog, its file, or what `catalog` reads; without splits it is divided as the settings say.
         output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, and below `systems/`, for every system
-            and seed, names, scores by class, confusion matrix, curves, layer table and model.
+            and seed, names, scores by class, confusion matrix and highest losses; of nets curves, layer table and
+            weights, of an embedding its run.
         only: names of systems (see SYSTEMS); by default DEFAULT_SYSTEMS.
         budget: minutes of wall time for which each may learn; a net may stop earlier by its own rule, and trees are
             done in seconds. None: as long as its own settings say.
         seeds: how many times each is trained, with the seeds 0, 1, …
         weights: trunk -> `imagenet` (the default), `none` or a file, for systems whose trunk has learned before:
-            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`.
+            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. Those that a measured system started from stay.
         settings: those of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
         overwrite: begin anew.
@@ -125,7 +128,8 @@ def compare(
         progress: show bars.
 
     Raises:
-        SettingError: an unknown system or trunk, a budget or seeds out of range, or other options than the folder's.
+        SettingError: an unknown system, a trunk that none starts from, a budget or seeds out of range, or other options
+            than the folder's.
         InputError: no labelled test images.
         OutputError: the folder holds a run.
         PlanktonEmbedError: not one system could be measured.
@@ -133,21 +137,20 @@ def compare(
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
     folder, chosen = open_run(source, output, settings, overwrite, device)
     place = folder.path
-    _check_options(names, budget, seeds, weights)
-    if chosen.network.weights != "none":
-        raise SettingError(
-            f"network.weights is {chosen.network.weights}, but a comparison trains from scratch and from weights: set "
-            f"it to none, and give weights={{{chosen.network.trunk!r}: …}} (--weights {chosen.network.trunk}=…)"
-        )
-    if folder.settings.exists() and not overwrite:
-        weights = _go_on(place, budget, weights)
-    images = prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
-    if not len(images.split("test").labelled().catalog):
-        raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
+    weights = _check_options(names, budget, seeds, weights, chosen)
+    if (place / OPTIONS_FILE).exists():
+        weights = weights if overwrite else _go_on(place, budget, weights, chosen)
+    elif folder.model.exists() or folder.checkpoints.exists():
+        raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
+    given = read_source(source, root)
+    if given.has_splits:
+        _check_test_images(given)  # before anything is written
+    images = prepare_step(folder, given, chosen, overwrite, progress).catalog
     if overwrite:
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
         (place / FEATURES_FILE).unlink(missing_ok=True)
     write_json(place / OPTIONS_FILE, {"budget": budget, "weights": weights})
+    _check_test_images(images)
     trials = [Trial(place, name, seed, device, progress) for seed in range(seeds) for name in names]
     for number, trial in enumerate(trials, 1):
         if trial.measures.exists():
@@ -155,35 +158,56 @@ def compare(
         logger.info("%s, seed %d (%d of %d)", trial.name, trial.seed, number, len(trials))
         _measure_apart(trial)
         _gather(place)
-    return _gather(place)
+    found = _gather(place)
+    if found.runs.empty:
+        faults = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
+        raise PlanktonEmbedError(f"not one system was measured; {faults}")
+    return found
 
 
-def _check_options(names: Sequence[str], budget: float | None, seeds: int, weights: Mapping[str, str]) -> None:
+def _check_options(
+    names: Sequence[str], budget: float | None, seeds: int, weights: Mapping[str, str], settings: Settings
+) -> dict[str, str]:
+    """Return the weights, files by their whole path."""
     strangers = [name for name in names if name not in SYSTEMS]
     if strangers:
         raise SettingError(f"only: unknown systems {', '.join(strangers)}; known are {', '.join(SYSTEMS)}")
     if budget is not None and not budget > 0:
         raise SettingError(f"budget: expected minutes above 0; found {budget!r}")
-    if seeds < 1:
-        raise SettingError(f"seeds: expected at least 1; found {seeds!r}")
-    for trunk, value in weights.items():
-        check_trunk(trunk)
+    if not isinstance(seeds, int) or seeds < 1:
+        raise SettingError(f"seeds: expected a whole number of at least 1; found {seeds!r}")
+    trunk = settings.network.trunk
+    if settings.network.weights != "none":
+        raise SettingError(
+            f"network.weights is {settings.network.weights}, but embedding starts from scratch here, and "
+            f"embedding_pretrained from weights={{{trunk!r}: …}} (--weights {trunk}=…); set network.weights to none"
+        )
+    trunks = list(dict.fromkeys(system.trunk or trunk for system in SYSTEMS.values() if system.pretrained))
+    for name, value in weights.items():
+        if name not in trunks:
+            raise SettingError(f"weights: no system starts from the trunk {name!r}; there are {', '.join(trunks)}")
         if value not in ("imagenet", "none") and not Path(value).exists():
-            raise InputError(f"weights of {trunk}: {value} does not exist; expected imagenet, none, or a file")
+            raise InputError(f"weights of {name}: {value} does not exist; expected imagenet, none, or a file")
+    return {n: v if v in ("imagenet", "none") else str(Path(v).resolve()) for n, v in weights.items()}
 
 
-def _go_on(place: Path, budget: float | None, weights: dict[str, str]) -> dict[str, str]:
-    """Return the weights of all calls; refuse what would make rows that do not compare with those that are there."""
-    if not (place / OPTIONS_FILE).exists():
-        raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
+def _check_test_images(images: ImageCatalog) -> None:
+    if not images.split("test").frame["label"].notna().any():
+        raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
+
+
+def _go_on(place: Path, budget: float | None, weights: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Return the weights of all calls; refuse what would make rows that do not compare with those measured."""
     before = json.loads((place / OPTIONS_FILE).read_text(encoding="utf-8"))
     if before["budget"] != budget:
         raise SettingError(f"{place} holds a comparison with budget {before['budget']}, not {budget}; choose another")
-    together = {**before["weights"], **weights}
-    changed = [trunk for trunk, value in before["weights"].items() if together[trunk] != value]
-    if changed:
-        raise SettingError(f"{place} holds a comparison with other weights of {', '.join(changed)}; choose another")
-    return together
+    measured = {path.parents[1].name for path in place.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
+    systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
+    for trunk in (system.trunk or settings.network.trunk for system in systems):
+        old = before["weights"].get(trunk, "imagenet")
+        if weights.get(trunk, old) != old:
+            raise SettingError(f"{place} holds a comparison with other weights of {trunk} ({old}); choose another")
+    return {**before["weights"], **weights}
 
 
 def _measure_apart(trial: Trial) -> None:
@@ -200,7 +224,7 @@ def _measure_apart(trial: Trial) -> None:
 
 
 def _gather(place: Path) -> Comparison:
-    """Gather the finished trials of a folder, and write their tables and figure."""
+    """Gather the finished trials of a folder, and write their tables and figure where there are any."""
     rows: list[dict[str, Any]] = []
     faults: dict[str, str] = {}
     for seed_folder in sorted((place / SYSTEMS_FOLDER).glob("*/seed_*")):
@@ -209,9 +233,10 @@ def _gather(place: Path) -> Comparison:
             rows += json.loads(measures.read_text(encoding="utf-8"))
         elif fault.exists():
             faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
-    if not rows:
-        raise PlanktonEmbedError("not one system was measured" + "".join(f"; {n}: {why}" for n, why in faults.items()))
     found = Comparison(pd.DataFrame(rows), faults)
+    if not rows:
+        return found
+    found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has nothing for nan
     write_frame(place / "runs.csv", found.runs)
     write_frame(place / "comparison.csv", found.summary)
     with write_atomically(place / "comparison.md") as temporary:

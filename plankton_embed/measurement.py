@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,19 +21,21 @@ from numpy.typing import NDArray
 from plankton_embed.baselines.growing import grow_classes
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_highest_losses
+from plankton_embed.baselines.net_classifier import HELD_OUT
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
+from plankton_embed.classifiers.calibration import hold_out
 from plankton_embed.classifiers.naming import METHODS, fit_classifier
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.contact_sheets import losses_sheet
-from plankton_embed.errors import DependencyError, PlanktonEmbedError
+from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedError
 from plankton_embed.evaluation import fitting_k, write_frame
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel
-from plankton_embed.output import write_atomically, write_json
+from plankton_embed.output import write_json
 from plankton_embed.pipeline import train
 from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.figure import save_figure
@@ -47,6 +52,7 @@ LEAST_CHANCE = 1e-12  # of a class, so that the loss stays finite
 PRETRAINED_RATE = 1e-3  # of an embedding whose trunk knows something, which is not to be shaken off
 SECONDS = "seconds"  # column of features measured here: what an image took
 
+logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -96,6 +102,7 @@ class TrialImages:
         """Those of one split as an embedding sees them."""
         paths = self.catalog.paths  # all of them, as they lie in the cache
         prepared = prepare_images(paths, content_hashes(paths, False), self.settings.preparation, progress=False)
+        prepared = replace(prepared, pixel_size=self.catalog.pixel_size)
         return prepared.select((self.catalog.frame["split"] == name).to_numpy())
 
     def pixels(self, name: str, system: System, progress: bool) -> NDArray[np.uint8]:
@@ -121,13 +128,16 @@ class Outcome:
     size: int
 
     def measure(self, asked: ImageCatalog, place: Path) -> dict[str, Any]:
-        """Score the names, and write them with the scores of every class, the confusions and the highest losses."""
+        """Score the names, and write them with the scores of every class, the confusions and the highest losses.
+
+        Images of a class that the classifier does not know are named wrong, and left aside in the loss.
+        """
         truth, rows = np.array(asked.labels, dtype=str), np.arange(len(asked))
         best = self.chances.argmax(axis=1)
         scores = score_names(truth, self.classes[best], n_bootstrap=0)
         known = np.isin(truth, self.classes)
         own = self.chances[rows[known], np.searchsorted(self.classes, truth[known])]
-        worst = scores.per_class.sort_values("f1").iloc[0]
+        worst = scores.per_class.query("support > 0").sort_values("f1", kind="stable").iloc[0]
         names = asked.frame[["object_id", "path"]].assign(
             label=self.classes[best], probability=self.chances[rows, best], true_label=truth
         )
@@ -188,6 +198,10 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     pixels = {name: images.pixels(name, trial.system, trial.progress) for name in SPLITS}
     known, held = ((pixels[name], images.labels(name)) for name in ("train", "val"))
     if trial.system.grow:
+        if not len(held[1]):  # held out before growing, so that no twin of an image watches over it
+            codes = np.unique(known[1], return_inverse=True)[1]
+            mask = hold_out(codes, HELD_OUT, trial.seed)
+            known, held = ((known[0][rows], known[1][rows]) for rows in (~mask, mask))
         grown = grow_classes(*known)
         known = grown.images, grown.labels
     _, learning = _clock(net.fit, known[0], known[1], validation=held if len(held[1]) else None)
@@ -222,6 +236,8 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     if weights != "none" and settings.training.learning_rate == TrainingSettings().learning_rate:
         changes["training.learning_rate"] = PRETRAINED_RATE
     own = Settings.build(overrides={**settings.flat(), **changes})
+    if run.settings.exists() and Settings.load(run.settings) != own:  # from other weights, which did not fit
+        shutil.rmtree(run.path)
     train(
         images.catalog, run.path, settings=own, resume=run.settings.exists(), device=trial.device,
         progress=trial.progress,
@@ -245,13 +261,14 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     for method in METHODS:
         classifier, fitting = _clock(fit_classifier, known, method, k, held)
         note(method, classifier, fitting, *_clock(classifier.predict_proba, asked.vectors))
+    joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
     try:
         features, seconds = load_features(trial, images)
-    except DependencyError:  # the trees' row says so
+        calibration = None if held is None else (held.vectors, features["val"], images.labels("val"))
+        _, fitting = _clock(joint.fit, known.vectors, features["train"], images.labels("train"), calibration)
+    except (DependencyError, InputError) as error:
+        logger.warning("%s: no row with features: %s", trial.name, error)
         return rows
-    joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
-    calibration = None if held is None else (held.vectors, features["val"], images.labels("val"))
-    _, fitting = _clock(joint.fit, known.vectors, features["train"], images.labels("train"), calibration)
     chances, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
     note("and_features", joint, fitting, chances, naming + seconds * len(asked))
     return rows
@@ -265,20 +282,23 @@ def load_features(trial: Trial, images: TrialImages) -> tuple[dict[str, pd.DataF
     Raises:
         DependencyError: they must be measured, and scikit-image (the extra `features`) is not installed.
     """
-    features, path = images.catalog.features, trial.folder / FEATURES_FILE
-    if features.empty and path.exists():
+    features, each, path = images.catalog.features, 0.0, trial.folder / FEATURES_FILE
+    if features.empty:
+        if not path.exists():
+            measured, seconds = _clock(measure_shapes, images.catalog, trial.progress)
+            write_frame(path, measured.assign(**{SECONDS: seconds / len(measured)}))
         features = pd.read_csv(path)
-    elif features.empty:
-        features, seconds = _clock(measure_shapes, images.catalog, trial.progress)
-        features[SECONDS] = seconds / len(features)
-        with write_atomically(path) as temporary:
-            features.to_csv(temporary, index=False)
-    each = float(features.pop(SECONDS).iloc[0]) if SECONDS in features else 0.0
+        each = float(features.pop(SECONDS).iloc[0])
     return {name: features[(images.catalog.frame["split"] == name).to_numpy()] for name in SPLITS}, each
 
 
 def measure_peak_memory() -> float:
     """Return the largest resident memory of this process so far, MB; nan where the system does not tell it."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage counts what the process that started this one had, too
+        told = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"))
+        if told:
+            return int(told[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
@@ -298,6 +318,8 @@ if __name__ == "__main__":
     trial = Trial(Path(folder), name, int(seed), device, progress == "True")
     try:
         measure_system(trial)
+    except KeyboardInterrupt:  # its parent is stopped too, and says so
+        sys.exit(130)
     except PlanktonEmbedError as error:
         trial.place.mkdir(parents=True, exist_ok=True)
         (trial.place / FAULT_FILE).write_text(str(error), encoding="utf-8")

@@ -58,7 +58,7 @@ SYSTEMS: dict[str, System] = {
     "small_net_8_weighted": System(**_B, build=lambda: SmallNet(class_weight="balanced")),
     "small_net_8_balanced": System(**_B, build=lambda: SmallNet(sampling="balanced")),
     "small_net_8_rare_grown": System(**_B, build=lambda: SmallNet(grow_rare=True)),
-    "fine_tuned": System("C", "net", lambda weights: FineTunedNet(weights=weights), pretrained=True, trunk="resnet18"),
+    "fine_tuned": System("C", "net", _fine_tune, pretrained=True, trunk="resnet18"),
     "lenet": System(**_D, build=LeNet),
     "lenet_weighted": System(**_D, build=lambda: LeNet(class_weight="balanced")),
     "vgg19_frozen": System(

@@ -23,7 +23,8 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Returns:
         The axes of the scores.
     """
-    order = runs.groupby("name")["f1_macro"].mean().sort_values(ascending=False).index
+    means = runs.groupby("name", sort=False)["f1_macro"].mean()
+    order = means.sort_values(ascending=False, kind="stable").index
     ax = ax or new_axes(10, 1.6 + 0.3 * max(len(order), 2))
     ax.set_axis_off()
     scores = ax.inset_axes((0.0, 0.0, SHARE, 1.0))
@@ -31,7 +32,8 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     rows = runs["name"].map({name: row for row, name in enumerate(order)})
     n_seeds = runs.groupby("name").size()
     seeds = f"{n_seeds.min()}" + (f" to {n_seeds.max()}" if n_seeds.min() < n_seeds.max() else "")
-    title_axes(scores, f"{len(order)} classifiers, seeds of each: {seeds}", "score on test images")
+    counted = f"{len(order)} classifier{'s' * (len(order) > 1)}"
+    title_axes(scores, f"{counted}, seeds of each: {seeds}", "score on test images")
     scores.set_title(scores.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     for column, label, colour, marker in MARKS:
         scores.scatter(
@@ -43,7 +45,7 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     size = row_font_size(scores, len(order))
     starts = runs.drop_duplicates("name").set_index("name")
     names = [f"{name} ({starts['origin'][name]}, {_shorten_start(starts['start'][name])})" for name in order]
-    scores.set_yticks(np.arange(len(order)), [shorten(name, 2 * NAME_WIDTH, size) for name in names], fontsize=size)
+    scores.set_yticks(np.arange(len(order)), [shorten(name, 1.25 * NAME_WIDTH, size) for name in names], fontsize=size)
     scores.set_ylim(len(order) - 0.4, -0.6)
     scores.set_xlim(0, 1)
     for panel in (scores, speeds):

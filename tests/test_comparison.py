@@ -1,0 +1,474 @@
+"""`compare`: what is measured, gathered, gone on with, told and refused."""
+
+import json
+import os
+import shutil
+import stat
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import plankton_embed
+from plankton_embed import comparison, measurement, pipeline, run_steps
+from plankton_embed.baselines.fine_tuned import FineTunedNet
+from plankton_embed.baselines.systems import SYSTEMS
+from plankton_embed.comparison import MEASURED, compare
+from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.settings import Settings
+
+CLASSES = ["egg|round", "NA", "Méduse", "salp"]
+SETTINGS = {
+    "preparation.target_size": 75,
+    "network.dimension": 8,
+    "training.epochs": 1,
+    "training.images_per_class": 4,
+    "training.classes_per_batch": 4,
+    "training.batch_images_per_class": 2,
+    "training.validation_images_per_class": 2,
+    "training.precision": "float32",
+}
+BUDGET = 0.005  # minutes
+QUIET = {"device": "cpu", "progress": False, "settings": SETTINGS}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """Pictures of four classes, each of another grey, with two features; divided 25, 2 and 5 a class."""
+    place, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    labels = np.tile(CLASSES, 32)
+    for number in range(128):
+        pixels = rng.normal(50 + 50 * (number % 4), 12, (18, 24)).clip(0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number}.png")
+    rows = {
+        "path": [f"{number}.png" for number in range(128)],
+        "label": labels,
+        "split": np.repeat(["train", "val", "test"], [100, 8, 20]),
+        "feature_area": rng.normal(np.arange(128) % 4, 0.1),
+        "feature_seconds": rng.normal(size=128),
+    }
+    return ImageCatalog.from_rows(rows, root=place)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Measure in this process, without the figures of systems; return the list of the trials."""
+    trials = []
+
+    def measure(trial):
+        trials.append(f"{trial.name} {trial.seed}")
+        (trial.place / measurement.FAULT_FILE).unlink(missing_ok=True)
+        try:
+            measurement.measure_system(trial)
+        except PlanktonEmbedError as error:
+            trial.place.mkdir(parents=True, exist_ok=True)
+            (trial.place / measurement.FAULT_FILE).write_text(str(error))
+
+    monkeypatch.setattr(comparison, "_measure_apart", measure)
+    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(run_steps, "evaluate_step", lambda *_: {})
+    monkeypatch.setattr(pipeline, "evaluate_step", lambda *_: {})
+    monkeypatch.setattr(comparison, "save_figure", partial(save_figure, dpi=20))
+    for name in ("save_figure", "draw_confusion", "draw_sheet", "draw_net_curves"):
+        monkeypatch.setattr(measurement, name, lambda *_, **__: None)
+    return trials
+
+
+@pytest.fixture
+def do(images, tmp_path):
+    """Return a function that compares the images in a folder of the test."""
+
+    def do(only=("boosted_trees",), source=images, output=None, **options):
+        return compare(source, output or tmp_path / "out", only=only, **{**QUIET, **options})
+
+    return do
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def rows_of(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.replace("\\|", "¦").strip("|").split("|")] for line in lines]
+
+
+# --- in processes of their own
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """Two systems and two seeds, measured as a user would have it."""
+    folder = tmp_path_factory.mktemp("comparisons") / "out"
+    found = compare(images, folder, only=["pixel_mlp", "boosted_trees"], seeds=2, budget=BUDGET, **QUIET)
+    return found, folder
+
+
+def test_the_tables_hold_the_means_and_spreads_of_the_runs(finished):
+    found, folder = finished
+    assert not found.faults
+    runs, table = (
+        pd.read_csv(folder / name, keep_default_na=False, na_values=[""]) for name in ("runs.csv", "comparison.csv")
+    )
+    assert sorted(zip(runs["name"], runs["seed"], strict=True)) == [
+        ("boosted_trees", 0), ("boosted_trees", 1), ("pixel_mlp", 0), ("pixel_mlp", 1)
+    ]  # fmt: skip
+    for row in table.to_dict("records"):
+        own = runs[runs["name"] == row["name"]]
+        first, second = own.to_dict("records")
+        assert (row["origin"], row["start"], row["n_seeds"]) == (first["origin"], "scratch", 2)
+        for name in MEASURED:
+            assert row[name] == pytest.approx((first[name] + second[name]) / 2)
+            assert row[f"{name}_sd"] == pytest.approx(abs(first[name] - second[name]) / 2**0.5)
+    assert table["f1_macro"].is_monotonic_decreasing
+    pd.testing.assert_frame_equal(found.summary, table, check_dtype=False)
+    runs = runs.set_index(["name", "seed"])
+    for seed in (0, 1):
+        names = pd.read_csv(folder / f"systems/pixel_mlp/seed_{seed}/predictions.csv", keep_default_na=False)
+        right = names["label"] == names["true_label"]
+        assert len(names) == 20 and runs.loc[("pixel_mlp", seed), "accuracy"] == right.mean()
+    assert (runs.loc["boosted_trees", "f1_macro"] == 1).all()  # by the areas
+
+
+def test_markdown_and_figure(finished):
+    found, folder = finished
+    text = (folder / "comparison.md").read_text()
+    assert text == found.to_markdown()
+    titles, line, *rows = rows_of(text)
+    assert len(rows) == 2 and {len(row) for row in (titles, line, *rows)} == {4 + len(MEASURED) + 1}
+    first = dict(zip(titles, rows[0], strict=True))
+    best = found.summary.iloc[0]
+    assert first["macro F1"] == f"{best['f1_macro']:.3f} ({best['f1_macro_sd']:.3f})"
+    assert first["worst class"] == best["worst_class"].replace("|", "¦") and first["seeds"] == "2"
+    with Image.open(folder / "comparison.png") as picture:
+        assert min(picture.size) > 200
+
+
+def test_every_process_tells_its_own_memory(finished):
+    found, _ = finished
+    memory = found.runs.set_index("name")["peak_memory_mb"]
+    assert memory.between(100, 3000).all()  # MB; PyTorch alone is some hundreds
+
+
+def test_what_is_measured_is_not_measured_again(finished, images, in_process, tmp_path):
+    found, folder = finished
+    folder = shutil.copytree(folder, tmp_path / "out", copy_function=shutil.copy2)
+    before = snapshot(folder / "systems")
+    again = compare(images, folder, only=["boosted_trees"], budget=BUDGET, **QUIET)
+    assert in_process == [] and snapshot(folder / "systems") == before
+    pd.testing.assert_frame_equal(again.runs, found.runs)  # all that was measured, not what was asked for alone
+
+    (folder / "systems/boosted_trees/seed_1/measures.json").unlink()  # stopped there
+    compare(images, folder, only=["boosted_trees", "pixel_mlp_60_40"], seeds=3, budget=BUDGET, **QUIET)
+    assert in_process == [
+        "pixel_mlp_60_40 0", "boosted_trees 1", "pixel_mlp_60_40 1", "boosted_trees 2", "pixel_mlp_60_40 2"
+    ]  # fmt: skip
+    table = pd.read_csv(folder / "comparison.csv").set_index("name")
+    assert table["n_seeds"].to_dict() == {"boosted_trees": 3, "pixel_mlp": 2, "pixel_mlp_60_40": 3}
+    after = snapshot(folder / "systems")
+    assert all(after[path] == time for path, time in before.items() if "boosted_trees/seed_1" not in str(path))
+
+    in_process.clear()
+    anew = compare(images, folder, only=["boosted_trees"], overwrite=True, **QUIET)
+    assert in_process == ["boosted_trees 0"] and anew.runs["name"].tolist() == ["boosted_trees"]
+    assert [path.name for path in (folder / "systems").iterdir()] == ["boosted_trees"]
+
+
+def write_child(folder, monkeypatch, words):
+    """Let a shell script stand for Python."""
+    script = folder / "child"
+    script.write_text(f"#!/bin/sh\n{words}\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(comparison.sys, "executable", str(script))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
+    inside = comparison._measure_apart
+    do(["boosted_trees"])
+    monkeypatch.undo()
+    write_child(tmp_path, monkeypatch, "kill -9 $$")
+    found = do(["pixel_mlp", "boosted_trees"])
+    assert found.faults == {"pixel_mlp, seed_0": "its process ended with code -9"}
+    assert found.runs["name"].tolist() == ["boosted_trees"]
+    monkeypatch.setattr(comparison, "_measure_apart", inside)
+    found = do(["pixel_mlp", "boosted_trees"], budget=None)
+    assert found.faults == {} and len(found.runs) == 2
+    assert "Not measured" not in (tmp_path / "out" / "comparison.md").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script of POSIX")
+def test_nothing_measured_is_an_error_that_says_why(do, in_process, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
+    write_child(tmp_path, monkeypatch, f'echo "$4 $5" >> {tmp_path}/asked; exit 3')
+    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: its process"):
+        do(["pixel_mlp", "boosted_trees"])
+    assert (tmp_path / "asked").read_text().splitlines() == ["pixel_mlp 0", "boosted_trees 0"]  # after a fault, too
+
+
+def test_a_fault_of_the_system_comes_back_from_its_process(do, in_process, monkeypatch, tmp_path):
+    do(["boosted_trees"])
+    monkeypatch.undo()
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    weights = {"resnet18": str(tmp_path / "other.pth")}
+    found = do(["fine_tuned", "boosted_trees"], weights=weights)
+    assert found.runs["name"].tolist() == ["boosted_trees"]
+    ((name, fault),) = found.faults.items()
+    assert name == "fine_tuned, seed_0"
+    assert "other.pth cannot be read as weights" in fault
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert f"Not measured: {name}: {fault}" in text
+    assert [len(row) for row in rows_of(text)] == [16] * 3
+
+
+# --- gone on with, in this process
+
+
+def test_weights_may_be_mended_until_they_are_measured(do, in_process, tmp_path, monkeypatch):
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    pixels, names = np.random.default_rng(0).integers(0, 256, (16, 32, 32), dtype=np.uint8), np.tile(["a", "b"], 8)
+    net = FineTunedNet(weights="none", head_epochs=0, body_share=1.0, epochs=1, device="cpu").fit(pixels, names)
+    net.save(tmp_path / "one")
+    net.save(tmp_path / "two")
+    systems = ["boosted_trees", "fine_tuned", "embedding_pretrained"]
+    found = do(systems, budget=BUDGET, weights={"resnet18": str(tmp_path / "broken.pth")})
+    assert set(found.faults) == {"fine_tuned, seed_0", "embedding_pretrained, seed_0"}
+    assert (tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml").exists()
+
+    monkeypatch.chdir(tmp_path)
+    found = do(systems, budget=BUDGET, weights={"resnet18": "one"})
+    assert found.faults == {}
+    started = found.runs.set_index("system")["start"]
+    assert set(started.drop("boosted_trees")) == {f"resnet18: {tmp_path / 'one'}"}
+    assert started["boosted_trees"] == "scratch"
+    settings = Settings.load(tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml")
+    assert settings.network.weights == str(tmp_path / "one")
+    assert settings.training.learning_rate == measurement.PRETRAINED_RATE
+
+    before = snapshot(tmp_path / "out")
+    for weights in ({"resnet18": "two"}, {"resnet18": "imagenet"}):
+        with pytest.raises(SettingError, match=r"other weights of resnet18 \(.*one\); choose another"):
+            do(systems, budget=BUDGET, weights=weights)
+    assert snapshot(tmp_path / "out") == before
+    in_process.clear()
+    again = do(systems, budget=BUDGET, weights={"vgg19": "two"})  # of a further trunk
+    assert in_process == [] and len(again.runs) == len(found.runs)
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["weights"] == {
+        "resnet18": str(tmp_path / "one"), "vgg19": str(tmp_path / "two")
+    }  # fmt: skip
+
+
+def test_the_default_weights_count_as_given(do, in_process, monkeypatch, tmp_path):
+    build = partial(FineTunedNet, weights="none", head_epochs=0, body_share=1.0)
+    monkeypatch.setitem(SYSTEMS, "fine_tuned", replace(SYSTEMS["fine_tuned"], build=lambda weights: build()))
+    found = do(["fine_tuned"], budget=BUDGET)
+    assert found.runs["start"].tolist() == ["resnet18: imagenet"]
+    with pytest.raises(SettingError, match=r"other weights of resnet18 \(imagenet\)"):
+        do(["fine_tuned"], budget=BUDGET, weights={"resnet18": str(tmp_path)}, seeds=2)
+
+
+def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, monkeypatch, tmp_path):
+    from plankton_embed.training.checkpoints import Checkpoints
+
+    settings = {**SETTINGS, "seed": 5, "training.epochs": 3}
+    save_state = Checkpoints.save_state
+
+    def stop(self, epoch, step, state):
+        save_state(self, epoch, step, state)
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    place = tmp_path / "out" / "systems" / "embedding" / "seed_0"
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Checkpoints, "save_state", stop)
+        with pytest.raises(KeyboardInterrupt):
+            do(["embedding", "pixel_mlp"], budget=2, settings=settings)
+    before = pd.read_csv(place / "run" / "history.csv")
+    assert len(before) == 2 and not (place / "measures.json").exists()
+
+    found = do(["embedding", "pixel_mlp"], budget=2, settings=settings)
+    history = pd.read_csv(place / "run" / "history.csv")
+    assert len(history) == 3
+    pd.testing.assert_frame_equal(history.iloc[:2], before)
+    own = Settings.load(place / "run" / "settings.yaml")
+    assert (own.training.minutes, own.seed, own.network.weights) == (2, 5, "none")
+    net = json.loads((tmp_path / "out/systems/pixel_mlp/seed_0/model/config.json").read_text())["settings"]
+    assert (net["seconds"], net["seed"]) == (120, 0)
+
+    runs = found.runs.set_index("name")
+    methods = {f"embedding_{name}" for name in ("centroid", "knn", "mlp", "and_features")}
+    assert set(runs.index) == {*methods, "pixel_mlp"}
+    rows = runs.loc[[*methods]]
+    assert set(rows["system"]) == {"embedding"} and rows["peak_memory_mb"].nunique() == 1
+    assert (rows["training_minutes"] >= history["seconds"].sum() / 60).all()
+    assert runs.loc["embedding_centroid", "training_minutes"] < history["seconds"].sum() / 60 + 0.02
+    assert (rows["size_mb"] > 44).all()  # ResNet-18
+    assert runs.loc["embedding_and_features", "f1_macro"] == 1  # by the areas
+    for name in methods:
+        names = pd.read_csv(place / name.removeprefix("embedding_") / "predictions.csv", keep_default_na=False)
+        assert runs.loc[name, "accuracy"] == pytest.approx((names["label"] == names["true_label"]).mean())
+
+
+# --- catalogs as they come
+
+
+def change(images, **columns):
+    return ImageCatalog(images.frame.assign(**columns))
+
+
+def test_unlabelled_images_and_classes_of_one_split_do_no_harm(do, in_process, images, caplog):
+    label, split = images.frame["label"].to_numpy(object), images.frame["split"].to_numpy(object)
+    label[[0, 100, 108]] = None
+    label[[109, 110]] = "in test only"
+    label[101] = "in val only"
+    label[4] = "a single one"
+    found = do(["boosted_trees", "pixel_mlp", "embedding"], change(images, label=label, split=split), budget=BUDGET)
+    assert found.faults == {}
+    for row in found.runs.to_dict("records"):
+        assert np.isfinite(row["loss"]) and row["accuracy"] <= 17 / 19 and row["worst_class_f1"] == 0
+    trees = found.runs.set_index("name").loc["boosted_trees"]
+    assert trees["accuracy"] == 17 / 19 and trees["worst_class"] == "in test only"
+    assert trees["loss"] < 0.1  # of the images of classes that can be named
+    assert "cannot be named: ['in test only', 'in val only']" in caplog.text
+
+
+def test_a_catalog_without_val(do, in_process, images, monkeypatch):
+    seen, grow = [], measurement.grow_classes
+    monkeypatch.setattr(
+        measurement, "grow_classes", lambda *known: seen.append(len(known[1])) or grow(*known, least=30)
+    )
+    held = change(images, split=images.frame["split"].replace("val", "train"))
+    found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], held, budget=BUDGET)
+    assert found.faults == {} and len(found.runs) == 6
+    assert seen == [108 - 11]  # a tenth is held out before the classes grow, and so has no twins
+
+
+def test_a_catalog_without_splits_from_another_folder(do, in_process, images, monkeypatch, tmp_path):
+    frame = images.frame.drop(columns="split").assign(path=images.frame["object_id"])
+    frame.to_csv(tmp_path / "list.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    root = os.path.relpath(Path(images.paths[0]).parent, tmp_path)
+    found = do(["pixel_mlp", "boosted_trees"], Path("list.csv"), output=Path("here"), root=root, budget=BUDGET)
+    assert found.faults == {}
+    saved = ImageCatalog.load("here/catalog.csv")
+    assert saved.frame["split"].value_counts().to_dict() == {"train": 92, "test": 24, "val": 12}
+    names = pd.read_csv("here/systems/pixel_mlp/seed_0/predictions.csv")
+    assert names["object_id"].tolist() == saved.split("test").frame["object_id"].tolist()
+
+
+def test_features_of_no_use_cost_no_other_row_and_true_sizes_reach_an_embedding(do, in_process, images, caplog):
+    useless = change(images, feature_area=1.0, feature_seconds=np.nan, pixel_size=10.6)
+    settings = {**SETTINGS, "network.size_inputs": "micrometres"}
+    found = do(["boosted_trees", "embedding"], useless, settings=settings)
+    assert found.runs["name"].tolist() == ["embedding_centroid", "embedding_knn", "embedding_mlp"]
+    assert [*found.faults] == ["boosted_trees, seed_0"]
+    assert "none of the 2 columns" in found.faults["boosted_trees, seed_0"]
+    assert "embedding: no row with features" in caplog.text
+
+
+# --- refused, and nothing lost
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "error", "message"),
+    [
+        ({"only": ["pixel_mpl"]}, "", SettingError, "only: unknown systems pixel_mpl; known are pixel_mlp, "),
+        ({"budget": 0}, "", SettingError, "budget: expected minutes above 0; found 0"),
+        ({"budget": float("nan")}, "", SettingError, "budget: expected minutes above 0; found nan"),
+        ({"seeds": 0}, "", SettingError, "seeds: expected a whole number of at least 1; found 0"),
+        ({"seeds": 1.5}, "", SettingError, "seeds: expected a whole number of at least 1; found 1.5"),
+        (
+            {"weights": {"resnet19": "none"}},
+            "",
+            SettingError,
+            "no system starts from the trunk 'resnet19'; there are resn",
+        ),
+        ({"weights": {"resnet50": "none"}}, "", SettingError, "no system starts from the trunk 'resnet50'"),
+        ({"weights": {"vgg19": "gone.pth"}}, "", InputError, "weights of vgg19: gone.pth does not exist"),
+        ({"settings": {**SETTINGS, "network.weights": "imagenet"}}, "new", SettingError, "set network.weights to none"),
+        ({"settings": {**SETTINGS, "seed": 3}}, "old", SettingError, "other settings .seed was 0, is 3"),
+        ({"budget": 1}, "old", SettingError, "holds a comparison with budget 0.005, not 1; choose another"),
+        ({"budget": None}, "old", SettingError, "holds a comparison with budget 0.005, not None"),
+        ({"device": "gpu"}, "", SettingError, "device"),
+    ],
+)
+def test_wrong_options_are_told_and_nothing_is_lost(
+    finished, images, in_process, tmp_path, options, where, error, message
+):
+    _, folder = finished
+    before = snapshot(folder)
+    for place in {"old": [folder], "new": [tmp_path / "new"], "": [folder, tmp_path / "new"]}[where]:
+        with pytest.raises(error, match=message):
+            compare(images, place, **{"only": ["pixel_mlp"], "budget": BUDGET, **QUIET, **options})
+    assert snapshot(folder) == before and in_process == [] and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_process, overwrite, tmp_path):
+    _, folder = finished
+    before = snapshot(folder)
+    split = images.frame["split"].to_numpy(object)
+    for catalog in (
+        change(images, split=np.where(split == "test", "val", split)),
+        change(images, label=images.frame["label"].where(split != "test")),
+    ):
+        for place in (folder, tmp_path / "new"):
+            with pytest.raises(InputError, match="needs labelled test images; divide the catalog into train, val and"):
+                compare(catalog, place, only=["pixel_mlp"], budget=BUDGET, overwrite=overwrite, **QUIET)
+    assert snapshot(folder) == before and not (tmp_path / "new").exists()
+
+
+def test_too_few_images_to_divide_are_told_and_the_folder_may_be_used_again(do, in_process, images):
+    few = images.select(np.arange(8))
+    with pytest.raises(InputError, match="needs labelled test images"):
+        do(["boosted_trees"], ImageCatalog(few.frame.drop(columns="split")))
+    assert do(["boosted_trees"], overwrite=True).runs["name"].tolist() == ["boosted_trees"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_is_no_place_for_a_comparison(do, in_process, images, overwrite, tmp_path):
+    plankton_embed.train(images, tmp_path / "out", **QUIET)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(OutputError, match="holds a run, not a comparison; choose another folder"):
+        do(["boosted_trees"], overwrite=overwrite)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_process, tmp_path):
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            do(["boosted_trees"])
+    assert (tmp_path / "out" / "settings.yaml").exists()
+    assert do(["boosted_trees"]).runs["name"].tolist() == ["boosted_trees"]
+
+
+def test_other_images_are_refused(finished, images, in_process):
+    _, folder = finished
+    with pytest.raises(InputError, match="holds a run of other images"):
+        compare(images.select(np.arange(1, 128)), folder, only=["pixel_mlp"], budget=BUDGET, **QUIET)
+    assert in_process == []
+
+
+def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
+    """Where the system tells no memory, JSON has null."""
+    row = {"name": "a", "system": "a", "origin": "A", "start": "resnet18: runs|1", "worst_class": "egg|round"}
+    row |= {**dict.fromkeys(MEASURED, 0.5), "peak_memory_mb": None}
+    for seed in (0, 10):
+        place = tmp_path / "systems" / "a" / f"seed_{seed}"
+        place.mkdir(parents=True)
+        (place / "measures.json").write_text(json.dumps([{**row, "seed": seed, "f1_macro": seed / 10}]))
+    found = comparison._gather(tmp_path)
+    assert pd.read_csv(tmp_path / "runs.csv")["peak_memory_mb"].isna().all()
+    titles, _, cells = rows_of(found.to_markdown())
+    told = dict(zip(titles, cells, strict=True))
+    assert told["macro F1"] == "0.500 (0.707)" and told["peak memory, MB"] == "nan"
+    assert (told["start"], told["worst class"]) == ("resnet18: runs¦1", "egg¦round")
