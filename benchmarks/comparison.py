@@ -1,7 +1,8 @@
-"""What `compare` needs besides a catalog: trunks that have learned other classes, and a mix like that of system A.
+"""Beside `compare`: trunks that have learned other classes, a mix like that of system A, and what its leak is worth.
 
     python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
     python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget 8]
+    python benchmarks/comparison.py leak ndsb121.csv --root ndsb -o runs/leak
 
 `trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
 second lacks, its test images too, since none of them is asked about: weights for
@@ -9,6 +10,9 @@ second lacks, its test images too, since none of them is asked about: weights fo
 
 `mix` merges the 20 largest classes into one, thins the training images of the others geometrically down to 2, leaves
 the test images as they are, and compares all systems, the variants for rare classes among them.
+
+`leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
+rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of.
 """
 
 from __future__ import annotations
@@ -21,8 +25,11 @@ import pandas as pd
 
 from plankton_embed import pipeline
 from plankton_embed.baselines.fine_tuned import FineTunedNet
+from plankton_embed.baselines.growing import divide_and_grow
 from plankton_embed.baselines.inputs import read_pixels
+from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS
+from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.comparison import compare
 from plankton_embed.images.catalog import ImageCatalog
 
@@ -74,10 +81,29 @@ def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST
     return ImageCatalog(frame[(place < most) | (frame["split"] == "test")].reset_index(drop=True))
 
 
+def measure_leak(catalog: ImageCatalog, output: Path) -> None:
+    """Score the pixel MLP with and without A's leak; write `leak.csv`."""
+    pixels, labels = read_pixels(catalog, 64, 48), np.array(catalog.labels, dtype=str)
+    rows = []
+    for leak in (False, True):
+        train, test = divide_and_grow(pixels, labels, leak=leak)
+        net = PixelMLP(progress=True).fit(train.images, train.labels)
+        names = net.predict(test.images)
+        twins = np.isin(test.sources, train.sources)
+        for part, mask in {"all test images": slice(None), "without a twin in training": ~twins}.items():
+            if len(names[mask]) and (leak or part == "all test images"):
+                scores = score_names(test.labels[mask], names[mask], n_bootstrap=0)
+                rows.append({"leak": leak, "part": part, "n": scores.n_images, **scores.metrics})
+    table = pd.DataFrame(rows)
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / "leak.csv", index=False)
+    print(table.round(3).to_string(index=False))
+
+
 def main() -> None:
-    """Read the arguments and do one of the two."""
+    """Read the arguments and do one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("trunks", "mix"))
+    parser.add_argument("part", choices=("trunks", "mix", "leak"))
     parser.add_argument("catalogs", nargs="+", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -95,6 +121,9 @@ def main() -> None:
             pipeline.train(outside, place, settings=TRUNK_SETTINGS, resume=(place / "settings.yaml").exists())
         if "vgg19" in wanted:
             train_vgg(outside, arguments.output / "vgg19", arguments.minutes)
+        return
+    if arguments.part == "leak":
+        measure_leak(whole, arguments.output)
         return
     mix = thin_out(whole)
     counts = mix.split("train").frame["label"].value_counts()
