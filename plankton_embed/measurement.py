@@ -34,9 +34,7 @@ from plankton_embed.evaluation import fitting_k, write_frame
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel
 from plankton_embed.output import write_json
-from plankton_embed.pipeline import train
 from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.net_curves import draw_net_curves
@@ -44,7 +42,6 @@ from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.training.history import History
 
 OPTIONS_FILE, FEATURES_FILE, SYSTEMS_FOLDER = "comparison.json", "features.csv", "systems"  # of a comparison
 MEASURES_FILE, FAULT_FILE = "measures.json", "fault.txt"  # of a system and seed in it
@@ -229,6 +226,10 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
 
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
     """Train an embedding; name by every method, and by an MLP on the vectors with trees on the features beside it."""
+    from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel  # here: no other system needs so much memory
+    from plankton_embed.pipeline import train
+    from plankton_embed.training.history import History
+
     settings, run = images.settings, RunFolder(trial.place / "run")
     changes: dict[str, Any] = {"seed": settings.seed + trial.seed, "network.weights": weights}
     if budget is not None:
