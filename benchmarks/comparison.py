@@ -9,7 +9,7 @@ second lacks, its test images too, since none of them is asked about: weights fo
 `compare ndsb40.csv --weights resnet18=runs/trunks/resnet18 --weights vgg19=runs/trunks/vgg19`.
 
 `mix` merges the 20 largest classes into one, thins the training images of the others geometrically down to 2, leaves
-the test images as they are, and compares all systems, the variants for rare classes among them.
+the test images as they are, and compares the systems that start from scratch, the variants for rare classes among them.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
 rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of.
@@ -28,12 +28,15 @@ from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.growing import divide_and_grow
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.pixels import PixelMLP
-from plankton_embed.baselines.systems import DEFAULT_SYSTEMS
+from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.comparison import compare
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.settings import Settings
 
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
+MIX_SETTINGS = {"training.sampling": "square_root"}  # what README says of rare classes
+FROM_SCRATCH = [name for name in DEFAULT_SYSTEMS if not SYSTEMS[name].pretrained]  # the trunks know some of the images
 FOR_RARE_CLASSES = ("four_conv_grown", "small_net_8_weighted", "small_net_8_balanced", "small_net_8_rare_grown")
 TRUNK_SETTINGS = {
     "preparation.target_size": 64,
@@ -50,15 +53,18 @@ def select_outside(whole: ImageCatalog, known: ImageCatalog) -> ImageCatalog:
 
 
 def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
-    """Train a VGG-19 from scratch on system D's three channels, and save it."""
-    pixels, labels = read_pixels(catalog, 64, 64, "three"), np.array(catalog.labels, dtype=str)
+    """Train a VGG-19 from scratch on system D's three channels: small images first, then the size it is asked about."""
+    labels, start = np.array(catalog.labels, dtype=str), "none"
     train, val = ((catalog.frame["split"] == name).to_numpy() for name in ("train", "val"))
-    net = FineTunedNet(
-        trunk="vgg19", weights="none", head_epochs=0, body_share=1.0, epochs=100, learning_rate=1e-4, patience=None,
-        seconds=60 * minutes, progress=True,
-    )  # fmt: skip
-    net.fit(pixels[train], labels[train], validation=(pixels[val], labels[val])).save(folder)
-    print(net.history_.to_string())
+    for side in (32, 64):
+        pixels = read_pixels(catalog, side, side, "three")
+        net = FineTunedNet(
+            trunk="vgg19", weights=start, head_epochs=0, body_share=1.0, epochs=1000, learning_rate=1e-4, patience=None,
+            seconds=30 * minutes, progress=True,
+        )  # fmt: skip
+        net.fit(pixels[train], labels[train], validation=(pixels[val], labels[val]))
+        print(net.history_.to_string())
+        start = str(net.save(folder, overwrite=True))
 
 
 def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST, seed: int = 0) -> ImageCatalog:
@@ -110,7 +116,6 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=8.0, help="mix: minutes for each system")
     parser.add_argument("--minutes", type=float, default=60.0, help="trunks: minutes for the VGG-19")
     parser.add_argument("--only", nargs="*", default=(), help="mix: systems; trunks: resnet18 or vgg19")
-    parser.add_argument("--weights", action="append", default=[], help="mix: TRUNK=FILE")
     arguments = parser.parse_args()
     whole = ImageCatalog.load(arguments.catalogs[0], root=arguments.root)
     if arguments.part == "trunks":
@@ -134,9 +139,9 @@ def main() -> None:
     found = compare(
         mix,
         arguments.output,
-        only=arguments.only or [*DEFAULT_SYSTEMS, *FOR_RARE_CLASSES],
+        only=arguments.only or [*FROM_SCRATCH, *FOR_RARE_CLASSES],
+        settings=Settings.build("quick", overrides=MIX_SETTINGS),
         budget=arguments.budget,
-        weights=dict(pair.split("=", 1) for pair in arguments.weights),
     )
     named = {}
     for name in found.runs["name"]:
