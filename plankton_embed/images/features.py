@@ -21,19 +21,19 @@ FEWEST_COMMON = 3  # rows that two columns must share to be compared; two rows a
 class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Drop columns that tell nothing, scale the others by their mean and sd, and fill their gaps with the mean, 0.
 
-    Dropped are columns with more gaps than `max_missing`, constant ones, and those whose |r| with an earlier one that
+    Dropped are columns with more gaps than `max_missing`, constant ones, and those whose `|r|` with an earlier one that
     is kept is above `max_correlation`. r is over the rows that have both. nan, infinite values and numbers too large
     for float32 are gaps. The sd is that of the population (divided by n).
 
     Args:
-        max_correlation: |r| from which on the later column of a pair is dropped.
+        max_correlation: `|r|` from which on the later column of a pair is dropped.
         max_missing: share of gaps, 0 to 1, from which on a column is dropped.
 
     Attributes:
         mean_: float64 (k,) of each column; nan where it has nothing but gaps.
         scale_: float64 (k,) sd of each column; 0 where it has nothing but gaps.
         missing_: (k,) number of gaps.
-        correlation_: float64 (k, k), |r| between columns; nan with a constant one.
+        correlation_: float64 (k, k), `|r|` between columns; nan with a constant one.
         reasons_: (k,) text, why each column is dropped; empty where it is kept.
         kept_: bool (k,).
     """
