@@ -189,6 +189,8 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
 
 def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
     """Train a net on pixels."""
+    import torch  # noqa: F401  (loading it is not part of learning)
+
     net = trial.system.build(weights) if trial.system.pretrained else trial.system.build()
     net.set_params(seed=trial.seed, device=trial.device, progress=trial.progress)
     net.set_params(seconds=None if budget is None else 60 * budget)
