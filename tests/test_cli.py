@@ -166,7 +166,10 @@ def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
     assert "new_only_mean" in done.stdout
 
 
-def test_compare(images, quick, tmp_path):
+def test_compare(images, quick, tmp_path, monkeypatch):
+    from plankton_embed import comparison, measurement
+
+    monkeypatch.setattr(comparison, "_measure_apart", measurement.measure_system)  # in this process
     options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick, "--quiet")
     done = call("compare", images, "-o", tmp_path / "out", *options, "--seeds", 2)
     assert done.exit_code == 0, done.output
