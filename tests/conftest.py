@@ -11,7 +11,6 @@ import pytest
 
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.output import write_folder_atomically
-from plankton_embed.plots.figure import save_figure
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -21,15 +20,6 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     os.environ["PLANKTON_EMBED_CACHE"] = str(folder)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_pictures(request):
-    """Write pictures small where nobody looks at them, which takes a third of a run's time; tests/plots looks."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "plots" not in request.path.parts:
-            patch.setattr(save_figure, "__defaults__", (40.0,))
-        yield
 
 
 @pytest.fixture(scope="session")

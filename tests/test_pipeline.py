@@ -288,7 +288,7 @@ def test_search_finds_an_indexed_image_first_at_distance_zero(finished, tmp_path
     assert first["object_id"].tolist() == train.object_id[:3].tolist()
     assert first["distance"].to_numpy() == pytest.approx(0, abs=1e-5)
     assert found.groupby("query")["distance"].apply(lambda d: d.is_monotonic_increasing).all()
-    assert Image.open(tmp_path / "s.png").width > 80
+    assert Image.open(tmp_path / "s.png").width > 300
 
 
 def test_classify_takes_a_run_and_a_folder_of_images(finished, images, tmp_path):
