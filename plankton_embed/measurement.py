@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -95,12 +96,16 @@ class TrialImages:
         """Class names of one split."""
         return np.array(self.split(name).labels, dtype=str)
 
+    @cached_property
+    def prepared(self) -> PreparedImages:
+        """All of them as an embedding sees them."""
+        paths = self.catalog.paths
+        prepared = prepare_images(paths, content_hashes(paths, False), self.settings.preparation, progress=False)
+        return replace(prepared, pixel_size=self.catalog.pixel_size)
+
     def squares(self, name: str) -> PreparedImages:
         """Those of one split as an embedding sees them."""
-        paths = self.catalog.paths  # all of them, as they lie in the cache
-        prepared = prepare_images(paths, content_hashes(paths, False), self.settings.preparation, progress=False)
-        prepared = replace(prepared, pixel_size=self.catalog.pixel_size)
-        return prepared.select((self.catalog.frame["split"] == name).to_numpy())
+        return self.prepared.select((self.catalog.frame["split"] == name).to_numpy())
 
     def pixels(self, name: str, system: System, progress: bool) -> NDArray[np.uint8]:
         """Those of one split as a net sees them."""
