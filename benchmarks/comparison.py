@@ -18,6 +18,8 @@ rest: once divided before growing, once after, as A did, and on the images of th
 from __future__ import annotations
 
 import argparse
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +27,12 @@ import pandas as pd
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
+from torchvision.models import vgg19_bn
 
 from plankton_embed import pipeline
-from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.growing import divide_and_grow
 from plankton_embed.baselines.inputs import read_pixels
+from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.classifiers.scoring import score_names
@@ -55,36 +58,59 @@ def select_outside(whole: ImageCatalog, known: ImageCatalog) -> ImageCatalog:
     return ImageCatalog(outside.frame.assign(split=outside.frame["split"].replace("test", "train")))
 
 
-def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
-    """Train a VGG-19 from scratch on system D's three channels: small images first, then the size it is asked about.
+@dataclass(kw_only=True, eq=False, repr=False)
+class NormalisedVGG(NetClassifier):
+    """A VGG-19 that learns from scratch in few epochs: with batch normalisation, and the mean over each image's cells.
 
-    It learns with batch normalisation, since without it the loss hardly falls in so few epochs; written are the weights
-    of the plain VGG-19 that computes the same.
+    `start`: the weights of one that has learned. `to_plain` gives those of the plain VGG-19 that computes the same.
     """
-    labels, start = np.array(catalog.labels, dtype=str), "none"
+
+    start: dict[str, Tensor] | None = None
+
+    def _design(self, shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
+        vgg = vgg19_bn()
+        mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        dense = nn.Sequential(nn.Linear(512, 4096), *vgg.classifier[1:6])
+        return nn.Sequential(
+            OrderedDict(features=vgg.features, mean=mean, dense=dense, head=nn.Linear(4096, n_classes))
+        )
+
+    def _start_weights(self, net: nn.Sequential) -> None:
+        if self.start is not None:
+            net.load_state_dict(self.start)
+
+    def to_plain(self) -> dict[str, Tensor]:
+        """Return the weights of the plain VGG-19, without its last layer, by torchvision's names."""
+        net = self.net_.cpu().eval()
+        layers: list[nn.Module] = []
+        for layer in net.features:
+            if isinstance(layer, nn.BatchNorm2d):
+                layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+            else:
+                layers.append(layer)
+        first, second = net.dense[0], net.dense[3]
+        cells = first.weight[:, :, None].expand(-1, -1, 49) / 49  # VGG has a weight for each of 7 × 7 cells
+        parts = {"features": nn.Sequential(*layers), "classifier.3": second}
+        weights = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+        weights |= {"classifier.0.weight": cells.flatten(1), "classifier.0.bias": first.bias}
+        return {name: value.detach().contiguous() for name, value in weights.items()}
+
+
+def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
+    """Train a VGG-19 from scratch on system D's three channels: small images first, then the size it is asked about."""
+    labels, start = np.array(catalog.labels, dtype=str), None
     train, val = ((catalog.frame["split"] == name).to_numpy() for name in ("train", "val"))
-    for side, rate in ((32, 5e-4), (64, 2e-4)):
+    for side, rate in ((32, 1e-3), (64, 3e-4)):
         pixels = read_pixels(catalog, side, side, "three")
-        net = FineTunedNet(
-            trunk="vgg19_bn", weights=start, head_epochs=0, body_share=1.0, epochs=1000, learning_rate=rate,
+        net = NormalisedVGG(
+            start=start, scaling="imagenet", turn=True, epochs=1000, batch_size=64, learning_rate=rate, watch="loss",
             patience=None, seconds=30 * minutes, progress=True,
         )  # fmt: skip
         net.fit(pixels[train], labels[train], validation=(pixels[val], labels[val]))
         print(net.history_.to_string())
-        start = str(net.save(folder / "vgg19_bn", overwrite=True))
-    save_file(fold_norms(net.net_[0].cpu().eval()), folder / "weights.safetensors")
-
-
-def fold_norms(trunk: nn.Module) -> dict[str, Tensor]:
-    """Return the weights, by torchvision names, of the plain VGG that computes what one with normalisation does."""
-    layers: list[nn.Module] = []
-    for layer in trunk.features:
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        else:
-            layers.append(layer)
-    trunk.features = nn.Sequential(*layers)
-    return {name: value.contiguous() for name, value in trunk.state_dict().items()}
+        start = net.net_.state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(net.to_plain(), folder / "weights.safetensors")
 
 
 def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST, seed: int = 0) -> ImageCatalog:

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.calibration import hold_out, keep_known
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 
@@ -257,13 +257,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _take_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Pixels, Codes]:
         pixels, labels = self._check_shape(check_images(X)), check_labels(y)
-        known = np.isin(labels, self.classes_)
-        if len(labels) != len(pixels) or not known.any():
-            raise InputError(
-                f"validation: expected one label an image, some of them among the {len(self.classes_)} classes in y; "
-                f"found {len(pixels)} images, {len(labels)} labels, {int(known.sum())} of a known class"
-            )
-        return pixels[known], np.searchsorted(self.classes_, labels[known])
+        return keep_known(pixels, labels, self.classes_, "validation", "image")
 
     def _find_scale(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what is taken away from each channel, and what it is divided by then."""

@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibration import HELD_OUT, hold_out
+from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.images.features import FeaturePreparation
@@ -174,13 +174,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         values, labels = self._prepare(X), check_array(y, ensure_2d=False, dtype=None)
-        known = np.isin(labels, self.classes_)
-        if len(labels) != len(values) or not known.any():
-            raise InputError(
-                f"validation: expected one label a row, some of them among the {len(self.classes_)} classes known; "
-                f"found {len(values)} rows, {len(labels)} labels, {int(known.sum())} of a known class"
-            )
-        return values[known], np.searchsorted(self.classes_, labels[known])
+        return keep_known(values, labels, self.classes_, "validation", "row")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -97,13 +97,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> Labelled:
         vectors = validate_data(self, X, dtype=KINDS, reset=False)
         labels = check_array(y, ensure_2d=False, dtype=None)
-        known = np.isin(labels, self.classes_)
-        if len(labels) != len(vectors) or not known.any():
-            raise InputError(
-                f"calibration: expected one label a vector, some of them among the {len(self.classes_)} classes known; "
-                f"found {len(vectors)} vectors, {len(labels)} labels, {int(known.sum())} of a known class"
-            )
-        return vectors[known], np.searchsorted(self.classes_, labels[known])
+        return keep_known(vectors, labels, self.classes_, "calibration", "vector")
 
     def _check_query(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
@@ -154,6 +148,21 @@ def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.fl
     sums = np.zeros((len(counts), vectors.shape[1]))
     np.add.at(sums, codes, vectors)
     return np.asarray(sums / counts[:, None])
+
+
+def keep_known(values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], argument: str, unit: str) -> Labelled:
+    """Keep the rows (n, …) whose label is among the sorted classes, and give their codes.
+
+    Raises:
+        InputError: not one label a row, or none of a known class; names the argument and what a row is.
+    """
+    known = np.isin(labels, classes)
+    if len(labels) != len(values) or not known.any():
+        raise InputError(
+            f"{argument}: expected one label a {unit}, some of them among the {len(classes)} classes known; "
+            f"found {len(values)} {unit}s, {len(labels)} labels, {int(known.sum())} of a known class"
+        )
+    return values[known], np.searchsorted(classes, labels[known])
 
 
 def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
