@@ -21,7 +21,7 @@ check: .venv/installed-test  ## lint, types, layers
 	$(BIN)/lint-imports --no-cache
 
 test: .venv/installed-test  ## the quick tests, a process per core with one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal --durations=40
 
 test-slow: .venv/installed-test  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
