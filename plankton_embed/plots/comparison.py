@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from plankton_embed.plots.figure import BLACK, BLUE, GREEN, TEXT_SIZE, new_axes, title_axes
 from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
@@ -41,6 +42,9 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )
     speeds.scatter(runs["images_per_second"], rows, s=28, marker="s", facecolor="none", color=GREEN)
     speeds.set_xscale("log")
+    speeds.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    speeds.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    speeds.xaxis.set_minor_formatter(NullFormatter())
     title_axes(speeds, "", "images named a second (log)")
     size = row_font_size(scores, len(order))
     starts = runs.drop_duplicates("name").set_index("name")
