@@ -105,12 +105,13 @@ def rows_of(markdown):
 
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
-    """Two systems and two seeds; those of the trees measured as a user would have it, in processes of their own."""
+    """Two systems and two seeds, the first measured as a user would have it, in processes of their own."""
     folder = tmp_path_factory.mktemp("comparisons") / "out"
+    options = {"only": ["pixel_mlp", "boosted_trees"], "budget": BUDGET, **QUIET}
+    compare(images, folder, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, "_measure_apart", measurement.measure_system)
-        compare(images, folder, only=["pixel_mlp"], seeds=2, budget=BUDGET, **QUIET)
-    return compare(images, folder, only=["boosted_trees"], seeds=2, budget=BUDGET, **QUIET), folder
+        return compare(images, folder, seeds=2, **options), folder
 
 
 def test_the_tables_hold_the_means_and_spreads_of_the_runs(finished):
@@ -155,9 +156,10 @@ def test_markdown_and_figure(finished):
 
 def test_every_process_tells_its_own_memory(finished):
     found, _ = finished
-    memory = found.runs.set_index("name")["peak_memory_mb"]
-    assert memory["boosted_trees"].between(100, 600).all()  # MB; this process, where PyTorch is loaded, has more
-    assert memory["pixel_mlp"].gt(memory["boosted_trees"].max()).all()
+    memory = found.runs[found.runs["seed"] == 0].set_index("name")["peak_memory_mb"]
+    assert memory.between(100, 3000).all()  # MB; PyTorch alone is some hundreds
+    assert memory["boosted_trees"] < 600  # this process, where PyTorch is loaded, has more
+    assert memory["pixel_mlp"] > memory["boosted_trees"]
 
 
 def test_what_is_measured_is_not_measured_again(finished, images, in_process, tmp_path):
