@@ -1,7 +1,8 @@
-"""Beside `compare`: trunks that have learned other classes, a mix like that of system A, and what its leak is worth.
+"""Beside `compare`: trunks that know other classes, mixes like those of systems A and B, and what A's leak is worth.
 
     python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
     python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget 8]
+    python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three [--budget 8]
     python benchmarks/comparison.py leak ndsb121.csv --root ndsb -o runs/leak
 
 `trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
@@ -9,7 +10,10 @@ second lacks, its test images too, since none of them is asked about: weights fo
 `compare ndsb40.csv --weights resnet18=runs/trunks/resnet18 --weights vgg19=runs/trunks/vgg19`.
 
 `mix` merges the 20 largest classes into one, thins the training images of the others geometrically down to 2, leaves
-the test images as they are, and compares the systems that start from scratch, the variants for rare classes among them.
+the test images as they are, and compares the systems that start from scratch, A's way to grow small classes among them.
+
+`three` takes three groups of classes in the shares of system B's, 79, 19 and 3, and compares B's nets, each of its ways
+to find the rare class, and the embedding.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
 rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of.
@@ -43,7 +47,8 @@ from plankton_embed.settings import Settings
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
 MIX_SETTINGS = {"training.sampling": "square_root"}  # what README says of rare classes
 FROM_SCRATCH = [name for name in DEFAULT_SYSTEMS if not SYSTEMS[name].pretrained]  # the trunks know some of the images
-FOR_RARE_CLASSES = ("four_conv_grown", "small_net_8_weighted", "small_net_8_balanced", "small_net_8_rare_grown")
+OF_B = [name for name, system in SYSTEMS.items() if system.origin == "B"]
+THREE = {"copepod": 79, "hydromedusae": 19, "shrimp": 3}  # first words of class names; the shares of B's classes
 TRUNK_SETTINGS = {
     "preparation.target_size": 64,
     "training.epochs": 60,
@@ -126,11 +131,50 @@ def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST
     train = frame[frame["split"] == "train"]["label"].value_counts()
     wanted = np.geomspace(train[rare[0]], least, len(rare)).round()
     shares = {name: min(1.0, n / train[name]) for name, n in zip(rare, wanted, strict=True)}
-    place = frame.sample(frac=1, random_state=seed).groupby(["label", "split"]).cumcount().reindex(frame.index)
     sizes = frame.groupby(["label", "split"])["label"].transform("size")
     most = np.maximum((sizes * frame["label"].map(shares).fillna(1.0)).round(), 1)
     most = most.where((frame["split"] != "train") | (frame["label"] == MAJORITY), np.maximum(most, least))
-    return ImageCatalog(frame[(place < most) | (frame["split"] == "test")].reset_index(drop=True))
+    return _keep_some(frame, most.where(frame["split"] != "test", np.inf), seed)
+
+
+def pick_three(catalog: ImageCatalog, seed: int = 0) -> ImageCatalog:
+    """Take the groups of classes of THREE as three classes, every split thinned to the shares that stand there."""
+    frame = catalog.frame.assign(label=catalog.frame["label"].str.split("_").str[0])
+    frame = frame[frame["label"].isin(THREE)]
+    unit = frame["split"].map(frame[frame["label"] == "copepod"]["split"].value_counts()) / THREE["copepod"]
+    return _keep_some(frame, (unit * frame["label"].map(THREE)).round(), seed)
+
+
+def _keep_some(frame: pd.DataFrame, most: pd.Series, seed: int) -> ImageCatalog:
+    """Keep at random so many images of each class and split."""
+    place = frame.sample(frac=1, random_state=seed).groupby(["label", "split"]).cumcount().reindex(frame.index)
+    return ImageCatalog(frame[place < most].reset_index(drop=True))
+
+
+def compare_rare(images: ImageCatalog, output: Path, systems: list[str], budget: float) -> None:
+    """Compare on classes of unequal size; print beside the scores who names the largest class alone."""
+    counts = images.split("train").frame["label"].value_counts()
+    print(f"{len(counts)} classes, {counts.sum()} training images: {counts.iloc[0]} of {counts.index[0]}, then "
+          f"{counts.iloc[1]} down to {counts.min()}")  # fmt: skip
+    settings = Settings.build("quick", overrides=MIX_SETTINGS)
+    found = compare(images, output, only=systems, settings=settings, budget=budget)
+    rarest = counts.index[-(len(counts) // 3) :]
+    rows = {}
+    for name, system in found.runs.set_index("name")["system"].items():
+        folder = output / "systems" / system / "seed_0"
+        inner = folder / str(name).removeprefix(f"{system}_")
+        predictions = pd.read_csv((inner if inner.is_dir() else folder) / "predictions.csv")
+        right = predictions["label"] == predictions["true_label"]
+        rows[name] = {
+            "named_largest": (predictions["label"] == counts.index[0]).mean(),
+            "recall_rarest": right.groupby(predictions["true_label"]).mean().reindex(rarest).mean(),
+            "never_named": len(set(predictions["true_label"]) - set(predictions["label"])),
+        }
+    table = found.summary.set_index("name")[["accuracy", "f1_macro"]].join(pd.DataFrame(rows).T)
+    table.to_csv(output / "rare.csv")
+    share = (predictions["true_label"] == counts.index[0]).mean()
+    print(f"test images of {counts.index[0]}: {share:.3f}; rarest: mean over {len(rarest)} classes")
+    print(table.round(3).to_string())
 
 
 def measure_leak(catalog: ImageCatalog, output: Path) -> None:
@@ -153,15 +197,15 @@ def measure_leak(catalog: ImageCatalog, output: Path) -> None:
 
 
 def main() -> None:
-    """Read the arguments and do one of the three."""
+    """Read the arguments and do one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("trunks", "mix", "leak"))
+    parser.add_argument("part", choices=("trunks", "mix", "three", "leak"))
     parser.add_argument("catalogs", nargs="+", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--budget", type=float, default=8.0, help="mix: minutes for each system")
+    parser.add_argument("--budget", type=float, default=8.0, help="mix, three: minutes for each system")
     parser.add_argument("--minutes", type=float, default=60.0, help="trunks: minutes for the VGG-19")
-    parser.add_argument("--only", nargs="*", default=(), help="mix: systems; trunks: resnet18 or vgg19")
+    parser.add_argument("--only", nargs="*", default=(), help="mix, three: systems; trunks: resnet18 or vgg19")
     arguments = parser.parse_args()
     whole = ImageCatalog.load(arguments.catalogs[0], root=arguments.root)
     if arguments.part == "trunks":
@@ -176,29 +220,11 @@ def main() -> None:
     if arguments.part == "leak":
         measure_leak(whole, arguments.output)
         return
-    mix = thin_out(whole)
-    counts = mix.split("train").frame["label"].value_counts()
-    print(
-        f"{len(counts)} classes, {counts.sum()} training images: {counts.iloc[0]} of the majority, then "
-        f"{counts.iloc[1]} down to {counts.min()}"
-    )
-    found = compare(
-        mix,
-        arguments.output,
-        only=arguments.only or [*FROM_SCRATCH, *FOR_RARE_CLASSES],
-        settings=Settings.build("quick", overrides=MIX_SETTINGS),
-        budget=arguments.budget,
-    )
-    named = {}
-    for name in found.runs["name"]:
-        row = found.runs.set_index("name").loc[name]
-        folder = arguments.output / "systems" / row["system"] / "seed_0"
-        inner = folder / name.removeprefix(f"{row['system']}_")
-        predictions = pd.read_csv((inner if inner.is_dir() else folder) / "predictions.csv")
-        named[name] = (predictions["label"] == MAJORITY).mean()
-    share = (predictions["true_label"] == MAJORITY).mean()
-    print(f"share of test images named {MAJORITY} (true: {share:.3f})")
-    print(found.summary.set_index("name")[["accuracy", "f1_macro"]].assign(named_majority=pd.Series(named)).round(3))
+    if arguments.part == "mix":
+        systems = [*FROM_SCRATCH, "four_conv_grown", "small_net_8_adam"]
+        compare_rare(thin_out(whole), arguments.output, arguments.only or systems, arguments.budget)
+        return
+    compare_rare(pick_three(whole), arguments.output, arguments.only or [*OF_B, "embedding"], arguments.budget)
 
 
 if __name__ == "__main__":

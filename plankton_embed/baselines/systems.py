@@ -58,6 +58,7 @@ SYSTEMS: dict[str, System] = {
     "small_net_8_weighted": System(**_B, build=lambda: SmallNet(class_weight="balanced")),
     "small_net_8_balanced": System(**_B, build=lambda: SmallNet(sampling="balanced")),
     "small_net_8_rare_grown": System(**_B, build=lambda: SmallNet(grow_rare=True)),
+    "small_net_8_adam": System(**_B, build=lambda: SmallNet(optimizer="adam", scaling="standard")),
     "fine_tuned": System("C", "net", _fine_tune, pretrained=True, trunk="resnet18"),
     "lenet": System(**_D, build=LeNet),
     "lenet_weighted": System(**_D, build=lambda: LeNet(class_weight="balanced")),
