@@ -19,7 +19,7 @@ from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.table import EmbeddingTable
 
 QUICK = """\
-preparation: {target_size: 75}
+preparation: {target_size: 32}
 network: {trunk: resnet18, dimension: 16}
 training: {epochs: 2, images_per_class: 16, classes_per_batch: 2, batch_images_per_class: 2}
 """

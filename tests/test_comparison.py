@@ -26,7 +26,7 @@ from plankton_embed.settings import Settings
 
 CLASSES = ["egg|round", "NA", "Méduse", "salp"]
 SETTINGS = {
-    "preparation.target_size": 75,
+    "preparation.target_size": 32,
     "network.dimension": 8,
     "training.epochs": 1,
     "training.images_per_class": 4,

@@ -217,7 +217,7 @@ def test_axes_are_written(table, tmp_path):
 def filmed(tmp_path_factory):
     drawn = draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=10, classes=("copepod", "medusa", "fish_egg"))
     settings = {
-        "preparation.target_size": 75, "network.trunk": "resnet18", "network.dimension": 8, "training.epochs": 3,
+        "preparation.target_size": 32, "network.trunk": "resnet18", "network.dimension": 8, "training.epochs": 3,
         "training.images_per_class": 8, "training.classes_per_batch": 3, "training.batch_images_per_class": 2,
         "training.precision": "float32", "training.keep_every_epoch": True,
     }  # fmt: skip

@@ -18,7 +18,7 @@ from plankton_embed.images.drawn import draw_set
 from plankton_embed.training.checkpoints import Checkpoints
 
 QUICK = {
-    "preparation.target_size": 75,
+    "preparation.target_size": 32,
     "network.trunk": "resnet18",
     "network.dimension": 16,
     "training.epochs": 2,
@@ -61,9 +61,10 @@ def reference(images, tmp_path_factory):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Write no pictures, which are half the time of a small run."""
+    """Draw no pictures, which are half the time of a small run."""
+    monkeypatch.setattr("plankton_embed.run_steps.draw_catalog", lambda *_: None)
     monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.run_steps.draw_evaluation", lambda *_: None)
 
 
 @pytest.fixture

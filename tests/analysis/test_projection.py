@@ -169,8 +169,10 @@ def test_epochs_that_make_no_film(vectors, options, error, message):
 
 # --- maps
 
+MAPS = [pytest.param("umap", "umap", marks=pytest.mark.slow), ("tsne", "openTSNE")]  # UMAP compiles for a minute
 
-@pytest.mark.parametrize(("method", "library"), [("umap", "umap"), ("tsne", "openTSNE")])
+
+@pytest.mark.parametrize(("method", "library"), MAPS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_map_keeps_groups_apart_and_is_repeated(method, library):
     pytest.importorskip(library)
@@ -191,7 +193,7 @@ def test_a_map_keeps_groups_apart_and_is_repeated(method, library):
             refused()
 
 
-@pytest.mark.parametrize(("method", "library"), [("umap", "umap"), ("tsne", "openTSNE")])
+@pytest.mark.parametrize(("method", "library"), MAPS)
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 @pytest.mark.filterwarnings("ignore")
 def test_the_smallest_maps(method, library, n_components):

@@ -143,7 +143,7 @@ def test_the_defaults_are_those_of_system_c():
 
 def test_it_learns_four_shapes(draw_shapes):
     images, labels = draw_shapes(100, 32)
-    net = tuned(**SCRATCH, epochs=4, batch_size=12, turn=False).fit(
+    net = tuned(**SCRATCH, epochs=10, patience=None, batch_size=12, turn=False).fit(
         images[:60], labels[:60], (images[60:], labels[60:])
     )
     assert net.score(images[60:], labels[60:]) > 0.8

@@ -30,7 +30,7 @@ from plankton_embed.plots.figure import save_figure
 
 BUDGET = 0.005  # minutes
 CLASSES = ["bar", "cross", "disc", "ring"]
-SETTINGS = {"preparation.target_size": 75}
+SETTINGS = {"preparation.target_size": 32}
 SPLIT = (0.6, 0.2, 0.2)
 DRAWN = {"progress": False, "split": SPLIT}
 
