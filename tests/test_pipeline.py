@@ -61,10 +61,9 @@ def reference(images, tmp_path_factory):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Draw no pictures, which are half the time of a small run."""
-    monkeypatch.setattr("plankton_embed.run_steps.draw_catalog", lambda *_: None)
+    """Write no pictures, which are half the time of a small run; they are drawn all the same."""
     monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.run_steps.draw_evaluation", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
 
 
 @pytest.fixture
