@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from plankton_embed.plots.figure import BLUE, GREEN, GREY, TEXT_SIZE, VERMILION, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import BLUE, GREEN, GREY, TEXT_SIZE, VERMILION, mark_epoch, new_axes, say_instead, title_axes
 from plankton_embed.training.history import History
 
 ACCURACIES = (("centroid_accuracy", "nearest centroid", BLUE, "o"), ("knn_accuracy", "kNN", VERMILION, "s"))
@@ -49,7 +49,7 @@ def draw_curves(history: History, ax: Axes | None = None) -> Axes:
         distance.set_ylim(bottom=0)
     if _draw_lines(accuracy, history, ACCURACIES, "no validation images", f"best epoch: {history.best.epoch}"):
         for panel in panels:
-            panel.axvline(history.best.epoch, color="black", linewidth=1, linestyle="--", zorder=1)
+            mark_epoch(panel, history.best.epoch)
     for panel in panels:
         panel.tick_params(labelbottom=panel is rate)
         panel.grid(color="0.92")

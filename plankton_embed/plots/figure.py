@@ -65,6 +65,11 @@ def title_axes(ax: Axes, title: str, x_label: str = "", y_label: str = "") -> No
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def mark_epoch(ax: Axes, epoch: int, label: str = "") -> None:
+    """Draw a dashed line at an epoch, under the curves and over the grid."""
+    ax.axvline(epoch, color=BLACK, linewidth=1, linestyle="--", label=label, zorder=1.9)
+
+
 def say_instead(ax: Axes, message: str) -> None:
     """Write a message where there is nothing to draw."""
     ax.set_xticks([])

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, new_axes, title_axes
+from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, mark_epoch, new_axes, title_axes
 
 
 def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -37,7 +37,7 @@ def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         accuracy.plot(history["epoch"], history["calibration_accuracy"], color=VERMILION, marker=".")
         panels.append(accuracy)
         for panel in panels:
-            panel.axvline(best, color="black", linewidth=1, linestyle="--", label=f"epoch kept: {best}", zorder=1)
+            mark_epoch(panel, best, f"epoch kept: {best}")
         loss.tick_params(labelbottom=False)
     for panel in panels:
         panel.grid(color="0.92")

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, mark_epoch, new_axes, say_instead, title_axes
 
 PANELS = {
     "loss": "loss",
@@ -54,7 +54,7 @@ def draw_net_curves(history: pd.DataFrame, ax: Axes | None = None, title: str = 
                 values = history[prefix + column]
                 panel.plot(history["epoch"], values, color=colour, marker=marker, markersize=4, label=part)
         for epoch in kept:
-            panel.axvline(epoch, color="black", linewidth=1, linestyle="--", label=f"epoch kept: {epoch}", zorder=1)
+            mark_epoch(panel, epoch, f"epoch kept: {epoch}")
         panel.grid(color="0.92")
         panel.tick_params(labelbottom=panel is panels[-1])
         panel.set_ylim(0, None if column == "loss" else 1.03)

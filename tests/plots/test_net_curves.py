@@ -25,6 +25,7 @@ def test_every_panel_has_both_parts_and_the_epoch_kept(history, tmp_path):
         assert train.get_ydata().tolist() == [0.1, 0.2, 0.3]
         assert validation.get_ydata().tolist() == [0.2, 0.5, 0.4]
         assert best.get_xdata() == [2, 2]
+        assert panel.xaxis.get_zorder() < best.get_zorder() < train.get_zorder()  # over the grid, under the curves
     assert top.get_title(loc="left") == "LeNet, 3 epochs"
     assert [text.get_text() for text in top.get_legend().get_texts()][2] == "epoch kept: 2"
     assert save_figure(top, tmp_path / "curves.png").stat().st_size > 5000
