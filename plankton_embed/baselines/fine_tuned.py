@@ -46,8 +46,8 @@ class FineTunedNet(NetClassifier):
         body_share: what the learning rate, of trunk and head, is multiplied by after them.
         frozen: the trunk never learns. What it gives for each image is computed once, as it stands (no turned views),
             and the head learns from that: 4 bytes a value in memory, 16 KiB an image for VGG-19. Where that would take
-            more than nine tenths of `seconds`, the head learns from the images done by then, and a warning counts
-            them. `head_epochs` and `body_share` have no meaning then and must stay as they are.
+            more than nine tenths of `seconds`, images that there is no time for are left out, and warnings count the
+            others. `head_epochs` and `body_share` have no meaning then and must stay as they are.
         turn: as `NetClassifier`; None: True, unless frozen.
         scaling: as `NetClassifier`; a trunk takes three channels, so that grey images need `imagenet`.
 
@@ -164,21 +164,14 @@ class FineTunedNet(NetClassifier):
             self.net_[0].requires_grad_(True)  # it may have ended before everything learned
             return
         started = time.perf_counter() if started is None else started
-        deadline = np.inf if self.seconds is None else started + FEATURES_SHARE * self.seconds
+        time_left = np.inf if self.seconds is None else FEATURES_SHARE * self.seconds
         if watched is not None:
-            watched = self._compute_features(watched[0], np.arange(len(watched[0])), "float32"), watched[1]
-        rows = spread_classes(codes, self.seed)
-        features = self._compute_features(pixels, rows, self.precision, len(self.classes_), deadline)
-        if len(features) < len(rows):
-            logger.warning(
-                "%s has time for %s of %s training images in %s s; the head learns from these",
-                self.trunk, f"{len(features):,}", f"{len(rows):,}", self.seconds,
-            )  # fmt: skip
-        rows = rows[: len(features)]
-        order, whole = np.argsort(rows), self.net_
-        self.net_ = nn.Sequential(whole[1])
+            share = len(watched[1]) / (len(watched[1]) + len(codes))
+            watched = self._show_trunk(*watched, "float32", started + share * time_left, "validation")
+        learned = self._show_trunk(pixels, codes, self.precision, started + time_left, "training")
+        whole, self.net_ = self.net_, nn.Sequential(self.net_[1])
         try:
-            super()._train(features[order], codes[rows[order]], watched, started)
+            super()._train(*learned, watched, started)
         finally:
             self.net_ = whole
 
@@ -188,8 +181,22 @@ class FineTunedNet(NetClassifier):
 
         return torch.from_numpy(pixels).to(self._device) if pixels.ndim == 2 else super()._to_inputs(pixels)
 
+    def _show_trunk(
+        self, pixels: Pixels, codes: Codes, precision: Any, deadline: float, part: str
+    ) -> tuple[NDArray[np.float32], Codes]:
+        """Return what the trunk gives (m, d), and the codes, of all images, or of those there is time for."""
+        rows = spread_classes(codes, self.seed)
+        features = self._compute_features(pixels, rows, precision, len(np.unique(codes)), deadline)
+        if len(features) < len(rows):
+            logger.warning(
+                "%s has time for %s of %s %s images in %s s; the others are left out",
+                self.trunk, f"{len(features):,}", f"{len(rows):,}", part, self.seconds,
+            )  # fmt: skip
+        order = np.argsort(rows[: len(features)])
+        return features[order], codes[rows[order]]
+
     def _compute_features(
-        self, pixels: Pixels, rows: Codes, precision: Any, least: int = 0, deadline: float = np.inf
+        self, pixels: Pixels, rows: Codes, precision: Any, least: int, deadline: float
     ) -> NDArray[np.float32]:
         """Return what the trunk gives (m, d) for the first of the rows: `least`, and all there is time for."""
         import torch
@@ -201,7 +208,7 @@ class FineTunedNet(NetClassifier):
         self.net_.eval()
         with torch.inference_mode(), autocast(self._device, precision):
             for start in tqdm(starts, "features", unit="block", disable=not self.progress, leave=False):
-                if start >= max(least, 1) and time.perf_counter() >= deadline:
+                if start >= least and time.perf_counter() >= deadline:
                     break
                 inputs = self._to_inputs(pixels[rows[start : start + self._block]])
                 blocks.append(self.net_[0](inputs).float().cpu())

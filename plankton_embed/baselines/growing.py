@@ -86,7 +86,8 @@ def grow_classes(images: ArrayLike, labels: ArrayLike, least: int = 1000) -> Exa
     those of earlier passes included, are added at the end. A class of 12 grows to 1,536, one of 600 to 1,200. Of an
     image that is not square, the quarter turn is stretched to the old shape.
 
-    Use it on the training part only; twins of test images flatter (see `divide_and_grow`).
+    Use it on the training part only, and give `fit` validation images that were parted from it before: twins of test
+    images flatter (see `divide_and_grow`), and twins of validation images let a net learn too long.
 
     Args:
         images: uint8 (n, height, width) or (n, height, width, 3).
@@ -96,6 +97,8 @@ def grow_classes(images: ArrayLike, labels: ArrayLike, least: int = 1000) -> Exa
     Returns:
         The images first, then the grown ones; `sources` are rows of `images`.
     """
+    if least < 1:
+        raise SettingError(f"least: expected at least 1; found {least!r}")
     examples = _take(images, labels)
     for change in PASSES.values():
         _, codes, sizes = np.unique(examples.labels, return_inverse=True, return_counts=True)

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
@@ -20,7 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from plankton_embed.classifiers.calibration import hold_out, keep_known
+from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
-HELD_OUT = 0.1  # of the training images, where validation images are needed and none are given
 BLOCK = 1024  # images at a time, where nothing is learned
 FIGURES = ("loss", "accuracy", "f1_macro", "precision_macro", "recall_macro")  # columns of the history
 N_VIEWS = 8  # views of a square image; one that is not square has half as many
@@ -234,16 +234,22 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise SettingError(f"{name}: expected one of {known}; found {getattr(self, name)!r}")
-        bounds = {"epochs": 1, "batch_size": 2, "learning_rate": 0, "plateau_patience": 1, "least_rate": 0}
-        for name, least in bounds.items():
-            if not getattr(self, name) >= least:
-                raise SettingError(f"{name}: expected at least {least}; found {getattr(self, name)!r}")
+        wholes = {"epochs": 1, "batch_size": 2, "plateau_patience": 1, "patience": 1}
+        for name, least in {**wholes, "learning_rate": 0, "least_rate": 0}.items():
+            value = getattr(self, name)
+            if name == "patience" and value is None:
+                continue
+            is_number = isinstance(value, Integral if name in wholes else Real)
+            if not is_number or not value >= least:
+                kind = "a whole number" if name in wholes else "a number"
+                raise SettingError(f"{name}: expected {kind} of at least {least}; found {value!r}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise SettingError(f"seconds: expected a number above 0, or None; found {self.seconds!r}")
         if not 0 < self.plateau_factor <= 1:
             raise SettingError(f"plateau_factor: expected above 0, at most 1; found {self.plateau_factor!r}")
-        for name in ("patience", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise SettingError(f"{name}: expected a number above 0, or None; found {value!r}")
+        own = NetClassifier.plateau_patience, NetClassifier.least_rate
+        if self.plateau_factor == 1 and (self.plateau_patience, self.least_rate) != own:
+            raise SettingError("plateau_patience and least_rate: with a plateau_factor of 1 the rate never falls")
         if self.patience is not None and self.watch is None:
             raise SettingError("patience needs something to watch: set watch to f1_macro or loss, or patience to None")
 
@@ -316,8 +322,8 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         device, rng = self._device, np.random.default_rng(self.seed)
         started = time.perf_counter() if started is None else started
         optimizer = self._build_optimizer()
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, "max", self.plateau_factor if self.plateau_factor < 1 else 0.5, self.plateau_patience - 1,
+        plateau = None if self.plateau_factor == 1 else torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, "max", self.plateau_factor, self.plateau_patience - 1,
             threshold=1e-4, threshold_mode="abs", min_lr=self.least_rate,
         )  # fmt: skip
         weights = torch.ones(len(self.classes_))
@@ -373,7 +379,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 best, best_epoch, kept = value, epoch, copy.deepcopy(self.net_.state_dict())
             if out_of_time or (self.patience is not None and epoch - best_epoch >= self.patience):
                 break
-            if self.plateau_factor < 1:
+            if plateau is not None:
                 plateau.step(record.get("val_accuracy", record["accuracy"]))
         self.net_.load_state_dict(kept)
         self.history_ = pd.DataFrame(records)

@@ -36,8 +36,9 @@ class PixelMLP(NetClassifier):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
-            raise SettingError(f"hidden: expected widths of at least 1; found {self.hidden!r}")
+        is_list = isinstance(self.hidden, Sequence)
+        if not is_list or not all(isinstance(width, int) and width >= 1 for width in self.hidden):
+            raise SettingError(f"hidden: expected a list of widths of at least 1; found {self.hidden!r}")
 
     def _design(self, shape: tuple[int, int, int], n_classes: int) -> list[nn.Module]:
         from torch import nn

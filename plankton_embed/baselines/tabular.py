@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, hold_out, keep_known
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.images.features import FeaturePreparation
@@ -25,7 +25,6 @@ from plankton_embed.images.features import FeaturePreparation
 Kind = Literal["histogram", "lightgbm"]
 Labelled = tuple[ArrayLike, ArrayLike]  # features (n, k) and class names (n,)
 Joined = tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]  # vectors (n, d), features (n, k), class names (n,)
-LEAST_CHANCE = 1e-12  # of a class, so that logarithms stay finite
 
 
 class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

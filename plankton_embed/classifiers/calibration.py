@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from plankton_embed.errors import InputError
 
-HELD_OUT = 0.1  # of the images, where no calibration set is given
+HELD_OUT = 0.1  # of the images, where no calibration or validation set is given
+LEAST_CHANCE = 1e-12  # of a class, so that logarithms stay finite
 N_BINS = 15
 KINDS = [np.float64, np.float32]
 Labelled = tuple[NDArray[Any], NDArray[np.intp]]  # vectors (n, d) and class codes (n,)

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from plankton_embed.baselines.convnets import FourConvNet, LeNet, SmallNet
+from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.inputs import three_channels
+from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.errors import SettingError
 
 
@@ -72,17 +74,39 @@ def test_first_weights_are_glorots_and_biases_zero():
         assert layer.bias.detach().abs().max() < 1e-9
 
 
-def test_the_optimizers_are_those_of_the_systems():
+@pytest.mark.parametrize(
+    ("net", "optimizer", "settings"),
+    [
+        (FourConvNet(epochs=1), torch.optim.RMSprop, {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7}),
+        (SmallNet(epochs=1), torch.optim.Adadelta, {"lr": 1e-3, "rho": 0.95, "eps": 1e-7}),
+        (LeNet(epochs=1), torch.optim.Adam, {"lr": 1e-3, "eps": 1e-7}),
+        (PixelMLP(epochs=1), torch.optim.Adam, {"lr": 5e-4, "eps": 1e-7}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_optimizers_are_those_of_the_systems(net, optimizer, settings):
     images = np.random.default_rng(0).integers(0, 256, (4, 20, 20), dtype=np.uint8)
-    found = {}
-    for net in (FourConvNet(epochs=1), SmallNet(epochs=1), LeNet(epochs=1)):
-        optimizer = net.fit(images, list("abab"))._build_optimizer()
-        found[type(net)] = type(optimizer), optimizer.defaults["lr"]
-    assert found == {
-        FourConvNet: (torch.optim.RMSprop, 1e-3),
-        SmallNet: (torch.optim.Adadelta, 1e-3),
-        LeNet: (torch.optim.Adam, 1e-3),
-    }
+    built = net.fit(images, list("abab"))._build_optimizer()
+    assert type(built) is optimizer
+    assert {name: built.defaults[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("net", "settings"),
+    [
+        (PixelMLP(), {"hidden": (100,), "watch": "f1_macro", "patience": 5, "scaling": "standard"}),
+        (FourConvNet(), {"epochs": 15, "batch_size": 100, "plateau_factor": 0.5, "plateau_patience": 2}),
+        (FourConvNet(), {"least_rate": 1e-5, "patience": None, "turn": False, "scaling": "standard"}),
+        (SmallNet(), {"n_layers": 8, "epochs": 20, "batch_size": 128, "scaling": "raw", "turn": False}),
+        (SmallNet(), {"class_weight": None, "sampling": "natural", "grow_rare": False}),
+        (LeNet(), {"epochs": 30, "turn": True, "class_weight": None}),
+        (FineTunedNet(), {"trunk": "resnet18", "head_epochs": 1, "epochs": 13, "body_share": 0.1, "watch": "loss"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_settings_are_those_of_the_systems(net, settings):
+    found = net.get_params()
+    assert {name: found[name] for name in settings} == settings
 
 
 def test_other_numbers_of_layers_are_refused():

@@ -289,6 +289,16 @@ def test_the_seconds_count_the_features_and_leave_time_for_the_head(draw_shapes,
     assert "of 360 training images in 1.0 s" in caplog.messages[0]
     assert len(net.classes_) == 4
 
+    caplog.clear()
+    began = time.perf_counter()
+    few = slice(0, 100)
+    with caplog.at_level(logging.WARNING):
+        tuned(trunk=SMALL, frozen=True, epochs=10_000, seconds=1.0, patience=None).fit(
+            images[few], labels[few], validation=(images, labels)
+        )
+    assert time.perf_counter() - began < 4  # many validation images keep to the time as well
+    assert "of 400 validation images in 1.0 s" in caplog.messages[0]
+
 
 # --- weights in and out
 

@@ -122,5 +122,7 @@ def test_wrong_input_is_named():
         grow_classes(images, ["a", None, "b", "b"])
     with pytest.raises(SettingError, match="test_fraction"):
         divide_and_grow(images, labels, 1.0)
+    with pytest.raises(SettingError, match="least"):
+        grow_classes(images, labels, 0)
     with pytest.raises(SettingError, match="most"):
         cap_classes(labels, 0)

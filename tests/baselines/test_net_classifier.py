@@ -309,6 +309,11 @@ def test_wrong_images_are_named():
     "settings",
     [
         {"epochs": 0},
+        {"epochs": 1.5},
+        {"epochs": "20"},
+        {"learning_rate": "fast"},
+        {"plateau_patience": 3},  # where the rate never falls
+        {"least_rate": 1e-4},
         {"batch_size": 1},
         {"optimizer": "lion"},
         {"scaling": "unit"},
@@ -322,6 +327,7 @@ def test_wrong_images_are_named():
         {"precision": "half"},
         {"device": "abacus"},
         {"hidden": (0,)},
+        {"hidden": 100},
     ],
 )
 def test_wrong_settings_are_named(settings):
