@@ -16,7 +16,8 @@ the test images as they are, and compares the systems that start from scratch, A
 to find the rare class, and the embedding.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
-rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of.
+rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of. The
+validation images that stop it are divided off in the same way, before or after.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
+from plankton_embed.classifiers.calibration import HELD_OUT
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.comparison import compare
 from plankton_embed.images.catalog import ImageCatalog
@@ -183,11 +185,18 @@ def measure_leak(catalog: ImageCatalog, output: Path) -> None:
     rows = []
     for leak in (False, True):
         train, test = divide_and_grow(pixels, labels, leak=leak)
-        net = PixelMLP(progress=True).fit(train.images, train.labels)
+        validation = None  # a tenth is held out of what has grown, twins and all
+        if not leak:
+            own = np.unique(train.sources)
+            train, held = divide_and_grow(pixels[own], labels[own], HELD_OUT)
+            validation = held.images, held.labels
+        net = PixelMLP(progress=True).fit(train.images, train.labels, validation)
         names = net.predict(test.images)
-        twins = np.isin(test.sources, train.sources)
-        for part, mask in {"all test images": slice(None), "without a twin in training": ~twins}.items():
-            if len(names[mask]) and (leak or part == "all test images"):
+        parts = {"all test images": np.full(len(test), True)}
+        if leak:
+            parts["without a twin in training"] = ~np.isin(test.sources, train.sources)
+        for part, mask in parts.items():
+            if mask.any():
                 scores = score_names(test.labels[mask], names[mask], n_bootstrap=0)
                 rows.append({"leak": leak, "part": part, "n": scores.n_images, **scores.metrics})
     table = pd.DataFrame(rows)
