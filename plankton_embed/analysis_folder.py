@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from plankton_embed.analysis.clusters import NAMES_FILE
 from plankton_embed.errors import OutputError
 from plankton_embed.images.containers import image_exists
-from plankton_embed.images.corrections import CORRECTIONS_FILE
+from plankton_embed.images.corrections import CORRECTIONS_FILE, UNTOUCHED
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.sheet import Sheet, draw_sheet
-from plankton_embed.spreadsheet import read_spreadsheet
+from plankton_embed.spreadsheet import refuse_filled_in
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
-FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, "action", "keep"))  # file, column, as it is written
+FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, *UNTOUCHED))  # file, column, as it is written
 
 
 def check_output(output: str | Path | None, overwrite: bool, analysis: str) -> None:
@@ -38,9 +38,7 @@ def check_output(output: str | Path | None, overwrite: bool, analysis: str) -> N
             f"{output} holds {found or 'something else'}, not {analysis}, so it is not replaced; choose another folder"
         )
     for name, column, untouched in FILLED_IN:
-        filled = Path(output) / name
-        if filled.is_file() and (read_spreadsheet(filled, name, (column,))[column] != untouched).any():
-            raise OutputError(f"{filled} was filled in, so it is not replaced; choose another folder, or delete it")
+        refuse_filled_in(Path(output) / name, column, untouched)
 
 
 def write_analysis(

@@ -535,7 +535,10 @@ def compare(
     budget: Annotated[
         float | None, typer.Option(help="minutes each may learn; by default as long as its own settings say")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="how many times each is trained, with the seeds 0, 1, …")] = 1,
+    seeds: Annotated[
+        int, typer.Option(help="how many times each is trained, with --seed and the numbers after it")
+    ] = 1,
+    seed: Seed = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="TRUNK=FILE (or imagenet, none) for systems that start from one; repeatable"),
@@ -565,7 +568,7 @@ def compare(
             budget=budget,
             seeds=seeds,
             weights=_pairs("--weights", weights or []),
-            settings=_settings(preset, settings, set_, None, group_by, drop_duplicates),
+            settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
             root=root,
             overwrite=overwrite,
             device=device,

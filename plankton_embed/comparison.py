@@ -15,24 +15,28 @@ from typing import Any
 import pandas as pd
 
 from plankton_embed import measurement
+from plankton_embed.baselines.losses import LOSSES_FILE
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.evaluation import write_frame
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.corrections import UNTOUCHED
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.measurement import (
     FAULT_FILE,
     FEATURES_FILE,
     MEASURES_FILE,
-    OPTIONS_FILE,
     SYSTEMS_FOLDER,
     Trial,
 )
+from plankton_embed.network.device import choose_device
 from plankton_embed.output import write_atomically, write_json
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.run_steps import SettingsLike, Source, open_run, prepare_step
 from plankton_embed.settings import Settings
+from plankton_embed.spreadsheet import refuse_filled_in
 
 MEASURED = {  # column: title in the table, decimals
     "f1_macro": ("macro F1", 3),
@@ -47,6 +51,7 @@ MEASURED = {  # column: title in the table, decimals
     "size_mb": ("size, MB", 1),
     "peak_memory_mb": ("peak memory, MB", 0),
 }
+TABLES = ("runs.csv", "comparison.csv", "comparison.md", "comparison.png")
 
 logger = logging.getLogger(__name__)
 
@@ -118,42 +123,49 @@ def compare(
         only: names of systems (see SYSTEMS); by default DEFAULT_SYSTEMS.
         budget: minutes of wall time for which each may learn; a net may stop earlier by its own rule, and trees are
             done in seconds. None: as long as its own settings say.
-        seeds: how many times each is trained, with the seeds 0, 1, …
+        seeds: how many times each is trained, with the setting `seed` (0) and the whole numbers after it.
         weights: trunk -> `imagenet` (the default), `none` or a file, for systems whose trunk has learned before:
             `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. Those that a measured system started from stay.
         settings: those of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
-        overwrite: begin anew.
-        device: `auto`, `cpu`, `cuda`, `mps`.
+        overwrite: begin anew, unless a person has filled in a table of highest losses.
+        device: `auto`, `cpu`, `cuda`, `mps`; the same for all calls.
         progress: show bars.
 
     Raises:
         SettingError: an unknown system, a trunk that none starts from, a budget or seeds out of range, or other options
             than the folder's.
         InputError: no labelled test images.
-        OutputError: the folder holds a run.
+        OutputError: the folder holds a run, or a table that a person has filled in.
         PlanktonEmbedError: not one system could be measured.
     """
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
     folder, chosen = open_run(source, output, settings, overwrite, device)
     place = folder.path
     weights = _check_options(names, budget, seeds, weights, chosen)
-    if (place / OPTIONS_FILE).exists():
-        weights = weights if overwrite else _go_on(place, budget, weights, chosen)
+    options = {"budget": budget, "device": choose_device(device).type, "weights": weights}
+    begun = folder.comparison.exists()
+    if begun and not overwrite:
+        options["weights"] = _go_on(folder, options, chosen)
+    elif begun:
+        for sheet in place.glob(f"{SYSTEMS_FOLDER}/**/{LOSSES_FILE}"):
+            refuse_filled_in(sheet, *UNTOUCHED)
     elif folder.model.exists() or folder.checkpoints.exists():
         raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
     given = read_source(source, root)
     if given.has_splits:
         _check_test_images(given)  # before anything is written
     images = prepare_step(folder, given, chosen, overwrite, progress).catalog
-    if overwrite:
+    if not folder.comparison.exists():  # a new one, or begun anew, perhaps by a call that was stopped
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
-        (place / FEATURES_FILE).unlink(missing_ok=True)
-    write_json(place / OPTIONS_FILE, {"budget": budget, "weights": weights})
+        for name in (FEATURES_FILE, *TABLES):
+            (place / name).unlink(missing_ok=True)
+    write_json(folder.comparison, options)
     _check_test_images(images)
-    trials = [Trial(place, name, seed, device, progress) for seed in range(seeds) for name in names]
+    every = range(chosen.seed, chosen.seed + seeds)
+    trials = [Trial(place, name, seed, device, progress) for seed in every for name in names]
     for number, trial in enumerate(trials, 1):
-        if trial.measures.exists():
+        if trial.is_finished:
             continue
         logger.info("%s, seed %d (%d of %d)", trial.name, trial.seed, number, len(trials))
         _measure_apart(trial)
@@ -196,31 +208,34 @@ def _check_test_images(images: ImageCatalog) -> None:
         raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
 
 
-def _go_on(place: Path, budget: float | None, weights: dict[str, str], settings: Settings) -> dict[str, str]:
+def _go_on(folder: RunFolder, options: Mapping[str, Any], settings: Settings) -> dict[str, str]:
     """Return the weights of all calls; refuse what would make rows that do not compare with those measured."""
-    before = json.loads((place / OPTIONS_FILE).read_text(encoding="utf-8"))
-    if before["budget"] != budget:
-        raise SettingError(f"{place} holds a comparison with budget {before['budget']}, not {budget}; choose another")
+    place, weights = folder.path, options["weights"]
+    before = json.loads(folder.comparison.read_text(encoding="utf-8"))
+    for name in ("budget", "device"):
+        if before[name] != options[name]:
+            raise SettingError(f"{place} holds a comparison with {name} {before[name]}, not {options[name]}; "
+                               "choose another folder")  # fmt: skip
     measured = {path.parents[1].name for path in place.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
     systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
     for trunk in (system.trunk or settings.network.trunk for system in systems):
         old = before["weights"].get(trunk, "imagenet")
         if weights.get(trunk, old) != old:
-            raise SettingError(f"{place} holds a comparison with other weights of {trunk} ({old}); choose another")
+            raise SettingError(
+                f"{place} holds a comparison with other weights of {trunk} ({old}); choose another folder"
+            )
     return {**before["weights"], **weights}
 
 
 def _measure_apart(trial: Trial) -> None:
     """Measure in a process of its own; where that fails, leave the reason."""
-    fault = trial.place / FAULT_FILE
-    fault.unlink(missing_ok=True)
+    trial.fault.unlink(missing_ok=True)
     words = (str(trial.folder), trial.name, str(trial.seed), trial.device, str(trial.progress))
     code = subprocess.run([sys.executable, "-m", measurement.__name__, *words], check=False).returncode
-    if code != 0:
-        if not fault.exists():
-            fault.parent.mkdir(parents=True, exist_ok=True)
-            fault.write_text(f"its process ended with code {code}", encoding="utf-8")
-        logger.warning("%s, seed %d: not measured: %s", trial.name, trial.seed, fault.read_text(encoding="utf-8"))
+    if code != 0 and not trial.fault.exists():
+        trial.note_fault(f"its process ended with code {code}")
+    if trial.fault.exists():
+        logger.warning("%s, seed %d: not measured: %s", trial.name, trial.seed, trial.fault.read_text(encoding="utf-8"))
 
 
 def _gather(place: Path) -> Comparison:
@@ -231,15 +246,16 @@ def _gather(place: Path) -> Comparison:
         measures, fault = seed_folder / MEASURES_FILE, seed_folder / FAULT_FILE
         if measures.exists():
             rows += json.loads(measures.read_text(encoding="utf-8"))
-        elif fault.exists():
+        if fault.exists():
             faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
     found = Comparison(pd.DataFrame(rows), faults)
     if not rows:
         return found
     found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has nothing for nan
-    write_frame(place / "runs.csv", found.runs)
-    write_frame(place / "comparison.csv", found.summary)
-    with write_atomically(place / "comparison.md") as temporary:
+    runs, summary, page, figure = (place / name for name in TABLES)
+    write_frame(runs, found.runs)
+    write_frame(summary, found.summary)
+    with write_atomically(page) as temporary:
         temporary.write_text(found.to_markdown(), encoding="utf-8")
-    save_figure(draw_comparison(found.runs), place / "comparison.png")
+    save_figure(draw_comparison(found.runs), figure)
     return found

@@ -19,14 +19,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.baselines.growing import grow_classes
+from plankton_embed.baselines.growing import divide_and_grow, grow_classes
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_highest_losses
-from plankton_embed.baselines.net_classifier import HELD_OUT
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
-from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE
 from plankton_embed.classifiers.naming import METHODS, fit_classifier
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.contact_sheets import losses_sheet
@@ -41,16 +40,16 @@ from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.net_curves import draw_net_curves
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.settings import Settings, TrainingSettings
+from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 
-OPTIONS_FILE, FEATURES_FILE, SYSTEMS_FOLDER = "comparison.json", "features.csv", "systems"  # of a comparison
+FEATURES_FILE, SYSTEMS_FOLDER = "features.csv", "systems"  # of a comparison
 MEASURES_FILE, FAULT_FILE = "measures.json", "fault.txt"  # of a system and seed in it
-LEAST_CHANCE = 1e-12  # of a class, so that the loss stays finite
-PRETRAINED_RATE = 1e-3  # of an embedding whose trunk knows something, which is not to be shaken off
+PRETRAINED_DIVISOR = 3  # of the learning rate where a trunk knows something, which is not to be shaken off
 SECONDS = "seconds"  # column of features measured here: what an image took
 
 logger = logging.getLogger(__name__)
+Chances = NDArray[np.float64]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -77,8 +76,23 @@ class Trial:
 
     @property
     def measures(self) -> Path:
-        """The measures, written last: they say that the trial is finished."""
+        """The measures, written last."""
         return self.place / MEASURES_FILE
+
+    @property
+    def fault(self) -> Path:
+        """Why it, or a row of it, could not be measured."""
+        return self.place / FAULT_FILE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to measure."""
+        return self.measures.exists() and not self.fault.exists()
+
+    def note_fault(self, reason: str) -> None:
+        """Leave the reason for a table's foot."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        self.fault.write_text(reason, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,11 @@ class TrialImages:
     def split(self, name: str) -> ImageCatalog:
         """Those of one split."""
         return self.catalog.split(name)
+
+    @property
+    def doubted(self) -> str:
+        """The split whose highest losses are listed to be mended: val or, without it, train; never test."""
+        return "val" if len(self.split("val")) else "train"
 
     def labels(self, name: str) -> NDArray[np.str_]:
         """Class names of one split."""
@@ -117,27 +136,34 @@ class TrialImages:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trained classifier makes of the test images, and what it took.
+    """What a trained classifier makes of images, and what it took.
 
-    `chances` (n, C) in the order of `classes`; `learning` and `naming` in seconds; `size` in bytes of the whole model.
+    `chances` of the test images and `doubts` of the split `TrialImages.doubted`, (n, C) in the order of `classes`;
+    `learning` and `naming` in seconds; `size` in bytes of the whole model.
     """
 
     name: str
     classes: NDArray[Any]
-    chances: NDArray[np.float64]
+    chances: Chances
+    doubts: Chances
     learning: float
     naming: float
     size: int
 
-    def measure(self, asked: ImageCatalog, place: Path) -> dict[str, Any]:
+    def measure(self, images: TrialImages, place: Path) -> dict[str, Any]:
         """Score the names, and write them with the scores of every class, the confusions and the highest losses.
 
         Images of a class that the classifier does not know are named wrong, and left aside in the loss.
         """
-        truth, rows = np.array(asked.labels, dtype=str), np.arange(len(asked))
+        asked, truth = images.split("test"), images.labels("test")
+        rows = np.arange(len(asked))
         best = self.chances.argmax(axis=1)
         scores = score_names(truth, self.classes[best], n_bootstrap=0)
         known = np.isin(truth, self.classes)
+        if not known.any():
+            raise InputError(
+                f"none of the {len(truth)} test images is of one of the {len(self.classes)} classes learned"
+            )
         own = self.chances[rows[known], np.searchsorted(self.classes, truth[known])]
         worst = scores.per_class.query("support > 0").sort_values("f1", kind="stable").iloc[0]
         names = asked.frame[["object_id", "path"]].assign(
@@ -147,7 +173,9 @@ class Outcome:
         write_frame(place / "predictions.csv", names)
         write_frame(place / "per_class.csv", scores.per_class)
         save_figure(draw_confusion(scores, shares=False, log=True), place / "confusion.png")
-        losses = highest_losses(self.classes, self.chances, truth, names["object_id"].tolist(), names["path"].tolist())
+        doubted = images.split(images.doubted)
+        ids = doubted.frame["object_id"].tolist()
+        losses = highest_losses(self.classes, self.doubts, images.labels(images.doubted), ids, doubted.paths)
         write_highest_losses(losses, place / LOSSES_FILE, overwrite=True)
         save_figure(draw_sheet(losses_sheet(losses)), place / "highest_losses.png")
         return {
@@ -175,7 +203,7 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     run = RunFolder(trial.folder)
     catalog, settings = ImageCatalog.load(run.catalog), Settings.load(run.settings)
     images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy()), settings)
-    options = json.loads((trial.folder / OPTIONS_FILE).read_text(encoding="utf-8"))
+    options = json.loads(run.comparison.read_text(encoding="utf-8"))
     trunk = trial.system.trunk or settings.network.trunk
     weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
     measure = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding}[trial.system.kind]
@@ -201,13 +229,12 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     net.set_params(seconds=None if budget is None else 60 * budget)
     pixels = {name: images.pixels(name, trial.system, trial.progress) for name in SPLITS}
     known, held = ((pixels[name], images.labels(name)) for name in ("train", "val"))
-    if trial.system.grow:
-        if not len(held[1]):  # held out before growing, so that no twin of an image watches over it
-            codes = np.unique(known[1], return_inverse=True)[1]
-            mask = hold_out(codes, HELD_OUT, trial.seed)
-            known, held = ((known[0][rows], known[1][rows]) for rows in (~mask, mask))
+    if trial.system.grow and len(held[1]):
         grown = grow_classes(*known)
         known = grown.images, grown.labels
+    elif trial.system.grow:  # held out before growing, so that no twin of an image watches over it
+        grown, part = divide_and_grow(*known, HELD_OUT, seed=trial.seed)
+        known, held = (grown.images, grown.labels), (part.images, part.labels)
     _, learning = _clock(net.fit, known[0], known[1], validation=held if len(held[1]) else None)
     net.save(trial.place / "model", overwrite=True)
     save_figure(draw_net_curves(net.history_, title=trial.name), trial.place / "curves.png")
@@ -215,8 +242,8 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     write_frame(trial.place / "layers.csv", net.layers_)
     chances, naming = _clock(net.predict_proba, pixels["test"])
     size = (trial.place / "model" / NET_WEIGHTS_FILE).stat().st_size
-    outcome = Outcome(trial.name, net.classes_, chances, learning, naming, size)
-    return [outcome.measure(images.split("test"), trial.place)]
+    doubts = net.predict_proba(pixels[images.doubted])
+    return [Outcome(trial.name, net.classes_, chances, doubts, learning, naming, size).measure(images, trial.place)]
 
 
 def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
@@ -226,9 +253,9 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
     known, held = ((features[name], images.labels(name)) for name in ("train", "val"))
     _, learning = _clock(trees.fit, known[0], known[1], validation=held if len(held[1]) else None)
     chances, naming = _clock(trees.predict_proba, features["test"])
-    naming += seconds * len(chances)
-    outcome = Outcome(trial.name, trees.classes_, chances, learning, naming, len(pickle.dumps(trees)))
-    return [outcome.measure(images.split("test"), trial.place)]
+    doubts, size = trees.predict_proba(features[images.doubted]), len(pickle.dumps(trees))
+    learning, naming = learning + seconds * (len(known[1]) + len(held[1])), naming + seconds * len(chances)
+    return [Outcome(trial.name, trees.classes_, chances, doubts, learning, naming, size).measure(images, trial.place)]
 
 
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
@@ -238,11 +265,11 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     from plankton_embed.training.history import History
 
     settings, run = images.settings, RunFolder(trial.place / "run")
-    changes: dict[str, Any] = {"seed": settings.seed + trial.seed, "network.weights": weights}
+    changes: dict[str, Any] = {"seed": trial.seed, "network.weights": weights}
     if budget is not None:
         changes["training.minutes"] = budget
-    if weights != "none" and settings.training.learning_rate == TrainingSettings().learning_rate:
-        changes["training.learning_rate"] = PRETRAINED_RATE
+    if weights != "none":
+        changes["training.learning_rate"] = settings.training.learning_rate / PRETRAINED_DIVISOR
     own = Settings.build(overrides={**settings.flat(), **changes})
     if run.settings.exists() and Settings.load(run.settings) != own:  # from other weights, which did not fit
         shutil.rmtree(run.path)
@@ -256,29 +283,33 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     held = EmbeddingTable.load(run.vectors("val")) if run.vectors("val").exists() else None
     squares = images.squares("test")
     _, embedding = _clock(model.embed_prepared, squares, progress=trial.progress)
+    n_learned = len(known) + (0 if held is None else len(held))
+    learning += embedding / len(squares) * n_learned  # their vectors
     size = (run.model / WEIGHTS_FILE).stat().st_size
 
-    rows = []
+    rows, doubted = [], known if held is None else held
 
-    def note(method: str, classifier: Any, fitting: float, chances: NDArray[np.float64], naming: float) -> None:
-        parts = (learning + fitting, embedding + naming, size + len(pickle.dumps(classifier)))
-        outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, chances, *parts)
-        rows.append(outcome.measure(images.split("test"), trial.place / method))
+    def note(method: str, classifier: Any, fitting: float, naming: float, chances: Chances, doubts: Chances) -> None:
+        costs = (learning + fitting, embedding + naming, size + len(pickle.dumps(classifier)))
+        outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, chances, doubts, *costs)
+        rows.append(outcome.measure(images, trial.place / method))
 
     k = fitting_k(known, settings)
     for method in METHODS:
         classifier, fitting = _clock(fit_classifier, known, method, k, held)
-        note(method, classifier, fitting, *_clock(classifier.predict_proba, asked.vectors))
+        chances, naming = _clock(classifier.predict_proba, asked.vectors)
+        note(method, classifier, fitting, naming, chances, classifier.predict_proba(doubted.vectors))
     joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
     try:
         features, seconds = load_features(trial, images)
         calibration = None if held is None else (held.vectors, features["val"], images.labels("val"))
         _, fitting = _clock(joint.fit, known.vectors, features["train"], images.labels("train"), calibration)
     except (DependencyError, InputError) as error:
-        logger.warning("%s: no row with features: %s", trial.name, error)
+        trial.note_fault(f"no row with features: {error}")
         return rows
     chances, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
-    note("and_features", joint, fitting, chances, naming + seconds * len(asked))
+    doubts = joint.predict_proba(doubted.vectors, features[images.doubted])
+    note("and_features", joint, fitting + seconds * n_learned, naming + seconds * len(asked), chances, doubts)
     return rows
 
 
@@ -329,6 +360,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:  # its parent is stopped too, and says so
         sys.exit(130)
     except PlanktonEmbedError as error:
-        trial.place.mkdir(parents=True, exist_ok=True)
-        (trial.place / FAULT_FILE).write_text(str(error), encoding="utf-8")
+        trial.note_fault(str(error))
         sys.exit(1)

@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "analysis" / verb
 
     @property
+    def comparison(self) -> Path:
+        """What all trials of a comparison share, where the folder is that of one."""
+        return self.path / "comparison.json"
+
+    @property
     def figures(self) -> Path:
         """The folder of pictures."""
         return self.path / "figures"

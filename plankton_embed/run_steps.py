@@ -145,6 +145,7 @@ def _clear(folder: RunFolder) -> None:
         folder.scores,
         folder.predictions,
         folder.report,
+        folder.comparison,
         folder.settings,
     ):
         path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, OutputError
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -31,6 +31,16 @@ def read_text(path: str | Path, what: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def refuse_filled_in(path: str | Path, column: str, untouched: str) -> None:
+    """Refuse to replace a table, where it is there, in which a person has filled in the column.
+
+    Raises:
+        OutputError: the column holds something else than `untouched`, as it was written.
+    """
+    if Path(path).is_file() and (read_spreadsheet(path, Path(path).name, (column,))[column] != untouched).any():
+        raise OutputError(f"{path} was filled in, so it is not replaced; choose another folder, or delete it")
 
 
 def find_delimiter(text: str) -> str:

@@ -16,13 +16,14 @@ from PIL import Image
 
 import plankton_embed
 from plankton_embed import comparison, measurement, pipeline, run_steps
+from plankton_embed.baselines import growing
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.systems import SYSTEMS
 from plankton_embed.comparison import MEASURED, compare
-from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
+from plankton_embed.errors import DependencyError, InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.settings import Settings
+from plankton_embed.settings import Settings, TrainingSettings
 
 CLASSES = ["egg|round", "NA", "Méduse", "salp"]
 SETTINGS = {
@@ -64,12 +65,11 @@ def in_process(monkeypatch):
 
     def measure(trial):
         trials.append(f"{trial.name} {trial.seed}")
-        (trial.place / measurement.FAULT_FILE).unlink(missing_ok=True)
+        trial.fault.unlink(missing_ok=True)
         try:
             measurement.measure_system(trial)
         except PlanktonEmbedError as error:
-            trial.place.mkdir(parents=True, exist_ok=True)
-            (trial.place / measurement.FAULT_FILE).write_text(str(error))
+            trial.note_fault(str(error))
 
     monkeypatch.setattr(comparison, "_measure_apart", measure)
     monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
@@ -93,6 +93,12 @@ def do(images, tmp_path):
 
 def snapshot(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def doubted_splits(folder):
+    """Return the splits of the images that stand in the tables of highest losses."""
+    splits = pd.read_csv(folder / "catalog.csv").set_index("object_id")["split"]
+    return {split for path in folder.rglob("highest_losses.csv") for split in splits[pd.read_csv(path)["object_id"]]}
 
 
 def rows_of(markdown):
@@ -256,7 +262,7 @@ def test_weights_may_be_mended_until_they_are_measured(do, in_process, tmp_path,
     assert started["boosted_trees"] == "scratch"
     settings = Settings.load(tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml")
     assert settings.network.weights == str(tmp_path / "one")
-    assert settings.training.learning_rate == measurement.PRETRAINED_RATE
+    assert settings.training.learning_rate == pytest.approx(TrainingSettings().learning_rate / 3)
 
     before = snapshot(tmp_path / "out")
     for weights in ({"resnet18": "two"}, {"resnet18": "imagenet"}):
@@ -291,7 +297,7 @@ def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, 
         if epoch == 3:
             raise KeyboardInterrupt
 
-    place = tmp_path / "out" / "systems" / "embedding" / "seed_0"
+    place = tmp_path / "out" / "systems" / "embedding" / "seed_5"
     with monkeypatch.context() as stopped:
         stopped.setattr(Checkpoints, "save_state", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -305,8 +311,8 @@ def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, 
     pd.testing.assert_frame_equal(history.iloc[:2], before)
     own = Settings.load(place / "run" / "settings.yaml")
     assert (own.training.minutes, own.seed, own.network.weights) == (2, 5, "none")
-    net = json.loads((tmp_path / "out/systems/pixel_mlp/seed_0/model/config.json").read_text())["settings"]
-    assert (net["seconds"], net["seed"]) == (120, 0)
+    net = json.loads((tmp_path / "out/systems/pixel_mlp/seed_5/model/config.json").read_text())["settings"]
+    assert (net["seconds"], net["seed"]) == (120, 5) and set(found.runs["seed"]) == {5}
 
     runs = found.runs.set_index("name")
     methods = {f"embedding_{name}" for name in ("centroid", "knn", "mlp", "and_features")}
@@ -317,6 +323,7 @@ def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, 
     assert runs.loc["embedding_centroid", "training_minutes"] < history["seconds"].sum() / 60 + 0.02
     assert (rows["size_mb"] > 44).all()  # ResNet-18
     assert runs.loc["embedding_and_features", "f1_macro"] == 1  # by the areas
+    assert doubted_splits(tmp_path / "out") == {"val"}
     for name in methods:
         names = pd.read_csv(place / name.removeprefix("embedding_") / "predictions.csv", keep_default_na=False)
         assert runs.loc[name, "accuracy"] == pytest.approx((names["label"] == names["true_label"]).mean())
@@ -345,15 +352,16 @@ def test_unlabelled_images_and_classes_of_one_split_do_no_harm(do, in_process, i
     assert "cannot be named: ['in test only', 'in val only']" in caplog.text
 
 
-def test_a_catalog_without_val(do, in_process, images, monkeypatch):
-    seen, grow = [], measurement.grow_classes
+def test_a_catalog_without_val(do, in_process, images, monkeypatch, tmp_path):
+    seen, grow = [], growing.grow_classes
     monkeypatch.setattr(
-        measurement, "grow_classes", lambda *known: seen.append(len(known[1])) or grow(*known, least=30)
+        growing, "grow_classes", lambda pixels, names, _: seen.append(len(names)) or grow(pixels, names, 30)
     )
     held = change(images, split=images.frame["split"].replace("val", "train"))
     found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], held, budget=BUDGET)
     assert found.faults == {} and len(found.runs) == 6
     assert seen == [108 - 11]  # a tenth is held out before the classes grow, and so has no twins
+    assert doubted_splits(tmp_path / "out") == {"train"}
 
 
 def test_a_catalog_without_splits_from_another_folder(do, in_process, images, monkeypatch, tmp_path):
@@ -369,14 +377,33 @@ def test_a_catalog_without_splits_from_another_folder(do, in_process, images, mo
     assert names["object_id"].tolist() == saved.split("test").frame["object_id"].tolist()
 
 
-def test_features_of_no_use_cost_no_other_row_and_true_sizes_reach_an_embedding(do, in_process, images, caplog):
+def test_features_of_no_use_cost_no_other_row_and_true_sizes_reach_an_embedding(do, in_process, images):
     useless = change(images, feature_area=1.0, feature_seconds=np.nan, pixel_size=10.6)
     settings = {**SETTINGS, "network.size_inputs": "micrometres"}
     found = do(["boosted_trees", "embedding"], useless, settings=settings)
     assert found.runs["name"].tolist() == ["embedding_centroid", "embedding_knn", "embedding_mlp"]
-    assert [*found.faults] == ["boosted_trees, seed_0"]
+    assert [*found.faults] == ["boosted_trees, seed_0", "embedding, seed_0"]
     assert "none of the 2 columns" in found.faults["boosted_trees, seed_0"]
-    assert "embedding: no row with features" in caplog.text
+    assert found.faults["embedding, seed_0"].startswith("no row with features: ")
+
+
+def test_a_row_that_lacked_a_package_comes_with_it(do, in_process, images, monkeypatch, tmp_path):
+    plain = ImageCatalog(images.frame.drop(columns=["feature_area", "feature_seconds"]))
+
+    def lacking(*_):
+        raise DependencyError("features need scikit-image")
+
+    with monkeypatch.context() as lacks:
+        lacks.setattr(measurement, "measure_shapes", lacking)
+        found = do(["embedding"], plain, budget=BUDGET)
+    assert len(found.runs) == 3 and found.faults == {
+        "embedding, seed_0": "no row with features: features need scikit-image"
+    }
+    assert "no row with features" in (tmp_path / "out/comparison.md").read_text()
+    before = pd.read_csv(tmp_path / "out/systems/embedding/seed_0/run/history.csv")
+    found = do(["embedding"], plain, budget=BUDGET)
+    assert len(found.runs) == 4 and found.faults == {}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out/systems/embedding/seed_0/run/history.csv"), before)
 
 
 # --- refused, and nothing lost
@@ -454,6 +481,48 @@ def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_
             do(["boosted_trees"])
     assert (tmp_path / "out" / "settings.yaml").exists()
     assert do(["boosted_trees"]).runs["name"].tolist() == ["boosted_trees"]
+
+
+def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, in_process, tmp_path):
+    do(["boosted_trees", "pixel_mlp_60_40"], budget=BUDGET)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            do(["boosted_trees"], budget=BUDGET, overwrite=True)
+    in_process.clear()
+    assert do(["boosted_trees"], budget=BUDGET).runs["name"].tolist() == ["boosted_trees"]
+    assert in_process == ["boosted_trees 0"]
+
+
+def test_a_begin_anew_without_a_measure_leaves_no_old_table(do, monkeypatch, in_process, tmp_path):
+    do(["boosted_trees"])
+    monkeypatch.setattr(comparison, "_measure_apart", lambda trial: trial.note_fault("no luck"))
+    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: no luck"):
+        do(["boosted_trees"], overwrite=True)
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.stem in ("comparison", "runs") and
+                path.suffix != ".json"]  # fmt: skip
+
+
+def test_what_a_person_filled_in_is_not_replaced(finished, images, in_process, tmp_path):
+    _, folder = finished
+    folder = shutil.copytree(folder, tmp_path / "out", copy_function=shutil.copy2)
+    sheet = folder / "systems/pixel_mlp/seed_1/highest_losses.csv"
+    sheet.write_text(sheet.read_text().replace("keep", "delete", 1))
+    before = snapshot(folder)
+    with pytest.raises(OutputError, match=r"highest_losses\.csv was filled in, so it is not replaced"):
+        compare(images, folder, only=["pixel_mlp"], budget=BUDGET, overwrite=True, **QUIET)
+    assert snapshot(folder) == before
+
+
+def test_another_device_is_refused(finished, images, in_process, tmp_path):
+    _, folder = finished
+    folder = shutil.copytree(folder, tmp_path / "out", copy_function=shutil.copy2)
+    options = json.loads((folder / "comparison.json").read_text())
+    assert options["device"] == "cpu"
+    (folder / "comparison.json").write_text(json.dumps({**options, "device": "cuda"}))
+    with pytest.raises(SettingError, match="with device cuda, not cpu; choose another folder"):
+        compare(images, folder, only=["pixel_mlp"], seeds=3, budget=BUDGET, **QUIET)
+    assert in_process == []
 
 
 def test_other_images_are_refused(finished, images, in_process):

@@ -35,6 +35,14 @@ def asked(tmp_path):
     return ImageCatalog.from_rows(rows, root=tmp_path)
 
 
+@pytest.fixture
+def images(asked):
+    """The five as test images, and two of them for validation."""
+    held = asked.frame.iloc[:2].assign(split="val", object_id=["held 0", "held 1"])
+    return TrialImages(ImageCatalog(pd.concat([asked.frame.assign(split="test"), held], ignore_index=True)), Settings())
+
+
+DOUBTS = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3]])  # ant and ant
 CHANCES = np.array(
     [
         [0.8, 0.1, 0.1],  # ant: right
@@ -46,8 +54,9 @@ CHANCES = np.array(
 )
 
 
-def test_scores_by_hand_and_after_scikit_learn(asked, tmp_path):
-    row = Outcome("net", CLASSES, CHANCES, learning=90.0, naming=0.5, size=2_500_000).measure(asked, tmp_path / "out")
+def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
+    outcome = Outcome("net", CLASSES, CHANCES, DOUBTS, learning=90.0, naming=0.5, size=2_500_000)
+    row = outcome.measure(images, tmp_path / "out")
     # ant: 1 right of 2 true and 2 named; bee: 1 of 2 and 2; cat: 0 of 0 and 1; dog: 0 of 1 and 0
     assert row["accuracy"] == 2 / 5
     assert row["f1_macro"] == pytest.approx((1 / 2 + 1 / 2 + 0 + 0) / 4)
@@ -69,24 +78,24 @@ def test_scores_by_hand_and_after_scikit_learn(asked, tmp_path):
     classes = pd.read_csv(tmp_path / "out" / "per_class.csv").set_index("label")
     assert classes["support"].to_dict() == {"ant": 2, "bee": 2, "cat": 0, "dog": 1}
     losses = pd.read_csv(tmp_path / "out" / "highest_losses.csv")
-    assert losses["object_id"].tolist() == ["1.png", "3.png", "2.png", "0.png"]
-    np.testing.assert_allclose(losses["loss"], -np.log([0.2, 0.2, 0.6, 0.8]))
+    assert losses["object_id"].tolist() == ["held 1", "held 0"]  # none that is asked about
+    np.testing.assert_allclose(losses["loss"], -np.log([0.2, 0.8]))
     for name in ("confusion.png", "highest_losses.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 100
 
 
-def test_a_chance_of_zero_costs_much_but_not_everything(asked, tmp_path, monkeypatch):
+def test_a_chance_of_zero_costs_much_but_not_everything(images, tmp_path, monkeypatch):
     monkeypatch.setattr(measurement, "save_figure", lambda *_: None)
     sure = np.eye(3)[[1, 0, 1, 1, 1]]
-    row = Outcome("net", CLASSES, sure, 1.0, 1.0, 1).measure(asked, tmp_path / "out")
+    row = Outcome("net", CLASSES, sure, DOUBTS, 1.0, 1.0, 1).measure(images, tmp_path / "out")
     assert row["loss"] == pytest.approx(-np.log(measurement.LEAST_CHANCE) / 4)
 
 
 def test_no_image_of_a_known_class_is_told(asked, tmp_path):
-    dogs = asked.select(np.array([4]))
-    with pytest.raises(InputError, match="none of the 1 labels is a class of the classifier"):
-        Outcome("net", CLASSES, CHANCES[4:], 1.0, 1.0, 1).measure(dogs, tmp_path / "out")
+    dogs = TrialImages(ImageCatalog(asked.frame.iloc[[4]]), Settings())
+    with pytest.raises(InputError, match="none of the 1 test images is of one of the 3 classes learned"):
+        Outcome("net", CLASSES, CHANCES[4:], DOUBTS, 1.0, 1.0, 1).measure(dogs, tmp_path / "out")
 
 
 # --- memory

@@ -12,8 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.baselines.net_classifier import check_labels
+from plankton_embed.classifiers.calibration import LEAST_CHANCE
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.corrections import UNTOUCHED
 from plankton_embed.output import refuse_overwrite, write_atomically
+from plankton_embed.spreadsheet import refuse_filled_in
 
 LOSSES_FILE = "highest_losses.csv"
 LOSS_COLUMNS = ("object_id", "path", "label", "predicted", "loss", "probability", "true_probability")
@@ -62,7 +65,7 @@ def highest_losses(
     if len(known) < len(names):
         logger.warning("%d images of classes that the classifier does not know are left aside", len(names) - len(known))
     true = chances[known, codes[known]]
-    losses = -np.log(np.maximum(true, np.finfo(float).tiny))
+    losses = -np.log(np.maximum(true, LEAST_CHANCE))
     order = np.argsort(-losses, kind="stable")[:n]
     rows = known[order]
     columns = (
@@ -108,13 +111,17 @@ def write_highest_losses(table: pd.DataFrame, path: str | Path, overwrite: bool 
     Args:
         table: what `highest_losses` returns.
         path: the file, or an existing folder, in which it is called `highest_losses.csv`.
-        overwrite: replace the file.
+        overwrite: replace the file, unless a person has filled it in.
 
     Returns:
         The file.
+
+    Raises:
+        OutputError: the file is there, and is not to be replaced.
     """
     path = Path(path)
     path = refuse_overwrite(path / LOSSES_FILE if path.is_dir() else path, overwrite, (".csv",))
+    refuse_filled_in(path, *UNTOUCHED)
     with write_atomically(path) as temporary:
         propose_corrections(table).to_csv(temporary, index=False)
     return path

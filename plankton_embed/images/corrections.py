@@ -15,6 +15,7 @@ from plankton_embed.spreadsheet import read_spreadsheet
 CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")
 COLUMNS = ("object_id", "action", "label", "reason")
+UNTOUCHED = ("action", "keep")  # the column that a person fills in, and what it holds before
 CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from plankton_embed.plots.figure import BLUE, GREEN, GREY, TEXT_SIZE, VERMILION, mark_epoch, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    TEXT_SIZE,
+    VERMILION,
+    mark_epoch,
+    new_axes,
+    say_instead,
+    title_axes,
+)
 from plankton_embed.training.history import History
 
 ACCURACIES = (("centroid_accuracy", "nearest centroid", BLUE, "o"), ("knn_accuracy", "kNN", VERMILION, "s"))

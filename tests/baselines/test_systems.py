@@ -243,6 +243,8 @@ def test_d_measures_features_where_there_are_none(measure, draw_shapes, tmp_path
     check_files(folder(tmp_path, "boosted_trees"), found.loc["boosted_trees"])
     assert found.loc["boosted_trees", "f1_macro"] > 0.9  # a disc, a ring, a cross and a bar differ in area alone
     shared = pd.read_csv(tmp_path / "out" / "features.csv")
+    n_learned = (pd.read_csv(tmp_path / "out" / "catalog.csv")["split"] != "test").sum()
+    assert found.loc["boosted_trees", "training_minutes"] > shared["seconds"][0] * n_learned / 60
     assert len(shared) == 160 and "area" in shared and shared["seconds"].nunique() == 1
     monkeypatch.setattr(measurement, "measure_shapes", None)  # never called again
     again = measure(tmp_path / "photos", ["boosted_trees"], seeds=2)
