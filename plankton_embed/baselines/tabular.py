@@ -31,7 +31,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     """Gradient-boosted trees on the columns that `FeaturePreparation` keeps, scaled by the training images.
 
     Gaps stay gaps: each split learns the side on which images without the value belong. Settings are those of the
-    FlowCam system that this is a baseline for: depth 3, 100 rounds, rate .1, every class weighing the same.
+    FlowCam system that this is a baseline for (D, with XGBoost): depth 3, 100 rounds, rate .1, every class weighing
+    the same, and XGBoost's penalty of 1, without which trees on rare classes that weigh much come to nothing.
 
     Args:
         kind: `histogram`, scikit-learn's HistGradientBoostingClassifier, or `lightgbm` (extra `tabular`).
@@ -39,6 +40,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         n_rounds: trees a class.
         learning_rate: share of each tree's answer that is added.
         min_images_leaf: fewest images in a leaf.
+        penalty: L2, of the values of the leaves.
         class_weight: `balanced` (an image weighs the less the more there are of its class), None, or a weight for each
             class name.
         random_state: seed.
@@ -46,7 +48,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     Attributes:
         classes_: (C,) class names, sorted.
         preparation_: the fitted `FeaturePreparation`, whose `reasons_` say why columns are dropped.
-        n_rounds_: rounds in use: those of least log loss on the validation images, or all.
+        n_rounds_: rounds in use: those of least log loss on the validation images, which weigh as training images of
+            their class do; or all.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         max_depth: int = 3,
         n_rounds: int = 100,
         learning_rate: float = 0.1,
-        min_images_leaf: int = 20,
+        min_images_leaf: int = 1,
+        penalty: float = 1.0,
         class_weight: Literal["balanced"] | dict[Any, float] | None = "balanced",
         random_state: int = 0,
     ):
@@ -64,6 +68,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.n_rounds = n_rounds
         self.learning_rate = learning_rate
         self.min_images_leaf = min_images_leaf
+        self.penalty = penalty
         self.class_weight = class_weight
         self.random_state = random_state
 
@@ -94,13 +99,15 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 f"features: none of the {self.n_features_in_} columns over n_samples = {len(codes)} can be used; "
                 f"the first is dropped: {self.preparation_.reasons_[0]}"
             )
-        training = (self._prepare(X), codes, compute_sample_weight(self.class_weight, labels))
-        self.model_ = self._build().fit(*training)
+        weights = compute_sample_weight(self.class_weight, labels)
+        self.model_ = self._build().fit(self._prepare(X), codes, weights)
         self.n_rounds_ = self.n_rounds
         if validation is not None:
             watched, truth = self._of_known_classes(*validation)
-            every = np.arange(len(self.classes_))
-            losses = [log_loss(truth, chances, labels=every) for chances in self._stages(watched)]
+            every, of_class = np.arange(len(self.classes_)), np.empty(len(self.classes_))
+            of_class[codes] = weights
+            stages = self._stages(watched)
+            losses = [log_loss(truth, chances, labels=every, sample_weight=of_class[truth]) for chances in stages]
             self.n_rounds_ = int(np.argmin(losses)) + 1
         return self
 
@@ -129,6 +136,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         for name in ("max_depth", "n_rounds", "min_images_leaf"):
             if not getattr(self, name) >= 1:
                 raise SettingError(f"{name}: expected at least 1; found {getattr(self, name)!r}")
+        if not self.penalty >= 0:
+            raise SettingError(f"penalty: expected at least 0; found {self.penalty!r}")
         if not self.learning_rate > 0:
             raise SettingError(f"learning_rate: expected a number above 0; found {self.learning_rate!r}")
 
@@ -140,7 +149,11 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         }
         if self.kind == "histogram":
             return HistGradientBoostingClassifier(
-                **shared, max_iter=self.n_rounds, min_samples_leaf=self.min_images_leaf, early_stopping=False
+                **shared,
+                max_iter=self.n_rounds,
+                min_samples_leaf=self.min_images_leaf,
+                l2_regularization=self.penalty,
+                early_stopping=False,
             )
         try:
             from lightgbm import LGBMClassifier
@@ -151,6 +164,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             n_estimators=self.n_rounds,
             num_leaves=2**self.max_depth,
             min_child_samples=self.min_images_leaf,
+            reg_lambda=self.penalty,
             deterministic=True,
             force_col_wise=True,
             verbose=-1,

@@ -58,7 +58,14 @@ def test_it_is_what_scikit_learn_makes_of_the_prepared_columns():
     table, y = make_table()
     prepared = FeaturePreparation().fit(table[:200])
     rival = HistGradientBoostingClassifier(
-        max_depth=3, max_iter=100, learning_rate=0.1, class_weight="balanced", early_stopping=False, random_state=0
+        max_depth=3,
+        max_iter=100,
+        learning_rate=0.1,
+        class_weight="balanced",
+        early_stopping=False,
+        random_state=0,
+        min_samples_leaf=1,
+        l2_regularization=1.0,
     ).fit(prepared.transform(table[:200]), y[:200])
     found = BoostedTreesClassifier().fit(table[:200], y[:200]).predict_proba(table[200:])
     np.testing.assert_allclose(found, rival.predict_proba(prepared.transform(table[200:])), rtol=1e-6)
@@ -106,6 +113,19 @@ def test_validation_images_tell_how_many_rounds_to_use(kind):
         trees.fit(values, y, validation=(new, np.full(100, "stranger")))
 
 
+def test_validation_images_weigh_as_training_images_of_their_class():
+    def draw(n_many, n_few, rng):
+        y = np.repeat(["many", "few"], [n_many, n_few])
+        return rng.normal(size=(len(y), 2)) + (y == "few")[:, None], y
+
+    (values, y), (new, truth) = draw(380, 20, np.random.default_rng(0)), draw(190, 10, np.random.default_rng(1))
+    trees = BoostedTreesClassifier(n_rounds=15).fit(values, y, validation=(new, truth))
+    chances = [BoostedTreesClassifier(n_rounds=n).fit(values, y).predict_proba(new) for n in range(1, 16)]
+    weights = np.where(truth == "few", 400 / (2 * 20), 400 / (2 * 380))
+    weighted = [log_loss(truth, c, sample_weight=weights) for c in chances]
+    assert trees.n_rounds_ == np.argmin(weighted) + 1 != np.argmin([log_loss(truth, c) for c in chances]) + 1
+
+
 def test_what_cannot_be_learned_is_said():
     y = np.repeat(["a", "b"], 5)
     with pytest.raises(InputError, match=r"none of the 2 columns .* dropped: constant"):
@@ -117,6 +137,7 @@ def test_what_cannot_be_learned_is_said():
         {"max_depth": 0},
         {"n_rounds": 0},
         {"learning_rate": 0},
+        {"penalty": -1},
         {"class_weight": "no"},
     ):
         with pytest.raises(SettingError, match=next(iter(settings))):
