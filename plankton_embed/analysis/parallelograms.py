@@ -22,6 +22,7 @@ from tqdm import tqdm
 CELL = 64  # sums at most
 LEADING = 8  # axes that are looked at first
 TASKS = 256  # parts of the search
+CANCELLED = 1e-6  # of the largest squared norm; below, squared distances by scalar products have lost their digits
 BLOCK = 2**22  # distances held in memory at a time, a thread
 
 Rows = NDArray[np.intp]
@@ -78,7 +79,7 @@ class _Search:
         self.sums, self.first, self.second = sums[order], first[order], second[order]
         self.leading = np.ascontiguousarray(self.sums[:, :LEADING])
         self.norms = np.einsum("nd,nd->n", self.sums, self.sums)
-        self.gram = points @ points.T
+        self.points, self.gram = points, points @ points.T
         self.epsilon = epsilon
         rounding = 8 * points.shape[1] * np.finfo(np.float32).eps * float(self.norms.max(initial=0.0))
         self.reach = np.float32(epsilon**2 + rounding)
@@ -124,7 +125,10 @@ class _Search:
         gram, own = self.gram, self.gram.diagonal()
         squared = own[a] + own[b] + own[c] + own[d] + 2 * (gram[a, b] + gram[c, d])
         squared -= 2 * (gram[a, c] + gram[a, d] + gram[b, c] + gram[b, d])
-        distance = np.sqrt(np.maximum(squared, 0))
+        near = np.flatnonzero(squared < CANCELLED * own.max(initial=0.0))
+        sides = self.points[a[near]] + self.points[b[near]] - self.points[c[near]] - self.points[d[near]]
+        squared[near] = np.einsum("nd,nd->n", sides, sides)
+        distance = np.sqrt(squared)
         keep = (distance <= self.epsilon) & (a != c) & (b != d) & (b != c)
         return Parallelograms(a[keep], b[keep], c[keep], d[keep], distance[keep])
 
