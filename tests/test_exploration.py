@@ -217,9 +217,9 @@ def test_axes_are_written(table, tmp_path):
 def filmed(tmp_path_factory):
     drawn = draw_set(tmp_path_factory.mktemp("drawn"), n_per_class=10, classes=("copepod", "medusa", "fish_egg"))
     settings = {
-        "preparation.target_size": 32, "network.trunk": "resnet18", "network.dimension": 8, "training.epochs": 3,
-        "training.images_per_class": 8, "training.classes_per_batch": 3, "training.batch_images_per_class": 2,
-        "training.precision": "float32", "training.keep_every_epoch": True,
+        "preparation.target_size": 32, "network.trunk": "shufflenet_v2_x0_5", "network.dimension": 8,
+        "training.epochs": 3, "training.images_per_class": 8, "training.classes_per_batch": 3,
+        "training.batch_images_per_class": 2, "training.precision": "float32", "training.keep_every_epoch": True,
     }  # fmt: skip
     return pe.run(drawn, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False).folder
 

@@ -19,7 +19,7 @@ from plankton_embed.training.checkpoints import Checkpoints
 
 QUICK = {
     "preparation.target_size": 32,
-    "network.trunk": "resnet18",
+    "network.trunk": "shufflenet_v2_x0_5",
     "network.dimension": 16,
     "training.epochs": 2,
     "training.images_per_class": 16,
