@@ -2,7 +2,7 @@
 
     python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
     python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget 8]
-    python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three [--budget 8]
+    python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three
     python benchmarks/comparison.py leak ndsb121.csv --root ndsb -o runs/leak
 
 `trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
@@ -13,7 +13,7 @@ second lacks, its test images too, since none of them is asked about: weights fo
 the test images as they are, and compares the systems that start from scratch, A's way to grow small classes among them.
 
 `three` takes three groups of classes in the shares of system B's, 79, 19 and 3, and compares B's nets, each of its ways
-to find the rare class, and the embedding.
+to find the rare class, and the embedding, each for as long as its own settings say.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
 rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of. The
@@ -153,7 +153,7 @@ def _keep_some(frame: pd.DataFrame, most: pd.Series, seed: int) -> ImageCatalog:
     return ImageCatalog(frame[place < most].reset_index(drop=True))
 
 
-def compare_rare(images: ImageCatalog, output: Path, systems: list[str], budget: float) -> None:
+def compare_rare(images: ImageCatalog, output: Path, systems: list[str], budget: float | None) -> None:
     """Compare on classes of unequal size; print beside the scores who names the largest class alone."""
     counts = images.split("train").frame["label"].value_counts()
     print(f"{len(counts)} classes, {counts.sum()} training images: {counts.iloc[0]} of {counts.index[0]}, then "
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("catalogs", nargs="+", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--budget", type=float, default=8.0, help="mix, three: minutes for each system")
+    parser.add_argument("--budget", type=float, help="mix (8), three (none): minutes for each system")
     parser.add_argument("--minutes", type=float, default=60.0, help="trunks: minutes for the VGG-19")
     parser.add_argument("--only", nargs="*", default=(), help="mix, three: systems; trunks: resnet18 or vgg19")
     arguments = parser.parse_args()
@@ -231,7 +231,7 @@ def main() -> None:
         return
     if arguments.part == "mix":
         systems = [*FROM_SCRATCH, "four_conv_grown", "small_net_8_adam"]
-        compare_rare(thin_out(whole), arguments.output, arguments.only or systems, arguments.budget)
+        compare_rare(thin_out(whole), arguments.output, arguments.only or systems, arguments.budget or 8.0)
         return
     compare_rare(pick_three(whole), arguments.output, arguments.only or [*OF_B, "embedding"], arguments.budget)
 
