@@ -112,6 +112,22 @@ class VectorIndex:
             distances[block], rows[block] = self._search_block(queries[block], k)
         return Neighbors(distances, rows)
 
+    def search_others(self, k: int = 10) -> Neighbors:
+        """Find for each vector of the index the k nearest others.
+
+        Args:
+            k: neighbours; less than the size of the index.
+
+        Raises:
+            InputError: k is out of range.
+        """
+        if not 1 <= k < len(self):
+            raise InputError(f"k: expected 1 to {len(self) - 1} (the others in the index), found {k}")
+        found = self.search(self.table.vectors, k + 1)
+        itself = found.rows == np.arange(len(self))[:, None]
+        itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then the farthest goes
+        return Neighbors(found.distances[~itself].reshape(-1, k), found.rows[~itself].reshape(-1, k))
+
     def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         n_candidates = min(k + SPARE, len(self)) if self.kind == "flat" else k
         searcher = self._searcher if n_candidates <= GPU_MOST_NEIGHBORS else self._index

@@ -37,6 +37,26 @@ def test_five_points_by_hand():
     assert found.rows.dtype == np.int64
 
 
+def test_the_nearest_others_of_five_points():
+    found = VectorIndex.build(EmbeddingTable(FIVE)).search_others(2)
+    assert found.rows.tolist() == [[2, 4], [2, 0], [0, 4], [1, 2], [0, 2]]
+    np.testing.assert_allclose(found.distances, np.sqrt([[1, 1], [18, 25], [1, 2], [25, 85], [1, 2]]), rtol=1e-6)
+
+
+def test_among_many_copies_each_finds_others_only_and_as_many():
+    copies = VectorIndex.build(EmbeddingTable(np.repeat(FIVE, 30, axis=0)))
+    found = copies.search_others(3)
+    assert (found.rows != np.arange(150)[:, None]).all()
+    assert (found.rows // 30 == np.arange(150)[:, None] // 30).all()
+    assert not found.distances.any()
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_there_are_so_many_others_and_no_more(k):
+    with pytest.raises(InputError, match=f"k: expected 1 to 4 .*, found {k}"):
+        VectorIndex.build(EmbeddingTable(FIVE)).search_others(k)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(1, 60),

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_index import VectorIndex
 
 N_PER_CLASS = 25  # images, as in the report of 2019
 UNLABELLED_CLASSES = 40
@@ -203,7 +204,7 @@ def fit_projection(
     if method == "pca":
         return _fit_components(table, n_components)
     draw_map = _map_by_umap if method == "umap" else _map_by_tsne
-    return Projection(table, method, draw_map(table.vectors, n_components, seed).astype(np.float64))
+    return Projection(table, method, draw_map(table, n_components, seed).astype(np.float64))
 
 
 def project_epochs(
@@ -279,22 +280,27 @@ def _fit_components(table: EmbeddingTable, n_components: int) -> Projection:
     return Projection(table, "pca", centred @ components.T, components, mean, pca.explained_variance_ratio_)
 
 
-def _map_by_umap(vectors: NDArray[np.float32], n_components: int, seed: int) -> NDArray[np.float32]:
+def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float32]:
     try:
         from umap import UMAP
     except ImportError as error:
         raise DependencyError("the method umap needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
-    n_neighbors = min(15, len(vectors) - 1)  # 15 is umap-learn's default
+    n_neighbors = min(15, len(table) - 1)  # 15 is umap-learn's default
     umap = UMAP(n_neighbors, n_components, random_state=seed, n_jobs=1)
-    return np.asarray(umap.fit_transform(vectors))
+    return np.asarray(umap.fit_transform(table.vectors))
 
 
-def _map_by_tsne(vectors: NDArray[np.float32], n_components: int, seed: int) -> NDArray[np.float64]:
+def _map_by_tsne(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float64]:
+    """Return a map by t-SNE; the neighbours are ours, for openTSNE's own search first compiles for a minute."""
     try:
         from openTSNE import TSNE
+        from openTSNE.affinity import PerplexityBasedNN
+        from openTSNE.nearest_neighbors import PrecomputedNeighbors
     except ImportError as error:
         raise DependencyError("the method tsne needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
-    perplexity = min(30, (len(vectors) - 1) / 3)  # 30 is openTSNE's default
+    perplexity = min(30, (len(table) - 1) / 3)  # 30 is openTSNE's default
+    found = VectorIndex.build(table).search_others(int(3 * perplexity))
+    neighbors = PrecomputedNeighbors(found.rows, found.distances)
     gradient = "auto" if n_components <= 2 else "bh"  # its quicker one knows two axes
-    tsne = TSNE(n_components, perplexity=perplexity, negative_gradient_method=gradient, random_state=seed)
-    return np.asarray(tsne.fit(vectors))
+    tsne = TSNE(n_components, negative_gradient_method=gradient, random_state=seed)
+    return np.asarray(tsne.fit(table.vectors, PerplexityBasedNN(perplexity=perplexity, knn_index=neighbors)))

@@ -129,14 +129,10 @@ def _ask_neighbors(
     known: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]]:
     """Return votes (n, C) of the k nearest others, and these with their distances, (n, k)."""
-    found = VectorIndex.build(known).search(known.vectors, k + 1)
-    itself = found.rows == np.arange(len(known))[:, None]
-    itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then the farthest goes
-    rows = found.rows[~itself].reshape(len(known), k)
-    distances = found.distances[~itself].reshape(len(known), k)
-    cells = np.arange(len(known))[:, None] * n_classes + codes[rows]
+    found = VectorIndex.build(known).search_others(k)
+    cells = np.arange(len(known))[:, None] * n_classes + codes[found.rows]
     votes = np.bincount(cells.ravel(), minlength=len(known) * n_classes).reshape(len(known), n_classes)
-    return votes.astype(np.float64), rows, distances
+    return votes.astype(np.float64), found.rows, found.distances
 
 
 def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
