@@ -231,9 +231,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tables")
 
 
-@settings(max_examples=1000, deadline=None)
-@given(ROWS, st.booleans())
-def test_what_is_written_is_read_as_it_was(folder, rows, image_names):
+@pytest.mark.parametrize("n_examples", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_what_is_written_is_read_as_it_was(folder, n_examples):
+    settings(max_examples=n_examples, deadline=None)(given(ROWS, st.booleans())(check_round_trip))(folder)
+
+
+def check_round_trip(folder, rows, image_names):
     rows.append(("last", "Calanus", "predicted"))
     ids = [row[0] for row in rows]
     names = make_names(ids, ["unknown" if status == "refused" else label for _, label, status in rows])
