@@ -405,7 +405,7 @@ def _clean_text(column: pd.Series, clean: Callable[[str], str] = str.strip) -> p
     """
     text = _to_arrow(column)
     if text is None:
-        values = column.to_numpy(dtype=object)
+        values = column.astype(object)  # to_numpy makes 0.0 of a category 0 where another value is missing
         cleaned = [None if value is None or value is pd.NA or value != value else clean(str(value)) for value in values]
         return pd.Series([value or None for value in cleaned], dtype="str")
     plain = pc.and_(pc.string_is_ascii(text), pc.equal(text, pc.ascii_trim(text, ASCII_BLANKS)))

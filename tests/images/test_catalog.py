@@ -416,6 +416,10 @@ MESSY_VALUE = MESSY_TEXT | MISSING_VALUE | st.integers(-9, 9) | st.floats(width=
 MESSY_PATH = st.lists(st.sampled_from(["a", "b c.png", "..", ".", "", "...", ".x", "é", "x.roi/3x2+7", "\\", "l\nf"]))
 
 
+def test_numbers_that_are_categories_stay_whole_where_a_value_is_missing():
+    assert build(pd.Series([None, 0, 12], dtype="category")).labels == [None, "0", "12"]
+
+
 @settings(max_examples=80, deadline=None)
 @given(values=st.lists(MESSY_TEXT | MISSING_VALUE, min_size=1) | st.lists(MESSY_VALUE, min_size=1), data=st.data())
 def test_text_is_cleaned_as_one_by_one(values, data):
