@@ -34,6 +34,7 @@ class System:
 
 _A: dict[str, Any] = {"origin": "A", "kind": "net", "pixels": (64, 48, "grey")}
 _B: dict[str, Any] = {"origin": "B", "kind": "net", "pixels": (64, 64, "grey")}
+_B_ADAM: dict[str, Any] = {"optimizer": "adam", "scaling": "standard"}
 _D: dict[str, Any] = {"origin": "D", "kind": "net", "pixels": (64, 64, "three")}
 
 
@@ -58,7 +59,10 @@ SYSTEMS: dict[str, System] = {
     "small_net_8_weighted": System(**_B, build=lambda: SmallNet(class_weight="balanced")),
     "small_net_8_balanced": System(**_B, build=lambda: SmallNet(sampling="balanced")),
     "small_net_8_rare_grown": System(**_B, build=lambda: SmallNet(grow_rare=True)),
-    "small_net_8_adam": System(**_B, build=lambda: SmallNet(optimizer="adam", scaling="standard")),
+    "small_net_8_adam": System(**_B, build=lambda: SmallNet(**_B_ADAM)),
+    "small_net_8_adam_weighted": System(**_B, build=lambda: SmallNet(**_B_ADAM, class_weight="balanced")),
+    "small_net_8_adam_balanced": System(**_B, build=lambda: SmallNet(**_B_ADAM, sampling="balanced")),
+    "small_net_8_adam_rare_grown": System(**_B, build=lambda: SmallNet(**_B_ADAM, grow_rare=True)),
     "fine_tuned": System("C", "net", _fine_tune, pretrained=True, trunk="resnet18"),
     "lenet": System(**_D, build=LeNet),
     "lenet_weighted": System(**_D, build=lambda: LeNet(class_weight="balanced")),
