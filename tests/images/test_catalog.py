@@ -496,13 +496,14 @@ def test_a_long_csv_whose_last_rows_differ_is_read_as_a_short_one(write, first, 
 
 
 MILLION = """
-import resource, sys
+import sys
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.measurement import measure_peak_memory
 n = 1_000_000
 rows = {"path": [f"sub/{i}.png" for i in range(n)], "label": [f"c {i % 100}" for i in range(n)], "split": ["train"] * n}
 catalog = ImageCatalog.from_rows(rows)
 assert len(ImageCatalog.load(catalog.save(sys.argv[1]))) == n
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(measure_peak_memory() / 1e3)
 """
 
 

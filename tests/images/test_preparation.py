@@ -364,17 +364,18 @@ def test_too_many_pixels_are_refused_below_pillows_own_error_too(tmp_path, opene
 
 
 HUGE = """
-import resource, sys
+import sys
 from plankton_embed.errors import InputError
 from plankton_embed.images.preparation import prepare_image
+from plankton_embed.measurement import measure_peak_memory
 from plankton_embed.settings import PreparationSettings
 from PIL import Image
 Image.init()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = measure_peak_memory()
 try:
     prepare_image(sys.argv[1], PreparationSettings())
 except InputError as error:
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3, error, sep="|")
+    print(measure_peak_memory() - before, error, sep="|")
 """
 
 
