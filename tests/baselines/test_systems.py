@@ -134,7 +134,7 @@ def test_b_from_an_array_and_names_for_an_unlabelled_one(measure, draw_shapes, t
     pd.Series(labels[rows], name="class").to_csv(tmp_path / "classes.csv")  # an index column and a class column
     images = catalog(tmp_path / "birds.npy", tmp_path / "images.csv", labels=tmp_path / "classes.csv", **DRAWN)
     systems = {name: system for name, system in SYSTEMS.items() if system.origin == "B"}
-    assert len(systems) == 7
+    assert len(systems) == 10
     found = measure(tmp_path / "images.csv", list(systems))
     test = read_pixels(images.split("test"), 64, 64)
     parameters = {"small_net_6": 1_968_707, "small_net_4": 92_579}
