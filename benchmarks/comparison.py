@@ -1,8 +1,8 @@
 """Beside `compare`: trunks that know other classes, mixes like those of systems A and B, and what A's leak is worth.
 
     python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
-    python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget 8]
-    python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three
+    python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget MINUTES]
+    python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three [--budget MINUTES]
     python benchmarks/comparison.py leak ndsb121.csv --root ndsb -o runs/leak
 
 `trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
@@ -13,7 +13,7 @@ second lacks, its test images too, since none of them is asked about: weights fo
 the test images as they are, and compares the systems that start from scratch, A's way to grow small classes among them.
 
 `three` takes three groups of classes in the shares of system B's, 79, 19 and 3, and compares B's nets, each of its ways
-to find the rare class, and the embedding, each for as long as its own settings say.
+to find the rare class, and the embedding; without a budget each learns as long as its own settings say.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
 rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of. The
@@ -47,6 +47,7 @@ from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import Settings
 
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
+MIX_MINUTES = 8.0
 MIX_SETTINGS = {"training.sampling": "square_root"}  # what README says of rare classes
 FROM_SCRATCH = [name for name in DEFAULT_SYSTEMS if not SYSTEMS[name].pretrained]  # the trunks know some of the images
 OF_B = [name for name, system in SYSTEMS.items() if system.origin == "B"]
@@ -212,7 +213,7 @@ def main() -> None:
     parser.add_argument("catalogs", nargs="+", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--budget", type=float, help="mix (8), three (none): minutes for each system")
+    parser.add_argument("--budget", type=float, help=f"mix ({MIX_MINUTES:g}), three (none): minutes for each system")
     parser.add_argument("--minutes", type=float, default=60.0, help="trunks: minutes for the VGG-19")
     parser.add_argument("--only", nargs="*", default=(), help="mix, three: systems; trunks: resnet18 or vgg19")
     arguments = parser.parse_args()
@@ -231,7 +232,8 @@ def main() -> None:
         return
     if arguments.part == "mix":
         systems = [*FROM_SCRATCH, "four_conv_grown", "small_net_8_adam"]
-        compare_rare(thin_out(whole), arguments.output, arguments.only or systems, arguments.budget or 8.0)
+        budget = MIX_MINUTES if arguments.budget is None else arguments.budget
+        compare_rare(thin_out(whole), arguments.output, arguments.only or systems, budget)
         return
     compare_rare(pick_three(whole), arguments.output, arguments.only or [*OF_B, "embedding"], arguments.budget)
 
