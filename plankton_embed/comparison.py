@@ -164,13 +164,13 @@ def compare(
     _check_test_images(images)
     every = range(chosen.seed, chosen.seed + seeds)
     trials = [Trial(place, name, seed, device, progress) for seed in every for name in names]
+    found = _gather(place)
     for number, trial in enumerate(trials, 1):
         if trial.is_finished:
             continue
         logger.info("%s, seed %d (%d of %d)", trial.name, trial.seed, number, len(trials))
         _measure_apart(trial)
-        _gather(place)
-    found = _gather(place)
+        found = _gather(place)
     if found.runs.empty:
         faults = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
         raise PlanktonEmbedError(f"not one system was measured; {faults}")
