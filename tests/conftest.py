@@ -4,6 +4,7 @@ import os
 import tarfile
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets gain nothing from more
 
@@ -20,6 +21,13 @@ def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     os.environ["PLANKTON_EMBED_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Leave when a file reaches the disk itself to the system: no test cuts the power."""
+    with mock.patch("plankton_embed.output.os.fsync"):
+        yield
 
 
 @pytest.fixture(scope="session")

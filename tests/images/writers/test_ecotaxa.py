@@ -5,7 +5,6 @@ import importlib.util
 import re
 import zipfile
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -244,8 +243,7 @@ def check_round_trip(folder, rows, image_names):
     statuses = [None if status == "refused" else status for _, _, status in rows]
     catalog = ImageCatalog(pd.DataFrame({"object_id": ids, "path": paths, "annotation_status": statuses}))
     path = folder / "ecotaxa_names.tsv"
-    with mock.patch("plankton_embed.output.os.fsync"):  # slow, and not what is tried here
-        counts = write_ecotaxa(path, catalog, names, image_names=image_names, overwrite=True)
+    counts = write_ecotaxa(path, catalog, names, image_names=image_names, overwrite=True)
     expected = [
         {"object_id": object_id, "img_file_name": f"{number}.png", CATEGORY: label, STATUS: "predicted"}
         for number, (object_id, label, status) in enumerate(rows)

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -166,8 +165,7 @@ def test_scores_are_read_as_they_were_written(tmp_path_factory, classes, data):
     bins = [f"D201305{10 + place}T095207_IFCB013" for place in range(TABLES_EACH)]
     catalog = make_catalog(np.repeat(bins, sizes).tolist(), rois.tolist())
     shuffled = make_names(catalog, scores, classes).sample(frac=1, random_state=0)
-    with mock.patch("plankton_embed.output.os.fsync"):  # slow, and not what is tried here
-        write_class_scores(folder, catalog, shuffled, classes)
+    write_class_scores(folder, catalog, shuffled, classes)
     expected = pd.DataFrame(scores, columns=classes).set_axis(rois)
     for bin_id, rows in catalog.frame.groupby("ifcb_bin").groups.items():
         found = read_as_a_dashboard_does(folder, bin_id)
