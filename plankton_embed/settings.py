@@ -120,7 +120,9 @@ class TrainingSettings(_Part):
     proxy_share: float = Field(0.8, gt=0, lt=1, description="scheduled: share of the epochs that it has")
     temperature: float = Field(0.05, gt=0, description="normalized_softmax, arcface, supcon: divides the likeness")
     angular_margin: float = Field(0.2, ge=0, lt=1.5, description="arcface: margin, radians")
-    memory: int = Field(0, ge=0, description="cross-batch memory: earlier vectors to compare with; 0: none")
+    memory: int = Field(
+        0, ge=0, description="cross-batch memory, after warmup: earlier vectors to compare with; 0: none"
+    )
     form: Literal["standard", "geometric", "alternative"] = Field("standard", description="reference_2019: its loss")
 
     epochs: int = Field(50, ge=1, description="epochs of images_per_class images of every class")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,25 +36,29 @@ class Objective(nn.Module):
 
 
 class PairObjective(Objective):
-    """A loss over pairs or triplets of a batch, or of a batch and a memory of earlier vectors.
+    """A loss over pairs or triplets of a batch, or, from a share of the training on, of it and of earlier vectors.
 
     triplet: max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean distance, averaged
     over the mined triplets in which it is above 0. Semi-hard: the negative is farther than the positive, by less than
     the margin (Schroff et al. 2015, arXiv 1503.03832). multi_similarity: Wang et al. 2019, arXiv 1904.06627, with its
-    miner. supcon: Khosla et al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798.
+    miner. supcon: Khosla et al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798, who
+    too start it late: at first vectors move too fast for earlier ones to say anything.
     """
 
-    def __init__(self, loss: nn.Module, miner: nn.Module | None, memory: int, dimension: int):
+    def __init__(self, loss: nn.Module, miner: nn.Module | None, memory: int, dimension: int, start: float):
         super().__init__()
-        self.loss = _Memory(loss, dimension, memory, miner) if memory else loss
-        self.miner = None if memory else miner
+        self.loss, self.miner, self.start = loss, miner, start
+        self.memory = _Memory(loss, dimension, memory, miner) if memory else None
 
     def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """See `Objective`."""
-        mined = self.miner(vectors, labels) if self.miner is not None else None
+        loss: Tensor
+        if self.memory is not None and progress >= self.start:
+            loss = self.memory(vectors, labels)
+        else:
+            loss = self.loss(vectors, labels, self.miner(vectors, labels) if self.miner is not None else None)
         # vectors that are nan give no pair, hence a loss of 0; the added zero turns nan then
-        loss: Tensor = self.loss(vectors, labels, mined) + 0 * vectors.sum()
-        return loss
+        return loss + 0 * vectors.sum()
 
 
 class _Memory(CrossBatchMemory):  # type: ignore[misc]
@@ -132,7 +137,8 @@ def build_objective(
     settings: TrainingSettings, n_classes: int, dimension: int, name: ObjectiveName | None = None
 ) -> Objective:
     """Return the objective that the settings name, or another of theirs by `name`."""
-    chosen, memory, temperature = name or settings.objective, settings.memory, settings.temperature
+    chosen, temperature = name or settings.objective, settings.temperature
+    pairs = partial(PairObjective, memory=settings.memory, dimension=dimension, start=settings.warmup)
     if chosen == "scheduled":
         first = build_objective(settings, n_classes, dimension, settings.proxy_objective)
         then = build_objective(settings, n_classes, dimension, "triplet")
@@ -140,11 +146,11 @@ def build_objective(
     if chosen == "triplet":
         squared = LpDistance(power=2)
         miner = TripletMarginMiner(margin=settings.margin, type_of_triplets=settings.miner, distance=squared)
-        return PairObjective(TripletMarginLoss(margin=settings.margin, distance=squared), miner, memory, dimension)
+        return pairs(TripletMarginLoss(margin=settings.margin, distance=squared), miner)
     if chosen == "multi_similarity":
-        return PairObjective(MultiSimilarityLoss(), MultiSimilarityMiner(), memory, dimension)
+        return pairs(MultiSimilarityLoss(), MultiSimilarityMiner())
     if chosen == "supcon":
-        return PairObjective(SupConLoss(temperature=temperature), None, memory, dimension)
+        return pairs(SupConLoss(temperature=temperature), None)
     if chosen == "normalized_softmax":
         return ProxyObjective(NormalizedSoftmaxLoss(n_classes, dimension, temperature=temperature))
     if chosen == "arcface":

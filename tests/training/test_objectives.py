@@ -21,6 +21,7 @@ LABELS = torch.tensor([0, 0, 1, 1, 2])
 
 
 def build(name, n_classes=4, dimension=2, **changes):
+    changes = {"warmup": 0.0, **changes}  # a memory begins at once
     return build_objective(TrainingSettings(objective=name, **changes), n_classes, dimension)
 
 
@@ -254,6 +255,15 @@ def test_with_a_memory_a_batch_is_compared_with_the_one_before_it_too(name):
     loss = float(objective(*SECOND))
     assert loss == pytest.approx(with_memory_by_hand(name, [FIRST, SECOND]), abs=1e-5)
     assert loss != pytest.approx(float(build(name)(*SECOND)), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_memory_begins_when_the_warmup_is_over(name):
+    objective = build(name, memory=8, warmup=0.2)
+    for batch in (FIRST, SECOND):
+        assert float(objective(*batch, 0.19)) == float(build(name)(*batch))
+    objective(*FIRST, 0.2)
+    assert float(objective(*SECOND, 0.9)) == pytest.approx(with_memory_by_hand(name, [FIRST, SECOND]), abs=1e-5)
 
 
 @pytest.mark.parametrize("size", [3, 4, 5])
