@@ -13,7 +13,8 @@ second lacks, its test images too, since none of them is asked about: weights fo
 the test images as they are, and compares the systems that start from scratch, A's way to grow small classes among them.
 
 `three` takes three groups of classes in the shares of system B's, 79, 19 and 3, and compares B's nets, each of its ways
-to find the rare class, and the embedding; without a budget each learns as long as its own settings say.
+to find the rare class, trees on features, and the embedding; without a budget each learns as long as its own settings
+say.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
 rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of. The
@@ -235,7 +236,8 @@ def main() -> None:
         budget = MIX_MINUTES if arguments.budget is None else arguments.budget
         compare_rare(thin_out(whole), arguments.output, arguments.only or systems, budget)
         return
-    compare_rare(pick_three(whole), arguments.output, arguments.only or [*OF_B, "embedding"], arguments.budget)
+    systems = [*OF_B, "boosted_trees", "embedding"]
+    compare_rare(pick_three(whole), arguments.output, arguments.only or systems, arguments.budget)
 
 
 if __name__ == "__main__":
