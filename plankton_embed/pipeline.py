@@ -24,6 +24,7 @@ from plankton_embed.images.catalog import (
     summarize,
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.network.model import EmbeddingModel
@@ -193,10 +194,10 @@ def catalog(
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a catalog file,
             or a list of files.
-        output: CSV or Parquet to write.
+        output: CSV or Parquet to write; what is wrong in the source is listed beside it, in `<output>_faults.csv`.
         root: where the relative paths of a catalog file start.
         source_format: which of these the source is; by default found out.
-        keep_going: pass over faulty rows and files with a warning, instead of refusing the source.
+        keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
         labels: of arrays: a CSV with the class of each image.
         label_column: of a challenge set: the column that is the class, by default `level2`.
         masks: of a FlowCam run: make white what the mask beside the picture has black.
@@ -225,15 +226,21 @@ def catalog(
         refuse_inside(source, output)
     if isinstance(class_map, str | Path):
         class_map = read_class_map(class_map)
-    gathered = read_source(
-        source,
-        root,
-        source_format=source_format,
-        keep_going=keep_going,
-        labels=labels,
-        label_column=label_column,
-        masks=masks,
-    )
+    faults = Faults()
+    try:
+        gathered = read_source(
+            source,
+            root,
+            source_format=source_format,
+            keep_going=keep_going,
+            faults=faults,
+            labels=labels,
+            label_column=label_column,
+            masks=masks,
+        )
+    finally:  # a source that is refused has its faults listed too
+        if output is not None:
+            faults.save(Path(output).with_name(f"{Path(output).stem}_faults.csv"))
     if len(gathered):
         gathered = gathered.with_classes(include, exclude, class_map)
         if len(gathered) == 0:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -31,15 +31,30 @@ ProxyName = Literal["normalized_softmax", "arcface", "proxy_anchor"]
 SMALLEST = {"inception_v3": 75, "alexnet": 63}  # sides that a trunk can take, where it is more than 32
 
 
+_NO_VALUE = object()
+
+
 class _Part(BaseModel):
     """A frozen group of settings that refuses names it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    # settings that older models and runs lack, each with the value that does what was done before it existed
+    OLD_BEHAVIOUR: ClassVar[dict[str, Any]] = {}
+
     def hash(self) -> str:
-        """Return 16 hexadecimal digits that change when any setting of this group changes."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """Return 16 hexadecimal digits that change when any setting of this group changes.
+
+        A setting that does what was done before it existed leaves the hash as it was then.
+        """
+        values = self.model_dump(mode="json")
+        kept = {name: value for name, value in values.items() if value != self.OLD_BEHAVIOUR.get(name, _NO_VALUE)}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> Self:
+        """Build from what an earlier release may have saved: a setting that is missing means the old behaviour."""
+        return cls.validate_or_explain({**cls.OLD_BEHAVIOUR, **values})
 
     @classmethod
     def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
@@ -53,12 +68,17 @@ class _Part(BaseModel):
 class PreparationSettings(_Part):
     """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
 
+    OLD_BEHAVIOUR = {"remove_marks": "off"}
+
     target_size: int = Field(96, ge=32, le=1024, description="side of the square input, pixels")
     background: Literal["white", "black", "border"] = Field(
         "border", description="padding: white, black, or the median of the image's own border"
     )
     color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
     white_level_16bit: int = Field(65535, ge=255, le=65535, description="the 16-bit value that becomes 255")
+    remove_marks: Literal["auto", "off"] = Field(
+        "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
+    )
 
     @property
     def n_channels(self) -> int:

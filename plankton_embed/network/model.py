@@ -235,7 +235,7 @@ class EmbeddingModel:
                     "it was written by another release of plankton_embed"
                 )
             network = NetworkSettings.validate_or_explain(config["network"])
-            preparation = PreparationSettings.validate_or_explain(config["preparation"])
+            preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
             wanted_hash = config["model_hash"]

@@ -61,7 +61,7 @@ def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageC
     if given is not None and labels is not None:
         raise InputError(f"{path} has labels of its own; found others in {labels}: take one of the two away")
     known = _read_labels(Path(labels), n_images, faults) if labels is not None else _own_labels(path, given, n_images)
-    faults.settle()
+    faults.report()
     rows = pd.Series(np.arange(n_images).astype(str), dtype="str")
     inside = f"{path.name}/{name}/" if name else f"{path.name}/"
     frame = pd.DataFrame({"object_id": f"{path.stem}_" + rows, "path": inside + rows, "label": known})
@@ -184,7 +184,7 @@ def _read_labels(path: Path, n_images: int, faults: Faults) -> list[str | None]:
         return [*cells[1:]]
     if len(cells) == n_images:
         return [*cells]
-    faults.add(path, f"expected {n_images:,} rows, one for each image, or one more with a header; found {len(cells):,}")
+    faults.add(path, f"{n_images:,} rows, one for each image, or one more with a header", f"{len(cells):,}")
     return [None] * n_images
 
 
@@ -216,15 +216,16 @@ def _place_labels(path: Path, lines: list[list[str]], n_images: int, faults: Fau
     lines = lines[header:]
     if len(lines) != n_images:
         below = " below the header" if header else ""
-        faults.add(path, f"expected {n_images:,} rows, one for each image; found {len(lines):,}{below}")
+        faults.add(path, f"{n_images:,} rows, one for each image", f"{len(lines):,}{below}")
     place = np.array([float(cell) if _is_number(cell) else np.nan for cell, _ in lines])
     first = 1 if n_images in place and 0 not in place else 0  # counted from 1, or from 0
     place -= first
     within = (place >= 0) & (place < n_images)
     again = within & pd.Series(place).duplicated().to_numpy()
     for line in np.flatnonzero(~within | again):
-        what = f"expected every number from {first} to {n_images - 1 + first} once; found {lines[line][0]!r}"
-        faults.add(path, what + " again" * bool(again[line]), row=int(line) + header + 1, column="1 (row number)")
+        expected = f"every number from {first} to {n_images - 1 + first} once"
+        found = repr(lines[line][0]) + " again" * bool(again[line])
+        faults.add(path, expected, found, row=int(line) + header + 1, column="1 (row number)")
     labels: list[str | None] = [None] * n_images
     for line in np.flatnonzero(within & ~pd.Series(place).duplicated(keep=False).to_numpy()):
         labels[int(place[line])] = lines[line][1]

@@ -91,7 +91,7 @@ def read(path: Path, faults: Faults, label_column: str | None = None) -> ImageCa
     good = rows["path"].notna()
     good &= _add_metadata(rows, table, table_path, faults)
     features = _read_features(folder, ids, faults)
-    faults.settle()
+    faults.report()
     rows = rows[good].join(features, on="object_id") if features is not None else rows[good]
     return ImageCatalog.from_rows(rows, source=str(path), root=folder)
 
@@ -160,9 +160,9 @@ def _check_ids(table: pd.DataFrame, path: Path, faults: Faults) -> pd.DataFrame:
     ids = table["objid"].str.strip()
     doubled = ids.duplicated() & ids.notna()
     for line, _ in _lines(ids[ids.isna()]):
-        faults.add(path, "expected an object's id; found an empty cell", row=line, column="objid")
+        faults.add(path, "an object's id", "an empty cell", row=line, column="objid")
     for line, objid in _lines(ids[doubled]):
-        faults.add(path, f"expected every objid once; found {objid} again", row=line, column="objid")
+        faults.add(path, "every objid once", f"{objid} again", row=line, column="objid")
     return table.assign(objid=ids)[ids.notna() & ~doubled]
 
 
@@ -180,7 +180,7 @@ def _find_images(folder: Path, wanted: pd.Series, ids: pd.Series, table_path: Pa
     stem = below.str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
     again = stem.duplicated()
     for second in below[again][stem[again].isin(wanted)]:
-        faults.add(folder / place, f"expected one image an object; found a second one, {second}")
+        faults.add(folder / place, "one image an object", f"a second one, {second}")
     found = below[~again].set_axis(stem[~again])
     paths: pd.Series = wanted.map(found)
     missing = wanted[paths.isna()]
@@ -189,7 +189,7 @@ def _find_images(folder: Path, wanted: pd.Series, ids: pd.Series, table_path: Pa
             f"{folder / place}: expected images named {wanted.iloc[0]}.jpg and so on; found none of the table's"
         )
     for line, objid in _lines(missing):
-        faults.add(table_path, f"expected an image {objid}.jpg in {place}; found none", row=line, column="objid")
+        faults.add(table_path, f"an image {objid}.jpg in {place}", "none", row=line, column="objid")
     n_spare = len(set(found.index) - set(ids))
     if n_spare:
         logger.warning("%s: passed over %s images that are not in %s", folder / place, f"{n_spare:,}", table_path.name)
@@ -216,7 +216,7 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
     def refuse(bad: pd.Series, column: str, expected: str) -> None:
         good[bad] = False
         for line, found in _lines(table.loc[bad, column]):
-            faults.add(path, f"expected {expected}; found {found!r}", row=line, column=column)
+            faults.add(path, expected, repr(found), row=line, column=column)
 
     for column, (low, high) in RANGES.items():
         if column in table:
@@ -301,6 +301,6 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
             logger.warning("%s: passed over the column %s, which holds text", path, column)
             continue
         for line, found in _lines(table.loc[bad, column]):
-            faults.add(path, f"expected a number; found {found!r}", row=line, column=column)
+            faults.add(path, "a number", repr(found), row=line, column=column)
         numbers[column] = np.where(np.isfinite(values), values, np.nan)
     return pd.DataFrame(numbers).set_axis(table["objid"])

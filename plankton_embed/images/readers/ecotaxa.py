@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog, map_images
 from plankton_embed.images.preparation import open_image
-from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.faults import Fault, Faults
 from plankton_embed.images.readers.folder import list_images, list_other_files
 from plankton_embed.images.readers.table_text import to_numbers, to_objects, to_utf8
 from plankton_embed.spreadsheet import find_delimiter
@@ -124,9 +124,8 @@ def read(path: Path, faults: Faults) -> ImageCatalog:
     _name_rows(tables)
     _open_images(tables)
     for table in tables:
-        for row, column, what in sorted(table.found, key=lambda fault: fault[0]):
-            faults.add(table.file, what, row=row, column=column)
-    faults.settle()
+        faults.found += sorted(table.found, key=lambda fault: fault.row or 0)
+    faults.report()
     frame = _join(tables)
     if "ecotaxa_id" in frame:
         n_objects = frame["ecotaxa_id"].nunique()
@@ -143,8 +142,21 @@ class _Table:
     text: pd.DataFrame
     rows: NDArray[np.int64]  # line of the file
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    found: list[tuple[int, str | None, str]] = field(default_factory=list)  # faults: row, column, what
+    found: list[Fault] = field(default_factory=list)
     is_good: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def add(
+        self,
+        row: int,
+        column: str | None,
+        expected: str,
+        found: str,
+        *,
+        kept: bool = False,
+        remedy: str = "",
+    ) -> None:
+        """Note a fault; `row` is the line of the file."""
+        self.found.append(Fault(self.file, expected, found, row, column, kept, remedy))
 
     def refuse(self, is_bad: NDArray[np.bool_], column: str, expected: str) -> None:
         """Note a fault for every row of the mask, with the value that stands in the column."""
@@ -152,7 +164,7 @@ class _Table:
         for row in np.flatnonzero(is_bad):
             value = found.iloc[row]
             shown = "nothing (empty, na or nan)" if pd.isna(value) else repr(value)
-            self.found.append((int(self.rows[row]), column, f"expected {expected}; found {shown}"))
+            self.add(int(self.rows[row]), column, expected, shown)
         self.is_good &= ~is_bad
 
 
@@ -216,7 +228,7 @@ def _list_members(archive: zipfile.ZipFile, path: Path, faults: Faults) -> list[
     members = []
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-            faults.add(path, f"expected names of files inside the ZIP; found {name!r}, which leads out of it")
+            faults.add(path, "names of files inside the ZIP", f"{name!r}, which leads out of it")
         elif not name.endswith("/"):
             members.append(name)
     return members
@@ -229,12 +241,12 @@ def _read_tables(start: Path, names: Iterable[str], load: Callable[[str], bytes]
         try:
             raw = load(name)
         except ZIP_FAULTS as error:
-            faults.add(file, f"cannot be read: {error}")
+            faults.add(file, "a table that can be read", str(error))
             continue
         try:
             tables.append(_read_table(raw, file))
         except InputError as fault:
-            faults.add(file, str(fault))
+            faults.add(file, "a table of EcoTaxa", f"none ({fault})")
     return tables
 
 
@@ -262,10 +274,10 @@ def _read_table(raw: bytes, file: Path) -> _Table:
     kept: dict[str, int] = {}
     for place, name in enumerate(names):
         if not (KNOWN_COLUMN.fullmatch(name) or EXPORT_COLUMN.fullmatch(name)):
-            what = "expected a name that starts with object_, acq_, process_, sample_ or img_"
-            table.found.append((1, name or f"number {place + 1}", f"{what}; found {name!r}"))
+            expected = "a name that starts with object_, acq_, process_, sample_ or img_"
+            table.add(1, name or f"number {place + 1}", expected, repr(name))
         elif name in kept:
-            table.found.append((1, name, "expected each column once; found a second one of this name"))
+            table.add(1, name, "each column once", "a second one of this name")
         else:
             kept[name] = place
     columns = {name: cells.column(place).slice(1) for name, place in kept.items()}
@@ -279,10 +291,10 @@ def _read_table(raw: bytes, file: Path) -> _Table:
     if table.text.empty:
         raise InputError("expected rows below the header; found none")
     table.is_good = is_ragged == 0
-    hint = "; is there a quote that is not closed?" if b'"' in raw else ""
+    hint = "is there a quote that is not closed?" if b'"' in raw else ""
     for row in np.flatnonzero(is_ragged):
-        what = f"expected {len(names)} values, as in the header; found {is_ragged[row]}{hint}"
-        table.found.append((int(table.rows[row]), None, what))
+        expected = f"{len(names)} values, as in the header"
+        table.add(int(table.rows[row]), None, expected, str(is_ragged[row]), remedy=hint)
     for name in kept:
         _read_numbers(table, name, types.get(name))
     return table
@@ -339,7 +351,7 @@ def _find_types(table: _Table, text: pd.DataFrame) -> dict[str, str]:
         return {}
     for name, kind in first.items():
         if kind not in ("[t]", "[f]"):
-            table.found.append((int(table.rows[0]), str(name), f"expected [t] or [f]; found {text[name].iloc[0]!r}"))
+            table.add(int(table.rows[0]), str(name), "[t] or [f]", repr(text[name].iloc[0]))
     return {str(name): kind for name, kind in first.items()}
 
 
@@ -455,9 +467,8 @@ def _open_images(tables: Sequence[_Table]) -> None:
     broken = {path: what for path, what in zip(paths, map_images(_try_image, paths, "opening"), strict=True) if what}
     for table in tables:
         for row in np.flatnonzero(table.text["path"].isin(list(broken)).to_numpy() & table.is_good):
-            what = f"expected an image; found {table.text['img_file_name'].iloc[row]!r}"
-            what = f"{what}, {broken[table.text['path'].iloc[row]]}"
-            table.found.append((int(table.rows[row]), "img_file_name", what))
+            found = f"{table.text['img_file_name'].iloc[row]!r}, {broken[table.text['path'].iloc[row]]}"
+            table.add(int(table.rows[row]), "img_file_name", "an image", found)
             table.is_good[row] = False
 
 

@@ -1,4 +1,4 @@
-"""Faults of a source: gathered while it is read, then told at once, or passed over."""
+"""Faults of a source: gathered while it is read, reported at once, and written to a table."""
 
 from __future__ import annotations
 
@@ -6,11 +6,38 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from plankton_embed.errors import InputError
+from plankton_embed.output import write_atomically
 
 logger = logging.getLogger(__name__)
 
-MOST_TOLD = 20
+MOST_SHOWN = 20
+COLUMNS = ("file", "row", "column", "expected", "found", "outcome")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a source.
+
+    `row` is the line of the file, counted from 1. `kept` is true where only a cell was filled, corrected or emptied,
+    and false where the row, the image or the file is left out. `remedy` says what to do.
+    """
+
+    file: str
+    expected: str
+    found: str
+    row: int | None = None
+    column: str | None = None
+    kept: bool = False
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f", row {self.row}"
+        column = "" if self.column is None else f", column {self.column}"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.file}{row}{column}: expected {self.expected}; found {self.found}{remedy}"
 
 
 @dataclass
@@ -19,33 +46,87 @@ class Faults:
 
     Args:
         source: what is read.
-        keep_going: pass over faulty rows and files with a warning, instead of refusing the source.
+        keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
+
+    Attributes:
+        found: the faults, in the order in which they were found.
     """
 
-    source: str | Path
+    source: str | Path = ""
     keep_going: bool = False
-    found: list[str] = field(default_factory=list)
+    found: list[Fault] = field(default_factory=list)
+    _n_reported: int = 0
 
-    def add(self, file: str | Path, what: str, row: int | None = None, column: str | None = None) -> None:
-        """Note a fault; `row` is the line of the file, from 1, `what` says what was expected and found."""
-        place = f"{file}" + (f", row {row}" if row is not None else "") + (f", column {column}" if column else "")
-        self.found.append(f"{place}: {what}")
+    def add(
+        self,
+        file: str | Path,
+        expected: str,
+        found: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        kept: bool = False,
+        remedy: str = "",
+    ) -> None:
+        """Note a fault (see `Fault`)."""
+        self.found.append(Fault(str(file), expected, found, row, column, kept, remedy))
 
-    def settle(self) -> None:
-        """Tell the faults: as warnings where the good rows are wanted, else as an error.
+    @property
+    def n_lost(self) -> int:
+        """How many rows, images and files are left out."""
+        return sum(not fault.kept for fault in self.found)
+
+    def report(self) -> None:
+        """Report the faults found since the last call: as warnings, or as an error where something would be lost.
+
+        Faults of one kind that lose nothing are one warning, with their count.
 
         Raises:
-            InputError: there are faults, and `keep_going` is false.
+            InputError: rows, images or files would be lost, and `keep_going` is false.
         """
-        if not self.found:
-            return
-        told = self.found[:MOST_TOLD]
-        if len(self.found) > MOST_TOLD:
-            told.append(f"and {len(self.found) - MOST_TOLD} more")
-        if not self.keep_going:
-            count = f"{len(self.found)} faults" if len(self.found) > 1 else "a fault"
+        new, self._n_reported = self.found[self._n_reported :], len(self.found)
+        lost, kept = [fault for fault in new if not fault.kept], [fault for fault in new if fault.kept]
+        kinds: dict[tuple[str, str | None, str, str], list[Fault]] = {}
+        for fault in kept:
+            kinds.setdefault((fault.file, fault.column, fault.expected, fault.remedy), []).append(fault)
+        kept_lines = [f"{first}{_and_more(len(same) - 1, 'such row')}" for same in kinds.values() for first in same[:1]]
+        lost_lines = [str(fault) for fault in lost]
+        if lost and not self.keep_going:
+            count = f"{len(lost)} faults" if len(lost) > 1 else "a fault"
             raise InputError(
-                "\n  ".join([f"{self.source} has {count}; catalog --keep-going reads what is good:", *told])
+                "\n  ".join([f"{self.source} has {count}; catalog --keep-going reads what is good:", *_cut(lost_lines)])
             )
-        for line in told:
-            logger.warning("passed over: %s", line)
+        for line in _cut(lost_lines):
+            logger.warning("left out: %s", line)
+        for line in _cut(kept_lines):
+            logger.warning("kept: %s", line)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a fault: `file`, `row`, `column`, `expected`, `found`, and `outcome`, `lost` or `kept`."""
+        rows = [
+            (
+                *(fault.file, fault.row, fault.column, fault.expected),
+                fault.found + (f"; {fault.remedy}" if fault.remedy else ""),
+                "kept" if fault.kept else "lost",
+            )
+            for fault in self.found
+        ]
+        return pd.DataFrame(rows, columns=[*COLUMNS]).astype({"row": "Int64"})
+
+    def save(self, path: str | Path) -> None:
+        """Write the faults as CSV (see `to_frame`); without faults, an earlier table of that name is removed."""
+        if not self.found:
+            Path(path).unlink(missing_ok=True)
+            return
+        with write_atomically(path) as temporary:
+            self.to_frame().to_csv(temporary, index=False, encoding="utf-8-sig")
+
+
+def _cut(lines: list[str]) -> list[str]:
+    if len(lines) <= MOST_SHOWN:
+        return lines
+    return [*lines[:MOST_SHOWN], f"and {len(lines) - MOST_SHOWN} more"]
+
+
+def _and_more(n: int, what: str) -> str:
+    return "" if n == 0 else f" (and {n} more {what}{'s' if n > 1 else ''})"

@@ -59,7 +59,7 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     sizes: dict[Path, tuple[int, int] | str] = {}
     lists = _find_lists(path, faults)
     frames = [frame for file in lists if (frame := _read_list(file, faults, masks, sizes)) is not None]
-    faults.settle()
+    faults.report()
     filled = [frame for frame in frames if len(frame)]
     empty = pd.DataFrame(columns=["object_id", "path", "sample_id"], dtype="str")
     rows = pd.concat(filled, ignore_index=True) if filled else empty
@@ -82,7 +82,8 @@ def _find_lists(path: Path, faults: Faults) -> list[Path]:
         file = path / name
         first = seen.setdefault(file.stem, file)
         if first != file:
-            faults.add(file, f"a run of the same name is at {first}; rename one of the two, for names make object ids")
+            found = f"a run of the same name at {first}"
+            faults.add(file, "every run name once (object ids are made of it)", found, remedy="rename one of the two")
     if not seen:
         raise InputError(f"{path}: expected FlowCam runs (.lst), found none")
     return list(seen.values())
@@ -95,7 +96,7 @@ def _read_list(
     try:
         text = read_text(file, "FlowCam list").rstrip().replace("\r\n", "\n").replace("\r", "\n")
     except InputError as error:
-        faults.found.append(str(error))
+        faults.add(file, "a FlowCam list", str(error))
         return None
     lines = text.split("\n")
     types = _read_fields(lines, file, faults)
@@ -135,23 +136,18 @@ def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str]
     """Return the type of every field by its name, in order; None where the head of the file tells none."""
     word, bar, count = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
     if word != COUNT or not re.fullmatch(r"\d{1,4}", count.strip(), re.ASCII):
-        faults.add(
-            file, f"expected {COUNT}| and how many fields follow; found {(word + bar + count)[:40] or 'nothing'}", row=2
-        )
+        found = (word + bar + count)[:40] or "nothing"
+        faults.add(file, f"{COUNT}| and how many fields follow", found, row=2)
         return None
     heads = [line.partition("|") for line in lines[2 : 2 + int(count)]]
     types = {name.strip(): kind.strip() for name, _, kind in heads}
     whole = len(types) == int(count)
     if not whole or not all(bar for _, bar, _ in heads):
-        faults.add(
-            file,
-            f"expected {int(count)} lines of name|type, each with its own name, as row 2 says; found others",
-            row=3,
-        )
+        faults.add(file, f"{int(count)} lines of name|type, each with its own name, as row 2 says", "others", row=3)
         return None
     missing = [name for name in NEEDED if name not in types]
     if missing:
-        faults.add(file, f"expected the fields {', '.join(NEEDED)}; {', '.join(missing)} is missing", row=2)
+        faults.add(file, f"the fields {', '.join(NEEDED)}", f"no {', no '.join(missing)}", row=2)
         return None
     return types
 
@@ -162,8 +158,7 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
     n_fields = np.array([line.count("|") + 1 for line in lines[before:]], dtype=int)
     kept = np.flatnonzero(n_fields == len(types))
     for row in np.flatnonzero(n_fields != len(types)):
-        what = f"expected {len(types)} fields parted by |; found {n_fields[row]}"
-        faults.add(file, what, row=before + 1 + int(row))
+        faults.add(file, f"{len(types)} fields separated by |", str(n_fields[row]), row=before + 1 + int(row))
     is_number = [name for name, kind in types.items() if kind in NUMBERS]
     table = pd.read_csv(
         io.StringIO("\n".join(lines[before + row] for row in kept)),
@@ -190,11 +185,11 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
         name = table.columns[column]
         expected = "a number from 0" if name in BOX else NUMBERS.get(types[name], f"a {types[name]}")
         found = "nothing" if empty.iat[row, column] else repr(str(table.iat[row, column]))
-        faults.add(file, f"expected {expected}; found {found}", row=int(table.index[row]), column=name)
+        faults.add(file, expected, found, row=int(table.index[row]), column=name)
     doubled = numbers["id"].duplicated() & ~bad["id"]
     for line, number in numbers.loc[doubled, "id"].items():
-        what = f"expected another id in every row; {number:.0f} stands in an earlier row too"
-        faults.add(file, what, row=int(str(line)), column="id")
+        found = f"{number:.0f}, which is in an earlier row too"
+        faults.add(file, "another id in every row", found, row=int(str(line)), column="id")
     table[is_number] = numbers
     good: pd.DataFrame = table[~bad.any(axis=1) & ~doubled]
     return good
@@ -215,8 +210,8 @@ def _fit_boxes(
         size = sizes[picture]
         if isinstance(size, str):
             needed_by = table.index[pictures == picture]
-            note = f"the {what} {picture.name} {size}; {len(needed_by)} rows need it"
-            faults.add(file, note, row=int(needed_by[0]), column="collage_file")
+            found = f"that it {size}; {len(needed_by)} rows need it"
+            faults.add(file, f"the {what} {picture.name}", found, row=int(needed_by[0]), column="collage_file")
     known = {picture: sizes[picture] for picture in pictures.unique() if not isinstance(sizes[picture], str)}
     is_known = pictures.isin([*known])
     width = pictures.map({picture: size[0] for picture, size in known.items()})
@@ -225,8 +220,8 @@ def _fit_boxes(
     inside &= (table["image_w"] > 0) & (table["image_h"] > 0)
     for line in table.index[is_known & ~inside]:
         w, h, x, y = table.loc[line, [*BOX]].astype(int)
-        room = f"{what} {pictures[line].name} of {width[line]:.0f}×{height[line]:.0f} pixels"
-        faults.add(file, f"expected a box in the {room}; found {w}×{h} at {x}, {y}", row=int(line), column="image_x")
+        room = f"a box in the {what} {pictures[line].name} of {width[line]:.0f}×{height[line]:.0f} pixels"
+        faults.add(file, room, f"{w}×{h} at {x}, {y}", row=int(line), column="image_x")
     return is_known & inside
 
 

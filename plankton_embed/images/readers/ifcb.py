@@ -70,7 +70,7 @@ def read(path: Path, faults: Faults) -> ImageCatalog:
         InputError: there are faults, or no bins.
     """
     frames = [frame for place in _find_bins(path, faults) if (frame := _read_bin(place, faults)) is not None]
-    faults.settle()
+    faults.report()
     columns = ["object_id", "path", "sample_id", "ifcb_bin", "roi_number", "time"]
     filled = [frame for frame in frames if len(frame)]
     rows = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns, dtype="str")
@@ -159,7 +159,7 @@ def _find_bins(path: Path, faults: Faults) -> list[Path]:
     for place in wanted:
         first = seen.setdefault(place.name, path / place)
         if first != path / place:
-            faults.add(path / place, f"the same bin is at {first}; leave one of the two")
+            faults.add(path / place, "every bin once", f"the same bin at {first}", remedy="leave one of the two")
     return list(seen.values())
 
 
@@ -168,7 +168,7 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
     adc, hdr, roi = (place.with_name(place.name + suffix) for suffix in SUFFIXES)
     missing = [file.suffix for file in (adc, hdr, roi) if not file.is_file()]
     if missing:
-        faults.add(place, f"expected .adc, .hdr and .roi; found no {', no '.join(missing)}; copy the whole bin")
+        faults.add(place, ".adc, .hdr and .roi", f"no {', no '.join(missing)}", remedy="copy the whole bin")
         if missing != [".hdr"]:
             return None
     try:
@@ -177,18 +177,19 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
         n_bytes = roi.stat().st_size
         time = time_of_bin(place.name)
     except OSError as error:
-        faults.add(place, f"it cannot be read: {error.strerror or error}")
+        faults.add(place, "a bin that can be read", str(error.strerror or error))
         return None
     except ValueError:
-        faults.add(place, "expected a date and a time in the name of the bin; found none that exists")
+        faults.add(place, "a date and a time in the name of the bin", "none that exists")
         return None
     if not header.strip() and not missing:
         others = "" if text or n_bytes else ", and so are the .adc and the .roi: the bin holds no data"
-        faults.add(hdr, f"expected the settings of the instrument; the file is empty{others}; copy the bin anew")
+        faults.add(hdr, "the settings of the instrument", f"an empty file{others}", remedy="copy the bin again")
         if not text:
             return None
     if not text and n_bytes > EMPTY_ROI:
-        faults.add(adc, f"expected a row a target; the file is empty, but {roi.name} has {n_bytes} bytes; copy it anew")
+        found = f"an empty file, but {roi.name} has {n_bytes} bytes"
+        faults.add(adc, "a row a target", found, remedy="copy it again")
         return None
     if not text:
         logger.warning("%s: the bin is empty: 0 images", adc)
@@ -204,8 +205,8 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
     imaged = table[(table["ROIwidth"] > 0) & (table["ROIheight"] > 0)]
     ends = imaged["start_byte"] + imaged["ROIwidth"] * imaged["ROIheight"]
     for target, end in ends[ends > n_bytes].items():
-        what = f"expected bytes up to {end:.0f} in {roi.name}, which has {n_bytes}; copy it anew"
-        faults.add(adc, what, row=int(str(target)), column="start_byte")
+        expected, found = f"bytes up to {end:.0f} in {roi.name}", f"{n_bytes} bytes there"
+        faults.add(adc, expected, found, row=int(str(target)), column="start_byte", remedy="copy it again")
     if imaged.empty:
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
     imaged = imaged[ends <= n_bytes]
@@ -245,11 +246,11 @@ def _parse_rows(text: str, names: list[str], adc: Path, faults: Faults) -> pd.Da
     usual = int(np.bincount(n_columns).argmax())
     least = max(names.index(name) for name in BOX) + 1
     if usual < least:
-        faults.add(adc, f"expected {least} columns or more, parted by commas; found {usual}", row=1)
+        faults.add(adc, f"{least} comma-separated columns or more", str(usual), row=1)
         return None
     targets = np.flatnonzero(n_columns == usual) + 1
     for row in np.flatnonzero(n_columns != usual):
-        faults.add(adc, f"expected {usual} columns, as in most rows; found {n_columns[row]}", row=int(row) + 1)
+        faults.add(adc, f"{usual} columns, as in most rows", str(n_columns[row]), row=int(row) + 1)
     table = pd.read_csv(
         io.StringIO("\n".join(lines[target - 1] for target in targets)),
         header=None,
@@ -268,7 +269,7 @@ def _parse_rows(text: str, names: list[str], adc: Path, faults: Faults) -> pd.Da
         name = table.columns[column]
         expected = "a whole number, 0 or more" if name in BOX else "a number"
         found = "nothing" if empty.iat[row, column] else repr(str(table.iat[row, column]))
-        faults.add(adc, f"expected {expected}; found {found}", row=int(targets[row]), column=name)
+        faults.add(adc, expected, found, row=int(targets[row]), column=name)
     good: pd.DataFrame = numbers[~bad.any(axis=1)]
     return good
 

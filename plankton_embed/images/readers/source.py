@@ -26,6 +26,7 @@ def read_source(
     *,
     source_format: SourceFormat | None = None,
     keep_going: bool = False,
+    faults: Faults | None = None,
     **options: Any,
 ) -> ImageCatalog:
     """Return the catalog of a source of any kind.
@@ -35,16 +36,19 @@ def read_source(
             catalog, or a list of image files; a catalog is returned as it is.
         root: where the relative paths of a catalog file start; by default the folder of that file.
         source_format: which of these it is; by default found out.
-        keep_going: pass over faulty rows and files with a warning, instead of refusing the source.
+        keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
+        faults: gathers what is wrong in the source; what it holds of `source` and `keep_going` is replaced.
         options: what the reader of one format alone takes (READER_OPTIONS); None is as if not given.
 
     Raises:
         InputError: the source is missing, of no known kind, or has faults; each is named.
         SettingError: `root`, `source_format` or an option is given where it has no meaning.
     """
+    faults = Faults() if faults is None else faults
+    faults.keep_going = keep_going
     options = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, str | Path):
-        path = Path(source)
+        path = faults.source = Path(source)
         if not path.exists():
             raise InputError(f"{path} does not exist")
         kind = source_format or recognize_format(path)
@@ -71,7 +75,7 @@ def read_source(
         return ImageCatalog.load(path, root)
     if kind == "folder":
         return read_folder(path)
-    catalog: ImageCatalog = _reader(kind).read(path, Faults(path, keep_going), **options)
+    catalog: ImageCatalog = _reader(kind).read(path, faults, **options)
     return catalog
 
 
