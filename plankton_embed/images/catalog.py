@@ -52,6 +52,7 @@ METADATA_COLUMNS = {
     "depth_max": "m",
     "pixel_size": "µm per pixel",
     "volume": "m³ of water that the sample stands for",
+    "volume_of": "what the volume is of: sea water, or fluid that was run",
     "subsample_factor": "times that the imaged part goes into the sample",
 }
 FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them

@@ -2,6 +2,9 @@
 
 imgs.zip/imgs/123.jpg              a file in a ZIP
 D20130526T095207_IFCB013.roi/96x45+1       raw grey pixels, WIDTHxHEIGHT+FIRST BYTE
+IFCB5_2012_028_081515.roi/180x86+36927+0+0&113x45+52407+150+25
+                                   several of them joined, each WIDTHxHEIGHT+FIRST BYTE+LEFT+TOP in the whole: the
+                                   later ones over the earlier, the gaps filled with the median of their edges
 collage.tif/59x63+843+1633         a box of a picture, WIDTHxHEIGHT+LEFT+TOP
 collage.tif/59x63+843+1633&mask.tif        the same, white where the same box of the mask beside it is black
 images.npy/17                      a row of an array (N, height, width[, channels])
@@ -23,6 +26,7 @@ from PIL import Image
 from plankton_embed.errors import InputError
 
 N_KEPT_OPEN = 8  # containers of each kind; images come in the order of their container
+RAW = re.compile(r"(\d+)x(\d+)\+(\d+)(?:\+(\d+)\+(\d+))?")
 BOX = re.compile(r"(\d+)x(\d+)\+(\d+)(?:\+(\d+))?(?:&(.+))?")
 
 
@@ -77,10 +81,9 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
         if suffix in (".npy", ".npz"):
             name, _, row = inside.rpartition("/")
             return _as_pixels(*open_array(container, stamp, name), int(row))
-        width, height, left, top, mask = _parse_box(inside)
         if suffix == ".roi":
-            pixels = np.fromfile(container, dtype=np.uint8, count=width * height, offset=left)
-            return pixels.reshape(height, width)
+            return _read_raw(container, inside)
+        width, height, left, top, mask = _parse_box(inside)
         box = _cut(_open_picture(container, stamp), left, top, width, height)
         if mask is None:
             return box
@@ -89,7 +92,7 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
         is_body = np.asarray(drawn.reshape(height, width, -1).astype(bool).any(axis=2))
         white = box.dtype.type(np.iinfo(box.dtype).max)  # type: ignore[type-var]
         return np.asarray(np.where(is_body if box.ndim == 2 else is_body[..., None], box, white))
-    except (ValueError, LookupError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+    except (ValueError, LookupError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"{container} has no image {inside}: {error}") from error
 
 
@@ -133,9 +136,29 @@ def _open_picture(path: Path, stamp: int) -> NDArray[np.generic]:
 def _parse_box(text: str) -> tuple[int, int, int, int, str | None]:
     found = BOX.fullmatch(text)
     if found is None:
-        raise ValueError("expected WIDTHxHEIGHT+LEFT+TOP, or +FIRST BYTE in raw pixels")
+        raise ValueError("expected WIDTHxHEIGHT+LEFT+TOP")
     width, height, left, top, mask = found.groups()
     return int(width), int(height), int(left), int(top or 0), mask
+
+
+def _read_raw(file: Path, inside: str) -> NDArray[np.uint8]:
+    """Return raw pixels, or several boxes of them joined."""
+    found = [RAW.fullmatch(part) for part in inside.split("&")]
+    boxes = [[int(number or 0) for number in box.groups()] for box in found if box is not None]
+    if len(boxes) < len(found):
+        raise ValueError("expected WIDTHxHEIGHT+FIRST BYTE, or several WIDTHxHEIGHT+FIRST BYTE+LEFT+TOP joined by &")
+    pieces = [
+        np.fromfile(file, dtype=np.uint8, count=width * height, offset=start).reshape(height, width)
+        for width, height, start, _, _ in boxes
+    ]
+    if len(pieces) == 1:
+        return pieces[0]
+    edges = np.concatenate([edge for piece in pieces for edge in (piece[0], piece[-1], piece[:, 0], piece[:, -1])])
+    size = max(top + height for _, height, _, _, top in boxes), max(left + width for width, _, _, left, _ in boxes)
+    joined = np.full(size, np.median(edges), dtype=np.uint8)
+    for piece, (width, height, _, left, top) in zip(pieces, boxes, strict=True):
+        joined[top : top + height, left : left + width] = piece
+    return joined
 
 
 def _cut(picture: NDArray[np.generic], left: int, top: int, width: int, height: int) -> NDArray[np.generic]:

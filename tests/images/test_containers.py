@@ -59,6 +59,17 @@ def test_a_mask_whitens_what_is_outside(tmp_path):
     assert (seen == 255).sum() == 36 - 8
 
 
+def test_raw_boxes_are_joined_at_their_places(tmp_path):
+    (tmp_path / "bin.roi").write_bytes(bytes([9] * 6 + [7] * 4))
+    joined = read_image(tmp_path / "bin.roi/3x2+0+0+0&2x2+6+2+1")
+    assert joined.tolist() == [[9, 9, 9, 9], [9, 9, 7, 7], [9, 9, 7, 7]]  # the median of the edges fills the gaps
+    for way in ("3x2+0+0+0&2x2+9+2+1", "3x2+0&", "3x2+0&a.tif", "3x2+0+1", "0x2+0+0+0&2x2+6+2+1"):
+        with pytest.raises(InputError, match="has no image"):
+            read_image(tmp_path / "bin.roi" / way)
+    with pytest.raises(InputError, match="has no image"):
+        read_image(tmp_path / f"bin.roi/3x2+0+0+0&2x2+6+{10**9}+{10**9}")
+
+
 def test_a_collage_of_16_bits_keeps_them_and_one_of_one_bit_is_black_and_white(tmp_path):
     deep = PICTURE.astype(np.uint16) * 200
     Image.fromarray(deep).save(tmp_path / "deep.tif")

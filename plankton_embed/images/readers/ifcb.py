@@ -6,12 +6,13 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
@@ -35,14 +36,26 @@ OLD_COLUMNS = (
     "trigger#, ADC_time, , , , , , trigger_open, frame_grab, ROIx, ROIy, ROIwidth, ROIheight, start_byte, status"
 )
 BOX = ("ROIwidth", "ROIheight", "start_byte")
+PLACE = ("ROIx", "ROIy")  # in the camera's frame
 CLOCKS = ("trigger#", "ADC_time", "runTime", "inhibitTime", "trigger_open", "frame_grab")
 FEATURES = ("PMTA", "PMTB", "PMTC", "PMTD", "peakA", "peakB", "peakC", "peakD", "time of flight")
 NOT_MEASURED = -999
 
+LEAST_OVERLAP = 2  # px: neighbouring boxes of one trigger that overlap by more, both ways, are one picture
+
 FLOW_RATE = 0.25e-6 / 60  # m³ a second, of the sample syringe
+SYRINGE = 5.0  # ml, where the .hdr does not report it
+SAMPLE_VOLUMES = {"alt": "altsyringesamplevolume", "beads": "beadssamplevolume"}  # of runs that are not normal
 DEAD_TIME = 0.073  # seconds at least that an old instrument is blind after a trigger
 SHORTER_DEAD_TIME = ("IFCB5", "2015-06-01", 0.05)  # of this instrument, from this day on
 CLOCK_TOLERANCE = 0.02  # by which the .hdr may differ from the .adc
+LARGE_DIFFERENCE = 0.1  # the same, from which on it is reported
+VOLUME_TOLERANCE = 0.01  # by which a volume may be above that of the syringe
+LONGEST_RUN = 1.05  # times that the syringe takes: a run goes on for some seconds after it
+LAG_TOLERANCE = 0.3  # seconds by which the clocks of a row may differ from what they differ in most rows
+LEAST_SHIFT = 10  # seconds between the clocks, from which on one of them does not start at 0
+INHIBIT_STEPS = (-0.1, 5)  # seconds by which inhibitTime grows from row to row
+MOST_UNSOUND = 0.05  # of the rows, at the end of a bin: with more, they do not show when it ended
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
@@ -53,23 +66,29 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
 def read(path: Path, faults: Faults) -> ImageCatalog:
     """Read one bin, named by any of its three files, or every bin below a folder.
 
-    Folders named skip or beads, and files whose name is no bin id, are passed over. A target without an image (width
-    or height 0) gives no row; an empty bin gives none either, and a warning.
+    Folders named skip or beads, and files whose name is not a bin id, are passed over; the suffixes may be in capitals.
+    A target without an image (width or height 0) gives no row; an empty bin gives none either, and a warning.
+
+    Old instruments cut a large target into several boxes of one frame. In their bins, and in these alone, neighbouring
+    targets of one trigger whose boxes overlap by more than 2 px in both directions are one image, at their places in
+    the frame (see `images.containers`), under the number of the first. (Source: stitching of pyifcb and ifcb-analysis.)
 
     Columns besides the path: `object_id` (bin and target, as the dashboards number them: BIN_00007), `sample_id` and
     `ifcb_bin`, `roi_number` (the target: the row of the .adc, from 1), `time` (from the bin id, UTC), `latitude`,
-    `longitude`, `depth_min` and `depth_max` where the .hdr has them, `volume` (m³ analysed; see `analysed_volume`), and
-    of new instruments the signals of the four channels as features. `pixel_size` is not given: no file of a bin
-    states it, and instruments differ.
+    `longitude`, `depth_min` and `depth_max` where the .hdr has them, `volume` (m³ analysed; see `analysed_volume`) of
+    bins from which nothing is missing and `volume_of` (sea water), and of new instruments the signals of the four
+    channels as features. `pixel_size` is not given: no file of a bin states it, and instruments differ.
 
     Args:
         path: a .adc, .hdr or .roi file, or a folder.
-        faults: gathers files that are missing, empty or too short, and rows that cannot be read.
+        faults: gathers files that are missing, empty or too short, rows that cannot be read, images that the .hdr
+            counts or the .roi holds and that no row names, and bins without a volume.
 
     Raises:
         InputError: there are faults, or no bins.
     """
-    frames = [frame for place in _find_bins(path, faults) if (frame := _read_bin(place, faults)) is not None]
+    bins = _find_bins(path, faults)
+    frames = [frame for place, files in bins.items() if (frame := _read_bin(place, files, faults)) is not None]
     faults.report()
     columns = ["object_id", "path", "sample_id", "ifcb_bin", "roi_number", "time"]
     filled = [frame for frame in frames if len(frame)]
@@ -77,49 +96,144 @@ def read(path: Path, faults: Faults) -> ImageCatalog:
     return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames))
 
 
-def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> float:
-    """Return the m³ of water in which a bin's targets were looked for; nan where its clocks do not tell.
+def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> tuple[float, str]:
+    """Return the m³ of water in which a bin's targets were looked for, and what is wrong with the clocks.
 
-    It is the flow rate (0.25 ml a minute) times the time that the instrument looked. A new instrument counts the run
-    and the time it was blind (inhibitTime) in the .hdr and in every row of the .adc; the .hdr counts, unless it is
-    more than 2 % off from the last row. For an old one the run ends with the last frame, and each trigger
-    blinds it until the next trigger can open, 73 ms at the least. (Source: IFCB_volume_analyzed of ifcb-analysis,
-    https://github.com/hsosik/ifcb-analysis, and ml_analyzed of pyifcb.)
+    The volume is the flow rate times the time that the instrument looked: 0.25 ml a minute, times the header's
+    `RunFastFactor` where `runSampleFast` is on (a factor of 0 means 1). It is nan where the clocks do not show it, and
+    where they give more than the syringe holds (`SyringeSampleVolume`, of ALT and BEADS runs their own; 5 ml where the
+    .hdr reports none; with 1 % of tolerance). The second value is empty where all clocks are sound.
+
+    A new instrument counts the run, and the time in it that it was blind (inhibitTime), in the .hdr and in every row of
+    the .adc. The .hdr counts, unless it is more than 2 % off from the rows, or gives more than the syringe holds. The
+    rows' clocks are checked first. runTime must stay as far ahead of ADC_time as in most rows (within 0.3 s), and
+    inhibitTime must grow by -0.1 to 5 s from row to row. In the last row, ADC_time and that distance replace a bad
+    runTime. The usual step replaces every bad step of inhibitTime. Where ADC_time is bad too, the last row with a sound
+    one ends the run; with more than 5 % of the rows after it, the rows do not count. Clocks that start at some seconds
+    instead of 0 are shifted back: the looking time is a difference. A single row does not show when the run ended.
+
+    For an old instrument the run ends with the last frame, and each trigger blinds it until the next trigger can open,
+    73 ms at the least. Rows whose frame is before an earlier row's are left out.
+
+    (Sources: IFCB_volume_analyzed and IFCB_volume_analyzed_fromADC of ifcb-analysis,
+    https://github.com/hsosik/ifcb-analysis, and ml_analyzed of pyifcb; the rate of fast runs is that of the acquisition
+    software.)
 
     Args:
         table: the rows of the .adc, named as in NEW_COLUMNS or OLD_COLUMNS.
         header: the text of the .hdr.
         bin_id: tells the instrument.
     """
+    settings = _read_settings(header)
+    rate, most = FLOW_RATE * _speed(settings), _syringe(settings) * 1e-6
+    if np.isnan(rate):
+        return np.nan, f"a fast run (runSampleFast) with RunFastFactor {settings.get('runfastfactor')}"
     if "frame_grab" in table:
-        seconds = _old_looking_time(table.drop_duplicates("trigger#"), bin_id)
+        seconds, found = _old_looking_time(table.drop_duplicates("trigger#"), bin_id)
+        times = [seconds]
     else:
-        seconds = _new_looking_time(table, header)
-    return seconds * FLOW_RATE if seconds > 0 else np.nan
+        by_header = _header_clocks(header, settings)
+        by_rows, found = _row_clocks(table, most / rate)
+        agree = np.abs(by_header - by_rows) <= CLOCK_TOLERANCE * by_rows
+        if abs(by_header[0] - by_rows[0]) > LARGE_DIFFERENCE * by_rows[0]:
+            runs = f"{by_header[0]:.0f} s of run time in the .hdr and {by_rows[0]:.0f} s in the rows"
+            found = f"{runs}; {found}" if found else runs
+        chosen = np.where(agree | np.isnan(by_rows), by_header, by_rows)
+        times = [run - blind for run, blind in (chosen, by_rows)]
+    for seconds in times:
+        if 0 < seconds * rate <= most * (1 + VOLUME_TOLERANCE):
+            return float(seconds * rate), found
+    because = f" ({found})" if found else ""
+    if not times[0] > 0:
+        return np.nan, f"clocks that do not show how long it looked{because}"
+    return np.nan, f"{times[0] * rate * 1e6:.3f} ml, more than the {most * 1e6:g} ml of the syringe{because}"
 
 
-def _old_looking_time(triggers: pd.DataFrame, bin_id: str) -> float:
-    if triggers.empty:
-        return np.nan
+def _speed(settings: dict[str, str]) -> float:
+    """Return how many times faster than usual the syringe was emptied; nan where the .hdr does not report it."""
+    on = settings.get("runsamplefast", "").lower()
+    if on not in ("true", "yes", "on") and not _to_float(on) > 0:
+        return 1.0
+    factor = _to_float(settings.get("runfastfactor", ""))
+    return 1.0 if factor == 0 else factor if 0 < factor < np.inf else np.nan
+
+
+def _syringe(settings: dict[str, str]) -> float:
+    """Return how many ml of sample a run takes at the most."""
+    names = (SAMPLE_VOLUMES.get(settings.get("runtype", "").lower(), ""), "syringesamplevolume", "syringesize")
+    found = [_to_float(settings.get(name, "")) for name in names]
+    return next((volume for volume in found if 0 < volume < np.inf), SYRINGE)
+
+
+def _old_looking_time(triggers: pd.DataFrame, bin_id: str) -> tuple[float, str]:
     times = triggers[["trigger_open", "frame_grab"]].to_numpy(dtype=float)
     opened, grabbed = (times + 86_400 * (times < 0)).T  # a bin over midnight
+    rises = grabbed >= np.fmax.accumulate(grabbed) if len(grabbed) else np.zeros(0, dtype=bool)
+    found = "" if rises.all() else f"{(~rises).sum()} of {len(rises)} triggers whose frame is before an earlier one"
+    if not rises.any() or _is_cut_short(rises):
+        return np.nan, found
+    opened, grabbed = opened[rises], grabbed[rises]
     instrument, since, shorter = SHORTER_DEAD_TIME
     least = shorter if bin_id.startswith(f"{instrument}_") and time_of_bin(bin_id) >= since else DEAD_TIME
-    return float(grabbed[-1] - np.maximum(opened[1:] - grabbed[:-1], least).sum() - least)
+    return float(grabbed[-1] - np.maximum(opened[1:] - grabbed[:-1], least).sum() - least), found
 
 
-def _new_looking_time(table: pd.DataFrame, header: str) -> float:
-    found = [re.search(rf"\b{name} ?time\s*[:=]\s*([\d.]+)", header, re.IGNORECASE) for name in ("run", "inhibit")]
-    told = np.array([_to_float(match[1]) if match else np.nan for match in found])
-    counted = np.full(2, np.nan)
-    if len(table) and {"ADC_time", "runTime", "inhibitTime"} <= {*table.columns}:
-        time, run, inhibit = table[["ADC_time", "runTime", "inhibitTime"]].to_numpy(dtype=float).T
-        steps = np.diff(inhibit)
-        if inhibit[-1] > 0 and ((steps > -0.1) & (steps < 5)).all() and abs(run[-1] - time[-1]) < 0.3:  # sound clocks
-            counted = np.array([run[-1], inhibit[-1]])
-    agree = np.abs(told - counted) <= CLOCK_TOLERANCE * counted
-    run_time, blind_time = np.where(agree | np.isnan(counted), told, counted)
-    return float(run_time - blind_time)
+def _is_cut_short(is_sound: NDArray[np.bool_]) -> bool:
+    """Say whether too many rows at the end are not sound: one may be, or a share of MOST_UNSOUND."""
+    return int(is_sound[::-1].argmax()) > max(1, MOST_UNSOUND * len(is_sound))
+
+
+def _header_clocks(header: str, settings: dict[str, str]) -> NDArray[np.float64]:
+    """Return run time and inhibited time of the .hdr in seconds, nan where they are missing or are no times."""
+    found = [
+        _to_float(settings[f"{name}time"])
+        if f"{name}time" in settings
+        else _to_float(match[1])
+        if (match := re.search(rf"\b{name} time\s*[:=]\s*([-+.\deE]+)", header, re.IGNORECASE))
+        else np.nan
+        for name in ("run", "inhibit")
+    ]
+    run, blind = (time if 0 <= time < np.inf else np.nan for time in found)
+    return np.array([run or np.nan, blind])
+
+
+def _rises(time: NDArray[np.float64], longest: float) -> NDArray[np.bool_]:
+    """Say of each row whether its time may belong to the run and is not before that of an earlier row."""
+    near = np.abs(time - np.nanmedian(time)) <= longest * LONGEST_RUN
+    return near & (time >= np.fmax.accumulate(np.where(near, time, np.nan)) + INHIBIT_STEPS[0])
+
+
+def _row_clocks(table: pd.DataFrame, longest: float) -> tuple[NDArray[np.float64], str]:
+    """Return run time and inhibited time by the rows, nan where these do not show it, and what is wrong with them.
+
+    `longest` is how many seconds the syringe takes. See `analysed_volume`.
+    """
+    unknown = np.full(2, np.nan)
+    if len(table) < 2 or not {"ADC_time", "runTime", "inhibitTime"} <= {*table.columns}:
+        return unknown, ""
+    time, run, inhibit = table[["ADC_time", "runTime", "inhibitTime"]].to_numpy(dtype=float).T
+    runs = (run != 0) & np.isfinite(run - time)
+    if not runs.any() or not (np.nan_to_num(inhibit) != 0).any():
+        return unknown, ""  # these clocks were not written
+    lag = float(np.median((run - time)[runs]))
+    shift = lag if lag > LEAST_SHIFT or (lag < -LEAST_SHIFT and np.nanmin(run) < 0) else 0.0
+    agrees = np.abs(run - time - lag) < LAG_TOLERANCE
+    time = np.where(_rises(time, longest), time, run - lag)
+    rises = _rises(time, longest)
+    steps = np.diff(inhibit)
+    grows = (inhibit[1:] != 0) & (steps > INHIBIT_STEPS[0]) & (steps < INHIBIT_STEPS[1])
+    n_bad = int((~(agrees & rises & np.r_[True, grows])).sum())
+    found = f"{n_bad} of {len(table)} rows with bad clocks" if n_bad else ""
+    if abs(lag) > LEAST_SHIFT:
+        found += " and " * bool(found) + f"runTime {lag:+.0f} s from ADC_time in most rows"
+    if _is_cut_short(rises) or not rises.any() or (~grows).mean() > 0.5 or (~agrees).mean() > 0.5:
+        return unknown, found
+    end = len(rises) - 1 - int(rises[::-1].argmax())
+    end_of_run = run[end] if agrees[end] else time[end] + lag
+    step = np.median(steps[grows])
+    # blind for longer than the run has lasted: this clock does not start at 0 either
+    first = inhibit[0] if INHIBIT_STEPS[0] < inhibit[0] <= time[0] + lag - shift + LAG_TOLERANCE else step
+    return np.array([end_of_run - shift, first + np.where(grows, steps, step)[:end].sum()]), found
 
 
 def time_of_bin(bin_id: str) -> str:
@@ -137,40 +251,52 @@ def time_of_bin(bin_id: str) -> str:
 
 def _is_of_bin(name: str) -> bool:
     file = PurePosixPath(name)
-    return file.suffix in SUFFIXES and BIN.fullmatch(file.stem) is not None
+    return file.suffix.lower() in SUFFIXES and BIN.fullmatch(file.stem) is not None
 
 
-def _find_bins(path: Path, faults: Faults) -> list[Path]:
-    """Return the place of every bin: the path of its files without their suffix."""
+def _find_bins(path: Path, faults: Faults) -> dict[Path, dict[str, Path]]:
+    """Return the files of every bin by their suffix in small letters, by its place: their path without suffix."""
     if not path.is_dir():
         if not _is_of_bin(path.name):
             raise InputError(
                 f"{path}: expected a file of an IFCB bin, named like D20130526T095207_IFCB013.adc or "
                 "IFCB5_2012_028_081515.adc, with .adc, .hdr or .roi"
             )
-        return [path.with_suffix("")]
-    names = [name for name in list_other_files(path) if _is_of_bin(name)]
-    places = sorted({PurePosixPath(name).with_suffix("") for name in names})
-    wanted = [place for place in places if not PASSED_OVER & {part.lower() for part in place.parts[:-1]}]
+        beside = [file.name for file in path.parent.iterdir() if file.stem == path.stem and file.is_file()]
+        return _group_files(path.parent, beside, faults)
+    names = [PurePosixPath(name) for name in list_other_files(path) if _is_of_bin(name)]
+    wanted = [name for name in names if not PASSED_OVER & {part.lower() for part in name.parts[:-1]}]
     if not wanted:
-        passed = f"; the {len(places)} below folders named skip or beads are passed over" if places else ""
+        n_bins = len({name.with_suffix("") for name in names})
+        passed = f"; the {n_bins} below folders named skip or beads are passed over" if n_bins else ""
         raise InputError(f"{path}: expected IFCB bins (.adc, .hdr and .roi), found none{passed}")
+    bins = _group_files(path, map(str, wanted), faults)
     seen: dict[str, Path] = {}
-    for place in wanted:
-        first = seen.setdefault(place.name, path / place)
-        if first != path / place:
-            faults.add(path / place, "every bin once", f"the same bin at {first}", remedy="leave one of the two")
-    return list(seen.values())
+    for place in bins:
+        first = seen.setdefault(place.name, place)
+        if first != place:
+            faults.add(place, "every bin once", f"the same bin at {first}", remedy="leave one of the two")
+    return {place: bins[place] for place in seen.values()}
 
 
-def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
+def _group_files(folder: Path, names: Iterable[str], faults: Faults) -> dict[Path, dict[str, Path]]:
+    bins: dict[Path, dict[str, Path]] = {}
+    for file in sorted(folder / name for name in names if _is_of_bin(name)):
+        first = bins.setdefault(file.with_suffix(""), {}).setdefault(file.suffix.lower(), file)
+        if first != file:
+            expected = f"one {file.suffix.lower()} of the bin"
+            faults.add(file, expected, f"{first.name} beside it", remedy="leave one of the two")
+    return dict(sorted(bins.items()))
+
+
+def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFrame | None:
     """Return a row an image; None where the bin cannot be read."""
-    adc, hdr, roi = (place.with_name(place.name + suffix) for suffix in SUFFIXES)
-    missing = [file.suffix for file in (adc, hdr, roi) if not file.is_file()]
+    missing = [suffix for suffix in SUFFIXES if suffix not in files]
     if missing:
         faults.add(place, ".adc, .hdr and .roi", f"no {', no '.join(missing)}", remedy="copy the whole bin")
         if missing != [".hdr"]:
             return None
+    adc, roi, hdr = files[".adc"], files[".roi"], files.get(".hdr", place)
     try:
         header = "" if missing else hdr.read_text(encoding="latin-1")
         text = adc.read_text(encoding="latin-1").rstrip()
@@ -187,19 +313,20 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
         faults.add(hdr, "the settings of the instrument", f"an empty file{others}", remedy="copy the bin again")
         if not text:
             return None
-    if not text and n_bytes > EMPTY_ROI:
-        found = f"an empty file, but {roi.name} has {n_bytes} bytes"
-        faults.add(adc, "a row a target", found, remedy="copy it again")
+    settings = _read_settings(header)
+    if not text and (n_bytes > EMPTY_ROI or _to_float(settings.get("roicount", "")) > 0):
+        why = f"{roi.name} has {n_bytes} bytes" if n_bytes > EMPTY_ROI else f"roiCount is {settings['roicount']}"
+        faults.add(adc, "a row a target", f"an empty file, but {why}", remedy="copy it again")
         return None
     if not text:
         logger.warning("%s: the bin is empty: 0 images", adc)
         return pd.DataFrame()
 
-    settings = {key.strip().lower(): value.strip() for key, _, value in (s.partition(":") for s in header.split("\n"))}
+    n_before = len(faults.found)
     is_new = place.name.startswith("D")
     declared = _name_columns(settings.get("adcfileformat", "") if is_new else OLD_COLUMNS)
     names = declared if {*BOX} <= {*declared} else _name_columns(NEW_COLUMNS)
-    table = _parse_rows(text, names, adc, faults)
+    table = _parse_rows(text, names, (*BOX, *CLOCKS, *(FEATURES if is_new else PLACE)), adc, faults)
     if table is None or table.empty:
         return None
     imaged = table[(table["ROIwidth"] > 0) & (table["ROIheight"] > 0)]
@@ -207,25 +334,92 @@ def _read_bin(place: Path, faults: Faults) -> pd.DataFrame | None:
     for target, end in ends[ends > n_bytes].items():
         expected, found = f"bytes up to {end:.0f} in {roi.name}", f"{n_bytes} bytes there"
         faults.add(adc, expected, found, row=int(str(target)), column="start_byte", remedy="copy it again")
+    _check_whole(table, imaged, ends, settings, (adc, hdr, roi), faults)
     if imaged.empty:
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
+    volume, found = analysed_volume(table, header, place.name)
+    if any(not fault.kept for fault in faults.found[n_before:]):
+        volume, found = np.nan, "that images or rows of the bin are missing"
+    if found:
+        expected = "clocks that are sound in every row" if volume > 0 else "clocks and rows that give a volume"
+        remedy = "the sound rows give the volume" if volume > 0 else "its images have no volume, so no concentration"
+        faults.add(adc, expected, found, kept=True, remedy=remedy)
     imaged = imaged[ends <= n_bytes]
-    boxes = zip(*(imaged[name].astype("int64") for name in BOX), strict=True)
+    images = _name_boxes(imaged, joins=not is_new)
+    imaged = imaged.loc[images.index]
     frame = pd.DataFrame(
         {
             "object_id": [f"{place.name}_{target:05d}" for target in imaged.index],
-            "path": [f"{roi}/{width}x{height}+{start}" for width, height, start in boxes],
+            "path": [f"{roi}/{inside}" for inside in images],
             "sample_id": place.name,
             "ifcb_bin": place.name,
             "roi_number": imaged.index,
             "time": time,
         }
     )
-    known = {**_read_position(settings, hdr), "volume": analysed_volume(table, header, place.name)}
+    water = {"volume": volume, "volume_of": "sea water"} if volume > 0 else {}
+    known = {**_read_position(settings, hdr), **water}
     signals = [name for name in FEATURES if is_new and name in imaged]
     features = imaged[signals].astype("float64").replace(NOT_MEASURED, np.nan).reset_index(drop=True)
     features.columns = pd.Index([f"feature_{name.replace(' ', '_')}" for name in signals])
     return pd.concat([frame.assign(**known), features], axis=1).dropna(axis="columns", how="all")
+
+
+def _check_whole(
+    table: pd.DataFrame,
+    imaged: pd.DataFrame,
+    ends: pd.Series,
+    settings: dict[str, str],
+    files: tuple[Path, Path, Path],
+    faults: Faults,
+) -> None:
+    """Note where the .adc has fewer rows than the .hdr counts, or the .roi bytes that no row of it names."""
+    adc, hdr, roi = files
+    n_counted = _to_float(settings.get("roicount", ""))
+    if len(imaged) < n_counted:
+        expected = f"{n_counted:.0f} rows with an image in {adc.name} (roiCount)"
+        faults.add(hdr, expected, f"{len(imaged)}", remedy=f"copy {adc.name} again")
+    n_counted, n_triggers = _to_float(settings.get("triggercount", "")), table.get("trigger#", pd.Series()).nunique()
+    if n_triggers < n_counted:
+        # programs count several images of a trigger in different ways: no reason to refuse the bin
+        faults.add(hdr, f"{n_counted:.0f} triggers in {adc.name} (triggerCount)", f"{n_triggers}", kept=True)
+    n_bytes = roi.stat().st_size
+    order = np.argsort(imaged["start_byte"].to_numpy(), kind="stable")
+    starts, stops = (np.minimum(column.to_numpy()[order], n_bytes) for column in (imaged["start_byte"], ends))
+    gaps = np.append(starts, n_bytes) - np.maximum.accumulate(np.append(0, stops))
+    unnamed = gaps[gaps > EMPTY_ROI].sum()
+    if unnamed:
+        expected, found = f"images that rows of {adc.name} name", f"{unnamed:.0f} of {n_bytes} bytes that no row names"
+        faults.add(roi, expected, found, remedy=f"copy {adc.name} again")
+
+
+def _name_boxes(imaged: pd.DataFrame, joins: bool) -> pd.Series:
+    """Return the way inside the .roi of each image, by its first target; `joins` those that are parts of one."""
+    width, height, start = (imaged[name].astype("int64") for name in BOX)
+    boxes = width.astype(str) + "x" + height.astype(str) + "+" + start.astype(str)
+    if not joins or len(imaged) < 2:
+        return boxes
+    left, top = (imaged[name].to_numpy() for name in PLACE)
+    overlaps = [
+        np.minimum(low[1:] + size[1:], low[:-1] + size[:-1]) - np.maximum(low[1:], low[:-1])
+        for low, size in ((left, width.to_numpy()), (top, height.to_numpy()))
+    ]
+    trigger = imaged["trigger#"].to_numpy()
+    is_next = (trigger[1:] == trigger[:-1]) & (np.minimum(*overlaps) > LEAST_OVERLAP)
+    image = np.append(0, np.cumsum(~is_next))
+    in_many = (np.bincount(image) > 1)[image]
+    for _, parts in imaged.loc[in_many, [*PLACE]].groupby(image[in_many]):
+        places = (parts - parts.min()).astype("int64").to_numpy()
+        boxes[parts.index[0]] = "&".join(
+            f"{boxes[target]}+{x}+{y}" for target, (x, y) in zip(parts.index, places, strict=True)
+        )
+    return boxes[np.append(True, ~is_next)]
+
+
+def _read_settings(header: str) -> dict[str, str]:
+    """Return the values of the .hdr by their names in small letters; of one that is there twice, the last."""
+    pairs = (line.partition(":") for line in header.split("\n"))
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 def _name_columns(declared: str) -> list[str]:
@@ -239,11 +433,12 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _parse_rows(text: str, names: list[str], adc: Path, faults: Faults) -> pd.DataFrame | None:
-    """Return the columns in use of the good rows as numbers, by target; None where no row has enough columns."""
+def _parse_rows(text: str, names: list[str], wanted: Sequence[str], adc: Path, faults: Faults) -> pd.DataFrame | None:
+    """Return the wanted columns of the good rows as numbers, by target; None where no row has enough columns."""
     lines = text.split("\n")
     n_columns = np.array([line.count(",") + 1 for line in lines])
-    usual = int(np.bincount(n_columns).argmax())
+    counts = np.bincount(n_columns)
+    usual = int(len(counts) - 1 - counts[::-1].argmax())  # the larger of two that are as frequent: a row may be cut
     least = max(names.index(name) for name in BOX) + 1
     if usual < least:
         faults.add(adc, f"{least} comma-separated columns or more", str(usual), row=1)
@@ -259,7 +454,7 @@ def _parse_rows(text: str, names: list[str], adc: Path, faults: Faults) -> pd.Da
         low_memory=False,
     )
     table.index = pd.Index(targets)
-    table = table[[name for name in (*BOX, *CLOCKS, *FEATURES) if name in table]]
+    table = table[[name for name in wanted if name in table]]
     numbers = table.apply(pd.to_numeric, errors="coerce").astype("float64")
     boxes = numbers[[*BOX]]
     bad = numbers.isna() & table.notna() | np.isinf(numbers)

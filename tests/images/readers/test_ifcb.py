@@ -123,6 +123,155 @@ def test_volume_of_an_old_bin_over_midnight_and_with_two_images_of_a_trigger(tmp
 
 
 @pytest.mark.parametrize(
+    ("lines", "millilitres"),
+    [
+        ("runSampleFast: 1\t\nRunFastFactor: 10.000000\t\n", 2.5),
+        ("runsamplefast: True\nRUNFASTFACTOR: 4\n", 1.0),
+        ("runSampleFast: 1\nRunFastFactor: 0.000000\n", 0.25),
+        ("runSampleFast: 0\nRunFastFactor: 10\n", 0.25),
+        ("runSampleFast: False\nRunFastFactor: 10\n", 0.25),
+        ("RunFastFactor: 10\n", 0.25),
+        ("runSampleFast: 1\n", "a fast run (runSampleFast) with RunFastFactor None"),
+        ("runSampleFast: 1\nRunFastFactor: -2\n", "a fast run (runSampleFast) with RunFastFactor -2"),
+        ("SyringeSampleVolume: 0.250000\n", 0.25),
+        ("SyringeSampleVolume: 0.24\n", "0.250 ml, more than the 0.24 ml of the syringe"),
+        ("runSampleFast: 1\nRunFastFactor: 30\n", "7.500 ml, more than the 5 ml of the syringe"),
+        ("SyringeSampleVolume: 0.1\naltSyringeSampleVolume: 5\nrunType: ALT\n", 0.25),
+        ("SyringeSampleVolume: 5\naltSyringeSampleVolume: 0.1\nrunType: ALT\n", "more than the 0.1 ml of the syringe"),
+    ],
+)
+def test_a_fast_run_takes_more_water_and_no_run_more_than_the_syringe_holds(tmp_path, lines, millilitres, caplog):
+    frame = read_source(write_bin(tmp_path, header=HEADER + lines)).frame
+    assert len(frame) == 3
+    if isinstance(millilitres, str):
+        assert not {"volume", "volume_of"} & {*frame}
+        assert f"{NEW}.adc: expected clocks and rows that give a volume; found " in caplog.text
+        assert millilitres in caplog.text
+    else:
+        assert frame["volume"].tolist() == pytest.approx([millilitres * 1e-6] * 3)
+        assert set(frame["volume_of"]) == {"sea water"}
+        assert not caplog.text
+
+
+CLOCKS = (1, 22, 23)  # columns of ADC_time, runTime and inhibitTime
+TIME, RUN, BLIND = CLOCKS
+LOOKED = 999.06 - 10  # seconds: a trigger every 10 s, blind for 0.1 s
+HDR = "runTime: 1040\ninhibitTime: 10\n"  # the run went on after the last trigger
+
+
+def write_clocks(folder, header=HDR, n=100, change=lambda clocks: None):
+    """Write a bin of n rows, the first with an image; `change` spoils the clocks, (n, 3)."""
+    time = 9.0 + 10 * np.arange(n)
+    clocks = np.stack([time, time + 0.06, 0.1 * np.arange(1, n + 1)], axis=1)
+    change(clocks)
+    rows = [["0"] * 24 for _ in range(n)]
+    for number, (row, values) in enumerate(zip(rows, clocks, strict=True)):
+        row[0], row[15], row[16], row[17] = str(number + 1), *("4,2,0" if number == 0 else "0,0,8").split(",")
+        for column, value in zip(CLOCKS, values, strict=True):
+            row[column] = f"{value:f}"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{NEW}.adc").write_text("".join(",".join(row) + "\n" for row in rows))
+    (folder / f"{NEW}.hdr").write_text(header)
+    (folder / f"{NEW}.roi").write_bytes(bytes(8))
+    return folder
+
+
+def put(rows, columns, value):
+    def change(clocks):
+        clocks[rows, [CLOCKS.index(column) for column in columns]] = value
+
+    return change
+
+
+def add(rows, columns, value):
+    def change(clocks):
+        for column in columns:
+            clocks[rows, CLOCKS.index(column)] += value
+
+    return change
+
+
+LAST, ALL = -1, slice(None)
+SPOILT = {  # and what is reported
+    "blind time in the last row": (put(LAST, [BLIND], 9999), "1 of 100 rows with bad clocks"),
+    "run time in the last row": (put(LAST, [RUN], 0), "1 of 100 rows with bad clocks"),
+    "time in the last row": (put(LAST, [TIME], 9999), "1 of 100 rows with bad clocks"),
+    "no clocks in the last row": (put(LAST, [RUN, BLIND], np.nan), "1 of 100 rows with bad clocks"),
+    "a step back": (put(LAST, [BLIND], 3), "1 of 100 rows with bad clocks"),
+    "zeros in many rows": (lambda clocks: clocks[-40:, 1:].fill(0), "40 of 100 rows with bad clocks"),
+    "a peak": (put(50, [RUN, BLIND], 5000), "2 of 100 rows with bad clocks"),
+    "a jump": (add(slice(70, None), [RUN, BLIND], 300), "30 of 100 rows with bad clocks"),
+    "the first row": (put(0, [RUN, BLIND], 9999), "2 of 100 rows with bad clocks"),
+    "two clocks later": (add(ALL, [RUN, BLIND], 500), "runTime +500 s from ADC_time in most rows"),
+    "two clocks earlier": (add(ALL, [RUN, BLIND], -500), "runTime -500 s from ADC_time in most rows"),
+    "all clocks later": (add(ALL, CLOCKS, 500), None),
+    "run time later": (add(ALL, [RUN], 500), "runTime +500 s from ADC_time in most rows"),
+    "blind time later": (add(ALL, [BLIND], 5000), None),
+    "time later": (add(ALL, [TIME], 500), "runTime -500 s from ADC_time in most rows"),
+}
+
+
+@pytest.mark.parametrize("header", [HDR, "x\n", "runTime: 12,5\ninhibitTime: ?\n", "runTime: 10\ninhibitTime: 1040\n"])
+@pytest.mark.parametrize("name", SPOILT)
+def test_bad_clocks_of_rows_are_left_out_and_reported(tmp_path, name, header, caplog):
+    change, found = SPOILT[name]
+    frame = read_source(write_clocks(tmp_path, header, change=change)).frame
+    assert frame["volume"].iloc[0] == pytest.approx(LOOKED * 0.25e-6 / 60, rel=1e-3)
+    if found:
+        assert "kept: " in caplog.text
+        assert found in caplog.text
+
+
+def test_sound_clocks_are_not_reported(tmp_path, caplog):
+    frame = read_source(write_clocks(tmp_path)).frame
+    assert frame["volume"].iloc[0] == pytest.approx(LOOKED * 0.25e-6 / 60)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "n", "header", "seconds"),
+    [
+        (lambda clocks: clocks[-3:].fill(0), 100, HDR, 969.06 - 9.7),  # the last row that has clocks
+        (lambda clocks: clocks[-30:].fill(0), 100, HDR, 1030),  # by the header: too many are missing
+        (lambda clocks: clocks[-30:].fill(0), 100, "x\n", None),
+        (lambda clocks: clocks[:, 1:].fill(0), 100, HDR, 1030),
+        (lambda clocks: clocks[:, 1:].fill(0), 100, "x\n", None),
+        (lambda clocks: None, 1, HDR, 1030),  # a single row does not show the end of the run
+        (lambda clocks: None, 1, "x\n", None),
+        (lambda clocks: clocks[:, 1:].fill(0), 100, "runTime: 9\ninhibitTime: 10\n", None),
+        (lambda clocks: clocks[:, 1:].fill(0), 100, "runTime: inf\ninhibitTime: 10\n", None),
+        (lambda clocks: None, 100, "FileComment: run time: 5\nrunTime: 1001\ninhibitTime: 10\n", 991),
+        (lambda clocks: None, 100, "runTime: 1.2e2\ninhibitTime: 1e1\n", LOOKED),
+    ],
+)
+def test_what_gives_the_volume_where_clocks_are_missing(tmp_path, change, n, header, seconds, caplog):
+    frame = read_source(write_clocks(tmp_path, header, n, change)).frame
+    if seconds is None:
+        assert "volume" not in frame
+        assert "clocks that do not show how long it looked" in caplog.text
+    else:
+        assert frame["volume"].iloc[0] == pytest.approx(seconds * 0.25e-6 / 60, rel=1e-4)
+
+
+def test_a_header_with_more_than_the_syringe_holds_gives_way_to_the_rows(tmp_path):
+    header = "runTime: 1018\ninhibitTime: 10\nSyringeSampleVolume: 4.13\n"
+    frame = read_source(write_clocks(tmp_path, header)).frame
+    assert frame["volume"].iloc[0] == pytest.approx(LOOKED * 0.25e-6 / 60)
+
+
+@pytest.mark.parametrize(("opened", "grabbed"), [("0", "0"), ("", "")])
+def test_a_bad_last_clock_of_an_old_bin_is_left_out(tmp_path, opened, grabbed, caplog):
+    write_bin(tmp_path, OLD)
+    adc = tmp_path / f"{OLD}.adc"
+    rows = [row.split(",") for row in adc.read_text().split()]
+    rows[-1][7], rows[-1][8] = opened, grabbed
+    adc.write_text("".join(",".join(row) + "\n" for row in rows))
+    volume = read_source(tmp_path).frame["volume"].iloc[0]
+    assert volume == pytest.approx((2.5 - 2 * 0.6 - 0.073) * 0.25e-6 / 60)
+    assert "1 of 4 triggers whose frame is before an earlier one" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("lines", "place"),
     [
         ("gpsLatitude: 41.5\ngpsLongitude: -70.6\ndepth: 4\n", [41.5, -70.6, 4, 4]),
@@ -180,17 +329,17 @@ BREAKS = {
         f"{NEW}: expected .adc, .hdr and .roi; found no .adc, no .hdr",
     ),
     "no hdr": (lambda p: p.with_suffix(".hdr").unlink(), 3, "found no .hdr"),
-    "empty hdr": (write(".hdr", ""), 3, f"{NEW}.hdr: expected the settings of the instrument; the file is empty; copy"),
-    "empty adc": (write(".adc", ""), 0, f"expected a row a target; the file is empty, but {NEW}.roi has 125"),
+    "empty hdr": (write(".hdr", ""), 3, "expected the settings of the instrument; found an empty file; copy the bin"),
+    "empty adc": (write(".adc", ""), 0, f"expected a row a target; found an empty file, but {NEW}.roi has 125"),
     "empty all": (
         lambda p: [p.with_suffix(s).write_text("") for s in (".adc", ".hdr", ".roi")],
         0,
-        "the file is empty, and so are the .adc and the .roi: the bin holds no data",
+        "found an empty file, and so are the .adc and the .roi: the bin holds no data",
     ),
     "short roi": (
         lambda p: p.with_suffix(".roi").write_bytes(bytes(100)),
         2,
-        f"{NEW}.adc, row 4, column start_byte: expected bytes up to 125 in {NEW}.roi, which has 100",
+        f"{NEW}.adc, row 4, column start_byte: expected bytes up to 125 in {NEW}.roi; found 100 bytes there",
     ),
     "width": (
         lambda p: change_cell(p, 3, "ROIwidth", "4x"),
@@ -213,7 +362,7 @@ BREAKS = {
         3,
         "row 2: expected 24 columns, as in most rows; found 1",
     ),
-    "no columns": (write(".adc", "1 2 3\n4 5 6\n"), 0, "row 1: expected 18 columns or more, parted by commas"),
+    "no columns": (write(".adc", "1 2 3\n4 5 6\n"), 0, "row 1: expected 18 comma-separated columns or more; found 1"),
 }  # fmt: skip
 
 
@@ -240,7 +389,9 @@ def test_a_name_without_a_date_and_a_bin_that_stands_twice_are_faults(tmp_path):
     write_bin(tmp_path / "c", "D20131326T095207_IFCB013")
     with pytest.raises(InputError) as raised:
         read_source(tmp_path)
-    assert f"{tmp_path / 'b' / NEW}: the same bin is at {tmp_path / 'a' / NEW}" in str(raised.value)
+    assert f"{tmp_path / 'b' / NEW}: expected every bin once; found the same bin at {tmp_path / 'a' / NEW}" in str(
+        raised.value
+    )
     assert "D20131326T095207_IFCB013: expected a date and a time in the name" in str(raised.value)
     assert len(read_source(tmp_path, keep_going=True)) == 3
 
@@ -271,6 +422,140 @@ def test_a_bin_of_targets_without_images_has_a_note(tmp_path, caplog):
     assert "none of the 2 targets has an image" in caplog.text
 
 
+def cut(suffix, n_bytes):
+    def spoil(place):
+        file = place.with_suffix(suffix)
+        file.write_bytes(file.read_bytes()[:n_bytes])
+
+    return spoil
+
+
+@pytest.mark.parametrize("bin_id", [NEW, OLD])
+def test_half_copied_bins_are_faults_and_have_no_volume(tmp_path, bin_id, caplog):
+    write_bin(tmp_path, bin_id)
+    whole = (tmp_path / f"{bin_id}.adc").read_text()
+    two_rows = len("".join(whole.splitlines(keepends=True)[:2]))
+    for n_kept, n_unnamed in ((two_rows, 80), (two_rows + 20, 80), (0, 125)):
+        cut(".adc", n_kept)(tmp_path / bin_id)
+        expected = (
+            f"{bin_id}.roi: expected images that rows of {bin_id}.adc name; found {n_unnamed + bin_id[0].count('I')}"
+        )
+        with pytest.raises(InputError) as raised:
+            read_source(tmp_path)
+        assert (expected if n_kept else "expected a row a target; found an empty file, but") in str(raised.value)
+        if n_kept:
+            frame = read_source(tmp_path, keep_going=True).frame
+            assert len(frame) == 1
+            assert "volume" not in frame
+            assert "found that images or rows of the bin are missing" in caplog.text
+        (tmp_path / f"{bin_id}.adc").write_text(whole)
+    rows = whole.splitlines(keepends=True)
+    (tmp_path / f"{bin_id}.adc").write_text("".join(rows[:2] + rows[3:]))  # a row in the middle
+    with pytest.raises(InputError, match=r"\.roi: expected images .* found 44 of .* bytes that no row names; copy"):
+        read_source(tmp_path)
+    (tmp_path / f"{bin_id}.adc").write_text(whole)
+    (tmp_path / f"{bin_id}.roi").write_bytes((tmp_path / f"{bin_id}.roi").read_bytes() + b"\0\0\0")
+    with pytest.raises(InputError, match=r"found [34] of \d+ bytes that no row names"):
+        read_source(tmp_path)
+
+
+def test_the_images_are_counted_by_the_header(tmp_path, caplog):
+    read_source(write_bin(tmp_path, header=HEADER + "triggerCount: 4\nroiCount: 3\n"))
+    assert not caplog.text
+    write_bin(tmp_path, header=HEADER + "triggerCount: 5\nroiCount: 3\n")
+    assert "volume" in read_source(tmp_path).frame
+    assert f"{NEW}.hdr: expected 5 triggers in {NEW}.adc (triggerCount); found 4" in caplog.text
+    write_bin(tmp_path, header=HEADER + "roiCount: 4\n")
+    expected = rf"{NEW}\.hdr: expected 4 rows with an image in {NEW}\.adc \(roiCount\); found 3; copy {NEW}\.adc again"
+    with pytest.raises(InputError, match=expected):
+        read_source(tmp_path)
+    assert "volume" not in read_source(tmp_path, keep_going=True).frame
+    for suffix in (".adc", ".roi"):
+        (tmp_path / f"{NEW}{suffix}").write_bytes(b"")
+    with pytest.raises(InputError, match=r"expected a row a target; found an empty file, but roiCount is 4"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("bin_id", [NEW, OLD])
+def test_suffixes_in_capitals_are_read(tmp_path, bin_id):
+    wanted = [path.rpartition("/")[2] for path in read_source(write_bin(tmp_path, bin_id)).paths]
+    for suffix in (".ADC", ".Hdr", ".ROI"):
+        (tmp_path / f"{bin_id}{suffix.lower()}").rename(tmp_path / f"{bin_id}{suffix}")
+        for source in (tmp_path, tmp_path / f"{bin_id}{suffix}"):
+            assert recognize_format(source) == "ifcb"
+            catalog = read_source(source)
+            assert [path.rpartition("/")[2] for path in catalog.paths] == wanted
+            assert all(np.array_equal(*pair) for pair in zip(pictures_of(catalog), PICTURES, strict=True))
+    (tmp_path / f"{bin_id}.adc").write_text("")
+    if len(list(tmp_path.iterdir())) == 4:  # the disk keeps capitals apart
+        with pytest.raises(
+            InputError, match=rf"{bin_id}\.adc: expected one \.adc of the bin; found {bin_id}\.ADC beside"
+        ):
+            read_source(tmp_path)
+
+
+FRAME = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+
+
+def write_frames(folder, boxes, bin_id=OLD):
+    """Write a bin whose images are boxes (trigger, left, top, width, height) of FRAME."""
+    pixels, rows = b"\0", []
+    for trigger, x, y, w, h in boxes:
+        cells = ["0"] * (24 if bin_id == NEW else 15)
+        place = 13 if bin_id == NEW else 9
+        cells[0], cells[place : place + 5] = str(trigger), map(str, (x, y, w, h, len(pixels)))
+        rows.append(",".join(cells) + "\n")
+        pixels += FRAME[y : y + h, x : x + w].tobytes() if w else b""
+    (folder / f"{bin_id}.adc").write_text("".join(rows))
+    (folder / f"{bin_id}.hdr").write_text("x\n")
+    (folder / f"{bin_id}.roi").write_bytes(pixels + b"\0")
+    return folder
+
+
+A, B, C = (3, 10, 10, 20, 12), (3, 27, 5, 15, 10), (3, 39, 12, 9, 9)  # each overlaps the next by 3 px or more
+
+
+@pytest.mark.parametrize(
+    ("boxes", "images"),
+    [
+        ([A, B], [[0, 1]]),
+        ([B, A], [[0, 1]]),
+        ([A, B, C], [[0, 1, 2]]),
+        ([A, C, B], [[0], [1, 2]]),  # A and B are no neighbours
+        ([(2, *A[1:]), A, B, (4, *B[1:])], [[0], [1, 2], [3]]),  # of other triggers
+        ([A, (3, 0, 0, 0, 0), B], [[0, 2]]),  # neighbours among those with an image
+        ([A, (3, 28, 5, 15, 10)], [[0], [1]]),  # 2 px across
+        ([A, (3, 27, 2, 15, 10)], [[0], [1]]),  # 2 px down
+        ([A, (3, 12, 12, 5, 5)], [[0, 1]]),  # inside
+        ([A], [[0]]),
+    ],
+)
+def test_overlapping_images_of_a_trigger_are_joined_in_old_bins(tmp_path, boxes, images):
+    catalog = read_source(write_frames(tmp_path, boxes))
+    assert catalog.frame["roi_number"].tolist() == [parts[0] + 1 for parts in images]
+    assert catalog.frame["object_id"].tolist() == [f"{OLD}_{parts[0] + 1:05d}" for parts in images]
+    for picture, parts in zip(pictures_of(catalog), images, strict=True):
+        places = np.array([boxes[part][1:] for part in parts])
+        left, top = places[:, :2].min(axis=0)
+        right, bottom = (places[:, :2] + places[:, 2:]).max(axis=0)
+        is_seen = np.zeros_like(FRAME, dtype=bool)
+        for x, y, w, h in places:
+            is_seen[y : y + h, x : x + w] = True
+        wanted, is_seen = FRAME[top:bottom, left:right], is_seen[top:bottom, left:right]
+        assert picture.shape == wanted.shape
+        assert np.array_equal(picture[is_seen], wanted[is_seen])
+        assert len(set(picture[~is_seen])) <= 1
+    new = read_source(write_frames(tmp_path / "..", [box for box in boxes if box[3]], NEW) / f"{NEW}.adc")
+    assert len(new) == sum(box[3] > 0 for box in boxes)
+
+
+def test_the_gaps_of_a_joined_image_are_background(tmp_path):
+    write_frames(tmp_path, [A, B])
+    (tmp_path / f"{OLD}.roi").write_bytes(b"\0" + bytes([200] * 240 + [200] * 150) + b"\0")
+    (picture,) = pictures_of(read_source(tmp_path))
+    assert (picture == 200).all()
+
+
 sides = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda wh: wh if min(wh) else (0, 0))
 
 
@@ -294,7 +579,7 @@ def test_any_boxes_come_back_pixel_by_pixel(tmp_path_factory, boxes, bin_id, see
 @pytest.mark.parametrize(
     ("folder", "n_images", "first_byte", "n_bytes", "millilitres"),
     # the volumes: 0.25 ml a minute for the 0.813953 s and the 1172.417 s that pyifcb's own tests expect of these bins
-    [("data", 6, 1, 71_083 - 1, 0.003391470833), ("white", 19, 0, 98_472, 4.885070)],
+    [("data", 5, 1, 71_083 - 1, 0.003391470833), ("white", 19, 0, 98_472, 4.885070)],
 )
 def test_real_bins(data_folder, folder, n_images, first_byte, n_bytes, millilitres):
     source = data_folder / "ifcb" / folder
@@ -302,7 +587,8 @@ def test_real_bins(data_folder, folder, n_images, first_byte, n_bytes, millilitr
     frame = (catalog := read_source(source)).frame
     assert len(frame) == n_images
     assert frame["volume"].iloc[0] * 1e6 == pytest.approx(millilitres, rel=1e-5)
-    boxes = frame["path"].str.extract(r"/(\d+)x(\d+)\+(\d+)$").astype(int).to_numpy()
+    assert set(frame["volume_of"]) == {"sea water"}
+    boxes = frame["path"].str.extractall(r"[/&](\d+)x(\d+)\+(\d+)").astype(int).to_numpy()
     ends = boxes[:, 2] + boxes[:, 0] * boxes[:, 1]
     assert [first_byte, *ends] == [*boxes[:, 2], n_bytes]  # the boxes lie end to end, from the first byte to the last
     for picture in pictures_of(catalog):
@@ -313,13 +599,25 @@ def test_real_bins(data_folder, folder, n_images, first_byte, n_bytes, millilitr
         assert np.median(border) > 140  # a light ground
 
 
+def test_the_old_real_bin_is_joined(data_folder):
+    catalog = read_source(data_folder / "ifcb" / "data")
+    assert catalog.frame["roi_number"].tolist() == [1, 2, 3, 5, 6]
+    picture = pictures_of(catalog)[2]
+    assert picture.shape == (86, 263)
+    raw = catalog.paths[0].rpartition("/")[0]
+    first, second = (np.asarray(open_image(f"{raw}/{box}")) for box in ("180x86+36927", "113x45+52407"))
+    assert np.array_equal(first[25:70, 150:], second[:, :30])  # both are of one frame
+    assert np.array_equal(picture[:, :180], first)
+    assert np.array_equal(picture[25:70, 150:], second)
+
+
 def test_real_bins_that_are_broken(data_folder, caplog):
     ifcb = data_folder / "ifcb"
     with pytest.raises(InputError, match=r"IFCB5_2012_028_081515: expected .adc, .hdr and .roi; found no .roi; copy"):
         read_source(ifcb / "partial")
-    with pytest.raises(InputError, match=r"IFCB099\.hdr: expected the settings of the instrument; the file is empty"):
+    with pytest.raises(InputError, match=r"IFCB099\.hdr: expected the settings of the instrument; found an empty"):
         read_source(ifcb / "invalid")
     caplog.set_level(logging.WARNING)
     assert len(read_source(ifcb / "empty")) == 0
     assert caplog.text.count("the bin is empty: 0 images") == 2
-    assert len(read_source(ifcb, keep_going=True)) == 25
+    assert len(read_source(ifcb, keep_going=True)) == 24

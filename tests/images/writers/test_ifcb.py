@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from plankton_embed.errors import DependencyError, InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.writers.ifcb import write_class_scores
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra ifcb)")
@@ -71,6 +72,17 @@ def test_each_bin_has_its_file(catalog, tmp_path):
     assert metadata == {"version": "v3", "model_id": "resnet 1", "bin_id": NEW}
     for bin_id, rois in ((NEW, [2, 7, 65535]), (OLD, [1])):
         assert read_as_a_dashboard_does(tmp_path, bin_id).index.tolist() == rois
+
+
+def test_scores_of_a_joined_image_are_written_under_its_first_target(tmp_path):
+    rows = "".join(
+        f"{trigger},{'0,' * 8}{box},0\n" for trigger, box in ((1, "0,0,9,8,1"), (1, "5,2,9,8,73"), (2, "0,0,3,2,145"))
+    )
+    for suffix, content in ((".adc", rows), (".hdr", "x"), (".roi", "\0" * 152)):
+        (tmp_path / f"{OLD}{suffix}").write_text(content)
+    catalog = read_source(tmp_path)
+    write_class_scores(tmp_path / "scores", catalog, make_names(catalog, SCORES[:2]), CLASSES)
+    assert read_as_a_dashboard_does(tmp_path / "scores", OLD).index.tolist() == [1, 3]
 
 
 def test_refused_and_unnamed_images_are_told_of(catalog, tmp_path, caplog):
