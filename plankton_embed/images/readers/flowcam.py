@@ -30,6 +30,12 @@ NEEDED = ("id", *BOX, "collage_file")
 NO_FEATURES = frozenset(
     {"id", *BOX, "src_x", "src_y", "src_image", "cal_image", "camera", "cal_const", "fringe_size", "elapsed_time"}
 )
+SUMMARY = "_run_summary.txt"  # after the name of the run, beside its list
+VOLUME, PARTICLES, SCALE = "fluid volume imaged", "particle count", "calibration factor"  # in a summary
+DECIMALS = (SCALE, "particles per used image", "particles per image", VOLUME)  # which show the decimal sign
+PER_CUBIC_METRE = {"l": 1e3, "ml": 1e6, "cm³": 1e6, "cm3": 1e6, "cc": 1e6, "µl": 1e9, "μl": 1e9, "ul": 1e9}
+DECIMAL_SIGN = re.compile(r"\d+([.,])(?!\d{3}(?!\d))\d+(?![\d.,])")  # of a number that has one and no thousands
+SCALE_TOLERANCE = 1e-3  # by which the scales of list and summary may differ
 MASK = "_bin"  # at the end of a mask's name; it lies beside its collage and has the same boxes
 
 
@@ -45,11 +51,15 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     Columns besides the path: `object_id` (RUN_00007, by the id of the particle), `sample_id` (the run: the name of the
     `.lst`), `pixel_size` (`cal_const`), `time` (`timestamp`, by the clock of the instrument's computer) and, as a
     feature under its own name, every other field that is a number (sizes are in µm; those that start with `raw_` in
-    pixels) and does not tell of a place in the collage or in the run (NO_FEATURES).
+    pixels) and does not tell of a place in the collage or in the run (NO_FEATURES). With `<run>_run_summary.txt` beside
+    the `.lst` also `volume` (m³, its Fluid Volume Imaged) and `volume_of` (fluid that was run: a sample may have been
+    concentrated or diluted before). A run from which something is missing has no volume, nor one whose summary counts
+    other particles than the list; the reason is a warning.
 
     Args:
         path: a `.lst` file, or a folder.
-        faults: gathers missing collages, boxes outside them, and rows that cannot be read.
+        faults: gathers missing collages, boxes outside them, rows that cannot be read, lists that were cut, and
+            summaries that give no volume.
         masks: whiten what the instrument did not count as particle; the masks (`COLLAGE_bin.tif`) lie beside the
             collages.
 
@@ -58,8 +68,19 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     """
     sizes: dict[Path, tuple[int, int] | str] = {}
     lists = _find_lists(path, faults)
-    frames = [frame for file in lists if (frame := _read_list(file, faults, masks, sizes)) is not None]
+    beside = {folder: sorted(one.name for one in folder.iterdir()) for folder in {file.parent for file in lists}}
+    summaries = {file: _find_summary(file, beside[file.parent]) for file in lists}
+    frames = [
+        frame
+        for file in lists
+        if (frame := _read_list(file, summaries[file], beside[file.parent], faults, masks, sizes)) is not None
+    ]
     faults.report()
+    without = [file for file in lists if summaries[file] is None]
+    if without:
+        count = f"{len(without)} of {len(lists)} runs have" if len(lists) > 1 else "the run has"
+        missing = f"{without[0].stem}{SUMMARY}"
+        logger.warning("%s: %s no summary beside the list (%s): no volume, so no concentration", path, count, missing)
     filled = [frame for frame in frames if len(frame)]
     empty = pd.DataFrame(columns=["object_id", "path", "sample_id"], dtype="str")
     rows = pd.concat(filled, ignore_index=True) if filled else empty
@@ -89,10 +110,23 @@ def _find_lists(path: Path, faults: Faults) -> list[Path]:
     return list(seen.values())
 
 
+def _find_summary(file: Path, beside: list[str]) -> Path | None:
+    return next((file.with_name(name) for name in beside if name.lower() == f"{file.stem}{SUMMARY}".lower()), None)
+
+
 def _read_list(
-    file: Path, faults: Faults, masks: bool, sizes: dict[Path, tuple[int, int] | str]
+    file: Path,
+    summary: Path | None,
+    names: list[str],
+    faults: Faults,
+    masks: bool,
+    sizes: dict[Path, tuple[int, int] | str],
 ) -> pd.DataFrame | None:
-    """Return a row an image; None where none is good. `sizes` keeps the size, or fault, of each picture."""
+    """Return a row an image; None where none is good.
+
+    `names` are those of the files in its folder; `sizes` keeps the size, or fault, of each picture.
+    """
+    n_before = len(faults.found)
     try:
         text = read_text(file, "FlowCam list").rstrip().replace("\r\n", "\n").replace("\r", "\n")
     except InputError as error:
@@ -102,12 +136,19 @@ def _read_list(
     types = _read_fields(lines, file, faults)
     if types is None:
         return None
-    if len(lines) == 2 + len(types):
+    n_rows = len(lines) - 2 - len(types)
+    values: dict[str, str] | str = {}
+    volume = np.nan
+    if summary is not None:
+        values = _read_summary(summary)
+        volume = _read_volume(values, n_rows, file, summary, faults)
+    if n_rows == 0:
         logger.warning("%s: the run has no particles: 0 images", file)
         return pd.DataFrame()
     table = _parse_rows(lines, types, file, faults)
     if table.empty:
         return None
+    _check_collages(table["collage_file"], names, file, faults)
     collages = table["collage_file"].map({name: file.parent / name for name in table["collage_file"].unique()})
     good = _fit_boxes(table, collages, "collage", sizes, file, faults)
     if masks:
@@ -115,6 +156,11 @@ def _read_list(
         good &= _fit_boxes(table, beside, "mask", sizes, file, faults)
     if not good.any():
         return None
+    if summary is not None and isinstance(values, dict) and "cal_const" in table:
+        _check_scale(table["cal_const"], values, summary, faults)
+    if volume > 0 and any(not fault.kept for fault in faults.found[n_before:]):
+        volume = np.nan
+        faults.add(file, "a whole run", "one with missing rows or images", kept=True, remedy="it has no volume")
     table, collages = table[good], collages[good]
     boxes = zip(*(table[name].astype("int64") for name in BOX), strict=True)
     places = [f"{path}/{w}x{h}+{x}+{y}" for path, (w, h, x, y) in zip(collages, boxes, strict=True)]
@@ -128,6 +174,8 @@ def _read_list(
     columns |= {
         ours: table[name] for ours, name in {"time": "timestamp", "pixel_size": "cal_const"}.items() if name in table
     }
+    if volume > 0:
+        columns |= {"volume": volume, "volume_of": "fluid that was run"}
     features = [name for name, kind in types.items() if kind in NUMBERS and name not in NO_FEATURES]
     return pd.DataFrame(columns | {f"feature_{name}": table[name].astype("float64") for name in features})
 
@@ -150,6 +198,83 @@ def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str]
         faults.add(file, f"the fields {', '.join(NEEDED)}", f"no {', no '.join(missing)}", row=2)
         return None
     return types
+
+
+def _read_volume(values: dict[str, str] | str, n_rows: int, file: Path, summary: Path, faults: Faults) -> float:
+    """Return the m³ of fluid that were imaged, nan where the summary does not show it or is not of these rows."""
+    without = "the run has no volume, so no concentration"
+    if isinstance(values, str):
+        faults.add(summary, "a run summary", values, kept=True, remedy=without)
+        return np.nan
+    count = re.sub(r"[.,'\s]", "", values.get(PARTICLES, ""))
+    if not re.fullmatch(r"\d{1,12}", count, re.ASCII):
+        found = values.get(PARTICLES) or "nothing"
+        faults.add(summary, "a Particle Count", found, kept=True, remedy="the rows of the list are not checked")
+    elif int(count) != n_rows:
+        is_lost = n_rows < int(count)  # otherwise nothing is missing: it is the summary of another list
+        expected, remedy = f"{int(count)} rows, as Particle Count of {summary.name}", "copy the list again"
+        faults.add(file, expected, f"{n_rows}", kept=not is_lost, remedy=remedy if is_lost else without)
+        return np.nan
+    number, unit = _split_number(values.get(VOLUME, ""), values)
+    volume = number / PER_CUBIC_METRE.get(unit.lower(), np.nan)
+    if not 0 < volume < np.inf:
+        found = values.get(VOLUME) or "nothing"
+        faults.add(summary, "Fluid Volume Imaged, like 0.85 ml", found, kept=True, remedy=without)
+        return np.nan
+    return volume
+
+
+def _check_scale(scales: pd.Series, values: dict[str, str], summary: Path, faults: Faults) -> None:
+    """Note a summary with another scale than the list."""
+    factor = _split_number(values.get(SCALE, ""), values)[0]
+    if (np.abs(scales - factor) > SCALE_TOLERANCE * factor).any():
+        expected = f"Calibration Factor {scales.iloc[0]:g}, as cal_const of the list"
+        faults.add(summary, expected, f"{factor:g}", kept=True, remedy="the pixel size is cal_const")
+
+
+def _check_collages(named: pd.Series, beside: list[str], file: Path, faults: Faults) -> None:
+    """Note collages of the run that are beside the list and that none of its rows names."""
+    pattern = re.compile(rf"^{re.escape(file.stem)}_(\d+)(\.\w+)$", re.IGNORECASE)
+    known = {name.lower() for name in named.unique()}
+    kinds = {(len(number), suffix) for name in known for number, suffix in pattern.findall(name)}
+    for name in beside:
+        kind = {(len(number), suffix) for number, suffix in pattern.findall(name.lower())}
+        if kind & kinds and name.lower() not in known:
+            faults.add(file, f"rows with images of {name}", "none", remedy="copy the list again")
+
+
+def _read_summary(file: Path) -> dict[str, str] | str:
+    """Return the values of a run summary by their names in small letters, or what is wrong with it."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        return f"that it cannot be read: {error.strerror or error}"
+    marked = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    wide = "utf-16" if marked else "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be"
+    try:
+        text = raw.decode(wide if marked or b"\0" in raw else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    pairs = (re.match(r"([^:,;=\t]+)[:,;=\t](.*)", line.replace('"', "").strip()) for line in text.splitlines())
+    return {" ".join(pair[1].lower().split()): pair[2].strip(" \t,;") for pair in pairs if pair}
+
+
+def _split_number(text: str, values: dict[str, str]) -> tuple[float, str]:
+    """Return a number and what follows it; nan where it is none, or 1.234 could be 1234 by the other values."""
+    found = re.match(r"(\d[\d.,'\s]*)(.*)", text, re.ASCII)
+    if found is None:
+        return np.nan, text
+    number, unit = re.sub(r"['\s]", "", found[1]).rstrip(".,"), found[2].strip()
+    signs = re.sub(r"\d", "", number)
+    decimal = signs[-1:] if len(signs) == 1 or len({*signs}) == 2 else ""
+    if re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", number):  # as in 10,381 or 1.234
+        shown = {sign for name in DECIMALS for sign in DECIMAL_SIGN.findall(values.get(name, ""))}
+        if len(shown) == 1:
+            (decimal,) = shown
+        elif shown or decimal == ",":
+            return np.nan, unit
+    whole, _, fraction = number.rpartition(decimal) if decimal and decimal in number else (number, "", "")
+    return float(f"{re.sub('[.,]', '', whole)}.{fraction}"), unit
 
 
 def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Faults) -> pd.DataFrame:
@@ -180,6 +305,9 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
     if "timestamp" in types:
         times = pd.to_datetime(table["timestamp"], format="ISO8601", errors="coerce")
         bad["timestamp"] = times.isna() & table["timestamp"].notna()
+    for name in (name for name, kind in types.items() if kind == "guid"):
+        lengths = table[name].str.len()
+        bad[name] = lengths < lengths.max()  # the last field, as a rule: the list was cut in it
     empty = table.isna()
     for row, column in np.argwhere(bad.to_numpy()):
         name = table.columns[column]

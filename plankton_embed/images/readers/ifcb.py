@@ -357,12 +357,14 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
             "time": time,
         }
     )
-    water = {"volume": volume, "volume_of": "sea water"} if volume > 0 else {}
-    known = {**_read_position(settings, hdr), **water}
+    if volume > 0:
+        frame = frame.assign(volume=volume, volume_of="sea water")
     signals = [name for name in FEATURES if is_new and name in imaged]
     features = imaged[signals].astype("float64").replace(NOT_MEASURED, np.nan).reset_index(drop=True)
     features.columns = pd.Index([f"feature_{name.replace(' ', '_')}" for name in signals])
-    return pd.concat([frame.assign(**known), features], axis=1).dropna(axis="columns", how="all")
+    return pd.concat([frame.assign(**_read_position(settings, hdr)), features], axis=1).dropna(
+        axis="columns", how="all"
+    )
 
 
 def _check_whole(

@@ -105,7 +105,10 @@ def test_a_count_of_fields_that_is_none_is_told(tmp_path, count):
 def test_runs_of_one_name_are_a_fault_and_no_runs_an_error(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b")
-    with pytest.raises(InputError, match=r"b/run\.lst: a run of the same name is at .*a/run\.lst; rename"):
+    with pytest.raises(
+        InputError,
+        match=r"b/run\.lst: expected every run name once .*; found a run of the same name at .*a/run\.lst; rename",
+    ):
         read_source(tmp_path)
     assert len(read_source(tmp_path, keep_going=True)) == 3
     (tmp_path / "c").mkdir()
@@ -134,15 +137,15 @@ def replace(old, new):
 BREAKS = {  # rows 18, 19 and 20 hold the particles
     "collage": (
         lambda f: (f / "run_000001.tif").unlink(), 0,
-        "run.lst, row 18, column collage_file: the collage run_000001.tif is not in",
+        "run.lst, row 18, column collage_file: expected the collage run_000001.tif; found that it is not in",
     ),
     "no picture": (
         lambda f: (f / "run_000001.tif").write_text("x"), 0,
-        "row 18, column collage_file: the collage run_000001.tif cannot be opened",
+        "row 18, column collage_file: expected the collage run_000001.tif; found that it cannot be opened",
     ),
     "other collage": (
         lambda f: change_cell(f, 19, "collage_file", "run_2.tif"), 2,
-        "row 19, column collage_file: the collage run_2.tif is not in",
+        "row 19, column collage_file: expected the collage run_2.tif; found that it is not in",
     ),
     "small collage": (
         lambda f: Image.new("L", (12, 18)).save(f / "run_000001.tif"), 2,
@@ -152,7 +155,7 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
     "no width": (lambda f: change_cell(f, 20, "image_w", "0"), 2, "row 20, column image_x: expected a box in the coll"),
     "left of it": (lambda f: change_cell(f, 20, "image_x", "-1"), 2, "row 20, column image_x: expected a number from"),
     "no box": (lambda f: change_cell(f, 20, "image_h", ""), 2, "image_h: expected a number from 0; found nothing"),
-    "fields": (replace("|59F138B2", ""), 2, "run.lst, row 18: expected 15 fields parted by |; found 14"),
+    "fields": (replace("|59F138B2", ""), 2, "run.lst, row 18: expected 15 fields separated by |; found 14"),
     "text": (
         lambda f: change_cell(f, 19, "raw_area", "1,5"), 2,
         "run.lst, row 19, column raw_area: expected a number; found '1,5'",
@@ -166,13 +169,13 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
         lambda f: change_cell(f, 19, "timestamp", "noon"), 2,
         "row 19, column timestamp: expected a timestamp; found 'noon'",
     ),
-    "id": (lambda f: change_cell(f, 19, "id", "1"), 2, "row 19, column id: expected another id in every row; 1 stands"),
+    "id": (lambda f: change_cell(f, 19, "id", "1"), 2, "column id: expected another id in every row; found 1, which"),
     "no id": (lambda f: change_cell(f, 19, "id", ""), 2, "row 19, column id: expected a whole number; found nothing"),
     "count": (replace("num-fields|15", "num-fields|"), 0, "run.lst, row 2: expected num-fields| and how many fields"),
     "fewer": (replace("num-fields|15", "num-fields|20"), 0, "run.lst, row 3: expected 20 lines of name|type"),
     "doubled": (replace("src_y|", "src_x|"), 0, "row 3: expected 15 lines of name|type, each with its own name"),
     "needed": (replace("image_w|", "breadth|"), 0, "row 2: expected the fields id, image_w, image_h, image_x, image_y, "
-                                                   "collage_file; image_w is missing"),
+                                                   "collage_file; found no image_w"),
     "binary": (lambda f: (f / "run.lst").write_bytes(b"017\nnum-fields|\0"), 0, "run.lst: expected text in UTF-8"),
     "nothing": (lambda f: (f / "run.lst").write_text(""), 0, "run.lst, row 2: expected num-fields|"),
 }  # fmt: skip
@@ -199,7 +202,7 @@ def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
     [
         (
             lambda mask: mask.unlink(),
-            "row 18, column collage_file: the mask run_000001_bin.tif is not in .*3 rows need it",
+            "row 18, column collage_file: expected the mask run_000001_bin.tif; found that it is not .*3 rows need it",
         ),
         (
             lambda mask: Image.new("L", (13, 8)).save(mask),
@@ -235,6 +238,140 @@ def test_a_gap_among_the_measures_is_no_fault(tmp_path):
     assert np.isnan(read_source(tmp_path).features["raw_area"]).tolist() == [False, True, False]
 
 
+SUMMARY = "Run:\n\tMode:  AutoImage\n\tFluid Volume Imaged: {volume}\n\tParticle Count: {count}\n\nDate/Time:\n"
+
+
+def write_summary(folder, volume="0.8500 ml", count=3, scale="1.5000", encoding="utf-8", name="run_run_summary.txt"):
+    text = (
+        SUMMARY.format(volume=volume, count=count) + f"\tStart:  2017-11-18 10:02:06\n\tCalibration Factor: {scale}\n"
+    )
+    (folder / name).write_bytes(text.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("written", "volume"),
+    [
+        ({}, 8.5e-7),
+        ({"volume": "0,8500 ml", "scale": "1,5000"}, 8.5e-7),
+        ({"volume": "0.8500 mL", "encoding": "utf-16"}, 8.5e-7),
+        ({"encoding": "utf-16-le"}, 8.5e-7),
+        ({"encoding": "utf-8-sig"}, 8.5e-7),
+        ({"volume": "850 µl", "encoding": "latin-1"}, 8.5e-7),
+        ({"volume": "850 µL"}, 8.5e-7),
+        ({"volume": "0.00085 L"}, 8.5e-7),
+        ({"volume": "289.6065 ml"}, 2.896065e-4),
+        ({"volume": "1,234 ml"}, 1.234e-3),  # 1234 ml: the scale has a point
+        ({"volume": "1,234 ml", "scale": "1,5000"}, 1.234e-6),
+        ({"volume": "1.234 ml", "scale": "1,5000"}, 1.234e-3),
+        ({"volume": "1.234 ml"}, 1.234e-6),
+        ({"volume": "1,234.5 ml"}, 1.2345e-3),
+        ({"name": "RUN_Run_Summary.TXT"}, 8.5e-7),
+    ],
+)
+def test_the_summary_of_a_run_gives_the_fluid_that_was_imaged(tmp_path, written, volume, caplog):
+    write_run(tmp_path)
+    write_summary(tmp_path, **written)
+    for source in (tmp_path, tmp_path / "run.lst"):
+        frame = read_source(source).frame
+        assert frame["volume"].tolist() == pytest.approx([volume] * 3, rel=1e-12)
+        assert set(frame["volume_of"]) == {"fluid that was run"}
+    assert not caplog.text
+
+
+def test_a_summary_with_commas_between_names_and_values_is_read(tmp_path):
+    write_run(tmp_path)
+    text = 'Fluid Volume Imaged, 0.8500 ml\n"Particle Count","3"\nCalibration Factor,1.5\n'
+    (tmp_path / "run_run_summary.txt").write_text(text)
+    assert read_source(tmp_path).frame["volume"].tolist() == [8.5e-7] * 3
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            {"volume": "0.85"},
+            "_summary.txt: expected Fluid Volume Imaged, like 0.85 ml; found 0.85; the run has no volume",
+        ),
+        ({"volume": ""}, "expected Fluid Volume Imaged, like 0.85 ml; found nothing; the run has no volume"),
+        ({"volume": "0.0000 ml"}, "found 0.0000 ml; the run has no volume"),
+        ({"volume": "-1 ml"}, "found -1 ml; the run has no volume"),
+        ({"volume": "0.85 gallons"}, "found 0.85 gallons; the run has no volume"),
+        ({"volume": "1,234 ml", "scale": "1"}, "found 1,234 ml; the run has no volume"),  # 1.234 or 1234?
+        (
+            {"count": 2},
+            "run.lst: expected 2 rows, as Particle Count of run_run_summary.txt; found 3; the run has no volume",
+        ),
+        ({"encoding": "utf-32"}, "the run has no volume"),
+    ],
+)
+def test_a_summary_that_gives_no_volume_is_reported(tmp_path, written, message, caplog):
+    write_run(tmp_path)
+    write_summary(tmp_path, **written)
+    frame = read_source(tmp_path).frame
+    assert len(frame) == 3
+    assert not {"volume", "volume_of"} & {*frame}
+    assert message in caplog.text
+
+
+def test_what_else_a_summary_may_be_wrong_in_is_reported(tmp_path, caplog):
+    write_run(tmp_path / "a", "a")
+    write_summary(tmp_path / "a", scale="2.4000", count="many", name="a_run_summary.txt")
+    write_run(tmp_path / "b", "b")
+    (tmp_path / "b" / "b_run_summary.txt").mkdir()
+    write_run(tmp_path / "c", "c")
+    frame = read_source(tmp_path).frame
+    assert frame["volume"].tolist()[:3] == [8.5e-7] * 3
+    assert frame["volume"].isna().tolist() == [False] * 3 + [True] * 6
+    assert list(frame["pixel_size"]) == [1.5] * 9
+    assert "expected Calibration Factor 1.5, as cal_const of the list; found 2.4; the pixel size is" in caplog.text
+    assert "expected a Particle Count; found many; the rows of the list are not checked" in caplog.text
+    assert "b_run_summary.txt: expected a run summary; found that it cannot be read" in caplog.text
+    assert "1 of 3 runs have no summary beside the list (c_run_summary.txt): no volume" in caplog.text
+
+
+def test_a_list_cut_after_a_row_is_a_fault_by_the_summary(tmp_path):
+    write_run(tmp_path)
+    write_summary(tmp_path)
+    text = (tmp_path / "run.lst").read_text()
+    for n_kept, n_good in ((2, 2), (0, 0)):
+        (tmp_path / "run.lst").write_text("".join(text.splitlines(keepends=True)[: 17 + n_kept]))
+        expected = (
+            rf"run\.lst: expected 3 rows, as Particle Count of run_run_summary\.txt; found {n_kept}; copy the list"
+        )
+        with pytest.raises(InputError, match=expected):
+            read_source(tmp_path)
+        frame = read_source(tmp_path, keep_going=True).frame
+        assert len(frame) == n_good
+        assert "volume" not in frame
+
+
+def test_a_list_cut_in_its_last_field_or_before_a_collage_is_a_fault(tmp_path):
+    write_run(tmp_path)
+    text = (tmp_path / "run.lst").read_text()
+    (tmp_path / "run.lst").write_text(text[:-5])
+    with pytest.raises(InputError, match=r"run\.lst, row 20, column image_id: expected a guid; found '59F1'"):
+        read_source(tmp_path)
+    (tmp_path / "run.lst").write_text(text)
+    for other in ("run_000001_bin.tif", "run_00002.tif", "cal_image_000001.tif", "run_2_000002.tif", "run_000002.txt"):
+        (tmp_path / other).touch()
+    assert len(read_source(tmp_path)) == 3
+    (tmp_path / "run_000002.tif").touch()
+    with pytest.raises(
+        InputError, match=r"run\.lst: expected rows with images of run_000002\.tif; found none; copy the"
+    ):
+        read_source(tmp_path)
+
+
+def test_a_run_that_lost_images_has_no_volume(tmp_path, caplog):
+    write_run(tmp_path)
+    write_summary(tmp_path)
+    change_cell(tmp_path, 19, "collage_file", "run_2.tif")
+    frame = read_source(tmp_path, keep_going=True).frame
+    assert len(frame) == 2
+    assert "volume" not in frame
+    assert "run.lst: expected a whole run; found one with missing rows or images; it has no volume" in caplog.text
+
+
 sides = st.tuples(st.integers(3, 12), st.integers(3, 12))
 
 
@@ -259,7 +396,8 @@ def test_the_real_run(data_folder, caplog):
     assert len(frame) == len(masked) == 506
     assert frame["object_id"].iloc[0] == "flowcam_COMICS_DY086_20171118_MSC019_t0_4x_00001"
     assert frame["time"].iloc[0] == "2019-10-08T14:23:07.847"
-    assert not caplog.text
+    assert "the run has no summary beside the list" in caplog.text
+    assert len(caplog.records) == 2
 
     large = frame[frame["feature_raw_area"] > 500]  # px against µm: the scale is µm a pixel
     scale = large["feature_esd_diameter"] / large["feature_raw_feret_mean"]
