@@ -283,7 +283,8 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
     n_fields = np.array([line.count("|") + 1 for line in lines[before:]], dtype=int)
     kept = np.flatnonzero(n_fields == len(types))
     for row in np.flatnonzero(n_fields != len(types)):
-        faults.add(file, f"{len(types)} fields separated by |", str(n_fields[row]), row=before + 1 + int(row))
+        expected, line = f"{len(types)} fields separated by |", before + 1 + int(row)
+        faults.add(file, expected, str(n_fields[row]), row=line, remedy="copy the list again")
     is_number = [name for name, kind in types.items() if kind in NUMBERS]
     table = pd.read_csv(
         io.StringIO("\n".join(lines[before + row] for row in kept)),

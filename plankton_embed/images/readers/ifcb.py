@@ -175,7 +175,7 @@ def _old_looking_time(triggers: pd.DataFrame, bin_id: str) -> tuple[float, str]:
     opened, grabbed = opened[rises], grabbed[rises]
     instrument, since, shorter = SHORTER_DEAD_TIME
     least = shorter if bin_id.startswith(f"{instrument}_") and time_of_bin(bin_id) >= since else DEAD_TIME
-    return float(grabbed[-1] - np.maximum(opened[1:] - grabbed[:-1], least).sum() - least), found
+    return float(grabbed[-1] - np.fmax(opened[1:] - grabbed[:-1], least).sum() - least), found
 
 
 def _is_cut_short(is_sound: NDArray[np.bool_]) -> bool:
@@ -339,7 +339,7 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
     volume, found = analysed_volume(table, header, place.name)
     if any(not fault.kept for fault in faults.found[n_before:]):
-        volume, found = np.nan, "that images or rows of the bin are missing"
+        volume, found = np.nan, "a bin with missing images or rows"
     if found:
         expected = "clocks that are sound in every row" if volume > 0 else "clocks and rows that give a volume"
         remedy = "the sound rows give the volume" if volume > 0 else "its images have no volume, so no concentration"
@@ -362,9 +362,8 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
     signals = [name for name in FEATURES if is_new and name in imaged]
     features = imaged[signals].astype("float64").replace(NOT_MEASURED, np.nan).reset_index(drop=True)
     features.columns = pd.Index([f"feature_{name.replace(' ', '_')}" for name in signals])
-    return pd.concat([frame.assign(**_read_position(settings, hdr)), features], axis=1).dropna(
-        axis="columns", how="all"
-    )
+    known = frame.assign(**_read_position(settings, hdr))
+    return pd.concat([known, features], axis=1).dropna(axis="columns", how="all")
 
 
 def _check_whole(
@@ -384,7 +383,8 @@ def _check_whole(
     n_counted, n_triggers = _to_float(settings.get("triggercount", "")), table.get("trigger#", pd.Series()).nunique()
     if n_triggers < n_counted:
         # programs count several images of a trigger in different ways: no reason to refuse the bin
-        faults.add(hdr, f"{n_counted:.0f} triggers in {adc.name} (triggerCount)", f"{n_triggers}", kept=True)
+        expected, remedy = f"{n_counted:.0f} triggers in {adc.name} (triggerCount)", "see whether rows are missing"
+        faults.add(hdr, expected, f"{n_triggers}", kept=True, remedy=remedy)
     n_bytes = roi.stat().st_size
     order = np.argsort(imaged["start_byte"].to_numpy(), kind="stable")
     starts, stops = (np.minimum(column.to_numpy()[order], n_bytes) for column in (imaged["start_byte"], ends))
@@ -410,12 +410,10 @@ def _name_boxes(imaged: pd.DataFrame, joins: bool) -> pd.Series:
     is_next = (trigger[1:] == trigger[:-1]) & (np.minimum(*overlaps) > LEAST_OVERLAP)
     image = np.append(0, np.cumsum(~is_next))
     in_many = (np.bincount(image) > 1)[image]
-    for _, parts in imaged.loc[in_many, [*PLACE]].groupby(image[in_many]):
-        places = (parts - parts.min()).astype("int64").to_numpy()
-        boxes[parts.index[0]] = "&".join(
-            f"{boxes[target]}+{x}+{y}" for target, (x, y) in zip(parts.index, places, strict=True)
-        )
-    return boxes[np.append(True, ~is_next)]
+    parts, image_of_part = imaged.loc[in_many, [*PLACE]], image[in_many]
+    places = (parts - parts.groupby(image_of_part).transform("min")).astype("int64").astype(str)
+    boxes[in_many] = boxes[in_many] + "+" + places["ROIx"] + "+" + places["ROIy"]
+    return boxes.groupby(image).agg("&".join).set_axis(boxes.index[np.append(True, ~is_next)])
 
 
 def _read_settings(header: str) -> dict[str, str]:
@@ -446,8 +444,9 @@ def _parse_rows(text: str, names: list[str], wanted: Sequence[str], adc: Path, f
         faults.add(adc, f"{least} comma-separated columns or more", str(usual), row=1)
         return None
     targets = np.flatnonzero(n_columns == usual) + 1
+    expected = f"{usual} columns, as in most rows"
     for row in np.flatnonzero(n_columns != usual):
-        faults.add(adc, f"{usual} columns, as in most rows", str(n_columns[row]), row=int(row) + 1)
+        faults.add(adc, expected, str(n_columns[row]), row=int(row) + 1, remedy="copy it again")
     table = pd.read_csv(
         io.StringIO("\n".join(lines[target - 1] for target in targets)),
         header=None,
