@@ -142,10 +142,10 @@ def _check_values(array: NDArray[np.generic], where: str) -> None:
     sides = tuple(range(1, array.ndim))
     low, high = array.min(axis=sides), array.max(axis=sides)  # one number an image; nan where it holds one
     if array.dtype == np.uint16:
-        if array.ndim == 4 and array.shape[3] == 3:
-            raise InputError(f"{where}: expected colours of 0 to 255; found uint16; scale them and save uint8")
         if high.max() <= 255:
-            raise InputError(f"{where}: found 0 to {high.max()} in uint16; save it as uint8: array.astype(np.uint8)")
+            logger.warning("%s: found 0 to %d in uint16; read as 8 bits, so that 255 is white", where, high.max())
+        elif array.ndim == 4 and array.shape[3] == 3:
+            raise InputError(f"{where}: expected colours of 0 to 255; found uint16; scale them and save uint8")
         return
     bad = ~((low >= 0) & (high <= 255))
     if bad.any():
