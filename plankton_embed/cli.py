@@ -181,6 +181,7 @@ def catalog(
     with _command("catalog", quiet):
         from plankton_embed import pipeline
         from plankton_embed.images.catalog import summarize
+        from plankton_embed.images.grey_levels import find_grey_levels
 
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
@@ -207,7 +208,8 @@ def catalog(
             overwrite=overwrite,
             progress=not quiet,
         )
-        summary = summarize(gathered, progress=not quiet)
+        levels = find_grey_levels(gathered.paths, progress=not quiet) if json else None
+        summary = summarize(gathered, not quiet, levels.to_dict(chosen.preparation) if levels else None)
         if json:
             _print_json({"output": str(output), **summary.to_dict()})
             return

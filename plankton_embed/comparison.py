@@ -155,7 +155,8 @@ def compare(
     given = read_source(source, root)
     if given.has_splits:
         _check_test_images(given)  # before anything is written
-    images = prepare_step(folder, given, chosen, overwrite, progress).catalog
+    prepared = prepare_step(folder, given, chosen, overwrite, progress)
+    images, options["white_level_16bit"] = prepared.catalog, prepared.preparation.white_level_16bit
     if not folder.comparison.exists():  # a new one, or begun anew, perhaps by a call that was stopped
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
         for name in (FEATURES_FILE, *TABLES):

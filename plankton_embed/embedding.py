@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
@@ -36,7 +37,8 @@ def embed(
     """Embed the images of a catalog, a folder, or a list of image files.
 
     Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
-    reason. To embed PIL images or arrays in memory, call `model.embed`.
+    reason. The model's own white level is used for images of more than 8 bits; a warning says where it cannot be
+    right. To embed PIL images or arrays in memory, call `model.embed`.
 
     Args:
         model: a model, or the folder or hub name of one.
@@ -60,6 +62,7 @@ def embed(
     size_inputs = model.network.size_inputs
     pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
     log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises where one is missing
+    find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
     faults: dict[int, str] = {}
     with tqdm(desc="embedding", total=len(paths), unit="image", disable=not progress, leave=False, delay=1) as bar:

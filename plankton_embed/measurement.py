@@ -129,7 +129,8 @@ class TrialImages:
     def pixels(self, name: str, system: System, progress: bool) -> NDArray[np.uint8]:
         """Those of one split as a net sees them."""
         if system.pixels is not None:
-            return read_pixels(self.split(name), *system.pixels, progress=progress)
+            level = self.settings.preparation.white_level_16bit
+            return read_pixels(self.split(name), *system.pixels, progress=progress, white_level=level)
         pixels = self.squares(name).batch(slice(None))[0]
         return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
@@ -202,8 +203,10 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     """
     run = RunFolder(trial.folder)
     catalog, settings = ImageCatalog.load(run.catalog), Settings.load(run.settings)
-    images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy()), settings)
     options = json.loads(run.comparison.read_text(encoding="utf-8"))
+    level = options.get("white_level_16bit", settings.preparation.white_level_16bit)  # found over the whole source
+    settings = Settings.build(overrides={**settings.flat(), "preparation.white_level_16bit": level})
+    images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy()), settings)
     trunk = trial.system.trunk or settings.network.trunk
     weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
     measure = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding}[trial.system.kind]
@@ -324,7 +327,8 @@ def load_features(trial: Trial, images: TrialImages) -> tuple[dict[str, pd.DataF
     features, each, path = images.catalog.features, 0.0, trial.folder / FEATURES_FILE
     if features.empty:
         if not path.exists():
-            measured, seconds = _clock(measure_shapes, images.catalog, trial.progress)
+            level = images.settings.preparation.white_level_16bit
+            measured, seconds = _clock(measure_shapes, images.catalog, trial.progress, white_level=level)
             write_frame(path, measured.assign(**{SECONDS: seconds / len(measured)}))
         features = pd.read_csv(path)
         each = float(features.pop(SECONDS).iloc[0])

@@ -24,6 +24,7 @@ from plankton_embed.images.catalog import (
     summarize,
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
+from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
@@ -259,9 +260,13 @@ def catalog(
         gathered, _ = check_leaks(gathered, content_hashes(gathered.paths, progress), drop_duplicates=True)
     if output is not None:
         gathered.save(output)
+    preparation = preparation or PreparationSettings()
+    levels = find_grey_levels(gathered.paths, progress)
+    levels.report(preparation)
     if preview and output is not None:
         pictures = Path(output).with_suffix("").with_name(f"{Path(output).stem}_preview")
-        draw_catalog(pictures, gathered, summarize(gathered, progress), preparation or PreparationSettings(), seed)
+        summary = summarize(gathered, progress, levels.to_dict(preparation))
+        draw_catalog(pictures, gathered, summary, levels.resolve(preparation), seed)
     return gathered
 
 

@@ -34,6 +34,7 @@ from plankton_embed.images.catalog import (
     summarize,
 )
 from plankton_embed.images.features import summarize_features
+from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
@@ -65,10 +66,11 @@ SettingsLike = Settings | Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run, row by row: what is known of them, and their prepared pixels."""
+    """The images of a run, row by row: what is known of them, their prepared pixels, and how these were prepared."""
 
     catalog: ImageCatalog
     prepared: PreparedImages
+    preparation: PreparationSettings
 
     def split(self, name: str) -> RunImages:
         """Keep those of one split."""
@@ -81,7 +83,7 @@ class RunImages:
 
     def select(self, mask: Any) -> RunImages:
         """Keep the rows of a mask, or rows by number."""
-        return RunImages(self.catalog.select(mask), self.prepared.select(mask))
+        return RunImages(self.catalog.select(mask), self.prepared.select(mask), self.preparation)
 
 
 def open_run(
@@ -99,7 +101,11 @@ def open_run(
         if folder.path.exists() and (not folder.path.is_dir() or any(_visible(folder.path))):
             raise OutputError(f"{output} exists already and holds no run; choose another folder")
     elif not overwrite:
-        before, now = Settings.load(folder.settings).flat(), chosen.flat()
+        saved = Settings.load(folder.settings)
+        if chosen.preparation.white_level_16bit == "auto":  # a run keeps the number that it began with
+            level = {"white_level_16bit": saved.preparation.white_level_16bit}
+            chosen = chosen.model_copy(update={"preparation": chosen.preparation.model_copy(update=level)})
+        before, now = saved.flat(), chosen.flat()
         changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
         if changed:
             raise SettingError(
@@ -156,7 +162,10 @@ def prepare_step(
 ) -> RunImages:
     """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings."""
     hashes = content_hashes(source.paths, progress)
-    prepared = prepare_images(source.paths, hashes, settings.preparation, progress=progress)
+    levels = find_grey_levels(source.paths, progress)
+    levels.report(settings.preparation)
+    preparation = levels.resolve(settings.preparation)
+    prepared = prepare_images(source.paths, hashes, preparation, progress=progress)
     faults = pd.DataFrame(
         [(source.frame["object_id"].iloc[row], source.paths[row], reason) for row, reason in prepared.faults.items()],
         columns=["object_id", "path", "reason"],
@@ -171,7 +180,7 @@ def prepare_step(
         )
     if settings.network.size_inputs == "micrometres":
         prepared = replace(prepared, pixel_size=source.pixel_size)
-    images = RunImages(source, prepared).select(good)
+    images = RunImages(source, prepared, preparation).select(good)
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
     if not images.catalog.has_splits:
         if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
@@ -184,13 +193,13 @@ def prepare_step(
             group_by=settings.split.group_by,
             hashes=good_hashes,
         )
-        images = RunImages(divided, images.prepared)
+        images = replace(images, catalog=divided)
     elif settings.split.group_by is not None:
         _check_groups(images.catalog, settings.split.group_by)
     checked, keep = check_leaks(images.catalog, good_hashes, drop_duplicates=settings.split.drop_duplicates)
     if not keep.all():
         logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
-    images = RunImages(checked, images.prepared.select(keep))
+    images = RunImages(checked, images.prepared.select(keep), preparation)
     _check_classes(images)
     images.prepared.log_sides(settings.network.size_inputs)  # raises where a pixel size is missing
     if overwrite:  # only now, when the new run is known to be possible
@@ -200,8 +209,8 @@ def prepare_step(
     else:
         settings.save(folder.settings)
         write_frame(folder.faults, faults)
-        summary = summarize(images.catalog, progress)
-        draw_catalog(folder.figures, images.catalog, summary, settings.preparation, settings.seed)
+        summary = summarize(images.catalog, progress, levels.to_dict(settings.preparation))
+        draw_catalog(folder.figures, images.catalog, summary, preparation, settings.seed)
         images.catalog.save(folder.catalog)  # last: it says that this step is finished
     counts = images.catalog.frame["split"].value_counts()
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
@@ -256,7 +265,7 @@ def train_step(folder: RunFolder, images: RunImages, settings: Settings, device:
         return EmbeddingModel.load(folder.model, device)
     known = images.split("train").labelled()
     classes, class_index = np.unique(np.array(known.catalog.labels, dtype=str), return_inverse=True)
-    model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to(device)
+    model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
     model.views = settings.embedding.views
     val = images.split("val").labelled()
     validate = _make_validation(known, class_index, val, settings)

@@ -68,17 +68,34 @@ class _Part(BaseModel):
 class PreparationSettings(_Part):
     """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
 
-    OLD_BEHAVIOUR = {"remove_marks": "off"}
+    OLD_BEHAVIOUR = {"remove_marks": "off", "scaling_16bit": "image"}
 
     target_size: int = Field(96, ge=32, le=1024, description="side of the square input, pixels")
     background: Literal["white", "black", "border"] = Field(
         "border", description="padding: white, black, or the median of the image's own border"
     )
     color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
-    white_level_16bit: int = Field(65535, ge=255, le=65535, description="the 16-bit value that becomes 255")
+    white_level_16bit: Literal["auto"] | int = Field(
+        "auto",
+        description="the value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, "
+        "16383 or 65535, found over all images of the source; the model keeps the number",
+    )
+    scaling_16bit: Literal["source", "image"] = Field(
+        "source",
+        description="images of more than 8 bits: source: one scale for all, and inverted where a TIFF says that 0 is "
+        "white; image: as models of earlier releases saw them",
+    )
     remove_marks: Literal["auto", "off"] = Field(
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
     )
+
+    @field_validator("white_level_16bit", mode="before")
+    @classmethod
+    def _white_level_in_range(cls, value: Any) -> Any:
+        is_whole = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        if value != "auto" and not (is_whole and 255 <= value <= 65535):
+            raise ValueError("expected auto, or a whole number from 255 to 65535")
+        return value
 
     @property
     def n_channels(self) -> int:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -390,7 +391,7 @@ def test_features_of_no_use_cost_no_other_row_and_true_sizes_reach_an_embedding(
 def test_a_row_that_lacked_a_package_comes_with_it(do, in_process, images, monkeypatch, tmp_path):
     plain = ImageCatalog(images.frame.drop(columns=["feature_area", "feature_seconds"]))
 
-    def lacking(*_):
+    def lacking(*_, **__):
         raise DependencyError("features need scikit-image")
 
     with monkeypatch.context() as lacks:
@@ -404,6 +405,21 @@ def test_a_row_that_lacked_a_package_comes_with_it(do, in_process, images, monke
     found = do(["embedding"], plain, budget=BUDGET)
     assert len(found.runs) == 4 and found.faults == {}
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out/systems/embedding/seed_0/run/history.csv"), before)
+
+
+def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, images, monkeypatch, tmp_path):
+    frame = images.frame.drop(columns=["feature_area", "feature_seconds"])
+    paths = [str(tmp_path / f"{row}.tif") for row in range(len(frame))]
+    for row, (old, new) in enumerate(zip(frame["path"], paths, strict=True)):  # only the unlabelled one has 12 bits
+        grey = np.asarray(Image.open(old)) / 255 * (1000 if row else 8000)
+        Image.fromarray(grey.astype(np.uint16)).save(new)
+    frame = frame.assign(path=paths, label=frame["label"].where(np.arange(len(frame)) > 0))
+    spies = [mock.Mock(wraps=getattr(measurement, name)) for name in ("measure_shapes", "read_pixels")]
+    monkeypatch.setattr(measurement, "measure_shapes", spies[0])
+    monkeypatch.setattr(measurement, "read_pixels", spies[1])
+    found = do(["boosted_trees", "small_net_6"], ImageCatalog(frame), budget=BUDGET)
+    assert found.faults == {}
+    assert {call.kwargs["white_level"] for spy in spies for call in spy.call_args_list} == {4095}
 
 
 # --- refused, and nothing lost

@@ -148,7 +148,7 @@ def test_the_features_of_the_catalog_are_taken(asked, trial):
 def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
     calls = []
 
-    def measure(catalog, progress):
+    def measure(catalog, progress, white_level):
         calls.append(len(catalog))
         return pd.DataFrame({"area": np.arange(5) / 3, "mean": [1.0, np.nan, 3, 4, 5]})
 
@@ -164,7 +164,7 @@ def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
 
 
 def test_a_missing_scikit_image_is_told_and_leaves_nothing(asked, trial, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise DependencyError("scikit-image is missing")
 
     monkeypatch.setattr(measurement, "measure_shapes", refuse)

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 import plankton_embed as pe
@@ -735,3 +736,60 @@ def test_classes_drawn_as_unseen_have_images_to_enroll(images):
     assert len(novelty._draw_unseen(many, None, 0)) == 1
     with pytest.raises(InputError, match="2 must stay"):
         novelty._draw_unseen(many, 3, 0)
+
+
+@pytest.fixture(scope="session")
+def deep_images(images, tmp_path_factory):
+    """The drawn images as a camera of 12 bits saves them, in TIFFs of 16."""
+    folder = tmp_path_factory.mktemp("deep")
+    for path in sorted(images.rglob("*.png")):
+        target = folder / path.relative_to(images).with_suffix(".tif")
+        target.parent.mkdir(exist_ok=True)
+        values = np.rint(np.asarray(Image.open(path)) / 255 * 4095)
+        Image.fromarray(values.astype(np.uint16)).save(target)
+    return folder
+
+
+def test_12_bit_images_do_the_whole_job_as_8_bit_ones_do(images, deep_images, tmp_path, no_pictures, caplog):
+    with caplog.at_level("INFO"):
+        deep = pe.run(deep_images, tmp_path / "deep", settings=TINY, progress=False)
+    assert "12 bits, white is 4095" in caplog.text
+    assert yaml.safe_load(deep.folder.settings.read_text())["preparation"]["white_level_16bit"] == "auto"
+    assert deep.model.preparation.white_level_16bit == 4095
+    summary = json.loads((deep.folder.figures / "catalog_summary.json").read_text())
+    assert (summary["grey_levels"]["white_level"], summary["grey_levels"]["bits"]) == (4095, 12)
+    dark = np.full((30, 30), 300, np.uint16)  # a later image has the model's white level, not its own
+    Image.fromarray(dark).save(tmp_path / "dark.tif")
+    caplog.clear()
+    later = pe.embed(deep.model, [tmp_path / "dark.tif"], progress=False)
+    grey = np.full((30, 30), round(300 / 4095 * 255), np.uint8)
+    np.testing.assert_allclose(later.vectors, deep.model.embed([grey]), atol=1e-6)
+    assert "white level" not in caplog.text
+    deep.model.embed([dark * 200])
+    assert (
+        "1 of 1 images, such as image 0, have values above the model's white level 4095 (up to 60,000)" in caplog.text
+    )
+    before = deep.folder.scores.stat().st_mtime_ns
+    pe.run(deep_images, tmp_path / "deep", settings=TINY, progress=False)  # finished: all is skipped
+    assert deep.folder.scores.stat().st_mtime_ns == before
+
+
+def test_a_run_keeps_the_white_level_that_it_began_with(deep_images, tmp_path, no_pictures, monkeypatch, caplog):
+    fixed = {**TINY, "preparation.white_level_16bit": 65535}  # as every run of earlier releases has it
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pe.run(deep_images, tmp_path / "run", settings=fixed, progress=False)
+    result = pe.train(deep_images, tmp_path / "run", settings=TINY, resume=True, progress=False)
+    assert result.model.preparation.white_level_16bit == 65535
+    assert "far below preparation.white_level_16bit 65535" in caplog.text
+    with pytest.raises(SettingError, match="white_level_16bit was 65535, is 4095"):
+        pe.run(deep_images, tmp_path / "run", settings={**TINY, "preparation.white_level_16bit": 4095})
+
+
+def test_catalog_says_the_bit_depth_and_shows_it(deep_images, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        pe.catalog(deep_images, tmp_path / "deep.csv", preview=True, progress=False)
+    assert "48 of 48 images have more than 8 bits" in caplog.text
+    summary = json.loads((tmp_path / "deep_preview" / "catalog_summary.json").read_text())
+    assert summary["grey_levels"]["white_level"] == 4095

@@ -21,6 +21,7 @@ NAMES = list(Settings().flat())
 OBJECTIVES = get_args(ObjectiveName)
 TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) != ("quick", "reference_2019")]  # a trunk too large
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
+OTHER_PREPARATION |= {"scaling_16bit": "image", "remove_marks": "off"}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
 from plankton_embed.settings import PreparationSettings
 
@@ -27,6 +28,7 @@ def read_pixels(
     width: int,
     channels: Channels = "grey",
     progress: bool = True,
+    white_level: Literal["auto"] | int = "auto",
 ) -> NDArray[np.uint8]:
     """Read images as 8-bit pixels of one shape, by bicubic resampling.
 
@@ -41,6 +43,8 @@ def read_pixels(
         channels: `grey` gives (n, height, width); `three` is grey, threshold and opening (see `three_channels`) and
             `rgb` colour, both (n, height, width, 3).
         progress: show a bar.
+        white_level: the value that is white in images of more than 8 bits; `auto`: found over these images. Give the
+            same number for images that are to be compared.
 
     Returns:
         uint8 (n, height, width[, 3]), in the order of the images.
@@ -54,7 +58,8 @@ def read_pixels(
     if min(height, width) < 1:
         raise SettingError(f"height and width: expected at least 1 pixel; found {height!r} and {width!r}")
     paths = images.paths if isinstance(images, ImageCatalog) else [str(path) for path in images]
-    settings = PreparationSettings(color="color" if channels == "rgb" else "grey")
+    settings = PreparationSettings(color="color" if channels == "rgb" else "grey", white_level_16bit=white_level)
+    settings = resolve_white_level(settings, paths, progress)
 
     def read(path: str) -> NDArray[np.uint8] | str:
         try:

@@ -27,6 +27,7 @@ from plankton_embed.images.preparation import DECODER_FAULTS, open_image
 from plankton_embed.output import write_atomically
 from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
@@ -300,8 +301,8 @@ def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | No
     return hashes
 
 
-def map_images(function: Callable[[str], T], paths: Sequence[str], title: str, progress: bool = True) -> list[T]:
-    """Apply a function to every path on all cores, in order, with a progress bar for work that takes long."""
+def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
+    """Apply a function to every path (or image) on all cores, in order, with a progress bar for what takes long."""
     chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     results: list[T] = []
     bar = tqdm(desc=title, total=len(paths), unit="image", disable=not progress, leave=False, delay=1)
@@ -318,7 +319,8 @@ class CatalogSummary:
 
     `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
     `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
-    75, 95 and 100 %. `n_unreadable` counts images whose size could not be read.
+    75, 95 and 100 %. `n_unreadable` counts images whose size could not be read. `grey_levels`: bits and white level
+    (`GreyLevels.to_dict`), None where nobody looked.
     """
 
     n_images: int
@@ -328,6 +330,7 @@ class CatalogSummary:
     gaps: pd.DataFrame
     sizes: pd.DataFrame
     size_quantiles: pd.DataFrame
+    grey_levels: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -339,11 +342,14 @@ class CatalogSummary:
             "classes": self.classes.to_dict("records"),
             "gaps": self.gaps.to_dict("records"),
             "size_quantiles": self.size_quantiles.to_dict("index"),
+            "grey_levels": self.grey_levels,
         }
 
 
-def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
-    """Count classes and gaps, and read every image's size from its header."""
+def summarize(
+    catalog: ImageCatalog, progress: bool = True, grey_levels: dict[str, Any] | None = None
+) -> CatalogSummary:
+    """Count classes and gaps, and read every image's size from its header; `grey_levels` is passed on."""
     counts = catalog.frame["label"].value_counts()
     classes = pd.DataFrame(
         {
@@ -371,6 +377,7 @@ def summarize(catalog: ImageCatalog, progress: bool = True) -> CatalogSummary:
         gaps=gaps,
         sizes=sizes,
         size_quantiles=sizes.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
+        grey_levels=grey_levels,
     )
 
 

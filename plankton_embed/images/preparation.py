@@ -18,6 +18,8 @@ from plankton_embed.settings import PreparationSettings
 
 SMALLEST_SIDE = 3  # pixels; smaller images show nothing
 MOST_PIXELS = 89_478_485  # Pillow's own line, above which a small file can fill the memory
+WHITE_LEVEL = 65535  # of a setting "auto" that no source has turned into a number
+PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
 REPORT_SIDE = 299  # the side for which the report states its limits of 100 and 200 pixels
 
 DECODER_FAULTS = (
@@ -133,7 +135,10 @@ def _load(image: Image.Image) -> Image.Image:
     if width * height > MOST_PIXELS:
         raise InputError(f"{width}×{height} pixels: over the limit of {MOST_PIXELS:,}")
     image.load()
-    return ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image)
+    if has_more_bits(image) and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO:
+        upright.info["white_is_zero"] = True  # Pillow inverts 1 to 8 bits alone
+    return upright
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
@@ -154,26 +159,40 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
+def has_more_bits(image: Image.Image) -> bool:
+    """Return whether an image of one channel holds more than 8 bits in each pixel."""
+    return image.mode.startswith(("I", "F"))
+
+
 def to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
     """Return an image of any Pillow mode in 8-bit grey or colour; 16-bit values are scaled, transparency becomes white.
 
-    Float images hold 0-1, 0-255 or 16-bit values: their largest value tells which.
+    More than 8 bits are divided by the setting's white level (`auto` counts as 65535 here: `images.grey_levels` finds
+    the number over a source). Float images of at most 1 are 0-1; those of at most 255 are 0-255 where no white level
+    below 65535 was found.
     """
-    if image.mode.startswith(("I", "F")):
+    if has_more_bits(image):
         values: NDArray[np.floating[Any]] = np.asarray(image, dtype=np.float32)
         if not np.isfinite(values).all():
             raise ValueError("it holds values that are not finite")
-        largest = float(values.max())
-        if image.mode != "F" or largest > 255:
-            values = values / settings.white_level_16bit
-        elif largest > 1:
-            values = values / 255
+        values = values / _white(float(values.max()), image.mode == "F", settings)
+        if settings.scaling_16bit == "source" and image.info.get("white_is_zero"):
+            values = 1 - values
         image = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
     return image.convert("L" if settings.n_channels == 1 else "RGB")
+
+
+def _white(largest: float, is_float: bool, settings: PreparationSettings) -> int:
+    """Return the value that becomes white in an image of more than 8 bits."""
+    level = WHITE_LEVEL if settings.white_level_16bit == "auto" else settings.white_level_16bit
+    if is_float and largest <= 1:
+        return 1
+    alone = settings.scaling_16bit == "image" or level == WHITE_LEVEL
+    return 255 if is_float and largest <= 255 and alone else level
 
 
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from plankton_embed.errors import DependencyError, InputError
 from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
+from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
 from plankton_embed.settings import PreparationSettings
 
@@ -90,19 +92,23 @@ N_FOR_PROCESSES = 512  # images from which on starting more processes pays
 
 
 def measure_shapes(
-    images: ImageCatalog | Sequence[ImageSource], progress: bool = True, largest_only: bool = False
+    images: ImageCatalog | Sequence[ImageSource],
+    progress: bool = True,
+    largest_only: bool = False,
+    white_level: Literal["auto"] | int = "auto",
 ) -> pd.DataFrame:
     """Measure the body of every image; see DEFINITIONS.
 
     The body is what Otsu's threshold parts from the ground, on whichever side of it the median of the border does not
     lie: dark on light or light on dark. All its regions count as one body, for the threshold cuts antennae, chains and
-    pale bodies into pieces. Grey levels are taken as they are.
+    pale bodies into pieces. Grey levels are taken as they are, those of more than 8 bits on the scale of `white_level`.
 
     Args:
         images: a catalog, or what `open_image` takes.
         progress: show a bar.
         largest_only: measure the largest region alone (diagonal neighbours are joined), for pictures that show
             neighbours or specks; ZooProcess has one region a picture.
+        white_level: the value that is white in images of more than 8 bits; `auto`: found over these images.
 
     Returns:
         One row an image, in order; float64. All nan where an image is of one grey level or cannot be read; these are
@@ -115,11 +121,12 @@ def measure_shapes(
     _check_skimage()
     sources: Sequence[ImageSource] = images.paths if isinstance(images, ImageCatalog) else images
     chunks = [sources[start : start + N_PER_CHUNK] for start in range(0, len(sources), N_PER_CHUNK)]
+    settings = resolve_white_level(PreparationSettings(color="grey", white_level_16bit=white_level), sources, progress)
     n_jobs = -1 if len(sources) >= N_FOR_PROCESSES else 1
     rows: list[dict[str, float] | str] = []
     with tqdm(desc="measuring", total=len(sources), unit="image", disable=not progress, leave=False, delay=1) as bar:
         work = Parallel(n_jobs=n_jobs, return_as="generator")
-        for part in work(delayed(_measure_chunk)(chunk, largest_only) for chunk in chunks):
+        for part in work(delayed(_measure_chunk)(chunk, largest_only, settings) for chunk in chunks):
             rows.extend(part)
             bar.update(len(part))
     faults = [(number, row) for number, row in enumerate(rows) if isinstance(row, str)]
@@ -307,9 +314,10 @@ def _measure_depth(
     return {f"nb{k}": n for k, n in enumerate(regions, 1)} | {"centroids": apart, "cdexc": apart / math.sqrt(area_exc)}
 
 
-def _measure_chunk(sources: Sequence[ImageSource], largest_only: bool) -> list[dict[str, float] | str]:
+def _measure_chunk(
+    sources: Sequence[ImageSource], largest_only: bool, settings: PreparationSettings
+) -> list[dict[str, float] | str]:
     """Return the features of each image, empty where there is no body, or what is wrong with the image."""
-    settings = PreparationSettings(color="grey")
     rows: list[dict[str, float] | str] = []
     for source in sources:
         try:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.containers import image_exists
+from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.output import write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
@@ -111,13 +112,14 @@ def prepare_images(
     Args:
         paths: image files.
         hashes: their content hashes (`catalog.content_hashes`).
-        settings: the preparation.
+        settings: the preparation; a white level `auto` is found over these images.
         cache: folder to keep it in; by default `cache_folder()`.
         progress: show a bar.
 
     Raises:
         OutputError: the cache cannot be written, or the disk is too small.
     """
+    settings = resolve_white_level(settings, paths, progress)
     key = hashlib.sha256("\n".join([LAYOUT_VERSION, settings.hash(), *(h or "-" for h in hashes)]).encode())
     folder = Path(cache or cache_folder()) / "prepared" / key.hexdigest()[:32]
     n, side, channels = len(paths), settings.target_size, settings.n_channels

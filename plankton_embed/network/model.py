@@ -19,7 +19,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
-from plankton_embed.images.preparation import ImageSource, prepare_image
+from plankton_embed.images.grey_levels import find_grey_levels
+from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
@@ -48,6 +49,10 @@ class EmbeddingModel:
     training: dict[str, Any] = field(default_factory=dict)
     card: str = ""
     views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.preparation.white_level_16bit == "auto":  # of no source: what is embedded later needs a number
+            self.preparation = self.preparation.model_copy(update={"white_level_16bit": WHITE_LEVEL})
 
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
@@ -120,6 +125,8 @@ class EmbeddingModel:
         if scale is not None and scale.shape not in ((), (len(images),)):
             raise InputError(f"pixel_size: expected one number, or {len(images)}; found shape {scale.shape}")
         scale = None if scale is None else np.broadcast_to(scale, len(images))
+        if not isinstance(images, np.ndarray) or images.dtype == np.uint16:
+            find_grey_levels([*images], progress=False, with_colour=False).report_for_model(self.preparation)
 
         def prepare(at: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
             squares, sizes = [], []

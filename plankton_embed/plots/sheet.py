@@ -163,6 +163,7 @@ def _to_colour(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
         image = _from_array(image)
     if image.mode[0] in "IF":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(min=0)
+        values = values.max() - values if image.info.get("white_is_zero") else values
         image = Image.fromarray((values / max(values.max(), 1e-9) * 255).round().astype(np.uint8))
     if image.mode in ("LA", "La", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -19,7 +19,7 @@ from plankton_embed.network.model import EmbeddingModel, turn_view
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 NETWORK = NetworkSettings(trunk="resnet18", dimension=8)
-PREPARATION = PreparationSettings(target_size=75)
+PREPARATION = PreparationSettings(target_size=75, white_level_16bit=65535)
 
 
 def build(seed=0, **network):
