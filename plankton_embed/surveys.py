@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.fractions import NO_SAMPLE
 from plankton_embed.analysis.survey import (
-    NO_SAMPLE,
     Abundance,
     SampleCounts,
     Survey,
@@ -79,9 +79,11 @@ def abundance(
             its model embeds.
         output: folder to write: `abundance.csv` and `samples.csv` (see `Abundance`), `counts.csv` and `corrected.csv`
             (one row a sample, one column a class), `abundance.png`, `composition.png`; where the images tell enough
-            also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture.
+            also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture; where a sample has several
+            parts, `parts.csv`.
         by: column whose values are the samples. Images without one are the sample `(none)`, of unknown place and
-            volume; without any `sample_id` all images are one sample `all`.
+            volume; without any `sample_id` all images are one sample `all`. Fractions of one `sample_id` add up by
+            their factors, and different `sample_id` by their factors and volumes (see `add_parts_up`).
         catalog: what is known of the images whose vectors are given (samples, positions, times, depths, volumes,
             features), by `object_id`; images come with their own, and a run with that of its folder.
         root: where relative paths of the catalog, or of a catalog file as query, start.
@@ -97,8 +99,8 @@ def abundance(
 
     Raises:
         MismatchError: made by different models; both hashes are named.
-        InputError: there is no calibration set; the catalog lacks images or the column `by`; or the images of a sample
-            differ in volume or sub-sampling factor.
+        InputError: there is no calibration set; the catalog lacks images or the column `by`; or the volumes of a
+            sample contradict one another.
     """
     check_output(output, overwrite, "abundance")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
@@ -115,6 +117,7 @@ def abundance(
     refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     corrector, summary = _learn_errors(known, held, classifier, refuser, method, correction, n_draws, level, seed)
     _warn(survey, images[by], held, classifier)
+    _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
     labels += [] if UNKNOWN in labels else [UNKNOWN]
 
@@ -145,6 +148,8 @@ def _write(folder: Path, found: Abundance) -> None:
     write_frame(folder / "abundance.csv", found.table)
     write_frame(folder / "totals.csv", found.totals.reset_index())
     write_frame(folder / "samples.csv", found.samples)
+    if found.parts is not None:
+        write_frame(folder / "parts.csv", found.parts)
     write_frame(folder / "counts.csv", found.by_sample("count").reset_index())
     write_frame(folder / "corrected.csv", found.by_sample("corrected").reset_index())
     save_figure(draw_abundance(found), folder / "abundance.png")
@@ -275,3 +280,33 @@ def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: 
             "%d of %d images have no body size; their biovolume is missing from the sums",
             *(int(np.isnan(survey.biovolume).sum()), len(survey.biovolume)),
         )
+
+
+def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog | None, by: str) -> None:
+    """Warn where individuals or concentrations are missing, or are those of a part."""
+    samples = survey.samples
+    if catalog is None:
+        return
+    if "volume" not in samples:
+        logger.warning("no concentrations: the catalog has no column volume (m³ of water that a sample stands for)")
+    if "why_missing" in samples:
+        what = "concentration" if "volume" in samples else "individuals"
+        for why, rows in samples[~samples["why_missing"].isin(["", f"no {by}"])].groupby("why_missing"):
+            logger.warning(
+                "no %s for %d of %d samples, such as %s: %s", what, len(rows), len(samples), rows["sample"].iloc[0], why
+            )
+    if survey.n_divided:
+        logger.warning(
+            "--by %s divides %d sample_id among several samples, whose individuals and concentrations are those of a "
+            "part; --by sample_id adds the parts up",
+            *(by, survey.n_divided),
+        )
+    if by in catalog.frame and samples.columns.isin(["volume", "subsample_factor"]).any():
+        others = catalog.frame[~catalog.frame["object_id"].isin(images["object_id"])]
+        n_left_out = int(others[by].isin(images[by].dropna()).sum())
+        if n_left_out:
+            logger.warning(
+                "the catalog has %d more images of these samples that are not counted: individuals and concentrations "
+                "are those of the images counted",
+                n_left_out,
+            )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from plankton_embed.analysis.body_size import size_spectrum
@@ -18,6 +19,8 @@ from plankton_embed.cli import app
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.evaluation import classify
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.plots.profile import draw_profile
 from plankton_embed.surveys import abundance
 from plankton_embed.table import EmbeddingTable
 
@@ -106,10 +109,13 @@ def test_water_and_subsample_by_hand():
     table = found.table.set_index(["sample", "label"])
     salp = table.loc["a", "salp"]
     assert salp["count"] == 30
+    assert salp["individuals"] == pytest.approx(4 * salp["corrected"])
+    assert salp["individuals_low"] < 3.5 * salp["low"]  # three in four were not imaged: that varies by chance
+    assert salp["individuals_high"] > 4.5 * salp["high"]
+    whole = table.loc["b", "copepod"]
     for end in ("", "_low", "_high"):
-        corrected = salp[end.strip("_") or "corrected"]
-        assert salp[f"individuals{end}"] == pytest.approx(4 * corrected)
-        assert salp[f"concentration{end}"] == pytest.approx(4 * corrected / 2)
+        assert salp[f"concentration{end}"] == pytest.approx(salp[f"individuals{end}"] / 2)
+        assert whole[f"individuals{end}"] == whole[end.strip("_") or "corrected"]  # all was imaged
     assert table.loc["b", "copepod"]["concentration"] == pytest.approx(table.loc["b", "copepod"]["corrected"] / 0.5)
     a, b = found.samples.to_dict("records")
     assert a.pop("longitude") % 360 == pytest.approx(180)
@@ -131,6 +137,147 @@ def test_volume_alone_and_factor_alone():
     assert "concentration" not in only_factor
     some = count(catalog=describe(sample_id=STATIONS, volume=np.where(STATIONS == "a", 2.0, np.nan))).table
     assert some["concentration"].isna().tolist() == (some["sample"] == "b").tolist()
+
+
+def write_ecotaxa(folder):
+    """Write a tow in two fractions as EcoTaxa has it: 4 and 8 objects, which count for 2 and 16 individuals each."""
+    folder.mkdir()
+    rows = ["img_file_name\tobject_id\tsample_id\tacq_id\tobject_annotation_category\tobject_annotation_status"
+            "\tsample_tot_vol\tacq_sub_part", "[t]\t[t]\t[t]\t[t]\t[t]\t[t]\t[f]\t[f]"]  # fmt: skip
+    for row in range(12):
+        fraction, factor = ("d1", 2) if row < 4 else ("d2", 16)
+        rows.append(f"f{row}.png\tf{row}\ttow_1\ttow_1_{fraction}\tcopepod\tvalidated\t100.0\t{factor}")
+        Image.fromarray(np.full((9, 12), 20 * row, np.uint8)).save(folder / f"f{row}.png")
+    (folder / "ecotaxa_tow.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_fractions_of_an_ecotaxa_table(tmp_path, caplog):
+    catalog = read_source(write_ecotaxa(tmp_path / "tow"))
+    query = draw([0] * 12, 11, sample_id=catalog.frame["sample_id"])
+    query = replace(query, object_id=catalog.frame["object_id"].to_numpy())
+    with caplog.at_level(logging.WARNING):
+        found = count(query, catalog, n_draws=200, output=tmp_path / "out")
+    assert "concentration" not in caplog.text
+    copepods = found.table.set_index("label").loc["copepod"]
+    assert copepods["concentration"] == pytest.approx((4 * 2 + 8 * 16) / 100, rel=0.01)
+    assert copepods["individuals"] == pytest.approx(136, rel=0.01)
+    assert copepods["concentration_low"] < 0.95  # of about 128 individuals eight were imaged
+    assert 1.8 < copepods["concentration_high"] < 4
+    assert found.table["concentration"].sum() == pytest.approx(1.36)
+    parts = pd.read_csv(tmp_path / "out" / "parts.csv")
+    assert parts[["acq_id", "subsample_factor", "n_images"]].to_numpy().tolist() == [
+        ["tow_1_d1", 2, 4], ["tow_1_d2", 16, 8]
+    ]  # fmt: skip
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["added_up"], summary["volume_of"]) == ({"fractions": 1}, "sea water")
+    assert summary["units"]["concentration"] == "m⁻³ in the sea water"
+    with caplog.at_level(logging.WARNING):
+        halves = count(query, catalog, by="acq_id").table.groupby("sample")["concentration"].sum()
+    assert halves.tolist() == pytest.approx([0.08, 1.28])
+    assert "--by acq_id divides 1 sample_id among several samples, whose individuals and concentrations" in caplog.text
+
+
+STATION = np.repeat(["s1", "s2"], [50, 40])
+WATER = np.repeat(["p", "q", "r"], [30, 20, 40])
+IN_FRACTIONS = {"station": STATION, "sample_id": WATER, "volume": np.repeat([2.0, 3, 5], [30, 20, 40]),
+                "subsample_factor": np.repeat([4.0, 1, 2, 32], [30, 20, 10, 30])}  # fmt: skip
+
+
+def test_fractions_and_samples_add_up():
+    area = np.where(np.arange(90) < 50, 25 * np.pi, 100 * np.pi)
+    found = count(catalog=describe(**IN_FRACTIONS, feature_area=area, pixel_size=10.0), by="station", n_draws=100)
+    table = found.table.set_index(["sample", "label"])
+    # 30 copepods that count 4 and 20 medusae that count 1 in 2 + 3 m³; 10 copepods by 2 and 30 salps by 32 in 5 m³
+    expected = {("s1", "copepod"): 24, ("s1", "Méduse"): 4, ("s2", "copepod"): 4, ("s2", "salp"): 192}
+    for row, concentration in expected.items():
+        assert table.loc[row, "concentration"] == pytest.approx(concentration, rel=0.02)
+        body = (1 if row[0] == "s1" else 8) * np.pi / 6e3  # mm³
+        assert table.loc[row, "biovolume"] == pytest.approx(body * table.loc[row, "individuals"])
+        assert table.loc[row, "biovolume_concentration"] == pytest.approx(body * concentration, rel=0.02)
+    assert found.samples["volume"].tolist() == [5, 5]
+    assert found.samples["added_up"].tolist() == ["samples", "fractions"]
+    spectrum = found.spectra[found.spectra["label"] == "(all)"].set_index("sample")
+    assert spectrum["count"].groupby("sample").sum().tolist() == [140, 980]
+    np.testing.assert_allclose(spectrum.loc[["s1"], "biovolume"].sum(), 140 * np.pi / 6e3)
+    totals = found.totals
+    sums = found.table.groupby("label")["individuals"].sum()
+    np.testing.assert_allclose(totals["individuals"], sums[totals.index])
+    np.testing.assert_allclose(totals["concentration_high"], totals["individuals_high"] / 10)
+    assert (totals["individuals_low"] <= totals["individuals"]).all()
+    widths = found.table.groupby("label")["individuals_high"].sum()
+    assert totals.loc["copepod", "individuals_high"] < widths["copepod"]  # errors of two samples in part cancel out
+    one = count(ASKED.select(STATION == "s2"), describe(**IN_FRACTIONS), by="station", n_draws=100).table
+    of_both = found.table[found.table["sample"] == "s2"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, of_both[list(one)])  # a sample depends on no other
+
+
+def test_the_fraction_with_the_largest_factor_decides_how_sure_a_count_is():
+    names = np.repeat("s", 90)
+    factor = np.where(np.arange(90) < 80, 1.0, 64.0)
+    narrow, wide = (
+        count(catalog=describe(sample_id=names, volume=1.0, subsample_factor=given), n_draws=200).table.set_index(
+            "label"
+        )
+        for given in (np.ones(90), factor)
+    )
+    salps = wide.loc["salp"]  # 20 by 1 and 10 by 64
+    assert salps["individuals"] == pytest.approx(660, rel=0.02)
+    poisson = 1.645 * 64 * np.sqrt(10)
+    assert (salps["individuals_high"] - salps["individuals_low"]) / 2 == pytest.approx(poisson, rel=0.3)
+    assert narrow.loc["salp", "individuals_high"] - narrow.loc["salp", "individuals_low"] < 5
+    absent = wide.loc["fish<egg"]  # no image: none, or few that were not in a sixty-fourth
+    assert absent["individuals"] < 1
+    assert 64 < absent["individuals_high"] < 200
+
+
+def test_profiles_of_nets_at_one_station():
+    catalog = describe(**IN_FRACTIONS, depth_min=np.repeat([5.0, 25, 45], [30, 20, 40]))
+    profile = count(catalog=catalog, by="station", depth_bin=10).profile
+    copepods = profile[profile["label"] == "copepod"].set_index("depth")
+    np.testing.assert_allclose(copepods["individuals"], [120, 0, 20], atol=1)
+    np.testing.assert_allclose(copepods["concentration"], [60, 0, 4], atol=0.5)
+    across = describe(**IN_FRACTIONS, depth_min=np.concatenate([np.linspace(0, 39, 60), np.full(30, 5.0)]))
+    unknown = count(catalog=across, by="station", depth_bin=10).profile
+    assert "concentration" not in unknown  # no net is from one bin
+    assert unknown["individuals"].notna().all()
+
+
+def test_why_amounts_are_missing_is_said_once(caplog):
+    volume = np.where(np.arange(90) == 3, np.nan, IN_FRACTIONS["volume"])
+    with caplog.at_level(logging.WARNING):
+        found = count(catalog=describe(**{**IN_FRACTIONS, "volume": volume}))
+    table = found.table.set_index("sample")
+    assert table.loc["p", "concentration"].isna().all()
+    assert table.loc["p", "individuals"].notna().all()
+    assert table.loc[["q", "r"], "concentration"].notna().all()
+    assert found.samples["why_missing"].tolist() == ["volume is missing for some images", "", ""]
+    assert found.summary["why_missing"] == {"volume is missing for some images": 1}
+    assert "no concentration for 1 of 3 samples, such as p: volume is missing for some images" in caplog.text
+    assert found.totals["concentration"].isna().all()  # of no part of the samples
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        without = count(catalog=describe(sample_id=WATER))
+    assert "no concentrations: the catalog has no column volume" in caplog.text
+    assert without.summary["why_missing"] == {"there is no column volume": 3}
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        count(ASKED.select(np.arange(60)), describe(**IN_FRACTIONS))
+    assert "the catalog has 30 more images of these samples that are not counted" in caplog.text
+
+
+def test_the_fluid_that_was_run_is_named():
+    fluid = describe(sample_id=WATER, volume=1e-6, volume_of="fluid that was run",
+                     depth_min=np.repeat([1.0, 2, 3], [30, 20, 40]))  # fmt: skip
+    found = count(catalog=fluid)
+    assert found.of_volume == " in the fluid that was run"
+    assert found.summary["units"]["concentration"] == "m⁻³ in the fluid that was run"
+    assert found.samples["volume_of"].tolist() == ["fluid that was run"] * 3
+    assert draw_profile(found).get_xlabel().split() == ["m⁻³", "in", "the", "fluid", "that", "was", "run"]
+    mixed = np.where(WATER == "p", "sea water", "fluid that was run")
+    both = count(catalog=describe(sample_id=WATER, volume=1e-6, volume_of=mixed))
+    assert both.of_volume == " in the sea water or fluid that was run"
+    assert both.totals["concentration"].isna().all()
 
 
 def test_sizes_by_hand():
@@ -314,7 +461,7 @@ def test_calibration_images_of_the_reference_are_left_out(caplog):
     ("columns", "message"),
     [
         ({"volume": [1, 2] * 45}, r"column volume: expected one value .* found 1, 2 in the sample a \(by sample_id\)"),
-        ({"subsample_factor": [1] * 89 + [8]}, r"column subsample_factor: .* found 1, 8 in the sample a"),
+        ({"subsample_factor": [8] * 89 + [-1]}, r"column subsample_factor: expected a number above 0; found .*-1"),
         ({"volume": 0.0}, r"column volume: expected a number above 0; found .*0\.0.* for 2/0"),
         ({"latitude": ["1"] * 5 + ["north"] * 85}, r"column latitude: expected a number; found 'north' for 2/5"),
         ({"time": "14:20"}, r"column time: expected ISO 8601, .*found '14:20' for 2/0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,16 +14,19 @@ from scipy.stats import nbinom
 
 from plankton_embed.analysis.abundance import CountCorrection
 from plankton_embed.analysis.body_size import measure_bodies, size_spectrum
+from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, SEA_WATER, Parts, add_parts_up
 from plankton_embed.errors import InputError, SettingError
 
-ALL, NO_SAMPLE, ALL_CLASSES = "all", "(none)", "(all)"
+ALL, ALL_CLASSES = "all", "(all)"
 N_COMMON = 8  # classes in profiles and time series
 N_BINS, MOST_BINS = 15, 1000  # of depth: about as many by default, and at most
 LEAST_TIMES = 3  # different ones that make a time series
+BOUNDS = ("", "_low", "_high")
 DECIMALS = 9  # of counts; what is smaller is noise of the arithmetic
 LEAST_COUNT = 0.5  # bodies of a class in a sample that get a spectrum
 MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` knows
 AMOUNTS = ("concentration", "individuals", "corrected")  # the first of them that there is, is shown
+HALF = 0.5  # an image (Jeffreys' prior): a class without an image may be in the part of a sample that was not imaged
 
 Floats = NDArray[np.float64]
 
@@ -32,23 +36,32 @@ class Survey:
     """Images in samples.
 
     Attributes:
-        samples: one row a sample: `sample`, `n_images`, and where the images tell them `latitude`, `longitude`, `time`,
-            `depth` (m), `volume` (m³), `subsample_factor`.
+        samples: one row a sample: `sample`, `n_images`, where the images give them `latitude`, `longitude`, `time`,
+            `depth` (m), and the columns of `Parts.samples`.
+        parts: as `Parts.table`.
         rows: of the images of each sample.
         times: of each sample, in UTC.
+        factor: as `Parts.factor`.
         biovolume: (n,) of each image, mm³, nan where unknown; None where it is of all. `biovolume_kind` says of what.
         depth_bin: (n,) number of each image's bin of depth, -1 without depth; None where the images of a sample have
             no depths of their own.
         depth_edges: (B + 1,) of these bins, m.
+        depth_volume: (S, B) m³ of each sample in each bin, nan where water is from several; None without bins or
+            volumes.
+        n_divided: as `Parts.n_divided`.
     """
 
     samples: pd.DataFrame
+    parts: pd.DataFrame
     rows: list[NDArray[np.intp]]
     times: pd.Series
+    factor: Floats | None
     biovolume: Floats | None
     biovolume_kind: str | None
     depth_bin: NDArray[np.intp] | None
     depth_edges: Floats
+    depth_volume: Floats | None
+    n_divided: int
 
     def column(self, name: str, default: float = np.nan) -> Floats:
         """Return a number of each sample (S,); `default` for all where the images do not tell it."""
@@ -61,21 +74,25 @@ class Survey:
 class SampleCounts:
     """What one sample holds, label by label, the refused images last; (L,) each.
 
-    `count` of names given; `corrected`, `low`, `high`; `biovolume` of the images, mm³ (0 where it is unknown of all).
-    `by_depth` (B, L) corrected counts in bins of depth, and `n_by_depth` (B,) images. `spectra` by label, None without
-    body sizes. `draws` (D, C): the corrected counts of the classes in every bootstrap draw.
+    `count` of names given; `corrected`, `low`, `high` images; `individuals` (3, L) in the whole sample, and their
+    bounds; `biovolume` of the whole sample, mm³ (0 where it is unknown of all). `by_depth` (B, L) corrected images in
+    bins of depth, `individuals_by_depth` (B, L), and `n_by_depth` (B,) images. `spectra` by label, None without sizes.
+    `draws` (D, C): the corrected images of the classes in every bootstrap draw; `individual_draws` (D, C).
     """
 
     count: Floats
     corrected: Floats
     low: Floats
     high: Floats
+    individuals: Floats
     n_refused: int
     biovolume: Floats
     by_depth: Floats
+    individuals_by_depth: Floats
     n_by_depth: NDArray[np.intp]
     spectra: pd.DataFrame | None
     draws: Floats
+    individual_draws: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +104,21 @@ class Abundance:
             `corrected`, `low`, `high`. With sub-sampling factors also `individuals`, `individuals_low`,
             `individuals_high`: in the whole sample. With volumes `concentration`, `concentration_low`,
             `concentration_high`, m⁻³. With body sizes `biovolume`, mm³ in the whole sample, and with volumes
-            `biovolume_concentration`, mm³ m⁻³.
-        totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together.
-        samples: one row a sample: `sample`, `n_images`, `n_refused`, `latitude`, `longitude`, `time`, `depth` (m),
-            `volume` (m³), `subsample_factor`, as far as the images tell them.
+            `biovolume_concentration`, mm³ m⁻³. What the volumes are of is `summary["volume_of"]`.
+        totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together, and
+            their `individuals` and `concentration` with bounds; nan where they are not known of every sample.
+        samples: one row a sample: `sample`, `n_images`, `n_refused`, `latitude`, `longitude`, `time`, `depth` (m), and
+            the columns of `Parts.samples` (`volume`, m³, `subsample_factor`, `added_up`, …), as far as there are such.
         spectra: one row a sample, label and bin of size: see `size_spectrum`; the label `(all)` is all images, as they
             are. None without body sizes.
         profile: the commonest classes over depth: one row a sample and label, with the columns of `table` and `depth`;
             where the images of a sample have depths of their own, one row a sample, bin and label: `depth`,
-            `depth_low`, `depth_high`, `n_images`, `label`, `corrected`. None where depths do not vary.
+            `depth_low`, `depth_high`, `n_images`, `label`, `corrected`, with factors `individuals`, and with volumes
+            `concentration`, where each sample of water is from one bin. None where depths do not vary.
         time_series: the same over `time`; None where there are fewer than 3 times.
         summary: plain values, ready for JSON.
         unknown: the label of refused images.
+        parts: where a sample has several parts (fractions, bins, runs), one row a part; see `Parts.table`.
     """
 
     table: pd.DataFrame
@@ -109,6 +129,13 @@ class Abundance:
     time_series: pd.DataFrame | None
     summary: dict[str, Any]
     unknown: str
+    parts: pd.DataFrame | None = None
+
+    @property
+    def of_volume(self) -> str:
+        """What concentrations are in, to follow a unit: ` in the fluid that was run`; empty for sea water."""
+        kind = self.summary.get("volume_of") or SEA_WATER
+        return "" if kind == SEA_WATER else f" in the {kind}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -125,7 +152,7 @@ class Abundance:
 
 
 def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float | None = None) -> Survey:
-    """Divide images into samples, and gather what is known of each.
+    """Divide images into samples, and gather what is known of each; `add_parts_up` says how their parts add up.
 
     Args:
         images: one row an image: `object_id`, the column `by`, and any columns of an `ImageCatalog`.
@@ -135,7 +162,7 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
             a round one.
 
     Raises:
-        InputError: a value is no number or time; or the images of a sample differ in volume or sub-sampling factor.
+        InputError: a value is no number or time; or the volumes of a sample contradict one another.
         SettingError: `depth_bin` has no meaning here, or makes too many bins.
     """
     codes, names = _name_samples(images, by)
@@ -157,11 +184,21 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
     depth = _read_depths(images).mask(nameless)
     if depth.notna().any():
         samples["depth"] = depth.groupby(codes).mean()
-    for column in ("volume", "subsample_factor"):
-        if column in images:
-            samples[column] = _read_constant(images, column, codes, nameless, names, by)
+    parts = add_parts_up(_read_parts(images, codes, nameless), names, by)
+    samples = pd.concat([samples, parts.samples], axis=1)
     bins, edges = _bin_depths(depth, codes, depth_bin)
-    return Survey(samples, rows, times, *_read_biovolume(images), bins, edges)
+    return Survey(
+        samples,
+        parts.table,
+        rows,
+        times,
+        parts.factor,
+        *_read_biovolume(images),
+        bins,
+        edges,
+        _share_volumes(parts, codes, bins, len(edges) - 1),
+        parts.n_divided,
+    )
 
 
 def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
@@ -225,25 +262,15 @@ def _read_depths(images: pd.DataFrame) -> pd.Series:
     return pd.concat(ends, axis=1).mean(axis=1) if ends else pd.Series(np.nan, index=images.index)
 
 
-def _read_constant(
-    images: pd.DataFrame,
-    column: str,
-    codes: NDArray[np.intp],
-    nameless: NDArray[np.bool_],
-    names: NDArray[np.object_],
-    by: str,
-) -> pd.Series:
-    """Return what all images of a sample must share."""
-    numbers = _read_numbers(images, column, above=0).mask(nameless)
-    different = numbers.groupby(codes).nunique()
-    if (different > 1).any():
-        sample = int(different.gt(1).to_numpy().argmax())
-        values = ", ".join(f"{value:g}" for value in np.sort(numbers[codes == sample].dropna().unique())[:5])
-        raise InputError(
-            f"column {column}: expected one value for all images of a sample; found {values} in the sample "
-            f"{names[sample]} (by {by}); mend them, or choose a column that parts them (--by COLUMN), such as acq_id"
-        )
-    return numbers.groupby(codes).first()
+def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return what decides how each image counts; see `add_parts_up`."""
+    read = {"code": pd.Series(codes)}
+    for column in KEYS:
+        if column in ("volume", "subsample_factor") and column in images:
+            read[column] = _read_numbers(images, column, above=0).mask(nameless)
+        elif column in images:
+            read[column] = images[column].astype("str").where(images[column].notna())
+    return pd.DataFrame(read)
 
 
 def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
@@ -281,6 +308,19 @@ def _bin_depths(
     return numbers, np.arange(first, last + 2, dtype=np.float64) * width
 
 
+def _share_volumes(parts: Parts, codes: NDArray[np.intp], bins: NDArray[np.intp] | None, n_bins: int) -> Floats | None:
+    """Return the volume of each sample in each bin (S, B); nan for a sample whose water is from several bins."""
+    if bins is None or "volume" not in parts.samples:
+        return None
+    water = pd.DataFrame({"code": codes, "bin": bins}).groupby(parts.water).agg(["min", "max"])
+    code, low, high = (water[of].to_numpy() for of in (("code", "min"), ("bin", "min"), ("bin", "max")))
+    volumes = np.zeros((len(parts.samples), n_bins))
+    np.add.at(volumes, (code, low.clip(0)), parts.water_volume)
+    volumes[parts.samples["volume"].isna()] = np.nan
+    volumes[code[(low < high) | (low < 0)]] = np.nan
+    return volumes
+
+
 def _round_up(number: float) -> float:
     """Return the next number of 1, 2 or 5 times a power of 10."""
     power = 10.0 ** np.floor(np.log10(number))
@@ -302,6 +342,11 @@ def count_sample(
 ) -> SampleCounts:
     """Count what one sample holds.
 
+    Images with different sub-sampling factors are corrected separately, because the classes differ between fractions
+    (of size, mostly). Their counts and draws add up, weighted by the factors. Of the individuals in the part that was
+    not imaged, every draw has a number of its own (negative binomial: what a random part leaves out, given what it
+    holds), so that the interval of `individuals` holds the sampling error too.
+
     Of the images of known classes a share `unknown_rate` is refused: by as much the counts of the classes are raised,
     up to the images of the sample. What is left of the images is the corrected count of `unknown`; its interval tells
     by how much the number of known images that were refused varies by chance.
@@ -316,49 +361,112 @@ def count_sample(
         correction: learned from the calibration images.
         unknown_rate: share of the images of known classes that is refused.
     """
+    rows = survey.rows[number]
+    n, n_classes = log_probabilities.shape
+    factor = np.ones(n) if survey.factor is None else survey.factor[rows]
+    rng = np.random.default_rng([correction.seed, zlib.crc32(log_probabilities.tobytes()), 1])
+    count, images, individuals = np.zeros(len(labels)), np.zeros((3, len(labels))), np.zeros((3, len(labels)))
+    weights = np.zeros((n, len(labels)))  # columns add up to the corrected counts
+    draws: Floats = np.zeros((1, len(labels)))
+    individual_draws: Floats = np.zeros((1, len(labels)))
+    values = np.unique(factor)  # nan is one of them, once
+    for value in values:
+        part = np.isnan(factor) if np.isnan(value) else factor == value
+        one = _count_part(labels, named[part], log_probabilities[part], refused[part], correction, unknown_rate, rng)
+        weights[part] = one.weights
+        count, images, draws = count + one.count, images + one.images, draws + one.draws
+        individuals = individuals + value * one.images
+        individual_draws = individual_draws + one.draws + _draw_rest(one.draws, value, rng)
+    if len(values) > 1:
+        images[1:] = _bound(images[0], draws, correction.level)
+    if values[-1] > 1:
+        with_half = individual_draws.copy()
+        with_half[:, :n_classes] += _draw_rest(np.full((len(draws), n_classes), HALF), values[-1], rng)
+        individuals[1:] = _bound(individuals[0], with_half, correction.level)
+    weighted = weights * factor[:, None]
+    bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
+    in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
+    return SampleCounts(
+        count,
+        corrected=images[0],
+        low=images[1],
+        high=images[2],
+        individuals=individuals,
+        n_refused=int(refused.sum()),
+        biovolume=np.zeros(n) @ weights
+        if survey.biovolume is None
+        else np.nan_to_num(survey.biovolume[rows]) @ weighted,
+        by_depth=in_bin @ weights,
+        individuals_by_depth=in_bin @ weighted,
+        n_by_depth=in_bin.sum(axis=1),
+        spectra=_measure_spectra(survey, number, labels, weights, factor),
+        draws=draws[:, :n_classes],
+        individual_draws=individual_draws[:, :n_classes],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _PartCounts:
+    """Counts of the images of one factor: `images` (3, L) corrected, low and high; `draws` (D, L); `weights` (n, L)."""
+
+    count: Floats
+    images: Floats
+    draws: Floats
+    weights: Floats
+
+
+def _count_part(
+    labels: Sequence[str],
+    named: NDArray[np.intp],
+    log_probabilities: Floats,
+    refused: NDArray[np.bool_],
+    correction: CountCorrection,
+    unknown_rate: float,
+    rng: np.random.Generator,
+) -> _PartCounts:
     n, n_classes, n_refused = len(named), log_probabilities.shape[1], int(refused.sum())
     n_kept = n - n_refused
     found = correction.correct(log_probabilities[~refused])
     raised = min(1 / (1 - unknown_rate), n / n_kept) if n_kept else 1.0
-    classes = np.stack([found.count, found.low, found.high]) * raised
     table = np.zeros((3, len(labels)))
-    table[:, :n_classes] = classes
+    table[:, :n_classes] = np.stack([found.count, found.low, found.high]) * raised
     count = np.bincount(named[~refused], minlength=len(labels)).astype(float)
-    weights = np.zeros((n, len(labels)))  # columns add up to the corrected counts
+    weights = np.zeros((n, len(labels)))
     weights[~refused, :n_classes] = found.membership * raised
+    draws = np.zeros((len(found.draws), len(labels)))
+    draws[:, :n_classes] = found.draws * raised
     if n_refused:
         unknown = max(n - n_kept * raised, 0.0)
         tails = [(1 + correction.level) / 2, (1 - correction.level) / 2]
         among = nbinom.ppf(tails, n_kept, 1 - unknown_rate) if n_kept else np.zeros(2)  # known images refused
         bounds = np.maximum(n_refused - among, 0)
         table[:, -1] = unknown, min(bounds[0], unknown), max(bounds[1], unknown)
+        among = rng.negative_binomial(n_kept, 1 - unknown_rate, len(draws)) if n_kept else np.zeros(len(draws))
+        draws[:, -1] = np.maximum(n_refused - among, 0)
         count[-1] = n_refused
         weights[refused, -1] = unknown / n_refused
-    table = table.round(DECIMALS)
-    rows = survey.rows[number]
-    bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
-    in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
-    return SampleCounts(
-        count,
-        corrected=table[0],
-        low=table[1],
-        high=table[2],
-        n_refused=n_refused,
-        biovolume=np.zeros(n) @ weights
-        if survey.biovolume is None
-        else np.nan_to_num(survey.biovolume[rows]) @ weights,
-        by_depth=in_bin @ weights,
-        n_by_depth=in_bin.sum(axis=1),
-        spectra=_measure_spectra(survey, number, labels, weights),
-        draws=found.draws * raised,
-    )
+    return _PartCounts(count, table.round(DECIMALS), draws, weights)
 
 
-def _measure_spectra(survey: Survey, number: int, labels: Sequence[str], weights: Floats) -> pd.DataFrame | None:
+def _draw_rest(imaged: Floats, factor: float, rng: np.random.Generator) -> Floats:
+    """Draw how many individuals are in the part that was not imaged, given how many were (of any shape)."""
+    if not factor > 1:
+        return (factor - 1) * imaged  # nan where the factor is unknown
+    return rng.poisson(rng.standard_gamma(imaged) * (factor - 1)).astype(float)  # negative binomial
+
+
+def _bound(estimate: Floats, draws: Floats, level: float) -> Floats:
+    """Return the lower and upper bounds (2, L) from draws (D, L), the estimates (L,) within them."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.stack([np.minimum(low, estimate), np.maximum(high, estimate)])
+
+
+def _measure_spectra(
+    survey: Survey, number: int, labels: Sequence[str], weights: Floats, factor: Floats
+) -> pd.DataFrame | None:
     """Return the size spectra of one sample: of all images, and of each class that it may hold."""
-    factor = survey.column("subsample_factor", 1.0)[number]
     water = survey.column("volume")[number] if "volume" in survey.samples else None
-    if survey.biovolume is None or not np.isfinite(factor) or (water is not None and not np.isfinite(water)):
+    if survey.biovolume is None or np.isnan(factor).any() or (water is not None and not np.isfinite(water)):
         return None
     size = survey.biovolume[survey.rows[number]]
     held = np.flatnonzero(weights.sum(axis=0) >= LEAST_COUNT).tolist()
@@ -390,34 +498,39 @@ def gather_counts(
     """
     n = len(labels)
     found: list[SampleCounts] = []
-    pooled: Floats | float = 0.0
+    pooled: Floats = np.zeros((1, 1))
+    pooled_individuals = pooled
     for one in counted:  # the draws of all samples would fill the memory
-        pooled = pooled + one.draws
-        found.append(replace(one, draws=one.draws[:0]))
+        pooled, pooled_individuals = pooled + one.draws, pooled_individuals + one.individual_draws
+        found.append(replace(one, draws=one.draws[:0], individual_draws=one.draws[:0]))
     table = pd.DataFrame({
         "sample": np.repeat(survey.samples["sample"].to_numpy(), n),
         "label": np.tile(np.array(labels, dtype=object), len(found)),
         "count": np.concatenate([one.count for one in found]).astype(int),
         **{name: np.concatenate([getattr(one, name) for one in found]) for name in ("corrected", "low", "high")},
     })  # fmt: skip
-    factor, volume = (np.repeat(survey.column(*of), n) for of in (("subsample_factor", 1.0), ("volume", np.nan)))
-    bounds = {"": table["corrected"], "_low": table["low"], "_high": table["high"]}
-    if "subsample_factor" in survey.samples:
-        table = table.assign(**{f"individuals{end}": column * factor for end, column in bounds.items()})
-    if "volume" in survey.samples:
-        table = table.assign(**{f"concentration{end}": column * factor / volume for end, column in bounds.items()})
+    individuals = np.stack([one.individuals for one in found], axis=1)  # (3, sample, label)
+    volume = survey.column("volume")
+    table = _add_amounts(table, survey, individuals.reshape(3, -1), np.repeat(volume, n))
     if survey.biovolume is not None:
-        table["biovolume"] = factor * np.concatenate([one.biovolume for one in found])
+        table["biovolume"] = np.concatenate([one.biovolume for one in found])
         if "volume" in survey.samples:
-            table["biovolume_concentration"] = table["biovolume"] / volume
+            table["biovolume_concentration"] = table["biovolume"] / np.repeat(volume, n)
     samples = survey.samples.copy()
     samples.insert(2, "n_refused", [one.n_refused for one in found])
     spectra = [one.spectra for one in found if one.spectra is not None]
     totals = table.groupby("label", sort=False)[["count", "corrected", "low", "high"]].sum()
-    low, high = np.quantile(pooled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    classes = totals.index[: len(low)]
-    totals.loc[classes, "low"] = np.minimum(low, totals.loc[classes, "corrected"])
-    totals.loc[classes, "high"] = np.maximum(high, totals.loc[classes, "corrected"])
+    n_classes = pooled.shape[1]
+    classes = totals.index[:n_classes]
+    totals.loc[classes, "low"], totals.loc[classes, "high"] = _bound(
+        totals.loc[classes, "corrected"].to_numpy(dtype=float), pooled, level
+    )
+    whole = individuals.sum(axis=1)  # nan where one sample is not known
+    most = 1.0 if survey.factor is None else survey.factor.max()
+    half = _draw_rest(np.full(pooled.shape, HALF), most, np.random.default_rng(summary.get("seed", 0)))
+    whole[1:, :n_classes] = _bound(whole[0, :n_classes], pooled_individuals + half, level)
+    alike = "volume_of" not in survey.samples or survey.samples["volume_of"].nunique(dropna=False) == 1
+    totals = _add_amounts(totals, survey, whole, volume.sum() if alike else np.nan)
     totals = totals.sort_values(["corrected", "count"], ascending=False, kind="stable")
     named = totals.drop(index=unknown, errors="ignore")["corrected"]
     common = named[named >= LEAST_COUNT].index[:N_COMMON].tolist()
@@ -430,9 +543,51 @@ def gather_counts(
         _profile_depth(survey, labels, found, common, shown.drop(columns="_time")),
         _follow_time(survey, shown),
         {**summary, "n_images": int(samples["n_images"].sum()), "n_samples": len(samples),
-         "n_refused": int(samples["n_refused"].sum())},
+         "n_refused": int(samples["n_refused"].sum()), **_describe_amounts(survey)},
         unknown,
+        survey.parts if "n_parts" in samples else None,
     )  # fmt: skip
+
+
+def _describe_amounts(survey: Survey) -> dict[str, Any]:
+    """Return what the summary says of amounts: what volumes are of, formula, units, and why amounts are missing."""
+    samples = survey.samples
+    has_volumes, has_factors = "volume" in samples, "subsample_factor" in samples
+    weight = "subsample_factor" if has_factors else "1"
+    kind = None
+    if has_volumes:
+        kinds = samples["volume_of"] if "volume_of" in samples else pd.Series(SEA_WATER, samples.index)
+        kind = " or ".join(kinds[samples["volume"].notna()].unique())
+    why = _count_values(samples, "why_missing")
+    units = {
+        "individuals": "in the whole sample" if has_factors else None,
+        "concentration": f"m⁻³ in the {kind}" if kind else None,
+        "biovolume": "mm³ in the whole sample" if survey.biovolume is not None else None,
+        "biovolume_concentration": f"mm³ m⁻³ in the {kind}" if kind and survey.biovolume is not None else None,
+    }
+    return {
+        "volume_of": kind or None,
+        "concentration": f"sum over images of {weight} / sum over samples of water of volume" if kind else None,
+        "added_up": _count_values(samples, "added_up"),
+        "units": {name: unit for name, unit in units.items() if unit},
+        "why_missing": why if has_volumes else {**why, "there is no column volume": len(samples)},
+    }
+
+
+def _count_values(samples: pd.DataFrame, column: str) -> dict[str, int]:
+    """Return how many samples have each text in a column, which there may not be."""
+    texts = samples[column] if column in samples else pd.Series(dtype="str")
+    return {str(text): int(n) for text, n in texts[texts != ""].value_counts().items()}
+
+
+def _add_amounts(table: pd.DataFrame, survey: Survey, individuals: Floats, volume: Floats | float) -> pd.DataFrame:
+    """Add columns of individuals (3, rows) where there are factors, and of concentrations where there are volumes."""
+    given = {"individuals": "subsample_factor", "concentration": "volume"}
+    for name, column in given.items():
+        if column in survey.samples:
+            amounts = individuals if name == "individuals" else individuals / volume
+            table = table.assign(**{f"{name}{end}": amount for end, amount in zip(BOUNDS, amounts, strict=True)})
+    return table
 
 
 def _profile_depth(
@@ -445,6 +600,7 @@ def _profile_depth(
         profile = shown.merge(survey.samples[["sample", "depth"]], "left", "sample").dropna(subset="depth")
         return profile.sort_values(["label", "depth"], kind="stable", ignore_index=True)
     counts = np.stack([one.by_depth for one in found])  # (sample, bin, label)
+    individuals = np.stack([one.individuals_by_depth for one in found])
     n_images = np.stack([one.n_by_depth for one in found])
     sample, place = np.nonzero(n_images)
     edges = survey.depth_edges
@@ -455,11 +611,16 @@ def _profile_depth(
         "depth_high": edges[place + 1],
         "n_images": n_images[sample, place],
     })  # fmt: skip
-    columns = [list(labels).index(label) for label in common]
-    return pd.concat(
-        [bins.assign(label=labels[column], corrected=counts[sample, place, column]) for column in columns],
-        ignore_index=True,
-    ) if columns else None  # fmt: skip
+    tables = []
+    for label in common:
+        column = list(labels).index(label)
+        table = bins.assign(label=label, corrected=counts[sample, place, column])
+        if "subsample_factor" in survey.samples:
+            table["individuals"] = individuals[sample, place, column]
+        if survey.depth_volume is not None and np.isfinite(survey.depth_volume).any():
+            table["concentration"] = individuals[sample, place, column] / survey.depth_volume[sample, place]
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def _follow_time(survey: Survey, shown: pd.DataFrame) -> pd.DataFrame | None:

@@ -1,0 +1,164 @@
+"""Fractions: how the parts of a sample add up, each with its own sub-sampling factor and volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.errors import InputError
+
+KEYS = ["code", "sample_id", "acq_id", "volume", "volume_of", "subsample_factor"]
+NO_SAMPLE = "(none)"
+UNCLEAR = (
+    "several acq_id with one volume and no subsample_factor: fractions of it, or repeats? (fractions: give factors, 1 "
+    "if all was imaged; repeats: give each a sample_id of its own, and add them up with --by)"
+)
+SEA_WATER = "sea water"  # what volumes are of, where the catalog does not say (column `volume_of`)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """How the images of every sample add up.
+
+    Attributes:
+        table: one row a part: `sample`, as far as there are such columns `sample_id`, `acq_id`, `volume` (m³),
+            `volume_of` and `subsample_factor`, and `n_images`.
+        samples: one row a sample. With volumes `volume`, the sum of its water, and `volume_of`; with factors
+            `subsample_factor`, where all images have the same. Where a sample has several parts also `n_parts` and
+            `added_up`: `fractions`, `samples` or both. Where an amount cannot be given, `why_missing`.
+        factor: (n,) of each image, nan for all images of a sample where one has none; None without factors.
+        water: (n,) number of the water that each image is of.
+        water_volume: (W,) m³.
+        n_divided: how many `sample_id` with fractions are divided among several samples.
+    """
+
+    table: pd.DataFrame
+    samples: pd.DataFrame
+    factor: Floats | None
+    water: NDArray[np.intp]
+    water_volume: Floats
+    n_divided: int
+
+
+def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> Parts:
+    """Find the parts of every sample, and how they add up.
+
+    - Fractions. The images of one `sample_id` with factors are of the same water, whatever their `acq_id`: each counts
+      as many individuals as its factor, and the volume is counted once: concentration = sum of factors / volume.
+    - Samples. Different `sample_id` are different water, each searched for all classes: the volumes add up as well:
+      concentration = sum of factors / sum of volumes. The same holds for acquisitions of one `sample_id` that have no
+      factors and whose volumes differ.
+
+    Images without a `sample_id` are of one water. Without the column `subsample_factor` every factor is 1.
+
+    Args:
+        images: one row an image: `code`, its sample, and as far as known `sample_id`, `acq_id`, `volume` (m³),
+            `volume_of` (what the volume is of) and `subsample_factor`.
+        names: (S,) of the samples.
+        by: column that the samples are from.
+
+    Raises:
+        InputError: the volumes of one acquisition, or of the fractions of one `sample_id`, differ.
+    """
+    grouped = images.groupby([name for name in KEYS if name in images], dropna=False)
+    table = grouped.size().rename("n_images").reset_index()
+    parts = table.reindex(columns=KEYS)
+    parts["volume_of"] = parts["volume_of"].astype(object).where(parts["volume_of"].notna(), SEA_WATER)
+    code, volume, factor = parts["code"], parts["volume"], parts["subsample_factor"]
+    water = parts.groupby(["code", "sample_id"], dropna=False).ngroup()
+    run = parts.groupby(["code", "sample_id", "acq_id"], dropna=False).ngroup()
+    has_factor = factor.notna().groupby(water).transform("any")
+    n_volumes = volume.groupby(water).transform("nunique")
+    wrong = (n_volumes > 1) & (has_factor | (volume.groupby(run).transform("nunique") > 1))
+    if wrong.any():
+        raise InputError(_contradict(parts[water == water[wrong].iloc[0]], names, by))
+    own = run.where(n_volumes > 1, -1 - water)  # what has a volume of its own: an acquisition, or the whole water
+    volumes = pd.DataFrame({"own": own, "code": code, "water": water, "volume": volume}).groupby("own").first()
+    why_volume = why_factor = np.full(len(names), "", dtype=object)
+    known: dict[str, pd.Series | NDArray[np.object_]] = {}
+    if "volume" in images:
+        is_unclear = (n_volumes == 1) & ~has_factor & (run.groupby(water).transform("nunique") > 1)
+        why_volume = _explain_volume(parts, is_unclear, names, by)
+        known["volume"] = volumes.groupby("code")["volume"].sum().where(why_volume == "")
+    if "volume_of" in images:
+        known["volume_of"] = parts.groupby("code")["volume_of"].first()
+    if "subsample_factor" in images:
+        why_factor = _explain_factor(parts, names, by)
+        of_sample = factor.groupby(code)
+        known["subsample_factor"] = of_sample.first().where((of_sample.nunique() == 1) & (why_factor == ""))
+    n_parts = code.value_counts().sort_index()
+    if n_parts.max() > 1 and ("volume" in images or "subsample_factor" in images):
+        has_fractions = (has_factor & water.duplicated(keep=False)).groupby(code).any()
+        has_samples = volumes["code"].value_counts().sort_index() > 1
+        known["n_parts"] = n_parts
+        known["added_up"] = np.select(
+            [has_fractions & has_samples, has_fractions, has_samples],
+            ["fractions and samples", "fractions", "samples"],
+            "",
+        )
+    why = ["; ".join(dict.fromkeys(filter(None, pair))) for pair in zip(why_volume, why_factor, strict=True)]
+    if any(why):
+        known["why_missing"] = np.array(why, dtype=object)
+    row = grouped.ngroup().to_numpy()
+    of_image = np.where(why_factor[code] == "", factor, np.nan)[row] if "subsample_factor" in images else None
+    return Parts(
+        table.drop(columns="code").assign(sample=names[code])[["sample", *table.columns.drop("code")]],
+        pd.DataFrame(known, index=range(len(names))),
+        of_image,
+        water.to_numpy()[row].astype(np.intp),
+        volumes.groupby("water")["volume"].sum(min_count=1).to_numpy(),
+        _count_divided(parts),
+    )
+
+
+def _contradict(water: pd.DataFrame, names: NDArray[np.object_], by: str) -> str:
+    """Return the fault of a sample of water with several volumes."""
+    sample, name = water["sample_id"].iloc[0], names[water["code"].iloc[0]]
+    place = f"{name} (by {by})" if by == "sample_id" or pd.isna(sample) else f"{sample} ({by} {name})"
+    values = ", ".join(f"{value:g}" for value in np.sort(water["volume"].dropna().unique())[:5])
+    return (
+        f"column volume: expected one value for all images of a sample; found {values} in the sample {place}; fix "
+        "them, or give every sample of water a sample_id of its own and add samples up by another column (--by COLUMN)"
+    )
+
+
+def _explain_volume(
+    parts: pd.DataFrame, is_unclear: pd.Series, names: NDArray[np.object_], by: str
+) -> NDArray[np.object_]:
+    """Return why each sample has no volume; empty where it has one."""
+    of_sample = parts["code"]
+    is_missing, nameless = parts["volume"].isna().groupby(of_sample), parts["sample_id"].isna().groupby(of_sample)
+    reasons = {
+        f"no {by}": names == NO_SAMPLE,
+        "volume is missing": is_missing.all(),
+        "volume is missing for some images": is_missing.any(),
+        "sample_id is missing for some images": nameless.any() & ~nameless.all(),
+        "volumes of different things (column volume_of)": parts["volume_of"].groupby(of_sample).nunique() > 1,
+        UNCLEAR: is_unclear.groupby(of_sample).any(),
+    }
+    return np.select([np.asarray(has) for has in reasons.values()], list(reasons), "").astype(object)
+
+
+def _explain_factor(parts: pd.DataFrame, names: NDArray[np.object_], by: str) -> NDArray[np.object_]:
+    """Return why each sample has no known factors; empty where it has them."""
+    is_missing, is_low = (
+        rows.groupby(parts["code"]) for rows in (parts["subsample_factor"].isna(), parts["subsample_factor"] < 1)
+    )
+    reasons = {
+        f"no {by}": names == NO_SAMPLE,
+        "subsample_factor is missing (1: all was imaged)": is_missing.all(),
+        "subsample_factor is missing for some images (1: all was imaged)": is_missing.any(),
+        "subsample_factor below 1 (16: a sixteenth was imaged)": is_low.any(),
+    }
+    return np.select([np.asarray(has) for has in reasons.values()], list(reasons), "").astype(object)
+
+
+def _count_divided(parts: pd.DataFrame) -> int:
+    """Return how many `sample_id` have images in several samples that share a volume or have factors."""
+    counted = parts[parts["volume"].notna() | parts["subsample_factor"].notna()].groupby("sample_id")
+    return int(((counted["code"].nunique() > 1) & (counted["volume"].nunique() < 2)).sum())
