@@ -7,18 +7,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from plankton_embed.analysis.survey import Abundance
+from plankton_embed.analysis.survey import AMOUNTS, Abundance
 from plankton_embed.plots.figure import BLUE, GREY, ORANGE, TEXT_SIZE, new_axes, title_axes
 from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.profile import bounds_of, name_unit
 
 MOST_CLASSES, MOST_COLUMNS = 40, 24  # the commonest, of all samples together and side by side
 SMALLEST_ROW, LARGEST_ROW, TALLEST = 0.14, 0.3, 16.0  # inches of a row; of the picture of all
 NUMBERS_UP_TO = 30  # samples whose cells are large enough to write in
+DECADES = 1e3  # of an axis of concentrations that is a logarithm
 LINEAR_UP_TO = 12  # times the median that the largest count may be before the axis is a logarithm
 
 
 def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     """Draw a row a class, over all samples: the names given, and the corrected count with its interval.
+
+    Where images have different sub-sampling factors, counts of images do not compare: then the corrected concentration
+    is drawn with its interval, or individuals where a volume is not known.
 
     Args:
         found: the 40 commonest classes are shown, the most on top.
@@ -27,7 +32,8 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    totals = found.totals
+    amount = _choose_amount(found)
+    totals = found.totals.sort_values(amount, ascending=False, kind="stable")
     totals = totals[(totals["high"] > 0) | (totals["count"] > 0)]
     is_unknown = totals.index == found.unknown
     table = pd.concat([totals[~is_unknown].head(MOST_CLASSES), totals[is_unknown]])
@@ -35,15 +41,19 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     n_samples = len(found.samples)
     of = f" in {n_samples:,} samples" if n_samples > 1 else ""
     left_out = f"; the {MOST_CLASSES} commonest of {(~is_unknown).sum()} classes" if len(totals) > len(table) else ""
-    title_axes(ax, f"{found.summary['n_images']:,} images{of}{left_out}", "images")
+    unit = "images" if amount == "corrected" else name_unit(amount, found)
+    title_axes(ax, f"{found.summary['n_images']:,} images{of}{left_out}", unit)
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     rows, size = np.arange(len(table)), row_font_size(ax, len(table))
-    if table["high"].max() > LINEAR_UP_TO * max(table["corrected"].median(), 1):
-        ax.set_xscale("symlog", linthresh=1)
+    low, high = (table[name] for name in bounds_of(amount))
+    least = 1.0 if amount == "corrected" else high.max() / DECADES
+    if high.max() > LINEAR_UP_TO * max(table[amount].median(), least):
+        ax.set_xscale("symlog", linthresh=least)
     interval = f"{100 * found.summary['level']:.3g} % interval"
-    ax.hlines(rows, table["low"], table["high"], color=ORANGE, linewidth=2.5, alpha=0.5, label=interval, zorder=1)
-    ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="named so", zorder=2, clip_on=False)
-    ax.scatter(table["corrected"], rows, s=28, color=ORANGE, marker="o", label="corrected", zorder=3, clip_on=False)
+    ax.hlines(rows, low, high, color=ORANGE, linewidth=2.5, alpha=0.5, label=interval, zorder=1)
+    if amount == "corrected":
+        ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="named so", zorder=2, clip_on=False)
+    ax.scatter(table[amount], rows, s=28, color=ORANGE, marker="o", label="corrected", zorder=3, clip_on=False)
     names = [shorten(str(name), NAME_WIDTH, size) for name in table.index]
     ax.set_yticks(rows, names, fontsize=size, parse_math=False)
     ax.set_ylim(len(table) - 0.4, -0.6)
@@ -53,6 +63,14 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     ax.set_axisbelow(True)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=TEXT_SIZE, borderaxespad=0.1)
     return ax
+
+
+def _choose_amount(found: Abundance) -> str:
+    """Return what compares over all images: counts of them, unless their sub-sampling factors differ."""
+    factors = found.samples.get("subsample_factor", pd.Series(1.0))
+    if factors.notna().all() and factors.nunique() == 1:
+        return "corrected"
+    return next(name for name in AMOUNTS if name in found.totals and found.totals[name].notna().all())
 
 
 def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
@@ -66,10 +84,10 @@ def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    shares = _gather_shares(found)
+    whole, shares = _gather_shares(found)
     height = len(shares) * float(np.clip(6.0 / len(shares), SMALLEST_ROW, LARGEST_ROW))
     ax = ax or new_axes(3.2 + max(0.28 * shares.shape[1], 2.5), 3.4 + float(np.clip(height, 0.5, TALLEST)))
-    title_axes(ax, "share of the images of each sample, corrected (%)")
+    title_axes(ax, f"share of the {whole} of each sample, corrected (%)")
     values = shares.to_numpy(dtype=float)
     image = ax.imshow(values, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto")
     step = int(np.ceil(len(shares) * SMALLEST_ROW / TALLEST))
@@ -98,9 +116,12 @@ def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _gather_shares(found: Abundance) -> pd.DataFrame:
-    """Return sample by class, the commonest first, then all others in one column, then `unknown`."""
-    shares = found.by_sample().div(found.samples["n_images"].to_numpy(), axis=0)
+def _gather_shares(found: Abundance) -> tuple[str, pd.DataFrame]:
+    """Return what the shares are of, and sample by class: the commonest first, all others as one, then `unknown`."""
+    whole, shares = "images", found.by_sample().div(found.samples["n_images"].to_numpy(), axis=0)
+    if "individuals" in found.table and found.table["individuals"].notna().all():
+        individuals = found.by_sample("individuals")
+        whole, shares = "individuals", individuals.div(individuals.sum(axis=1), axis=0)
     totals = found.totals
     seen = [str(name) for name in totals.index[(totals["corrected"] > 0) | (totals["count"] > 0)]]
     classes = [name for name in seen if name != found.unknown]
@@ -110,4 +131,4 @@ def _gather_shares(found: Abundance) -> pd.DataFrame:
         table[f"{len(others)} other classes"] = shares[others].sum(axis=1)
     if found.unknown in seen:
         table[found.unknown] = shares[found.unknown]
-    return table
+    return whole, table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Literal
 
 import pandas as pd
@@ -13,6 +14,7 @@ from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, new_axes, say_ins
 from plankton_embed.plots.lettering import shorten
 
 UNITS = {"concentration": "m⁻³", "individuals": "individuals in the sample", "corrected": "images, corrected"}
+WRAPPED = 24  # characters of a line under a panel of a profile
 ABREAST = 4  # panels of a profile
 MOST_MEANS = {"depth": 15, "time": 60}  # points that the line goes through
 
@@ -21,7 +23,7 @@ def draw_profile(found: Abundance, ax: Axes | None = None) -> Axes:
     """Draw the commonest classes over depth, which grows downwards.
 
     A point is a sample with its interval; the line goes through their means. Where images have depths of their own,
-    the line counts those of all samples, bin by bin.
+    the line counts those of all samples, bin by bin; of concentrations it is the mean.
 
     Args:
         found: with a `profile`.
@@ -38,7 +40,7 @@ def draw_profile(found: Abundance, ax: Axes | None = None) -> Axes:
     if table is None or not classes:
         say_instead(ax, "depths do not vary")
         return ax
-    whole = _name_whole(ax, table, found, "depth")
+    whole = fill(_name_whole(ax, table, found, "depth"), WRAPPED)
     binned = "depth_low" in table
     low, high = table["depth_low" if binned else "depth"].min(), table["depth_high" if binned else "depth"].max()
     margin = 0.0 if binned else 0.04 * (high - low)
@@ -94,6 +96,16 @@ def draw_time_series(found: Abundance, ax: Axes | None = None) -> Axes:
     return panels[0]
 
 
+def name_unit(amount: str, found: Abundance) -> str:
+    """Return what the values of an amount are, with what a concentration is in."""
+    return UNITS[amount] + found.of_volume * (amount == "concentration")
+
+
+def bounds_of(amount: str) -> tuple[str, str]:
+    """Return the columns of an amount's interval."""
+    return ("low", "high") if amount == "corrected" else (f"{amount}_low", f"{amount}_high")
+
+
 def _by_amount(table: pd.DataFrame) -> pd.Index:
     """Return the classes, the commonest first."""
     return table.groupby("label", sort=False)["corrected"].sum().sort_values(ascending=False, kind="stable").index
@@ -114,16 +126,17 @@ def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> 
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
-    return UNITS[_amount(table)]
+    return name_unit(_amount(table), found)
 
 
 def _draw_class(panel: Axes, table: pd.DataFrame, along: Literal["depth", "time"]) -> None:
     """Draw one class: `along` upwards if it is the depth, else to the right."""
     amount = _amount(table)
     if "depth_low" in table:
-        means = table.groupby("depth")[amount].sum()
+        of_bin = table.groupby("depth")[amount]
+        means = of_bin.mean() if amount == "concentration" else of_bin.sum()
     else:
-        low, high = ("low", "high") if amount == "corrected" else (f"{amount}_low", f"{amount}_high")
+        low, high = bounds_of(amount)
         lines = panel.hlines if along == "depth" else panel.vlines
         lines(table[along], table[low], table[high], color=BLUE, alpha=0.3, linewidth=1.2)
         x, y = (amount, along) if along == "depth" else (along, amount)

@@ -75,11 +75,16 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
             f": {slope:.2f}" if np.isfinite(slope) else ""
         )
         _draw_spectrum(right, spectrum, color=colour, marker=mark, markersize=4, linewidth=1.2, label=told)
-    unit = "m⁻³" if "volume" in found.samples else "no unit: water unknown"
+    per_bin = "mm³ of the sample per mm³; volume of water unknown"
+    if "volume" in found.samples:
+        per_bin = f"mm³ m⁻³ per mm³{found.of_volume}"
     kind = found.summary["biovolume"]
     for panel, title in ((left, "all images"), (right, "commonest classes, corrected: slope")):
         title_axes(
-            panel, "", f"volume of a body ({kind}), mm³", f"biovolume by width of bin ({unit})" * (panel is left)
+            panel,
+            "",
+            f"volume of a body ({kind}), mm³",
+            f"biovolume by width of bin\n({per_bin})" * (panel is left),
         )
         panel.set_xscale("log")
         panel.set_yscale("log")
