@@ -117,7 +117,7 @@ def _amount(table: pd.DataFrame) -> str:
 
 def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> str:
     """Write the title of all panels, and return what their values are."""
-    n = table["sample"].nunique()
+    n = table.dropna(subset=_amount(table))["sample"].nunique()
     how = f"with {100 * found.summary['level']:.3g} % intervals"
     if "depth_low" in table:
         how = f"bins of {(table['depth_high'] - table['depth_low']).iloc[0]:.4g} m"

@@ -62,6 +62,37 @@ def test_abundance_shows_the_sums(n_samples, n_classes, tmp_path):
     save_figure(ax, tmp_path / "abundance.png", dpi=40)
 
 
+def in_fractions(found):
+    """Return the survey with factors that differ: 3 for class 0 and 1 for others, and volumes of 2 m³."""
+    for table in (found.table, found.totals):
+        factor = np.where(table.reset_index()["label"].str.startswith("$family_0$"), 3.0, 1.0)
+        for end in ("", "_low", "_high"):
+            table[f"individuals{end}"] = factor * table[end.strip("_") or "corrected"]
+            table[f"concentration{end}"] = table[f"individuals{end}"] / 2
+    found.samples["subsample_factor"] = np.nan
+    return found
+
+
+def test_concentrations_are_shown_where_factors_differ(tmp_path):
+    found = in_fractions(make_survey(1, 3))
+    ax = draw_abundance(found)
+    totals = found.totals.drop(index="unknown").sort_values("concentration", ascending=False)
+    assert len(ax.collections) == 2  # names given are of images
+    np.testing.assert_allclose(np.asarray(ax.collections[1].get_offsets())[:3, 0], totals["concentration"])
+    ends = [(line[0, 0], line[1, 0]) for line in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(ends[:3], totals[["concentration_low", "concentration_high"]])
+    assert ax.get_xlabel() == "m⁻³"
+    found.summary["volume_of"] = "fluid that was run"
+    assert draw_abundance(found).get_xlabel() == "m⁻³ in the fluid that was run"
+    found.totals["concentration"] = np.nan  # of one sample no volume is known
+    assert draw_abundance(found).get_xlabel() == "individuals in the sample"
+    cells = np.asarray(draw_composition(found).images[0].get_array())
+    individuals = found.by_sample("individuals").to_numpy()
+    np.testing.assert_allclose(np.sort(cells), np.sort(individuals / individuals.sum()))
+    assert "individuals" in draw_composition(found).get_title(loc="left")
+    save_figure(ax, tmp_path / "abundance.png", dpi=40)
+
+
 @pytest.mark.parametrize(("n_samples", "n_classes"), [(1, 2), (3, 10), (300, 121)])
 def test_composition_shows_shares(n_samples, n_classes, tmp_path):
     found = make_survey(n_samples, n_classes)
@@ -119,6 +150,8 @@ def test_profile_of_bins_adds_samples_up(tmp_path):
     assert ax.get_ylim() == (20, 0)
     assert "2 samples, bins of 10 m" in ax.figure.axes[0].get_title(loc="left")
     assert ax.get_title(loc="left") == "$x_y$"
+    ax = draw_profile(make_survey(2, 3, profile=table.assign(concentration=table["corrected"] / 2)))
+    assert ax.lines[0].get_xdata().tolist() == [1.5, 2.25]  # the mean: concentrations do not add up
     save_figure(ax, tmp_path / "profile.png", dpi=40)
 
 
