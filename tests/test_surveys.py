@@ -165,6 +165,8 @@ def test_fractions_of_an_ecotaxa_table(tmp_path, caplog):
     assert copepods["concentration_low"] < 0.95  # of about 128 individuals eight were imaged
     assert 1.8 < copepods["concentration_high"] < 4
     assert found.table["concentration"].sum() == pytest.approx(1.36)
+    for end in ("", "_low", "_high"):  # of one sample there is one interval
+        assert found.totals.loc["copepod", f"concentration{end}"] == copepods[f"concentration{end}"]
     parts = pd.read_csv(tmp_path / "out" / "parts.csv")
     assert parts[["acq_id", "subsample_factor", "n_images"]].to_numpy().tolist() == [
         ["tow_1_d1", 2, 4], ["tow_1_d2", 16, 8]
@@ -243,7 +245,7 @@ def test_profiles_of_nets_at_one_station():
     assert unknown["individuals"].notna().all()
 
 
-def test_why_amounts_are_missing_is_said_once(caplog):
+def test_why_amounts_are_missing_is_reported_once(caplog):
     volume = np.where(np.arange(90) == 3, np.nan, IN_FRACTIONS["volume"])
     with caplog.at_level(logging.WARNING):
         found = count(catalog=describe(**{**IN_FRACTIONS, "volume": volume}))

@@ -380,9 +380,9 @@ def count_sample(
     if len(values) > 1:
         images[1:] = _bound(images[0], draws, correction.level)
     if values[-1] > 1:
-        with_half = individual_draws.copy()
-        with_half[:, :n_classes] += _draw_rest(np.full((len(draws), n_classes), HALF), values[-1], rng)
-        individuals[1:] = _bound(individuals[0], with_half, correction.level)
+        half = np.zeros_like(draws)
+        half[:, :n_classes] = _draw_half((len(draws), n_classes), values[-1], correction.seed)
+        individuals[1:] = _bound(individuals[0], individual_draws + half, correction.level)
     weighted = weights * factor[:, None]
     bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
     in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
@@ -453,6 +453,11 @@ def _draw_rest(imaged: Floats, factor: float, rng: np.random.Generator) -> Float
     if not factor > 1:
         return (factor - 1) * imaged  # nan where the factor is unknown
     return rng.poisson(rng.standard_gamma(imaged) * (factor - 1)).astype(float)  # negative binomial
+
+
+def _draw_half(shape: tuple[int, ...], factor: float, seed: int) -> Floats:
+    """Draw what half an image stands for that was not imaged: the same for every sample and for all of them."""
+    return _draw_rest(np.full(shape, HALF), factor, np.random.default_rng([seed, 2]))
 
 
 def _bound(estimate: Floats, draws: Floats, level: float) -> Floats:
@@ -527,7 +532,7 @@ def gather_counts(
     )
     whole = individuals.sum(axis=1)  # nan where one sample is not known
     most = 1.0 if survey.factor is None else survey.factor.max()
-    half = _draw_rest(np.full(pooled.shape, HALF), most, np.random.default_rng(summary.get("seed", 0)))
+    half = _draw_half(pooled.shape, most, summary.get("seed", 0))
     whole[1:, :n_classes] = _bound(whole[0, :n_classes], pooled_individuals + half, level)
     alike = "volume_of" not in survey.samples or survey.samples["volume_of"].nunique(dropna=False) == 1
     totals = _add_amounts(totals, survey, whole, volume.sum() if alike else np.nan)
