@@ -50,6 +50,8 @@ ClusterMethod = Literal["tree", "hdbscan"]
 Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "quick", "gpu"]
 Correction = Literal["em", "confusion"]
+Dilution = Literal["multiply", "divide", "ignore"]
+FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
 SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 
@@ -61,6 +63,13 @@ Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
 Seed = Annotated[int | None, typer.Option(help="seed of every random draw (the setting `seed`)")]
 Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start; by default its folder")]
+Status = Annotated[
+    str | None,
+    typer.Option(
+        help="ecotaxa, challenge: statuses whose names are labels, comma-separated, such as validated,predicted"
+        "  [default: validated]"
+    ),
+]
 PresetOption = Annotated[
     Preset, typer.Option(help="cpu: 96 px; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long")
 ]
@@ -112,6 +121,7 @@ def run(
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
+    status: Status = None,
     group_by: GroupBy = None,
     drop_duplicates: DropDuplicates = False,
     seed: Seed = None,
@@ -126,7 +136,14 @@ def run(
 
         chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
         result = pipeline.run(
-            source, output, settings=chosen, root=root, overwrite=overwrite, device=device, progress=not quiet
+            source,
+            output,
+            settings=chosen,
+            root=root,
+            status=status,
+            overwrite=overwrite,
+            device=device,
+            progress=not quiet,
         )
         _print_run(result, json)
 
@@ -163,6 +180,17 @@ def catalog(
     masks: Annotated[
         bool, typer.Option("--masks", help="flowcam: white where the mask beside the picture is black")
     ] = False,
+    status: Status = None,
+    dilution: Annotated[
+        Dilution | None,
+        typer.Option(help="ecotaxa, PlanktoScope: what sample_dilution_factor does to the number of objects"),
+    ] = None,
+    images_per_sample: Annotated[
+        str | None, typer.Option(help="ecotaxa, UVP: images taken of each sample, a number or a CSV sample,images")
+    ] = None,
+    feature_unit: Annotated[
+        FeatureUnit | None, typer.Option(help="ecotaxa: unit of areas and axes  [default: found out, else px]")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="shares of train,val,test, such as .7,.1,.2")] = None,
     group_by: GroupBy = None,
     include: Annotated[str, typer.Option(help="keep only these classes, comma between")] = "",
@@ -196,6 +224,10 @@ def catalog(
             labels=labels,
             label_column=label_column,
             masks=masks or None,
+            status=status,
+            dilution=dilution,
+            images_per_sample=images_per_sample,
+            feature_unit=feature_unit,
             include=_names(include),
             exclude=_names(exclude),
             class_map=class_map,
@@ -237,6 +269,7 @@ def train(
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
+    status: Status = None,
     group_by: GroupBy = None,
     drop_duplicates: DropDuplicates = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
@@ -256,6 +289,7 @@ def train(
             output,
             settings=chosen,
             root=root,
+            status=status,
             resume=resume,
             overwrite=overwrite,
             device=device,
@@ -273,6 +307,7 @@ def embed(
         int | None, typer.Option(help="views averaged: 1, 2, 4 or 8; by default the model's own", show_default=False)
     ] = None,
     root: Root = None,
+    status: Status = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -285,7 +320,7 @@ def embed(
         from plankton_embed.table import TABLE_SUFFIXES
 
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
-        table = embedding.embed(model, source, root=root, views=views, device=device, progress=not quiet)
+        table = embedding.embed(model, source, root=root, status=status, views=views, device=device, progress=not quiet)
         table.save(output)
         faults = table.provenance.get("faults", {})
         result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
@@ -363,6 +398,7 @@ def classify(
     ] = False,
     unknown_rate: UnknownRate = None,
     refuse_by: RefuseByOption = None,
+    status: Status = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -383,6 +419,7 @@ def classify(
             all_probabilities=all_probabilities,
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
+            status=status,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
@@ -406,6 +443,7 @@ def evaluate(
     unseen: Unseen = "",
     unknown_rate: UnknownRate = None,
     refuse_by: RefuseByOption = None,
+    status: Status = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -425,6 +463,7 @@ def evaluate(
             unseen=_read_names(unseen),
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
+            status=status,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
@@ -451,6 +490,7 @@ def enroll(
     neighbors: NNeighbors = None,
     draws: Draws = None,
     seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")] = None,
+    status: Status = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -469,6 +509,7 @@ def enroll(
             n_neighbors=neighbors,
             n_draws=draws,
             seed=seed,
+            status=status,
             overwrite=overwrite,
             device=device,
             progress=not quiet,
@@ -489,6 +530,7 @@ def seen_unseen(
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
+    status: Status = None,
     group_by: GroupBy = None,
     drop_duplicates: DropDuplicates = False,
     unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
@@ -511,6 +553,7 @@ def seen_unseen(
             n_unseen=n_unseen,
             settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
             root=root,
+            status=status,
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
             n_draws=10 if draws is None else draws,
@@ -549,6 +592,7 @@ def compare(
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
+    status: Status = None,
     group_by: GroupBy = None,
     drop_duplicates: DropDuplicates = False,
     device: Device = "auto",
@@ -572,6 +616,7 @@ def compare(
             weights=_pairs("--weights", weights or []),
             settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
             root=root,
+            status=status,
             overwrite=overwrite,
             device=device,
             progress=not quiet,

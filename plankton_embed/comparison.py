@@ -105,6 +105,7 @@ def compare(
     weights: Mapping[str, str] | None = None,
     settings: SettingsLike = None,
     root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -128,6 +129,8 @@ def compare(
             `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. Those that a measured system started from stay.
         settings: those of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
         overwrite: begin anew, unless a person has filled in a table of highest losses.
         device: `auto`, `cpu`, `cuda`, `mps`; the same for all calls.
         progress: show bars.
@@ -152,7 +155,7 @@ def compare(
             refuse_filled_in(sheet, *UNTOUCHED)
     elif folder.model.exists() or folder.checkpoints.exists():
         raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
-    given = read_source(source, root)
+    given = read_source(source, root, status=status)
     if given.has_splits:
         _check_test_images(given)  # before anything is written
     prepared = prepare_step(folder, given, chosen, overwrite, progress)

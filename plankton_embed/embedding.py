@@ -29,6 +29,7 @@ def embed(
     source: ImageCatalog | str | Path | Sequence[str | Path],
     *,
     root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
     views: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
@@ -44,6 +45,8 @@ def embed(
         model: a model, or the folder or hub name of one.
         source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
         root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
         views: views of each image to average, 1, 2, 4 or 8 (plankton has no up); by default the model's own.
         batch_size: images at a time.
         device: where to compute when `model` is a name.
@@ -55,7 +58,7 @@ def embed(
     """
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
-    catalog = read_source(source, root)
+    catalog = read_source(source, root, status=status)
     paths = catalog.paths
     if not paths:
         raise InputError("there is no image to embed")

@@ -110,6 +110,7 @@ def classify(
     all_probabilities: bool = False,
     unknown_rate: float | None = None,
     refuse_by: RefusalMeasure | None = None,
+    status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -129,6 +130,7 @@ def classify(
         all_probabilities: give those of every class too, in columns `p(<class>)`.
         unknown_rate: share of known images that may be refused; by default every image gets a name.
         refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
+        status: of images: which names are labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -145,7 +147,7 @@ def classify(
         refuse_overwrite(output, overwrite, (".csv",))
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
     known = load_vectors(reference)
-    asked = load_query(reference, query, device, progress)
+    asked = load_query(reference, query, device, progress, status)
     known.check_same_model(asked)
     if all_probabilities and probabilities is False:
         raise SettingError(
@@ -237,6 +239,7 @@ def evaluate(
     unseen: Sequence[str] = (),
     unknown_rate: float | None = None,
     refuse_by: RefusalMeasure | None = None,
+    status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -244,8 +247,8 @@ def evaluate(
     """Name the labelled images of `query` and score the names; the arguments are those of `classify`, but for these.
 
     Args:
-        reference, query, method, n_neighbors, calibration, unknown_rate, refuse_by, overwrite, device, progress: as
-            `classify`.
+        reference, query, method, n_neighbors, calibration, unknown_rate, refuse_by, status, overwrite, device,
+            progress: as `classify`.
         unseen: classes to withhold from the reference, to see whether their images are refused (at an unknown rate of
             .05, unless another is given). A network that was trained on them has seen them all the same: `seen_unseen`
             trains one that has not.
@@ -261,7 +264,7 @@ def evaluate(
             raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
     naming = Naming(method, n_neighbors, UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate, refuse_by)
     known = load_vectors(reference)
-    asked = load_query(reference, query, device, progress)
+    asked = load_query(reference, query, device, progress, status)
     needed = ["refusing"] if naming.unknown_rate is not None else []
     held = find_calibration(reference, calibration, known, asked, needed)
     known = _withhold(known, unseen)
@@ -289,7 +292,10 @@ def evaluate_names(
     known.check_same_model(asked)
     asked = asked.select(asked.is_labelled)
     if len(asked) == 0:
-        raise InputError("the query has no labels, so there is nothing to score against; classify it instead")
+        raise InputError(
+            "the query has no labels, so there is nothing to score against; classify it instead. Of images from "
+            "EcoTaxa, labels are validated names alone: --status validated,predicted takes more"
+        )
     n_shared = len(_paths(known) & _paths(asked))
     if n_shared:
         logger.warning("%d of the query's images are in the reference too; these scores flatter", n_shared)
@@ -369,6 +375,7 @@ def enroll(
     n_neighbors: int | None = None,
     n_draws: int | None = None,
     seed: int | None = None,
+    status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -386,6 +393,7 @@ def enroll(
         n_neighbors: k of kNN in the curve; by default that of the settings.
         n_draws: draws of each number of examples; by default 10.
         seed: of the draws; by default 0.
+        status: of images: which names are labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -411,13 +419,13 @@ def enroll(
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_vectors(reference)
     named = None if isinstance(new, EmbeddingTable) else load_named(new)
-    added = load_query(reference, new, device, progress) if named is None else named
+    added = load_query(reference, new, device, progress, status) if named is None else named
     enrolled = add_examples(known, added)
     if folder is not None:
         draws = measure_learning(
             known,
             added,
-            None if query is None else load_query(reference, query, device, progress),
+            None if query is None else load_query(reference, query, device, progress, status),
             n_neighbors=Settings().classification.n_neighbors if n_neighbors is None else n_neighbors,
             n_draws=10 if n_draws is None else n_draws,
             seed=seed or 0,
@@ -440,8 +448,17 @@ def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
     return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
 
 
-def load_query(reference: Reference, query: Reference, device: str, progress: bool) -> EmbeddingTable:
-    """Read the query's vectors; images are embedded by the model of the run that is the reference."""
+def load_query(
+    reference: Reference, query: Reference, device: str, progress: bool, status: str | Sequence[str] | None = None
+) -> EmbeddingTable:
+    """Read the query's vectors; images are embedded by the model of the run that is the reference.
+
+    `status` says which names of images are labels (see `embed`).
+    """
+    if status is not None and (isinstance(query, EmbeddingTable) or not embeds_images(reference, query)):
+        raise SettingError(
+            "status: it goes with images; the query is vectors, whose labels were chosen when it was made"
+        )
     if isinstance(query, EmbeddingTable):
         return query
     path = Path(query)
@@ -457,7 +474,13 @@ def load_query(reference: Reference, query: Reference, device: str, progress: bo
         return load_vectors(path)
     from plankton_embed.embedding import embed  # torch, which vectors alone do not need
 
-    return embed(reference, path, device=device, progress=progress)
+    return embed(reference, path, status=status, device=device, progress=progress)
+
+
+def embeds_images(reference: Reference, query: str | Path) -> bool:
+    """Return whether the query is images, which the model of the run that is the reference embeds."""
+    is_run = not isinstance(reference, EmbeddingTable) and Path(reference).is_dir()
+    return is_run and not RunFolder(Path(query)).settings.exists() and not holds_vectors(Path(query))
 
 
 def find_calibration(

@@ -74,6 +74,7 @@ def seen_unseen(
     n_unseen: int | None = None,
     settings: SettingsLike = None,
     root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
     unknown_rate: float = UNKNOWN_RATE,
     refuse_by: RefusalMeasure | None = None,
     n_draws: int = 10,
@@ -94,6 +95,8 @@ def seen_unseen(
             `LEAST_UNSEEN` training images; by default a third of all classes.
         settings: as for `run`.
         root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
         unknown_rate: share of images of seen classes that may be refused.
         refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
         n_draws: draws of each number of examples.
@@ -117,7 +120,7 @@ def seen_unseen(
         raise OutputError(f"{output} is a run; choose another folder")
     if (place / SCORES_FILE).exists() and not overwrite:
         raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
-    gathered = read_source(source, root)
+    gathered = read_source(source, root, status=status)
     hashes = content_hashes(gathered.paths, progress)
     if not gathered.has_splits:
         gathered = split_catalog(

@@ -25,6 +25,7 @@ from plankton_embed.images.catalog import (
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.grey_levels import find_grey_levels
+from plankton_embed.images.readers.ecotaxa_units import Dilution, FeatureUnit
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
 from plankton_embed.images.splits import check_leaks, split_catalog
@@ -82,6 +83,7 @@ def run(
     *,
     settings: SettingsLike = None,
     root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -95,6 +97,8 @@ def run(
         output: folder of the run.
         settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
         root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
         overwrite: throw away a run that is there and begin anew.
         device: `auto`, `cpu`, `cuda`, `mps`.
         progress: show bars.
@@ -105,7 +109,7 @@ def run(
         OutputError: the folder holds something else.
     """
     folder, chosen = open_run(source, output, settings, overwrite, device)
-    images = prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
+    images = prepare_step(folder, read_source(source, root, status=status), chosen, overwrite, progress)
     model = train_step(folder, images, chosen, device, progress)
     embed_step(folder, model, images, progress)
     index_step(folder)
@@ -118,6 +122,7 @@ def train(
     *,
     settings: SettingsLike = None,
     root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -141,7 +146,7 @@ def train(
             "or choose another folder"
         )
     folder, chosen = open_run(source, output, settings, overwrite, device)
-    images = prepare_step(folder, read_source(source, root), chosen, overwrite, progress)
+    images = prepare_step(folder, read_source(source, root, status=status), chosen, overwrite, progress)
     model = train_step(folder, images, chosen, device, progress)
     embed_step(folder, model, images, progress)
     return RunResult(folder, evaluate_step(folder, images, chosen, progress))
@@ -178,6 +183,10 @@ def catalog(
     labels: str | Path | None = None,
     label_column: str | None = None,
     masks: bool | None = None,
+    status: str | Sequence[str] | None = None,
+    dilution: Dilution | None = None,
+    images_per_sample: float | str | Path | None = None,
+    feature_unit: FeatureUnit | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     class_map: Mapping[str, str] | str | Path | None = None,
@@ -202,6 +211,14 @@ def catalog(
         labels: of arrays: a CSV with the class of each image.
         label_column: of a challenge set: the column that is the class, by default `level2`.
         masks: of a FlowCam run: make white what the mask beside the picture has black.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
+        dilution: of PlanktoScope tables: what `sample_dilution_factor` does to the number of objects, `multiply`,
+            `divide` or `ignore`; without it diluted samples get no concentrations.
+        images_per_sample: of UVP tables: how many images were taken of each sample, a number or a CSV with the columns
+            `sample` and `images`; without it there are no concentrations.
+        feature_unit: of EcoTaxa tables: whether areas and axes are in `px` or in `um`; by default in pixels, unless
+            boxes in the table or the images show otherwise.
         include: keep only these classes.
         exclude: drop these classes.
         class_map: old name -> new name (a mapping, or a CSV file); equal new names merge, an empty one drops.
@@ -238,6 +255,10 @@ def catalog(
             labels=labels,
             label_column=label_column,
             masks=masks,
+            status=status,
+            dilution=dilution,
+            images_per_sample=images_per_sample,
+            feature_unit=feature_unit,
         )
     finally:  # a source that is refused has its faults listed too
         if output is not None:

@@ -35,6 +35,7 @@ from plankton_embed.images.catalog import (
 )
 from plankton_embed.images.features import summarize_features
 from plankton_embed.images.grey_levels import find_grey_levels
+from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
@@ -238,6 +239,7 @@ def _check_classes(images: RunImages) -> None:
         raise InputError(
             f"training needs at least 2 classes with labelled images in train, found {len(known)}: {known}. "
             "Put the images into one folder a class, or give a catalog with a column label."
+            + describe_unvalidated(images.catalog.frame)
         )
     strangers = sorted(set(images.catalog.classes) - set(known))
     if strangers:

@@ -10,13 +10,30 @@ UM3_PER_MM3 = 1e9
 SIZE_COLUMNS = ("esd", "biovolume_sphere", "biovolume_ellipsoid")
 
 
+def unit_size(images: pd.DataFrame) -> NDArray[np.float64]:
+    """Return how many µm one unit of the features' lengths is, (n,): nan where it is not known.
+
+    Args:
+        images: columns of an `ImageCatalog`: `pixel_size` (µm), for features in pixels; and `size_unit`, which is `um`
+            where areas and axes are in µm already, and `unknown` where nobody knows.
+    """
+    scale = np.full(len(images), np.nan)
+    if "pixel_size" in images:
+        scale = pd.to_numeric(images["pixel_size"], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        scale = np.where(np.isfinite(scale), scale, np.nan)
+    if "size_unit" not in images:
+        return scale
+    unit = images["size_unit"].astype(object)
+    return np.select([unit == "um", unit == "unknown"], [1.0, np.nan], scale)
+
+
 def measure_bodies(features: pd.DataFrame, pixel_size: ArrayLike | None = None) -> pd.DataFrame:
     """Work out diameters and volumes from what the instrument's software has measured.
 
     Args:
         features: columns as `ImageCatalog.features` gives them. `area`, `major` and `minor` (the axes of the ellipse)
             are in pixels, as ZooProcess and EcoTaxa have them; `abd_area` is in µm², as FlowCam's software has it.
-        pixel_size: (n,) µm per pixel, for the columns in pixels.
+        pixel_size: (n,) µm per pixel, for the columns in pixels; 1 where they are in µm already (see `unit_size`).
 
     Returns:
         One row a row: `esd`, the diameter of the circle of equal area, µm; `biovolume_sphere` of the sphere of that

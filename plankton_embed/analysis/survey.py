@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import nbinom
 
 from plankton_embed.analysis.abundance import CountCorrection
-from plankton_embed.analysis.body_size import measure_bodies, size_spectrum
+from plankton_embed.analysis.body_size import measure_bodies, size_spectrum, unit_size
 from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, SEA_WATER, Parts, add_parts_up
 from plankton_embed.errors import InputError, SettingError
 
@@ -257,9 +257,9 @@ def _read_times(
 
 
 def _read_depths(images: pd.DataFrame) -> pd.Series:
-    """Return the depth of each image, the middle of least and most, m."""
+    """Return the depth of each image, the middle of least and most, m; nan where one of them is missing."""
     ends = [_read_numbers(images, column) for column in ("depth_min", "depth_max") if column in images]
-    return pd.concat(ends, axis=1).mean(axis=1) if ends else pd.Series(np.nan, index=images.index)
+    return pd.concat(ends, axis=1).mean(axis=1, skipna=False) if ends else pd.Series(np.nan, index=images.index)
 
 
 def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]) -> pd.DataFrame:
@@ -277,9 +277,10 @@ def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
     """Return the volume of each body, mm³, and its kind: of ellipsoids where they are known as often as spheres."""
     columns = [name for name in (*(f"feature_{name}" for name in MEASURED), "pixel_size") if name in images]
     given = images[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
-    features = pd.DataFrame({name.removeprefix("feature_"): _read_numbers(given, name) for name in columns})
-    pixel_size = features.pop("pixel_size") if "pixel_size" in features else None
-    sizes = measure_bodies(features, pixel_size)
+    features = pd.DataFrame(
+        {name.removeprefix("feature_"): _read_numbers(given, name) for name in columns}, index=images.index
+    )
+    sizes = measure_bodies(features.drop(columns="pixel_size", errors="ignore"), unit_size(images))
     known = sizes.filter(like="biovolume").count()
     if known.empty:
         return None, None

@@ -42,7 +42,17 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column is of corrections
-    *("object_id", "path", "label", "split", "sample_id", "lineage", "annotation_status", "ecotaxa_id"),
+    *(
+        "object_id",
+        "path",
+        "label",
+        "unvalidated_label",
+        "split",
+        "sample_id",
+        "lineage",
+        "annotation_status",
+        "ecotaxa_id",
+    ),
     *("img_file_name", "category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label"),
 )
 METADATA_COLUMNS = {
@@ -55,6 +65,7 @@ METADATA_COLUMNS = {
     "volume": "m³ of water that the sample stands for",
     "volume_of": "what the volume is of: sea water, or fluid that was run",
     "subsample_factor": "times that the imaged part goes into the sample",
+    "size_unit": "unit of areas and axes: px, um or unknown; without it pixels",
 }
 FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
 STR = pd.Series(dtype="str").dtype  # object before pandas 3
@@ -153,10 +164,11 @@ class ImageCatalog:
             SettingError: a name that no image has.
         """
         known = set(self.classes)
+        unvalidated = set(self.frame["unvalidated_label"].dropna()) if "unvalidated_label" in self.frame else set()
         include, exclude = [clean_label(c) for c in include], [clean_label(c) for c in exclude]
         renames = {clean_label(old): clean_label(new) for old, new in (class_map or {}).items()}
         for option, names in (("include", include), ("exclude", exclude), ("class map", list(renames))):
-            strangers = sorted(set(names) - known)
+            strangers = sorted(set(names) - known - unvalidated)
             if strangers:
                 raise SettingError(f"{option}: no image has the class {strangers}; the classes are {sorted(known)}")
         label = self.frame["label"]

@@ -24,8 +24,10 @@ import pandas as pd
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import FEATURE_PREFIX, MISSING, ImageCatalog
 from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.feature_names import is_feature
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images
-from plankton_embed.images.readers.table_text import to_numbers, to_utf8
+from plankton_embed.images.readers.status import read_statuses, select_labels
+from plankton_embed.images.readers.table_text import find_sentinels, to_numbers, to_utf8
 from plankton_embed.spreadsheet import find_delimiter
 
 TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
@@ -37,7 +39,7 @@ RANGES = {
     "depth_min": (-12_000, 12_000),
     "depth_max": (-12_000, 12_000),
 }
-STATUS = {"V": "validated", "P": "predicted", "D": "dubious"}  # EcoTaxa's letters
+STATUS = {"v": "validated", "p": "predicted", "d": "dubious"}  # EcoTaxa's letters
 KEPT = {"projid": "projid", "set": "split", "lineage": "lineage", "lineage_level1": "lineage"}  # and their new names
 
 logger = logging.getLogger(__name__)
@@ -49,23 +51,29 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
     return any(name in TABLES for name in names) and any((folder / name).exists() for name in IMAGES)
 
 
-def read(path: Path, faults: Faults, label_column: str | None = None) -> ImageCatalog:
+def read(
+    path: Path, faults: Faults, label_column: str | None = None, status: str | Sequence[str] | None = None
+) -> ImageCatalog:
     """Read a challenge set: object id, class, place, time, depth, lineage and features of every labelled image.
 
     Rows without a class are dropped, and counted in a note. Numbers of a table `features_native.csv` become
     `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps, and
-    infinite numbers are some. A comma is decimal where all of a column are numbers with it.
+    infinite numbers are some. A comma is decimal where all of a column are numbers with it. Places on the scan, order
+    numbers and tags (see `is_feature`) are `<table>_<column>`. Where the table has a status, classes that are not
+    validated go to the column `unvalidated_label`.
 
     Args:
         path: the folder, or its table of classes.
         faults: gathers rows that are wrong or have no image.
         label_column: one of LABEL_COLUMNS, whose text is the class; by default the first that is there, `level2` in
             the FlowCam set and `taxon` in ZooScanNet.
+        status: statuses of the rows whose classes are labels (see `read_statuses`); by default `validated`.
 
     Raises:
         InputError: a file or a column is missing, or there are faults.
-        SettingError: `label_column` is none of the table's.
+        SettingError: `label_column` is none of the table's, or there is no such status.
     """
+    statuses = read_statuses(status)
     path = Path(path)
     table_path = _find_table(path) if path.is_dir() else path
     folder = table_path.parent
@@ -93,6 +101,7 @@ def read(path: Path, faults: Faults, label_column: str | None = None) -> ImageCa
     features = _read_features(folder, ids, faults)
     faults.report()
     rows = rows[good].join(features, on="object_id") if features is not None else rows[good]
+    rows = select_labels(rows, statuses, str(table_path), pd.Series("status" in table, index=rows.index))
     return ImageCatalog.from_rows(rows, source=str(path), root=folder)
 
 
@@ -220,15 +229,24 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
 
     for column, (low, high) in RANGES.items():
         if column in table:
-            rows[column], _ = to_numbers(table[column])
-            outside = ~rows[column].between(low, high) & table[column].notna()
+            numbers, _ = to_numbers(table[column])
+            is_nines = pd.Series(find_sentinels(table[column], numbers), index=rows.index)
+            rows[column] = np.where(is_nines, np.nan, numbers)
+            for line, found in _lines(table.loc[is_nines, column]):
+                what = f"{found!r}, a number of nines, which stands for a missing value; the cell is read as empty"
+                faults.add(path, "a measured value", what, row=line, column=column, kept=True)
+            outside = ~rows[column].between(low, high) & table[column].notna() & ~is_nines
             refuse(outside, column, f"a number from {low:,} to {high:,}")
+    if {"depth_min", "depth_max"} <= set(rows):
+        for line, found in _lines(table.loc[rows["depth_min"] > rows["depth_max"], "depth_min"]):
+            what = f"{found!r}; it is below depth_max; both are kept as they are"
+            faults.add(path, "the lesser of both depths", what, row=line, column="depth_min", kept=True)
     if "objdate" in table:
         rows["time"], bad_date, bad_time = _join_times(table)
         refuse(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD")
         refuse(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS")
     if "status" in table:
-        rows["annotation_status"] = table["status"].replace(STATUS).str.lower()
+        rows["annotation_status"] = table["status"].str.strip().str.lower().replace(STATUS)
     for column, name in KEPT.items():
         if column in table:
             rows[name] = table[column]
@@ -264,16 +282,13 @@ def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame
             )
         tables[name] = _read_numbers(path, ids, faults)
     n_tables = Counter(column for table in tables.values() for column in table)
-    named = [
-        table.add_prefix(FEATURE_PREFIX).rename(
-            columns={
-                f"{FEATURE_PREFIX}{column}": f"{FEATURE_PREFIX}{name}_{column}"
-                for column in table
-                if n_tables[column] > 1
-            }
-        )
-        for name, table in tables.items()
-    ]
+    named = []
+    for name, table in tables.items():
+        columns = {}
+        for column in map(str, table):
+            full = f"{name}_{column}" if n_tables[column] > 1 or not is_feature(column) else column
+            columns[column] = f"{FEATURE_PREFIX}{full}" if is_feature(column) else full
+        named.append(table.rename(columns=columns))
     return pd.concat(named, axis=1) if named else None
 
 

@@ -17,7 +17,15 @@ CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 FORMATS: tuple[SourceFormat, ...] = get_args(SourceFormat)
 INSTRUMENT_FORMATS = FORMATS[:5]  # each a module here with `recognize(path, files)` and `read(path, faults)`
-READER_OPTIONS = {"labels": "arrays", "label_column": "challenge", "masks": "flowcam"}  # and whose they are
+READER_OPTIONS = {  # and the formats that they go with
+    "labels": ("arrays",),
+    "label_column": ("challenge",),
+    "masks": ("flowcam",),
+    "status": ("ecotaxa", "challenge"),
+    "dilution": ("ecotaxa",),
+    "images_per_sample": ("ecotaxa",),
+    "feature_unit": ("ecotaxa",),
+}
 
 
 def read_source(
@@ -56,8 +64,9 @@ def read_source(
     else:
         path, kind, described = None, source_format or "catalog", "a catalog or a list of images"
     for name in options:
-        if READER_OPTIONS[name] != kind:
-            raise SettingError(f"{name}: it goes with the format {READER_OPTIONS[name]}; the source is {described}")
+        if kind not in READER_OPTIONS[name]:
+            formats = " and ".join(READER_OPTIONS[name])
+            raise SettingError(f"{name}: it goes with the format {formats}; the source is {described}")
     if root is not None and (path is None or kind != "catalog"):
         raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
     if keep_going and kind not in INSTRUMENT_FORMATS:
@@ -96,7 +105,7 @@ def recognize_format(path: Path) -> SourceFormat:
     if path.suffix.lower() == ".zip":
         raise InputError(
             f"{path}: expected a ZIP with tables of EcoTaxa, named ecotaxa*.tsv or ecotaxa*.txt; found none"
-            + ("" if zipfile.is_zipfile(path) else ", for it is no ZIP, or not whole: copy it again")
+            + _describe_zip(path)
             + "; unpack folders of images; of a challenge set, name the folder that holds its imgs.zip"
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -105,6 +114,16 @@ def recognize_format(path: Path) -> SourceFormat:
         f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
         f"{', '.join(INSTRUMENT_FORMATS)}; name it with --format if it is one of them"
     )
+
+
+def _describe_zip(path: Path) -> str:
+    """Return what an error says of a ZIP without tables."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inner = [name for name in archive.namelist() if name.lower().endswith(".zip")]
+    except (zipfile.BadZipFile, OSError):
+        return ", for it is no ZIP, or not whole: copy it again"
+    return f", but {len(inner)} further ZIPs, such as {inner[0]}: unpack it and give these" if inner else ""
 
 
 def _reader(kind: SourceFormat) -> Any:

@@ -100,23 +100,24 @@ def write_ecotaxa(
         raise SettingError(f"class map: images called {UNKNOWN} were refused and are not written; leave out that row")
     frame = catalog.frame
     images = pd.DataFrame({"object_id": _ids(frame), "label": match_names(catalog, names)["label"]})
-    _check_samples(images["object_id"], frame)
-    objects = images.dropna(subset="label").drop_duplicates("object_id").reset_index(drop=True)
+    images["object"] = _number_objects(images["object_id"], frame)
+    objects = images.dropna(subset="label").drop_duplicates("object").reset_index(drop=True)
     category = _rename(objects["label"], renames)
-    decided = objects["object_id"].isin(images["object_id"][_is_decided(frame)]) & (not replace_validated)
+    decided = objects["object"].isin(images["object"][_is_decided(frame)]) & (not replace_validated)
     fate = np.select(
         [decided, objects["label"] == UNKNOWN, category == ""], ["validated", "unknown", "dropped"], "written"
     )
     n = {name: int((fate == name).sum()) for name in ("written", "validated", "unknown", "dropped")}
-    n["unnamed"] = images["object_id"].nunique() - len(objects)
+    n["unnamed"] = images["object"].nunique() - len(objects)
     told = ", ".join(f"{n[name]} {words}" for name, words in LEFT_OUT.items() if n[name])
     if not n["written"]:
         raise InputError(f"{path}: no object is left to write: {told}")
-    rows = objects[["object_id"]].assign(**{CATEGORY: category})[fate == "written"]
+    rows = objects[["object", "object_id"]].assign(**{CATEGORY: category})[fate == "written"]
+    _check_samples(rows, images)
     if image_names:
         images["img_file_name"] = _image_names(frame, path)
-        rows = images[["object_id", "img_file_name"]].merge(rows, on="object_id")
-    rows = rows.assign(**{STATUS: "predicted"})
+        rows = images[["object", "object_id", "img_file_name"]].merge(rows.drop(columns="object_id"), on="object")
+    rows = rows.drop(columns="object").assign(**{STATUS: "predicted"})
     _check_rows(rows)
     if told:
         logger.warning("objects left out: %s", told)
@@ -148,16 +149,29 @@ def _is_decided(frame: pd.DataFrame) -> pd.Series:
     return ~frame["annotation_status"].astype(object).fillna("").astype(str).str.strip().str.lower().isin(OPEN)
 
 
-def _check_samples(ids: pd.Series, frame: pd.DataFrame) -> None:
-    """Raise where images of one object lie in two samples: then these are two objects."""
+def _number_objects(ids: pd.Series, frame: pd.DataFrame) -> pd.Series:
+    """Return the number of every image's object: those of one id in several samples are different ones."""
     if "sample_id" not in frame:
-        return
-    shared = ids.duplicated(keep=False)
-    samples = frame["sample_id"][shared].groupby(ids[shared]).nunique()
-    if (samples > 1).any():
+        return pd.Series(pd.factorize(ids)[0], index=ids.index)
+    sample = frame["sample_id"].astype(object).where(frame["sample_id"].notna(), "")
+    return ids.groupby([ids, sample]).ngroup()
+
+
+def _check_samples(rows: pd.DataFrame, images: pd.DataFrame) -> None:
+    """Raise where objects of one id, of several samples, are to be written: one table cannot tell them apart."""
+    doubled = rows.loc[rows["object_id"].duplicated(), "object_id"]
+    if len(doubled):
         raise InputError(
-            f"catalog: images of the object {samples.idxmax()} stand in {samples.max()} samples; an object of EcoTaxa "
-            "has one; write a table for each project"
+            f"catalog: several objects are called {doubled.iloc[0]}, each of another sample ({doubled.nunique()} such "
+            "ids), and EcoTaxa cannot tell them apart in one table; export the names of each sample on their own"
+        )
+    written = images[images["object_id"].isin(rows["object_id"])].drop_duplicates("object")
+    n_shared = int(written["object_id"].duplicated().sum())
+    if n_shared:
+        logger.warning(
+            "%d of the ids written are also those of objects in other samples; import the table into the project of "
+            "its own sample alone",
+            n_shared,
         )
 
 

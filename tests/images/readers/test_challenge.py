@@ -73,7 +73,7 @@ def column(catalog, name):
 
 def test_everything_of_the_flowcam_set_is_read(flowcam, caplog):
     with caplog.at_level(logging.WARNING):
-        catalog = read_source(flowcam)
+        catalog = read_source(flowcam, status="validated,dubious,empty")
     assert "dropped 1 of 5 rows, which have no level2" in caplog.text
     assert "features_native.csv: 1 objects have no row" in caplog.text
     kept = [IDS[0], *IDS[2:]]
@@ -100,9 +100,27 @@ def test_the_catalog_is_saved_and_read_again(flowcam):
     pd.testing.assert_frame_equal(again.features, catalog.features)
 
 
+def test_labels_are_validated_and_numbers_of_nines_are_missing(flowcam, caplog):
+    catalog = read_source(flowcam)
+    assert catalog.labels == ["Calanoida", "detritus", None, None]
+    assert column(catalog, "unvalidated_label") == [None, None, "a, b", "detritus"]
+    assert "2 of 4 images have one; the names of 2 other rows (1 empty, 1 dubious)" in caplog.text
+    (flowcam / "meta.csv").write_text(META.replace("75.5", "999999").replace(",5,6,", ",6,5,"), encoding="utf-8")
+    (flowcam / "features_native.csv").write_text(FEATURES.replace("perim.", "bx"))
+    catalog = read_source(flowcam)
+    assert column(catalog, "depth_max") == [None, None, None, 5]
+    assert "depth_max: expected a measured value; found '999999'" in caplog.text
+    assert "depth_min: expected the lesser of both depths; found '6'" in caplog.text
+    assert list(catalog.features) == ["area", "mean"]
+    assert column(catalog, "native_bx") == [-7, None, None, 1000]
+    with pytest.raises(SettingError, match="status: expected one or more of validated, .*; found 'sure'"):
+        read_source(flowcam, status="sure")
+
+
 def test_the_class_is_of_the_column_asked_for(flowcam):
-    assert read_source(flowcam, label_column="level1").labels == ["copepods"] * 3 + ["detritus"]
-    names = read_source(flowcam, label_column="unique_name").labels
+    every = "validated,predicted,dubious,empty"
+    assert read_source(flowcam, label_column="level1", status=every).labels == ["copepods"] * 3 + ["detritus"]
+    names = read_source(flowcam, label_column="unique_name", status=every).labels
     assert names == ["Copepoda<Maxillopoda", "dead<Copepoda", "a, b", "é", "x"]
     with pytest.raises(
         SettingError, match=r"label_column: .* has classes in level2, level1, unique_name; found 'level3'"

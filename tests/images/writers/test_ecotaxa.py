@@ -187,10 +187,25 @@ def test_ids_and_images_that_ecotaxa_would_misread_are_refused(tmp_path):
     none = make_catalog(tmp_path, ["a", "b"], img_file_name=["i.png", None])
     with pytest.raises(InputError, match="img_file_name '': which EcoTaxa takes for empty"):
         write_ecotaxa(path, none, make_names(["b"], ["c"]), image_names=True)
-    samples = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
-    with pytest.raises(InputError, match="images of the object x stand in 2 samples"):
-        write_ecotaxa(path, samples, make_names(["a"], ["c"]))
+    samples = make_catalog(tmp_path, ["s1/x", "s2/x"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
+    with pytest.raises(InputError, match="several objects are called x, each of another sample"):
+        write_ecotaxa(path, samples, make_names(["s1/x", "s2/x"], ["c", "d"]))
     assert not path.exists()
+
+
+def test_an_object_of_another_sample_with_the_same_id_is_another_object(tmp_path, caplog):
+    catalog = make_catalog(
+        tmp_path,
+        *(["s1/x", "s2/x"],),
+        ecotaxa_id=["x", "x"],
+        sample_id=["s1", "s2"],
+        annotation_status=["validated", "predicted"],
+    )
+    path = tmp_path / "ecotaxa.tsv"
+    counts = write_ecotaxa(path, catalog, make_names(["s2/x"], ["c"]))
+    assert (counts.n_rows, counts.n_validated, counts.n_unnamed) == (1, 0, 1)  # it is not the one that is validated
+    assert check_table(path, is_update=True)[0]["object_id"] == "x"
+    assert "also those of objects in other samples" in caplog.text
 
 
 def test_images_that_ecotaxa_would_not_find_are_refused(tmp_path):
@@ -284,7 +299,8 @@ def test_our_own_reader_finds_the_names_again(tmp_path):
     write_ecotaxa(
         tmp_path / "ecotaxa_names.tsv", make_catalog(tmp_path, ids), make_names(ids, labels), image_names=True
     )
-    catalog = read_source(tmp_path, source_format="ecotaxa")
+    assert set(read_source(tmp_path, source_format="ecotaxa").labels) == {None}  # nobody has validated them
+    catalog = read_source(tmp_path, source_format="ecotaxa", status="predicted")
     assert catalog.labels == labels
     assert catalog.frame["ecotaxa_id"].tolist() == ids
     assert set(catalog.frame["annotation_status"]) == {"predicted"}

@@ -1,0 +1,353 @@
+"""What the numbers of EcoTaxa tables are in: pixel sizes, volumes of water, and the unit of sizes.
+
+Sources: Picheral & Mériguet 2025, doi:10.5281/zenodo.14704251; PlanktoScope's documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.spreadsheet import read_spreadsheet
+
+Dilution = Literal["multiply", "divide", "ignore"]
+FeatureUnit = Literal["px", "um"]
+LARGEST_PIXEL = 1000.0  # µm; no instrument for plankton has larger ones
+TOLERANCE = 0.1  # share by which a ratio of sizes may differ from 1, or from the pixel size
+FEWEST_VARIED = 10  # objects of different sizes, which fill the same share of their images only if these are cut close
+SIZES = ("area", "major", "minor")  # what body sizes are worked out from
+PLANKTOSCOPE = ("acq_imaged_volume", "sample_concentrated_sample_volume", "sample_total_volume")
+MESHES = ("acq_minimum_mesh", "acq_maximum_mesh")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class UnitOptions:
+    """What a user says of the units of a source.
+
+    Attributes:
+        dilution: what `sample_dilution_factor` does to the number of objects: `multiply`, `divide` or `ignore`.
+        images_per_sample: of a UVP: how many images were taken, a number for all samples, or a CSV with the columns
+            `sample` and `images`.
+        feature_unit: of areas and axes: `px` or `um`.
+    """
+
+    dilution: str | None = None
+    images_per_sample: float | str | Path | None = None
+    feature_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("dilution", get_args(Dilution)), ("feature_unit", get_args(FeatureUnit))):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise SettingError(f"{name}: expected {' or '.join(allowed)}; found {value!r}")
+
+    def n_images(self, samples: pd.Series) -> Floats:
+        """Return how many images were taken of each object's sample, nan where that is not given."""
+        given = self.images_per_sample
+        if given is None:
+            return np.full(len(samples), np.nan)
+        try:
+            number = float(given)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return _read_counts(Path(given), samples)  # type: ignore[arg-type]
+        if not 0 < number < np.inf:
+            raise SettingError(f"images_per_sample: expected a number above 0, or a CSV sample,images; found {given}")
+        return np.full(len(samples), number)
+
+
+def measure_sizes(frame: pd.DataFrame, faults: Faults, options: UnitOptions, vignettes: pd.DataFrame) -> pd.DataFrame:
+    """Return `pixel_size` (µm), `volume` (m³), `subsample_factor` and `size_unit`, as far as they are known.
+
+    The concentration of objects is the sum of `subsample_factor / volume` over them.
+
+    Args:
+        frame: columns of EcoTaxa, of all tables.
+        faults: gathers why something is missing.
+        options: of the user.
+        vignettes: `width` and `height` of every image in pixels, nan where it was not opened.
+    """
+    pixel_size = _measure_pixels(frame, faults)
+    volume, factor = _measure_volumes(frame, faults, options)
+    known = {"pixel_size": pixel_size, "volume": volume, "subsample_factor": factor}
+    found: dict[str, object] = {name: values for name, values in known.items() if np.isfinite(values).any()}
+    unit = _find_unit(frame, pixel_size, vignettes, faults, options.feature_unit)
+    if (unit != "px").any():
+        found["size_unit"] = pd.Series(unit, dtype="str")
+    return pd.DataFrame(found, index=frame.index)
+
+
+# ---------------------------------------------------------------------------------------------- pixels
+
+
+def _measure_pixels(frame: pd.DataFrame, faults: Faults) -> Floats:
+    """Return µm per pixel, nan where not known.
+
+    `process_particle_pixel_size_mm` (ZooScan) is in mm, and so are `acq_pixel` and `process_pixel` of a UVP;
+    `process_pixel_size` of a PlanktoScope is in µm, and so is its `process_pixel`, which may be of another calibration.
+    With other instruments either occurs: 1 or more can only be µm, and less is left out.
+    """
+    is_uvp, is_planktoscope = _is_instrument(frame, "uvp"), _is_instrument(frame, "planktoscope")
+    micrometres = _positive_numbers(frame, "process_pixel_size")
+    is_planktoscope |= np.isfinite(micrometres) & ~is_uvp
+    size = _positive_numbers(frame, "process_particle_pixel_size_mm") * 1000
+    is_absurd = size > LARGEST_PIXEL
+    if is_absurd.any():
+        first = size[is_absurd][0]
+        found = f"{first / 1000:g} in {is_absurd.sum():,} rows, which would be {first:g} µm; left out"
+        _note(faults, "process_particle_pixel_size_mm", "mm per pixel", found)
+        size = np.where(is_absurd, np.nan, size)
+    n_unknown = 0
+    for column in ("process_pixel_size", "acq_pixel", "process_pixel"):
+        value = _positive_numbers(frame, column)
+        in_um = np.where((value >= 1) | is_planktoscope, value, np.where(is_uvp, value * 1000, np.nan))
+        differs = np.isfinite(size) & np.isfinite(in_um) & (np.abs(in_um - size) > 0.01 * size)
+        if differs.any():
+            found = f"{in_um[differs][0]:g} µm in {differs.sum():,} rows; {size[differs][0]:g} µm is used"
+            _note(faults, column, "the pixel size that another column has", found)
+        n_unknown = max(n_unknown, int((np.isnan(in_um) & np.isfinite(value) & np.isnan(size)).sum()))
+        size = np.where(np.isnan(size), in_um, size)
+    if n_unknown:
+        expected = "pixel sizes whose unit is known by the instrument (UVP: mm, PlanktoScope: µm)"
+        found = f"{n_unknown:,} rows below 1 in an unknown unit in acq_pixel or process_pixel; left out"
+        _note(faults, "pixel_size", expected, found, "put µm into process_pixel_size")
+    return size
+
+
+# ---------------------------------------------------------------------------------------------- volumes
+
+
+def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) -> tuple[Floats, Floats]:
+    """Return the water of each object's sample, m³, and how many objects of it each one stands for."""
+    net = _positive_numbers(frame, "sample_tot_vol")
+    imaged = _positive_numbers(frame, "acq_imaged_volume")
+    per_image = _positive_numbers(frame, "acq_volimage")
+    is_planktoscope = _is_instrument(frame, "planktoscope") | (np.isfinite(imaged) & np.isnan(net))
+    is_uvp = (_is_instrument(frame, "uvp") | np.isfinite(per_image)) & np.isnan(net) & ~is_planktoscope
+    factor = np.where(is_planktoscope | is_uvp, np.nan, _positive_numbers(frame, "acq_sub_part"))
+    volume = np.where(is_planktoscope | is_uvp, np.nan, net)
+
+    lacks = np.isfinite(volume) & np.isnan(factor)
+    _tell_missing(faults, lacks, "acq_sub_part beside sample_tot_vol, for concentrations")
+    volume = np.where(lacks, np.nan, volume)
+
+    if is_planktoscope.any():
+        water, times = _of_planktoscope(frame, is_planktoscope, faults, options.dilution)
+        volume, factor = np.where(is_planktoscope, water, volume), np.where(is_planktoscope, times, factor)
+    elif options.dilution is not None:
+        raise SettingError(f"dilution: it goes with tables of a PlanktoScope; {faults.source} has none; leave it out")
+    if is_uvp.any():
+        samples = frame["sample_id"] if "sample_id" in frame else pd.Series(None, index=frame.index, dtype=object)
+        water = per_image * options.n_images(samples) / 1000
+        lacks = is_uvp & np.isnan(water)
+        expected = "acq_volimage (litres an image) of a UVP and the number of images taken of each sample"
+        _tell_missing(
+            faults, lacks, expected, "give it with catalog --images-per-sample (a number, or a CSV sample,images)"
+        )
+        volume, factor = np.where(is_uvp, water, volume), np.where(is_uvp & ~lacks, 1.0, factor)
+    elif options.images_per_sample is not None:
+        raise SettingError(
+            f"images_per_sample: it goes with tables of a UVP (acq_volimage); {faults.source} has none; leave it out"
+        )
+    return volume, factor
+
+
+def _of_planktoscope(
+    frame: pd.DataFrame, is_planktoscope: NDArray[np.bool_], faults: Faults, dilution: str | None
+) -> tuple[Floats, Floats]:
+    """Return the volume of sea water, m³, and the factor: concentrated over imaged volume, and the dilution.
+
+    Acquisitions of one sample between the same meshes are repeats, so the volumes that they imaged are added.
+    """
+    imaged, concentrated, total = (np.where(is_planktoscope, _positive_numbers(frame, c), np.nan) for c in PLANKTOSCOPE)
+    for column, values in zip(PLANKTOSCOPE, (imaged, concentrated, total), strict=True):
+        _tell_missing(faults, is_planktoscope & np.isnan(values), f"{column} of a PlanktoScope, for concentrations")
+    diluted = np.where(is_planktoscope, _positive_numbers(frame, "sample_dilution_factor"), np.nan)
+    diluted = np.where(np.isnan(diluted), 1.0, diluted)
+    is_diluted = diluted != 1
+    if is_diluted.any() and dilution is None:
+        _tell_missing(
+            faults, is_diluted, f"the direction of sample_dilution_factor (here {diluted[is_diluted][0]:g})",
+            "does it multiply the number of objects, or divide it? give catalog --dilution multiply, divide or ignore",
+        )  # fmt: skip
+    elif dilution is not None and not is_diluted.any():
+        raise SettingError(
+            f"dilution: no image of {faults.source} has a sample_dilution_factor other than 1; leave it out"
+        )
+    times = {"multiply": diluted, "divide": 1 / diluted, "ignore": np.ones(len(frame))}
+    turn = np.where(is_diluted, np.nan, 1.0) if dilution is None else times[dilution]
+    factor = concentrated / _add_repeats(frame, imaged, faults) * turn
+    is_known = np.isfinite(factor) & np.isfinite(total)
+    is_less = is_known & (concentrated < imaged)
+    if is_less.any():
+        found = f"{imaged[is_less][0]:g} ml of {concentrated[is_less][0]:g} ml in {is_less.sum():,} rows, kept as it is"
+        _note(faults, "acq_imaged_volume", "at most the concentrated sample's volume", found)
+    return np.where(is_known, total / 1000, np.nan), np.where(is_known, factor, np.nan)
+
+
+def _add_repeats(frame: pd.DataFrame, imaged: Floats, faults: Faults) -> Floats:
+    """Return the volume imaged of each object's sample, over its acquisitions."""
+    if "sample_id" not in frame or "acq_id" not in frame:
+        return imaged
+    keys = ["sample_id", *(name for name in MESHES if name in frame)]
+    runs = frame[[*keys, "acq_id"]].assign(imaged=imaged)
+    runs = runs[runs[["sample_id", "acq_id", "imaged"]].notna().all(axis="columns")]
+    once = runs.drop_duplicates()
+    sums = once.groupby(keys, dropna=False)["imaged"].agg(["sum", "size"])
+    if (sums["size"] > 1).any():
+        n = int((sums["size"] > 1).sum())
+        expected = "one acquisition of each sample"
+        found = f"several of {n:,}; their imaged volumes are added, so that they count as one"
+        _note(faults, "acq_imaged_volume", expected, found)
+    added = runs[keys].merge(sums.reset_index(), on=keys, how="left")["sum"].set_axis(runs.index)
+    return added.reindex(frame.index).fillna(pd.Series(imaged, index=frame.index)).to_numpy(dtype=np.float64)
+
+
+def _read_counts(path: Path, samples: pd.Series) -> Floats:
+    """Return how many images a CSV (sample, images) gives for each object's sample."""
+    if not path.is_file():
+        raise SettingError(
+            f"images_per_sample: expected a number above 0, or a CSV with the columns sample and images; found {path}"
+        )
+    table = read_spreadsheet(path, "images per sample", ("sample", "images"))
+    numbers = pd.to_numeric(table["images"], errors="coerce")
+    is_bad = ~((numbers > 0) & np.isfinite(numbers)) | table["sample"].duplicated()
+    if is_bad.any():
+        row = int(is_bad.to_numpy().argmax())
+        raise InputError(
+            f"images per sample {path}, sample {table['sample'].iloc[row]}: expected each sample once, with a number "
+            f"above 0; found {table['images'].iloc[row]!r}"
+        )
+    unknown = sorted(set(table["sample"]) - set(samples.dropna().astype(str)))
+    if unknown:
+        raise InputError(
+            f"images per sample {path}: expected values of sample_id in the source; found {', '.join(unknown[:5])}"
+        )
+    return samples.astype(object).map(dict(zip(table["sample"], numbers, strict=True))).to_numpy(dtype=np.float64)
+
+
+# ---------------------------------------------------------------------------------------------- unit of sizes
+
+
+def _find_unit(
+    frame: pd.DataFrame, pixel_size: Floats, vignettes: pd.DataFrame, faults: Faults, given: str | None
+) -> NDArray[np.object_]:
+    """Return the unit of areas and axes of each object: `px`, `um`, or `unknown` where it cannot be told.
+
+    It is EcoTaxa's, pixels, unless boxes in pixels say otherwise: where a width over that of its box is the pixel size
+    for all objects, or where objects are larger than their own images, widths are in µm.
+    """
+    unit = np.full(len(frame), "px", dtype=object)
+    measured = [name for name in SIZES if f"object_{name}" in frame]
+    if given is not None:
+        if not measured:
+            raise SettingError(
+                f"feature_unit: it is that of object_area, object_major and object_minor; {faults.source} has none of "
+                "them; leave it out"
+            )
+        unit[:] = given
+        return unit
+    if not measured:
+        return unit
+    instrument = frame["acq_instrument"].fillna("") if "acq_instrument" in frame else pd.Series("", index=frame.index)
+    groups = pd.factorize(pd.MultiIndex.from_arrays([instrument, pd.Series(pixel_size).round(6).fillna(0)]))[0]
+    table_ratio, image_ratio = _compare_boxes(frame), _compare_images(frame, vignettes)
+    for group in range(groups.max() + 1):
+        rows = groups == group
+        scale = float(pixel_size[rows][0])
+        found = _judge(table_ratio[rows], scale, is_exact=True) or _judge(image_ratio[rows], scale, is_exact=False)
+        unit[rows] = found or "px"
+    for name, outcome, remedy in (
+        ("um", "in µm, as boxes in pixels show: no pixel size is applied to them", "--feature-unit px says otherwise"),
+        ("unknown", "neither in pixels nor in µm, as boxes show; no body sizes are worked out from them",
+         "say with catalog --feature-unit px or um"),
+    ):  # fmt: skip
+        n = int((unit == name).sum())
+        if n:
+            _note(faults, f"object_{measured[0]}", "sizes in pixels", f"sizes of {n:,} objects {outcome}", remedy)
+    return unit
+
+
+def _compare_boxes(frame: pd.DataFrame) -> Floats:
+    """Return sizes over the same ones in pixels, of columns that hold both; nan where there are none."""
+    pairs = []
+    for side in ("width", "height"):
+        boxes = [
+            f"{start}_{end}"
+            for start in ("bbox", "bounding_box", "box", "image", "img", "roi")
+            for end in (side, side[0])
+        ]
+        pairs += [(side, box, 1.0) for box in (*boxes, f"{side}_px", f"{side}_pixels")]
+    pairs += [(size, f"{size}_{unit}", 2.0 if size == "area" else 1.0) for size in SIZES for unit in ("px", "pixels")]
+    ratio = np.full(len(frame), np.nan)
+    for size, box, power in pairs:
+        found = (_positive_numbers(frame, f"object_{size}") / _positive_numbers(frame, f"object_{box}")) ** (1 / power)
+        ratio = np.where(np.isnan(ratio), found, ratio)
+    area = _positive_numbers(frame, "object_width") * _positive_numbers(frame, "object_height")
+    return np.where(np.isnan(ratio), np.sqrt(area / _positive_numbers(frame, "object_bounding_box_area")), ratio)
+
+
+def _compare_images(frame: pd.DataFrame, vignettes: pd.DataFrame) -> Floats:
+    """Return widths and heights over those of the images; nan where one is not known."""
+    area = _positive_numbers(frame, "object_width") * _positive_numbers(frame, "object_height")
+    return np.asarray(np.sqrt(area / (vignettes["width"] * vignettes["height"]).to_numpy()))
+
+
+def _judge(ratio: Floats, pixel_size: float, *, is_exact: bool) -> str | None:
+    """Return the unit of sizes by their ratios to sizes in pixels; None where these do not tell.
+
+    Args:
+        ratio: of each object.
+        pixel_size: µm.
+        is_exact: whether the sizes are of the same thing; else of an object and of the image around it.
+    """
+    ratio = ratio[np.isfinite(ratio)]
+    if len(ratio) == 0:
+        return None
+    low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
+    is_constant = high - low <= 2 * TOLERANCE * middle
+    if is_constant and abs(middle - 1) <= TOLERANCE:
+        return "px"
+    if (
+        is_constant
+        and abs(middle / pixel_size - 1) <= TOLERANCE
+        and (is_exact or len(np.unique(ratio)) >= FEWEST_VARIED)
+    ):
+        return "um"
+    if is_exact:
+        return "unknown"
+    if middle <= 1 + TOLERANCE:
+        return None
+    return "um" if middle / pixel_size <= 1 + TOLERANCE else "unknown"
+
+
+def _note(faults: Faults, column: str, expected: str, found: str, remedy: str = "") -> None:
+    faults.add(faults.source, expected, found, column=column, kept=True, remedy=remedy)
+
+
+def _tell_missing(faults: Faults, lacks: NDArray[np.bool_], expected: str, remedy: str = "") -> None:
+    if lacks.any():
+        found = f"none for {lacks.sum():,} images, so they get no volume and no concentration"
+        _note(faults, "volume", expected, found, remedy)
+
+
+def _is_instrument(frame: pd.DataFrame, name: str) -> NDArray[np.bool_]:
+    if "acq_instrument" not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    return np.array(frame["acq_instrument"].fillna("").str.lower().str.contains(name), dtype=bool)
+
+
+def _positive_numbers(frame: pd.DataFrame, column: str) -> Floats:
+    """Return a column as numbers; nan where there is none, or none above zero."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
