@@ -417,8 +417,8 @@ def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
     is_new = pd.notna(found)
     names = sorted(set(new))
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    expected = "class names that stand under one parent in the hierarchy"
-    told = f"{len({old[0] for old in changed}):,} with several; they are the classes {shown}"
+    expected = "each class name under one parent, in one form"
+    told = f"others, which are read as the classes {shown}"
     faults.add(faults.source, expected, told, column=columns[0], kept=True)
     return frame.assign(**{columns[0]: frame[columns[0]].mask(is_new, pd.Series(found, dtype="str"))})
 

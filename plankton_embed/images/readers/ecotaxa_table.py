@@ -69,6 +69,7 @@ class Table:
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     found: list[Fault] = field(default_factory=list)
     is_good: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    is_torn: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))  # rows of a wrong length
 
     def add(
         self, row: int, column: str | None, expected: str, found: str, *, kept: bool = False, remedy: str = ""
@@ -94,7 +95,7 @@ class Table:
         self._note(is_bad, column, expected, f"; {what}", kept=True)
 
     def _note(self, is_bad: NDArray[np.bool_], column: str, expected: str, more: str, *, kept: bool) -> None:
-        rows = np.flatnonzero(is_bad)
+        rows = np.flatnonzero(is_bad & ~self.is_torn)
         values = self.text[column].iloc[rows] if column in self.text else [pd.NA] * len(rows)
         for row, value in zip(self.rows[rows].tolist(), values, strict=True):
             shown = "nothing (empty, na or nan)" if pd.isna(value) else repr(value)
@@ -150,7 +151,8 @@ def read_table(raw: bytes, file: Path) -> Table:
     lines, is_lost = cells.lines[start:], cells.is_lost[start:]
     text = text.iloc[start - 1 :]
     filled = text.notna().any(axis="columns").to_numpy() | is_lost
-    table.text, table.rows, table.is_good = text[filled].reset_index(drop=True), lines[filled], ~is_lost[filled]
+    table.text, table.rows, table.is_torn = text[filled].reset_index(drop=True), lines[filled], is_lost[filled]
+    table.is_good = ~table.is_torn
     if table.text.empty:
         raise InputError("expected rows below the header; found none")
     for name in kept:

@@ -335,7 +335,8 @@ def _note(faults: Faults, column: str, expected: str, found: str, remedy: str = 
 
 def _tell_missing(faults: Faults, lacks: NDArray[np.bool_], expected: str, remedy: str = "") -> None:
     if lacks.any():
-        found = f"none for {lacks.sum():,} images, so they get no volume and no concentration"
+        n = f"{lacks.sum():,} image" + ("s" if lacks.sum() > 1 else "")
+        found = f"none for {n}, so there is no volume and no concentration"
         _note(faults, "volume", expected, found, remedy)
 
 

@@ -113,7 +113,7 @@ def test_labels_are_validated_and_numbers_of_nines_are_missing(flowcam, caplog):
     assert "depth_min: expected the lesser of both depths; found '6'" in caplog.text
     assert list(catalog.features) == ["area", "mean"]
     assert column(catalog, "native_bx") == [-7, None, None, 1000]
-    with pytest.raises(SettingError, match="status: expected one or more of validated, .*; found 'sure'"):
+    with pytest.raises(SettingError, match=r"status: expected one or more of validated, .*; found 'sure'"):
         read_source(flowcam, status="sure")
 
 
