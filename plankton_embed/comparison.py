@@ -22,6 +22,7 @@ from plankton_embed.evaluation import write_frame
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.corrections import UNTOUCHED
 from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.measurement import (
     FAULT_FILE,
     FEATURES_FILE,
@@ -209,7 +210,10 @@ def _check_options(
 
 def _check_test_images(images: ImageCatalog) -> None:
     if not images.split("test").frame["label"].notna().any():
-        raise InputError("a comparison needs labelled test images; divide the catalog into train, val and test")
+        raise InputError(
+            "a comparison needs labelled test images; divide the catalog into train, val and test."
+            + describe_unvalidated(images.frame)
+        )
 
 
 def _go_on(folder: RunFolder, options: Mapping[str, Any], settings: Settings) -> dict[str, str]:

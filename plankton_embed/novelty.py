@@ -30,6 +30,7 @@ from plankton_embed.images.catalog import (
     content_hashes,
 )
 from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, split_catalog
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
@@ -179,7 +180,7 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
         if n < least:
             raise InputError(
                 f"the {kind} classes need at least {least} labelled images in {split}, found {n}; divide the catalog "
-                "anew, or leave out other classes"
+                "anew, or leave out other classes." + describe_unvalidated(images.frame)
             )
 
 
@@ -191,6 +192,7 @@ def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list
     if not 1 <= n <= min(len(able), len(catalog.classes) - 2):
         raise InputError(
             f"{n} classes cannot be left out of training: {len(catalog.classes)} are there, of which 2 must stay, and "
-            f"{len(able)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or name the classes"
+            f"{len(able)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or name the classes."
+            + describe_unvalidated(catalog.frame)
         )
     return sorted(np.random.default_rng(seed).choice(able, n, replace=False).tolist())

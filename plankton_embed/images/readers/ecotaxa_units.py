@@ -143,7 +143,10 @@ def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) 
         water, times = _of_planktoscope(frame, is_planktoscope, faults, options.dilution)
         volume, factor = np.where(is_planktoscope, water, volume), np.where(is_planktoscope, times, factor)
     elif options.dilution is not None:
-        raise SettingError(f"dilution: it goes with tables of a PlanktoScope; {faults.source} has none; leave it out")
+        raise SettingError(
+            f"dilution: it goes with volumes of a PlanktoScope (acq_imaged_volume); {faults.source} has none; "
+            "leave it out"
+        )
     if is_uvp.any():
         samples = frame["sample_id"] if "sample_id" in frame else pd.Series(None, index=frame.index, dtype=object)
         water = per_image * options.n_images(samples) / 1000

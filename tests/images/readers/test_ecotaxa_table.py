@@ -226,10 +226,8 @@ def test_labels_are_those_that_a_person_has_validated(tmp_path, caplog):
     assert catalog.labels == ["copepod", "medusa"] * 3 + [None] * 10
     assert values(catalog, "unvalidated_label") == [None] * 6 + ["copepod", "medusa"] * 4 + [None] * 2
     assert values(catalog, "annotation_status")[6:14] == ["predicted"] * 4 + ["dubious"] * 2 + ["discarded"] * 2
-    assert (
-        "labels come from rows whose status is validated: 6 of 16 images have one; the names of 8 other rows "
-        "(4 predicted, 2 dubious, 2 discarded) are kept in the column unvalidated_label; --status validated,predicted takes more"
-    ) in caplog.text
+    assert "6 of 16 images have one; the names of 8 other rows (4 predicted, 2 dubious, 2 discarded) are" in caplog.text
+    assert "kept in the column unvalidated_label; --status validated,predicted takes more" in caplog.text
     more = read_source(folder, status="validated, Predicted")
     assert sum(label is not None for label in more.labels) == 10
     assert read_source(folder, status=["dubious"]).labels[10:12] == ["copepod", "medusa"]

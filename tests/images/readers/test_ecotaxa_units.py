@@ -123,7 +123,7 @@ def test_a_uvp_needs_the_number_of_images(tmp_path, caplog):
 def test_options_that_have_no_meaning_are_refused(tmp_path):
     net = write(tmp_path / "net", NET, [("a", "x", 10, 1)])
     for option, told in (
-        ({"dilution": "multiply"}, "dilution: it goes with tables of a PlanktoScope"),
+        ({"dilution": "multiply"}, "dilution: it goes with volumes of a PlanktoScope"),
         ({"images_per_sample": 5}, "images_per_sample: it goes with tables of a UVP"),
         ({"images_per_sample": "0"}, None),
         ({"feature_unit": "um"}, "feature_unit: it is that of object_area, object_major and object_minor"),
