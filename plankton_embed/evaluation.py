@@ -393,7 +393,7 @@ def enroll(
         n_neighbors: k of kNN in the curve; by default that of the settings.
         n_draws: draws of each number of examples; by default 10.
         seed: of the draws; by default 0.
-        status: of images: which names are labels (see `embed`).
+        status: of new images: which names are labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -419,13 +419,15 @@ def enroll(
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_vectors(reference)
     named = None if isinstance(new, EmbeddingTable) else load_named(new)
+    if named is not None and status is not None:
+        raise SettingError(f"status: it goes with images; {new} holds the names that clusters got; leave it out")
     added = load_query(reference, new, device, progress, status) if named is None else named
     enrolled = add_examples(known, added)
     if folder is not None:
         draws = measure_learning(
             known,
             added,
-            None if query is None else load_query(reference, query, device, progress, status),
+            None if query is None else load_query(reference, query, device, progress),
             n_neighbors=Settings().classification.n_neighbors if n_neighbors is None else n_neighbors,
             n_draws=10 if n_draws is None else n_draws,
             seed=seed or 0,

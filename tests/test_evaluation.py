@@ -158,6 +158,15 @@ def test_options_that_cannot_be_used_are_refused(known, held, asked, arguments, 
         pe.classify(known, asked, calibration=held, progress=False, **arguments)
 
 
+def test_a_status_goes_with_images(known, held, asked, files, tmp_path):
+    for given in (asked, files["asked"]):
+        with pytest.raises(SettingError, match="status: it goes with images; the query is vectors"):
+            pe.evaluate(known, given, calibration=held, status="validated")
+    unlabelled = replace(asked, label=np.full(len(asked), None, dtype=object))
+    with pytest.raises(InputError, match=r"the query has no labels.* --status validated,predicted takes more"):
+        pe.evaluate(known, unlabelled, calibration=held)
+
+
 def test_a_calibration_set_of_another_model_is_refused(known, asked):
     with pytest.raises(MismatchError, match="calibration by model stranger"):
         pe.classify(known, asked, calibration=make_table(40, 1, model_hash="stranger"), progress=False)

@@ -793,3 +793,19 @@ def test_catalog_says_the_bit_depth_and_shows_it(deep_images, tmp_path, caplog):
     assert "48 of 48 images have more than 8 bits" in caplog.text
     summary = json.loads((tmp_path / "deep_preview" / "catalog_summary.json").read_text())
     assert summary["grey_levels"]["white_level"] == 4095
+
+
+def test_names_that_nobody_has_validated_are_labels_where_they_are_wanted(tmp_path):
+    lines = ["img_file_name\tobject_id\tobject_annotation_category\tobject_annotation_status"]
+    for number in range(8):
+        Image.new("L", (9, 9), 20 * number).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png\to{number}\t{('egg', 'mysid')[number % 2]}\tpredicted")
+    (tmp_path / "ecotaxa_a.tsv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        InputError, match=r"8 images have names that no person has validated; --status validated,predicted"
+    ):
+        pe.train(tmp_path, tmp_path.with_name("run"), progress=False)
+    assert pe.catalog(tmp_path, progress=False).classes == []
+    assert pe.catalog(tmp_path, status="predicted", progress=False).classes == ["egg", "mysid"]
+    with pytest.raises(SettingError, match="dilution: it goes with volumes of a PlanktoScope"):
+        pe.catalog(tmp_path, dilution="multiply", progress=False)

@@ -98,7 +98,7 @@ def read(
     several samples have the same; `ecotaxa_id` and `img_file_name` are as in the table. `label` is the category as
     written (`Name<Parent` where one name has several parents), missing where the object has none, only its id, which
     `category_id` keeps, or a status that is not wanted: then `unvalidated_label` has it. `time` is in UTC, as EcoTaxa
-    has it. Numbers in free `object_` columns are features, but for places, order numbers and tags (see `is_feature`);
+    has it. Numbers in free `object_` columns are features, except places, order numbers and tags (see `is_feature`);
     all other columns keep their names, and columns without any value are left out. `pixel_size`, `volume`,
     `subsample_factor` and `size_unit` are as `measure_sizes` finds them.
 
@@ -272,7 +272,7 @@ def _report_unnamed(path: Path, tables: Sequence[Table], list_folder: ListFolder
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names):,} files, such as {names[0]},"
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 
 
 def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
@@ -382,7 +382,7 @@ def _join(tables: Sequence[Table]) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
-    """Return the rows with `Name<Parent` as category wherever one name stands under several parents, or in both forms.
+    """Return the rows with `Name<Parent` as category wherever one name has several parents, or both forms.
 
     The parent is in the category, or the last but one of the hierarchy.
     """

@@ -19,7 +19,7 @@ from plankton_embed.spreadsheet import read_spreadsheet
 
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
-LARGEST_PIXEL = 1000.0  # µm; no instrument for plankton has larger ones
+SMALLEST_PIXEL, LARGEST_PIXEL = 0.05, 1000.0  # µm; no instrument for plankton has others
 TOLERANCE = 0.1  # share by which a ratio of sizes may differ from 1, or from the pixel size
 FEWEST_VARIED = 10  # objects of different sizes, which fill the same share of their images only if these are cut close
 SIZES = ("area", "major", "minor")  # what body sizes are worked out from
@@ -98,22 +98,24 @@ def _measure_pixels(frame: pd.DataFrame, faults: Faults) -> Floats:
     is_uvp, is_planktoscope = _is_instrument(frame, "uvp"), _is_instrument(frame, "planktoscope")
     micrometres = _positive_numbers(frame, "process_pixel_size")
     is_planktoscope |= np.isfinite(micrometres) & ~is_uvp
-    size = _positive_numbers(frame, "process_particle_pixel_size_mm") * 1000
-    is_absurd = size > LARGEST_PIXEL
-    if is_absurd.any():
-        first = size[is_absurd][0]
-        found = f"{first / 1000:g} in {is_absurd.sum():,} rows, which would be {first:g} µm; left out"
-        _note(faults, "process_particle_pixel_size_mm", "mm per pixel", found)
-        size = np.where(is_absurd, np.nan, size)
+    size = np.full(len(frame), np.nan)
     n_unknown = 0
-    for column in ("process_pixel_size", "acq_pixel", "process_pixel"):
+    for column in ("process_particle_pixel_size_mm", "process_pixel_size", "acq_pixel", "process_pixel"):
         value = _positive_numbers(frame, column)
-        in_um = np.where((value >= 1) | is_planktoscope, value, np.where(is_uvp, value * 1000, np.nan))
+        if column.endswith("_mm"):
+            in_um = value * 1000
+        else:
+            in_um = np.where((value >= 1) | is_planktoscope, value, np.where(is_uvp, value * 1000, np.nan))
+            n_unknown = max(n_unknown, int((np.isnan(in_um) & np.isfinite(value) & np.isnan(size)).sum()))
+        is_absurd = np.isfinite(in_um) & ((in_um < SMALLEST_PIXEL) | (in_um > LARGEST_PIXEL))
+        if is_absurd.any():
+            first = f"{value[is_absurd][0]:g} in {is_absurd.sum():,} rows, which would be {in_um[is_absurd][0]:g} µm"
+            _note(faults, column, f"pixels of {SMALLEST_PIXEL:g} to {LARGEST_PIXEL:g} µm", f"{first}; left out")
+            in_um = np.where(is_absurd, np.nan, in_um)
         differs = np.isfinite(size) & np.isfinite(in_um) & (np.abs(in_um - size) > 0.01 * size)
         if differs.any():
             found = f"{in_um[differs][0]:g} µm in {differs.sum():,} rows; {size[differs][0]:g} µm is used"
             _note(faults, column, "the pixel size that another column has", found)
-        n_unknown = max(n_unknown, int((np.isnan(in_um) & np.isfinite(value) & np.isnan(size)).sum()))
         size = np.where(np.isnan(size), in_um, size)
     if n_unknown:
         expected = "pixel sizes whose unit is known by the instrument (UVP: mm, PlanktoScope: µm)"

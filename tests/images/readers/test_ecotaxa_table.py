@@ -78,12 +78,10 @@ def test_images_that_no_row_names_are_counted(tmp_path, caplog):
     assert len(read_source(folder, faults=faults)) == 1
     (fault,) = faults.found
     assert fault.kept
-    assert (
-        f"expected images that the tables name; found 2 files, such as {folder}/b.png, that no row names" in caplog.text
-    )
+    assert f"expected images that the tables name; found {folder}/b.png and 1 more that no row names" in caplog.text
     caplog.clear()
     assert len(read_source(folder / "ecotaxa_tow.tsv")) == 1
-    assert "2 files" in caplog.text
+    assert "b.png and 1 more" in caplog.text
     write(folder, NOTES + "b.png\tb\tx\nc.png\tc\tx\n", [], name="ecotaxa_b.tsv")
     caplog.clear()
     assert len(read_source(folder)) == 3

@@ -40,10 +40,15 @@ def test_the_pixel_size_of_a_planktoscope(tmp_path, caplog):
     assert "column process_pixel: expected the pixel size that another column has; found 0.73 µm in 3 rows; 0.53 µm is used" in caplog.text  # noqa: E501  # fmt: skip
 
 
-def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog):
-    catalog = read_source(write(tmp_path, ["process_particle_pixel_size_mm"], [(10.6,)] * 2))
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("process_particle_pixel_size_mm", 10.6, "10600 µm"), ("process_pixel_size", 0.0106, "0.0106 µm")],
+)
+def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog, name, value, told):
+    catalog = read_source(write(tmp_path, [name], [(value,)] * 2))
     assert column(catalog, "pixel_size") is None
-    assert "expected mm per pixel; found 10.6 in 2 rows, which would be 10600 µm; left out" in caplog.text
+    expected = f"column {name}: expected pixels of 0.05 to 1000 µm; found {value} in 2 rows, which would be {told}"
+    assert expected in caplog.text
 
 
 # ---------------------------------------------------------------------------------------------- volumes
