@@ -73,6 +73,8 @@ def abundance(
 ) -> Abundance:
     """Count the classes in every sample, corrected for the errors of the names, with intervals.
 
+    An object with several images, as EcoTaxa has them, counts once, by its first image.
+
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
         query: vectors, labelled or not; or a run (its test or val vectors). With a run as reference also images, which
@@ -108,6 +110,10 @@ def abundance(
     asked, metadata = _load_images(reference, query, catalog, root, device, progress)
     known.check_same_model(asked)
     images = _describe_images(asked, metadata, by)
+    first = _first_images(images)
+    if not first.all():
+        logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
+        images, asked = images[first].reset_index(drop=True), asked.select(first)
     survey = divide_samples(images, by, depth_bin)
     found = find_calibration(reference, calibration, known, asked, ["abundance"])
     if found is None:
@@ -220,6 +226,19 @@ def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: st
     return images
 
 
+def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return (n,) whether each image is the first of its object (EcoTaxa's objects may have several).
+
+    The reader calls the first image of an object ID and the further ones ID/1, ID/2, …: it has the shortest id.
+    """
+    if "ecotaxa_id" not in images:
+        return np.ones(len(images), dtype=bool)
+    in_order = images.loc[images["object_id"].str.len().sort_values(kind="stable").index]
+    names = [name for name in ("sample_id", "ecotaxa_id") if name in images]
+    further = in_order.duplicated(names) & in_order["ecotaxa_id"].notna()
+    return ~further.sort_index().to_numpy()
+
+
 # ---------------------------------------------------------------------------------------------- errors of the names
 
 
@@ -302,7 +321,8 @@ def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog
             *(by, survey.n_divided),
         )
     if by in catalog.frame and samples.columns.isin(["volume", "subsample_factor"]).any():
-        others = catalog.frame[~catalog.frame["object_id"].isin(images["object_id"])]
+        firsts = catalog.frame[_first_images(catalog.frame)]
+        others = firsts[~firsts["object_id"].isin(images["object_id"])]
         n_left_out = int(others[by].isin(images[by].dropna()).sum())
         if n_left_out:
             logger.warning(

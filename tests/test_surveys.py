@@ -233,6 +233,20 @@ def test_the_fraction_with_the_largest_factor_decides_how_sure_a_count_is():
     assert 64 < absent["individuals_high"] < 200
 
 
+def test_an_object_with_several_images_counts_once(caplog):
+    query = draw([0] * 6, 5)
+    ids = ["o1/1", "o1", "o1/2", "o2", "o3", "o4"]  # by their rank, not in the order of the table
+    query = replace(query, object_id=np.array(ids, dtype=object))
+    samples = {"sample_id": ["t", "t", "t", "t", "t", "u"], "volume": [2.0] * 6}
+    catalog = describe(query, ecotaxa_id=["o1", "o1", "o1", "o2", None, "o1"], **samples)  # o1 of u is another object
+    with caplog.at_level(logging.WARNING):
+        found = count(query, catalog)
+    assert found.by_sample("count")["copepod"].to_dict() == {"t": 3, "u": 1}
+    assert found.by_sample("concentration")["copepod"].round(6).to_dict() == {"t": 1.5, "u": 0.5}
+    assert "2 images are further ones of an object" in caplog.text
+    assert "more images of these samples" not in caplog.text
+
+
 def test_profiles_of_nets_at_one_station():
     catalog = describe(**IN_FRACTIONS, depth_min=np.repeat([5.0, 25, 45], [30, 20, 40]))
     profile = count(catalog=catalog, by="station", depth_bin=10).profile
