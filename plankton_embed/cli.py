@@ -71,7 +71,8 @@ Status = Annotated[
     ),
 ]
 PresetOption = Annotated[
-    Preset, typer.Option(help="cpu: 96 px; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long")
+    Preset | None,
+    typer.Option(help="cpu: 96 px; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long  [default: cpu]"),
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="YAML with the settings to change")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, such as training.epochs=20; repeatable")]
@@ -117,7 +118,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 def run(
     source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
-    preset: PresetOption = "cpu",
+    preset: PresetOption = None,
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
@@ -265,7 +266,7 @@ def catalog(
 def train(
     catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
-    preset: PresetOption = "cpu",
+    preset: PresetOption = None,
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
@@ -526,7 +527,7 @@ def seen_unseen(
     output: Output,
     unseen: Unseen = "",
     n_unseen: Annotated[int | None, typer.Option(help="classes to draw instead  [default: a third]")] = None,
-    preset: PresetOption = "cpu",
+    preset: PresetOption = None,
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
@@ -588,7 +589,7 @@ def compare(
         list[str] | None,
         typer.Option(help="TRUNK=FILE (or imagenet, none) for systems that start from one; repeatable"),
     ] = None,
-    preset: PresetOption = "cpu",
+    preset: PresetOption = None,
     settings: SettingsFile = None,
     set_: Set = None,
     root: Root = None,
@@ -1122,7 +1123,7 @@ def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> 
 
 
 def _settings(
-    preset: Preset,
+    preset: Preset | None,
     file: Path | None,
     overrides: list[str] | None,
     seed: int | None,

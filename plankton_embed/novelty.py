@@ -36,7 +36,7 @@ from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
 from plankton_embed.pipeline import RunResult, run
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.run_steps import SettingsLike, Source, build_settings, refuse_inside
+from plankton_embed.run_steps import SettingsLike, Source, build_settings, keep_settings, refuse_inside
 from plankton_embed.table import EmbeddingTable
 
 LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
@@ -121,6 +121,8 @@ def seen_unseen(
         raise OutputError(f"{output} is a run; choose another folder")
     if (place / SCORES_FILE).exists() and not overwrite:
         raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
+    if not overwrite:
+        chosen = keep_settings(RunFolder(place / "run"), chosen)
     gathered = read_source(source, root, status=status)
     hashes = content_hashes(gathered.paths, progress)
     if not gathered.has_splits:

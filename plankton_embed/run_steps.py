@@ -102,18 +102,32 @@ def open_run(
         if folder.path.exists() and (not folder.path.is_dir() or any(_visible(folder.path))):
             raise OutputError(f"{output} exists already and holds no run; choose another folder")
     elif not overwrite:
-        saved = Settings.load(folder.settings)
-        if chosen.preparation.white_level_16bit == "auto":  # a run keeps the number that it began with
-            level = {"white_level_16bit": saved.preparation.white_level_16bit}
-            chosen = chosen.model_copy(update={"preparation": chosen.preparation.model_copy(update=level)})
-        before, now = saved.flat(), chosen.flat()
-        changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
-        if changed:
-            raise SettingError(
-                f"{output} holds a run with other settings ({'; '.join(changed)}); "
-                "use those, choose another folder, or replace it (--overwrite)"
-            )
+        chosen = keep_settings(folder, chosen)
     return folder, chosen
+
+
+def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
+    """Return the settings that a run was begun with, where there is one; refuse other values that were asked for."""
+    if not folder.settings.exists():
+        return chosen
+    try:
+        own = Settings.load(folder.settings)
+    except SettingError as error:
+        raise InputError(
+            f"{folder.settings} cannot be used: {error}\nA newer release may have written it: use that one, choose "
+            "another folder, or replace the run (--overwrite)"
+        ) from error
+    before, now = own.flat(), chosen.flat()
+    differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
+    changed = [text for name, text in differ.items() if name in chosen.asked]
+    if changed:
+        raise SettingError(
+            f"{folder.path} holds a run with other settings ({'; '.join(changed)}); leave them (or the "
+            "preset) out to go on with that run, choose another folder, or replace it (--overwrite)"
+        )
+    if differ:
+        logger.info("%s goes on with its own settings, not the defaults: %s", folder.path, "; ".join(differ.values()))
+    return own
 
 
 def build_settings(settings: SettingsLike) -> Settings:
@@ -183,24 +197,8 @@ def prepare_step(
         prepared = replace(prepared, pixel_size=source.pixel_size)
     images = RunImages(source, prepared, preparation).select(good)
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
-    if not images.catalog.has_splits:
-        if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
-            n_missing = int(images.catalog.frame["split"].isna().sum())
-            raise InputError(f"{n_missing} images have no split while others have one; fill the column, or empty it")
-        divided = split_catalog(
-            images.catalog,
-            settings.split.fractions,
-            seed=settings.seed,
-            group_by=settings.split.group_by,
-            hashes=good_hashes,
-        )
-        images = replace(images, catalog=divided)
-    elif settings.split.group_by is not None:
-        _check_groups(images.catalog, settings.split.group_by)
-    checked, keep = check_leaks(images.catalog, good_hashes, drop_duplicates=settings.split.drop_duplicates)
-    if not keep.all():
-        logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
-    images = RunImages(checked, images.prepared.select(keep), preparation)
+    begun = None if overwrite else _take_up(folder, images)
+    images = begun or _divide(images, good_hashes, settings)
     _check_classes(images)
     images.prepared.log_sides(settings.network.size_inputs)  # raises where a pixel size is missing
     if overwrite:  # only now, when the new run is known to be possible
@@ -217,6 +215,39 @@ def prepare_step(
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
     logger.info("%d images of %d classes: %s", len(images.catalog), len(images.catalog.classes), described)
     return images
+
+
+def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
+    """Return the images with the split that a run was begun with; None where there is none of just these images."""
+    if not folder.catalog.exists():
+        return None
+    before, now = ImageCatalog.load(folder.catalog).frame, images.catalog.frame
+    columns = ["object_id", "label", *(["split"] if images.catalog.has_splits else [])]
+    if not before[columns].astype("str").equals(now[columns].reset_index(drop=True).astype("str")):
+        return None
+    return replace(images, catalog=replace(images.catalog, frame=now.assign(split=before["split"].to_numpy())))
+
+
+def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings) -> RunImages:
+    """Split images that have no split, and see to it that no image is on two sides."""
+    if not images.catalog.has_splits:
+        if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
+            n_missing = int(images.catalog.frame["split"].isna().sum())
+            raise InputError(f"{n_missing} images have no split while others have one; fill the column, or empty it")
+        divided = split_catalog(
+            images.catalog,
+            settings.split.fractions,
+            seed=settings.seed,
+            group_by=settings.split.group_by,
+            hashes=hashes,
+        )
+        images = replace(images, catalog=divided)
+    elif settings.split.group_by is not None:
+        _check_groups(images.catalog, settings.split.group_by)
+    checked, keep = check_leaks(images.catalog, hashes, drop_duplicates=settings.split.drop_duplicates)
+    if not keep.all():
+        logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
+    return replace(images, catalog=checked, prepared=images.prepared.select(keep))
 
 
 def _check_groups(catalog: ImageCatalog, column: str) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeGuard
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -51,10 +51,28 @@ class _Part(BaseModel):
         kept = {name: value for name, value in values.items() if value != self.OLD_BEHAVIOUR.get(name, _NO_VALUE)}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _names_asked(self) -> Iterator[str]:
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            yield from (f"{name}.{inner}" for inner in value._names_asked()) if isinstance(value, _Part) else [name]
+
+    def _note_asked(self, given: Mapping[str, Any]) -> Self:
+        """Return the same settings, of which only those that are given count as asked for."""
+        values = {
+            name: value._note_asked(given.get(name, {})) if isinstance(value, _Part) else value for name, value in self
+        }
+        return self.model_construct(_fields_set=set(given), **values)
+
+    @classmethod
+    def old_behaviour(cls) -> dict[str, Any]:
+        """Return what settings mean that a saved file does not have, those of the groups within included."""
+        groups = {name: field.annotation for name, field in cls.model_fields.items() if _is_part(field.annotation)}
+        return {**{name: group.old_behaviour() for name, group in groups.items()}, **cls.OLD_BEHAVIOUR}
+
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> Self:
         """Build from what an earlier release may have saved: a setting that is missing means the old behaviour."""
-        return cls.validate_or_explain({**cls.OLD_BEHAVIOUR, **values})
+        return cls.validate_or_explain(_merge(cls.old_behaviour(), values))
 
     @classmethod
     def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
@@ -63,6 +81,10 @@ class _Part(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise SettingError("\n".join(line for fault in error.errors() for line in _explain(fault))) from error
+
+
+def _is_part(annotation: Any) -> TypeGuard[type[_Part]]:
+    return isinstance(annotation, type) and issubclass(annotation, _Part)
 
 
 class PreparationSettings(_Part):
@@ -263,7 +285,7 @@ class Settings(_Part):
     @classmethod
     def build(
         cls,
-        preset: str = "cpu",
+        preset: str | None = None,
         file: str | Path | None = None,
         overrides: Mapping[str, Any] | Iterable[str] = (),
     ) -> Settings:
@@ -272,8 +294,8 @@ class Settings(_Part):
         An objective may bring defaults of its own (`OBJECTIVE_DEFAULTS`); they come right after the preset's.
 
         Args:
-            preset: `cpu` (ResNet-18 from scratch, 96 px, an hour or so), `quick` (the same at 64 px, ten minutes) or
-                `gpu` (Inception-v3 with ImageNet weights, 299 px, long).
+            preset: `cpu`, the default (ResNet-18 from scratch, 96 px, an hour or so), `quick` (the same at 64 px, ten
+                minutes) or `gpu` (Inception-v3 with ImageNet weights, 299 px, long).
             file: YAML with the settings to change.
             overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
 
@@ -281,25 +303,31 @@ class Settings(_Part):
             SettingError: an unknown preset or name (the nearest known one is offered), or a value out of range.
             InputError: the file is missing or is not YAML.
         """
-        if preset not in PRESETS:
+        if preset not in (None, *PRESETS):
             raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
-        asked: dict[str, Any] = {}
-        if file is not None:
-            for name, value in _read_yaml(Path(file)).items():
-                _place(asked, str(name), value)
-        for name, value in _parse_overrides(overrides):
-            _place(asked, name, value)
-        training = asked.get("training")
-        objective = str(training.get("objective")) if isinstance(training, dict) else ""
-        values: dict[str, Any] = {}
-        for name, value in {**PRESETS[preset], **OBJECTIVE_DEFAULTS.get(objective, {}), **asked}.items():
-            _place(values, name, value)
-        return cls.validate_or_explain(values)
+        given = _merge(
+            {} if file is None else _read_yaml(Path(file)), *({n: v} for n, v in _parse_overrides(overrides))
+        )
+        built = cls.validate_or_explain(_merge(*_defaults(preset or "cpu", given), given))
+        names = () if preset is None else set().union(*PRESETS.values())
+        return built._note_asked(_merge(dict.fromkeys(names), given))
 
     @classmethod
     def load(cls, path: str | Path) -> Settings:
-        """Read settings from a YAML file; names left out keep their defaults."""
-        return cls.build(file=path)
+        """Read what `save` wrote. A setting that an earlier release did not have means the old behaviour.
+
+        For a file of your own, with some settings only, use `build(file=…)`.
+        """
+        saved = _merge(_read_yaml(Path(path)))
+        return cls.validate_or_explain(_merge(*_defaults("cpu", saved), cls.old_behaviour(), saved))
+
+    @property
+    def asked(self) -> set[str]:
+        """Names of the settings that were given, in a file, as overrides or as arguments; the others are defaults.
+
+        A preset that was chosen gives every setting in which presets differ.
+        """
+        return set(self._names_asked())
 
     def save(self, path: str | Path) -> None:
         """Write every setting, defaults included, as YAML."""
@@ -410,6 +438,22 @@ def _read_number(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _defaults(preset: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what stands behind the settings given: the preset's, and those that their objective brings."""
+    training = given.get("training")
+    objective = str(training.get("objective")) if isinstance(training, dict) else ""
+    return PRESETS[preset], OBJECTIVE_DEFAULTS.get(objective, {})
+
+
+def _merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dictionaries of all values, under dotted names or nested; the later wins."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            _place(merged, str(name), value)
+    return merged
 
 
 def _place(values: dict[str, Any], name: str, value: Any) -> None:

@@ -181,6 +181,46 @@ def test_a_stopped_run_ends_as_one_never_stopped(finished, images, tmp_path, mon
     assert (history[timings] > 0).all(axis=None)
 
 
+@pytest.mark.parametrize("now", [None, {"training.epochs": 2}], ids=["nothing asked", "the same asked"])
+def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
+    finished, images, tmp_path, monkeypatch, no_pictures, caplog, now
+):
+    real = Checkpoints.save_state
+
+    def stop(self, *state):
+        real(self, *state)
+        raise KeyboardInterrupt
+
+    folder = finished.folder.__class__(tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save_state", stop)
+        pe.train(images, folder.path, settings={**QUICK, "preparation.remove_marks": "off"}, progress=False)
+    saved = yaml.safe_load(folder.settings.read_text())
+    del saved["preparation"]["remove_marks"]  # which that release did not have
+    folder.settings.write_text(yaml.safe_dump(saved))
+    catalog = pd.read_csv(folder.catalog)
+    side = catalog["split"].map({"train": "train", "val": "test", "test": "val"})  # another way to split
+    catalog.assign(split=side).to_csv(folder.catalog, index=False)
+    with pytest.raises(SettingError, match=r"remove_marks was off, is auto\).*go on with that run"):
+        pe.run(images, folder.path, settings={"preparation.remove_marks": "auto"}, progress=False)
+    with caplog.at_level("INFO"):
+        done = pe.run(images, folder.path, settings=now, progress=False)
+    assert "goes on with its own settings, not the defaults: preparation.target_size was 32, is 96" in caplog.text
+    assert done.model.preparation.remove_marks == "off"
+    assert done.scores["n_images"] == (catalog["split"] == "val").sum() != (catalog["split"] == "test").sum()
+    history, wanted = pd.read_csv(folder.history), pd.read_csv(finished.folder.history)
+    of_training = ["epoch", "loss", "active_share", "learning_rate", "within_distance"]
+    pd.testing.assert_frame_equal(history[of_training], wanted[of_training], check_exact=True)
+
+
+def test_a_run_with_a_setting_that_is_not_known_is_refused_by_the_name_of_its_file(finished, images, tmp_path):
+    copied = shutil.copytree(finished.folder.path, tmp_path / "run")
+    with (copied / "settings.yaml").open("a") as file:
+        file.write("newer: 1\n")
+    with pytest.raises(InputError, match=r"settings\.yaml cannot be used: setting newer is not known.*\n.*newer rel"):
+        pe.run(images, copied, progress=False)
+
+
 def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path):
     with pytest.raises(SettingError, match=r"training\.margin was 0\.2, is 0\.3"):
         pe.run(images, finished.folder.path, settings={**QUICK, "training.margin": 0.3}, progress=False)

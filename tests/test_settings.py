@@ -21,6 +21,7 @@ NAMES = list(Settings().flat())
 OBJECTIVES = get_args(ObjectiveName)
 TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) != ("quick", "reference_2019")]  # a trunk too large
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
+OLD_HASHES = [({}, "372c992ede50d716"), ({**OTHER_PREPARATION}, "3d98b684b8e39631")]  # before there was remove_marks
 OTHER_PREPARATION |= {"scaling_16bit": "image", "remove_marks": "off"}
 
 
@@ -390,6 +391,36 @@ def test_the_hash_changes_with_any_preparation_setting(name):
     changed = PreparationSettings(**{name: OTHER_PREPARATION[name]})
     assert changed.hash() != PreparationSettings().hash()
     assert len(changed.hash()) == 16
+
+
+@pytest.mark.parametrize(("saved", "wanted"), OLD_HASHES)
+def test_what_an_older_release_saved_keeps_its_hash_and_what_it_did(saved, wanted):
+    old = PreparationSettings.from_saved({"white_level_16bit": 65535, **saved})
+    assert (old.remove_marks, old.hash()) == ("off", wanted)
+    assert PreparationSettings(**{**old.model_dump(), "remove_marks": "auto"}).hash() != wanted
+
+
+def test_a_settings_file_of_an_older_release_means_what_it_did_and_a_users_own_file_the_defaults(write):
+    path = write("preparation: {target_size: 64}\n")
+    assert Settings.load(path).preparation.remove_marks == "off"
+    assert Settings.build(file=path).preparation.remove_marks == "auto"
+    assert Settings.build(file=path).network.trunk == Settings.load(path).network.trunk == "resnet18"
+
+
+@pytest.mark.parametrize("part", [Settings, *(type(group) for _, group in Settings() if hasattr(group, "hash"))])
+def test_every_old_behaviour_is_of_a_setting_that_is_there(part):
+    assert set(part.OLD_BEHAVIOUR) <= set(part.model_fields)
+    assert part.from_saved({}).model_dump() == part.model_validate(part.old_behaviour()).model_dump()
+
+
+def test_settings_know_which_were_asked_for(write):
+    path = write("training: {epochs: 7}\nsplit.group_by: sample_id\n")
+    asked = Settings.build(file=path, overrides=["seed=3", "preparation.target_size=96"]).asked
+    assert asked == {"training.epochs", "split.group_by", "seed", "preparation.target_size"}
+    assert Settings.build().asked == Settings.build(overrides={"training": {}}).asked == set()
+    assert Settings.build(overrides=["training.objective=triplet"]).asked == {"training.objective"}
+    assert Settings.build("cpu").asked == set().union(*PRESETS.values())  # in all of which the presets differ
+    assert Settings.build("cpu") == Settings.build()
 
 
 def test_the_hash_is_of_the_values_however_they_were_given():

@@ -241,7 +241,7 @@ class EmbeddingModel:
                     f"{folder}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; "
                     "it was written by another release of plankton_embed"
                 )
-            network = NetworkSettings.validate_or_explain(config["network"])
+            network = NetworkSettings.from_saved(config["network"])
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))

@@ -135,6 +135,18 @@ def test_a_config_without_views_is_of_a_model_with_one(model, saved, pictures):
     np.testing.assert_array_equal(loaded.embed(pictures), model.embed(pictures))
 
 
+def test_a_model_of_an_older_release_gives_the_vectors_and_has_the_hash_that_it_had(pictures, tmp_path):
+    old = EmbeddingModel.build(NETWORK, PreparationSettings.from_saved({"target_size": 75}), seed=0).to("cpu")
+    config = json.loads((old.save(tmp_path / "model") / "config.json").read_text())
+    for name in PreparationSettings.OLD_BEHAVIOUR:  # which that release did not have
+        del config["preparation"][name]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    loaded = EmbeddingModel.load(tmp_path / "model", "cpu")
+    np.testing.assert_array_equal(loaded.embed(pictures), old.embed(pictures))
+    assert (loaded.hash, loaded.provenance) == (config["model_hash"], old.provenance)
+    assert loaded.preparation.remove_marks == "off"
+
+
 def test_saving_again_replaces_the_folder_whole(model, saved):
     (saved / "stale.txt").write_text("old")
     model.save(saved)
