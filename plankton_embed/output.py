@@ -1,4 +1,4 @@
-"""Writing without accidents: refuse to overwrite, and write a file whole or not at all."""
+"""Writing without accidents: refuse to overwrite, and write a file whole or not at all, readable as the umask says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with _beside(path) as temporary:
         yield temporary
+        _share(temporary)
         _put(temporary, path)
 
 
@@ -55,6 +57,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
     with _beside(path) as temporary:
         temporary.mkdir()
         yield temporary
+        _share(temporary)
         old = temporary.with_name(f"{path.name}.old")
         try:
             if os.path.lexists(path):  # moved aside first, and deleted only when the new folder stands
@@ -93,6 +96,20 @@ def _put(source: Path, target: Path) -> None:
         source.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _share(written: Path) -> None:
+    """Give what was written the rights that the user's umask leaves; safetensors makes files only their owner can read.
+
+    The umask is seen on a folder made for it: asking the system for it would change it for all threads.
+    """
+    probe = written.with_name(f"{written.name}.umask")
+    probe.mkdir()
+    rights = stat.S_IMODE(probe.stat().st_mode) & 0o777
+    for path in (written, *written.rglob("*")) if written.exists() else ():
+        mode, wanted = stat.S_IMODE(path.stat().st_mode), rights if path.is_dir() else rights & 0o666
+        if mode & 0o777 != wanted:
+            path.chmod(mode & ~0o777 | wanted)
 
 
 @contextmanager

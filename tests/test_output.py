@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from plankton_embed import output
 from plankton_embed.errors import OutputError
@@ -152,3 +154,20 @@ def test_json_of_an_impossible_value_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"x": object()})
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_what_is_written_has_the_rights_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with write_atomically(tmp_path / "weights.safetensors") as file:
+            save_file({"w": np.zeros(2)}, file)  # makes files that only their owner can read
+        with write_folder_atomically(tmp_path / "model") as folder:
+            (folder / "deep").mkdir(mode=0o700)
+            save_file({"w": np.zeros(2)}, folder / "deep" / "weights.safetensors")
+        write_json(tmp_path / "new" / "a.json", 1)
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(found) == 6
+    assert found == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in found}

@@ -1,7 +1,9 @@
 """The whole job on a small drawn set, and what must happen when something is wrong."""
 
 import json
+import os
 import shutil
+import stat
 import struct
 import sys
 import zlib
@@ -134,6 +136,19 @@ def test_split_holds_every_image_once_and_every_class(finished):
         [pe.EmbeddingTable.load(finished.folder.vectors(s)).object_id for s in ("train", "val", "test")]
     )
     assert sorted(ids) == sorted(catalog.frame["object_id"])
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_file_of_a_run_has_the_rights_that_the_umask_leaves(images, tmp_path, monkeypatch, umask):
+    monkeypatch.setenv("PLANKTON_EMBED_CACHE", str(tmp_path / "cache"))
+    before = os.umask(umask)
+    try:
+        pe.run(images, tmp_path / "runs" / "run", settings=TINY, progress=False)
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(found) > 40
+    assert found == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in found}
 
 
 def test_finished_steps_are_skipped(finished, images):
