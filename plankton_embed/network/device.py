@@ -34,8 +34,13 @@ def choose_device(name: str = "auto") -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are faster there than in float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # T4, V100 and RTX 20 only emulate it
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def skips_on_device(device: torch.device) -> bool:
+    """Whether PyTorch's fused optimizers leave out a step that `found_inf` marks; on `mps` they step all the same."""
+    return device.type in ("cpu", "cuda")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

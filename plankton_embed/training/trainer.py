@@ -21,7 +21,7 @@ from tqdm import tqdm
 from plankton_embed.errors import InputError, PlanktonEmbedError
 from plankton_embed.images.augmentation import augment
 from plankton_embed.images.store import PreparedImages
-from plankton_embed.network.device import autocast
+from plankton_embed.network.device import autocast, skips_on_device
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
@@ -155,9 +155,12 @@ def train_model(
                 is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm) & torch.isfinite(proxy_norm)
                 is_useful = is_finite & (norm > 0)
 
-                # step, unless there is nothing good to step on; decided on the device, which is not waited for
-                optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
-                optimizer.step()
+                # step, unless there is nothing good to step on; decided on the device, where it can, without waiting
+                if skips_on_device(device):
+                    optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
+                    optimizer.step()
+                elif is_useful:
+                    optimizer.step()
                 if mean_net is not None:
                     n_steps = (epoch - 1) * len(batches) + step
                     _follow(mean_net, net, min(training.ema, n_steps / (n_steps + 9)))

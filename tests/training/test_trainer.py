@@ -483,6 +483,21 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(images, tmp_pa
     assert math.isfinite(record.loss)
 
 
+@pytest.mark.parametrize("variant", ["dropout", "sgd", "ema"])
+def test_a_device_whose_optimizers_do_not_look_at_the_mark_ends_in_the_same_weights(
+    images, tmp_path, monkeypatch, variant
+):
+    change = change_at({2}, nan_gradient)
+    wanted = train_with(change, images, tmp_path / "marked", **VARIANTS[variant])
+    marked = []
+    monkeypatch.setattr(trainer, "skips_on_device", lambda device: marked.append(device) or False)
+    monkeypatch.setattr(torch.optim.Optimizer, "found_inf", property(lambda _: None), raising=False)  # refuses a mark
+    record, states = train_with(change, images, tmp_path / "decided", **VARIANTS[variant])
+    assert len(marked) == 3 and (record.n_broken_steps, record.loss) == (1, wanted[0].loss)
+    for name in ("net", "objective", "optimizer", "mean_net"):
+        assert equal(states[-1].get(name), wanted[1][-1].get(name))
+
+
 @pytest.mark.parametrize("variant", ["dropout", "ema"])
 def test_a_batch_that_is_no_numbers_is_not_seen_in_the_model(images, tmp_path, monkeypatch, variant):
     shown = []
