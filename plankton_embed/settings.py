@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeGuard
+from typing import Any, ClassVar, Literal, Self, TypeGuard, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -58,10 +58,10 @@ class _Part(BaseModel):
 
     def _note_asked(self, given: Mapping[str, Any]) -> Self:
         """Return the same settings, of which only those that are given count as asked for."""
-        values = {
-            name: value._note_asked(given.get(name, {})) if isinstance(value, _Part) else value for name, value in self
-        }
-        return self.model_construct(_fields_set=set(given), **values)
+        values: dict[str, Any] = dict(self)
+        for name, value in values.items():
+            values[name] = value._note_asked(given.get(name, {})) if isinstance(value, _Part) else value
+        return cast(Self, self.model_construct(set(given), **values))
 
     @classmethod
     def old_behaviour(cls) -> dict[str, Any]:
