@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
-from tqdm import tqdm
 
 from plankton_embed import contact_sheets
 from plankton_embed.analysis.clusters import (
@@ -30,7 +29,7 @@ from plankton_embed.evaluation import Reference, load_vectors, write_frame
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.corrections import CORRECTIONS_FILE, CorrectedCatalog, read_corrections, undo_corrections
 from plankton_embed.images.corrections import apply_corrections as correct_catalog
-from plankton_embed.output import refuse_overwrite
+from plankton_embed.output import progress_bar, refuse_overwrite
 from plankton_embed.spreadsheet import read_spreadsheet
 from plankton_embed.table import EmbeddingTable
 
@@ -211,7 +210,7 @@ def _predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progres
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # it is in some of the folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
-    for learned, held in tqdm(folds, "folds", disable=not progress, leave=False, delay=1):
+    for learned, held in progress_bar(folds, "folds", "fold", shown=progress):
         head = MLPClassifier().fit(table.vectors[learned], labels[learned])
         could = held[np.isin(labels[held], head.classes_)]
         chances[could] = 0

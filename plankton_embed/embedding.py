@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
@@ -19,6 +18,7 @@ from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
+from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def embed(
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
     faults: dict[int, str] = {}
-    with tqdm(desc="embedding", total=len(paths), unit="image", disable=not progress, leave=False, delay=1) as bar:
+    with progress_bar(len(paths), "embedding", "image", shown=progress) as bar:
         for start, results in _prepare_batches(model, paths, batch_size):
             faults.update({row: result for row, result in enumerate(results, start) if isinstance(result, str)})
             prepared = {row: result for row, result in enumerate(results, start) if not isinstance(result, str)}

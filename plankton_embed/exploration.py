@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed import contact_sheets
 from plankton_embed.analysis.class_means import average_classes
@@ -49,7 +48,7 @@ from plankton_embed.classifiers.naming import Method
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.evaluation import Naming, Reference, find_calibration, load_query, load_vectors, write_frame
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
-from plankton_embed.output import refuse_overwrite
+from plankton_embed.output import progress_bar, refuse_overwrite
 from plankton_embed.plots.dendrogram import draw_dendrogram
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.film import check_seconds, name_film, write_film
@@ -415,7 +414,7 @@ def _embed_epochs(
         row, reason = next(iter(prepared.faults.items()))
         raise InputError(f"{len(prepared.faults)} images of the run cannot be read, such as {paths[row]}: {reason}")
     by_epoch = {}
-    for epoch, path in tqdm(epochs.items(), "epochs", unit="epoch", disable=not progress, leave=False, delay=1):
+    for epoch, path in progress_bar(epochs.items(), "epochs", "epoch", shown=progress):
         load_weights(path, model.net)
         by_epoch[epoch] = model.embed_prepared(prepared, views=1)
     return by_epoch

@@ -7,13 +7,18 @@ import math
 import os
 import shutil
 import stat
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from plankton_embed.errors import OutputError
+
+LINES_EVERY = 60.0  # seconds between two lines about the progress, where there is no terminal
 
 
 def refuse_overwrite(
@@ -67,6 +72,40 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
             if os.path.lexists(old) and not os.path.lexists(path):
                 _put(old, path)
             raise
+
+
+class _Lines(tqdm):  # type: ignore[type-arg]
+    """Progress where there is no terminal: a line now and then, nothing to go back to."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # type: ignore[override]
+        if msg is None:
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+        return False
+
+    def clear(self, nolock: bool = False) -> None:
+        """Leave the lines that are written."""
+
+
+def progress_bar(steps: Iterable[Any] | int, title: str, unit: str, *, shown: bool = True, done: int = 0) -> tqdm[Any]:
+    """Show on stderr how far a loop is: a bar on a terminal, elsewhere a line a minute.
+
+    Args:
+        steps: what to go through; or how many steps there are, where `update` is called for them.
+        title: what is done.
+        unit: what a step is, in the singular.
+        shown: show nothing where false.
+        done: steps that were done before, of a loop that is gone on with.
+    """
+    todo, n = (None, steps) if isinstance(steps, int) else (steps, len(steps) if isinstance(steps, Sized) else None)
+    total = None if n is None else n + done
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(todo, title, total, unit=unit, initial=done, disable=not shown, leave=False, delay=1)
+    return _Lines(
+        todo, title, total, unit=f" {unit}s", initial=done, disable=not shown, leave=False, delay=LINES_EVERY,
+        mininterval=LINES_EVERY, maxinterval=LINES_EVERY, miniters=1,
+        bar_format="{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}, {elapsed} gone, {remaining} left",
+    )  # fmt: skip
 
 
 def to_json(values: Any) -> str:

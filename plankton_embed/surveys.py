@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.fractions import NO_SAMPLE
@@ -37,6 +36,7 @@ from plankton_embed.evaluation import (
 )
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
+from plankton_embed.output import progress_bar
 from plankton_embed.plots.abundance import draw_abundance, draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
@@ -133,7 +133,7 @@ def abundance(
         refused = _refuse(refuser, classifier, vectors, order[:, 0])
         return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, unknown_rate or 0.0)
 
-    bar = tqdm(range(len(survey.rows)), "samples", disable=not progress, leave=False, delay=1)
+    bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
         "by": by,
         "method": method,

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from safetensors.numpy import save_file
 
 from plankton_embed import output
 from plankton_embed.errors import OutputError
-from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
+from plankton_embed.output import progress_bar, refuse_overwrite, write_atomically, write_folder_atomically, write_json
 
 
 def names(folder):
@@ -171,3 +174,34 @@ def test_what_is_written_has_the_rights_that_the_umask_leaves(tmp_path, umask):
     found = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     assert len(found) == 6
     assert found == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in found}
+
+
+def show(capsys, monkeypatch, *, terminal, **options):
+    """Go through five steps of a second each; return what stderr has."""
+    clock = itertools.count(0, 30)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    assert list(progress_bar(range(5), "folds", "fold", **options)) == [0, 1, 2, 3, 4]
+    return capsys.readouterr().err
+
+
+def test_progress_is_a_bar_on_a_terminal_and_elsewhere_a_line_a_minute(capsys, monkeypatch):
+    assert "\r" in show(capsys, monkeypatch, terminal=True)
+    lines = show(capsys, monkeypatch, terminal=False)
+    assert "\r" not in lines and 1 <= len(lines.splitlines()) <= 4
+    assert all(re.fullmatch(r"folds: \d of 5 folds, .*folds?, .* gone, .* left", line) for line in lines.splitlines())
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_that_is_not_shown_writes_nothing(capsys, monkeypatch, terminal):
+    assert show(capsys, monkeypatch, terminal=terminal, shown=False) == ""
+
+
+def test_a_loop_that_is_gone_on_with_counts_what_was_done(capsys, monkeypatch):
+    assert "of 12 folds" in show(capsys, monkeypatch, terminal=False, done=7)
+
+
+def test_a_quick_loop_writes_no_line(capsys):
+    with progress_bar(3, "embedding", "image") as bar:
+        bar.update(3)
+    assert capsys.readouterr().err == ""

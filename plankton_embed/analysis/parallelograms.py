@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+
+from plankton_embed.output import progress_bar
 
 CELL = 64  # sums at most
 LEADING = 8  # axes that are looked at first
@@ -59,7 +60,7 @@ def find_parallelograms(
     with (
         threadpool_limits(1, "blas"),
         ThreadPoolExecutor(n_threads) as pool,
-        tqdm(total=len(search.sums), desc="relations", unit="pair", disable=not progress, leave=False, delay=1) as bar,
+        progress_bar(len(search.sums), "relations", "pair", shown=progress) as bar,
     ):
         tasks = search.divide(0, len(search.sums), np.arange(len(search.sums)), TASKS)
         for start in range(0, len(tasks), 2 * n_threads):  # in blocks, so that what is found does not pile up

@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.analysis.parallelograms import Parallelograms, find_parallelograms
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class _AnalogyCounter:
         kinds = _count_different(self.names, self.n_classes)
         seen = self._align(*self._count(self.few, self.codes))
         total, as_high, any_as_high = np.zeros(len(seen)), np.ones(len(seen)), np.ones(len(seen))
-        for _ in tqdm(range(self.n_shuffles), "shuffled labels", disable=not progress, leave=False, delay=1):
+        for _ in progress_bar(range(self.n_shuffles), "shuffled labels", "shuffle", shown=progress):
             names, counts = self._count(self.few, self.rng.permutation(self.codes))
             most = np.zeros(5)
             np.maximum.at(most, _count_different(names, self.n_classes), counts)

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
 P_LIMIT = 0.001
@@ -114,7 +114,7 @@ def find_shift(
     between = cdist(known.vectors, known.vectors).astype(np.float32)
     label_counts = calibration_names["best_label"].value_counts()
     samples, classes = [], []
-    for sample_id, rows in tqdm(_part(new), "samples", disable=not progress, leave=False, delay=1):
+    for sample_id, rows in progress_bar(_part(new), "samples", "sample", shown=progress):
         names = new_names.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:

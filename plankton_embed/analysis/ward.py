@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError
+from plankton_embed.output import progress_bar
 
 N_LISTED = 16
 BLOCK = 2**22  # distances held in memory at a time, a thread
@@ -84,9 +84,7 @@ class _Clusters:
         with (
             threadpool_limits(1, "blas"),
             ThreadPoolExecutor(self.n_threads) as self.pool,
-            tqdm(
-                total=len(self.active) - 1, desc="tree", unit="join", disable=not progress, leave=False, delay=1
-            ) as bar,
+            progress_bar(len(self.active) - 1, "tree", "join", shown=progress) as bar,
         ):
             while len(self.active) > 1:
                 self._find_nearest(stale)

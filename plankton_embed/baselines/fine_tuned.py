@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.baselines.net_classifier import Codes, NetClassifier, Pixels, Scaling, Watch
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import progress_bar
 from plankton_embed.settings import NetworkSettings
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class FineTunedNet(NetClassifier):
         starts = range(0, len(rows), self._block)
         self.net_.eval()
         with torch.inference_mode(), autocast(self._device, precision):
-            for start in tqdm(starts, "features", unit="block", disable=not self.progress, leave=False):
+            for start in progress_bar(starts, "features", "block", shown=self.progress):
                 if start >= least and time.perf_counter() >= deadline:
                     break
                 inputs = self._to_inputs(pixels[rows[start : start + self._block]])

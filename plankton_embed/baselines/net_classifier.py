@@ -19,11 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
+from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -332,7 +331,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights, out_of_time = weights.to(device), False
         best, best_epoch, kept = -np.inf, 0, self.net_.state_dict()
         records: list[dict[str, float]] = []
-        bar = tqdm(range(1, self.epochs + 1), type(self).__name__, unit="epoch", disable=not self.progress, leave=False)
+        bar = progress_bar(range(1, self.epochs + 1), type(self).__name__, "epoch", shown=self.progress)
         for epoch in bar:
             began = time.perf_counter() if records else started
             self._begin_epoch(epoch, optimizer)
@@ -370,7 +369,9 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 figures = measure(self._logits(watched[0]), watched[1])
                 record |= {f"val_{name}": value for name, value in figures.items()}
             records.append({**record, "learning_rate": rate, "seconds": time.perf_counter() - began})
-            bar.set_postfix(loss=f"{record['loss']:.3f}", f1=f"{record.get('val_f1_macro', record['f1_macro']):.3f}")
+            bar.set_postfix(
+                loss=f"{record['loss']:.3f}", f1=f"{record.get('val_f1_macro', record['f1_macro']):.3f}", refresh=False
+            )
 
             # keep the best, and stop
             value = record.get(f"val_{self.watch}", record.get(str(self.watch), 0.0))

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.classifiers.calibration import hold_out
 from plankton_embed.classifiers.naming import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import progress_bar
 from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def measure_learning(
     rng = np.random.default_rng(seed)
     rows = []
     plan = [(n, draw) for n in examples if n <= most for draw in range(n_draws)]
-    for n_examples, draw in tqdm(plan, "learning curve", unit="draw", disable=not progress, leave=False, delay=1):
+    for n_examples, draw in progress_bar(plan, "learning curve", "draw", shown=progress):
         order = rng.permutation(len(new))
         place = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
         few = new.select(np.sort(order[place < n_examples]))

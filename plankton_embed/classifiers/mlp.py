@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
+from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +150,7 @@ class MLPClassifier(CalibratedClassifier):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         records: list[dict[str, float]] = []
         best_epoch, lowest = 0, np.inf
-        for epoch in tqdm(range(1, self.epochs + 1), "MLP", unit="epoch", disable=not self.progress, leave=False):
+        for epoch in progress_bar(range(1, self.epochs + 1), "MLP", "epoch", shown=self.progress):
             net.train()
             losses = []
             for rows in torch.randperm(len(inputs)).split(self.batch_size):  # type: ignore[no-untyped-call]

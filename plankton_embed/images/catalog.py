@@ -19,12 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.containers import read_image
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image
-from plankton_embed.output import write_atomically
+from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
 
 S = TypeVar("S")
@@ -317,7 +316,7 @@ def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progr
     """Apply a function to every path (or image) on all cores, in order, with a progress bar for what takes long."""
     chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     results: list[T] = []
-    bar = tqdm(desc=title, total=len(paths), unit="image", disable=not progress, leave=False, delay=1)
+    bar = progress_bar(len(paths), title, "image", shown=progress)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for part in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
             results.extend(part)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from plankton_embed.errors import OutputError, SettingError
+from plankton_embed.output import progress_bar
 
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -611,7 +611,7 @@ def draw_set(
             (folder / label).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{folder / label}: cannot make this folder ({error}); choose another place.") from error
-    for label, number in tqdm(wanted, desc="draw plankton", unit="image", delay=2.0, disable=not progress, leave=False):
+    for label, number in progress_bar(wanted, "draw plankton", "image", shown=progress):
         path = folder / label / f"{label}_{number:04d}.png"
         if not path.exists():
             image = draw_plankton(label, np.random.default_rng([seed, zlib.crc32(label.encode()), number]))

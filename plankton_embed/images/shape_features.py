@@ -15,12 +15,12 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from sklearn.utils.parallel import Parallel, delayed
-from tqdm import tqdm
 
 from plankton_embed.errors import DependencyError, InputError
 from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
+from plankton_embed.output import progress_bar
 from plankton_embed.settings import PreparationSettings
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def measure_shapes(
     settings = resolve_white_level(PreparationSettings(color="grey", white_level_16bit=white_level), sources, progress)
     n_jobs = -1 if len(sources) >= N_FOR_PROCESSES else 1
     rows: list[dict[str, float] | str] = []
-    with tqdm(desc="measuring", total=len(sources), unit="image", disable=not progress, leave=False, delay=1) as bar:
+    with progress_bar(len(sources), "measuring", "image", shown=progress) as bar:
         work = Parallel(n_jobs=n_jobs, return_as="generator")
         for part in work(delayed(_measure_chunk)(chunk, largest_only, settings) for chunk in chunks):
             rows.extend(part)

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.containers import image_exists
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import prepare_image
-from plankton_embed.output import write_json
+from plankton_embed.output import progress_bar, write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
 
 LAYOUT_VERSION = "3"  # raise when preparation or the files below change meaning
@@ -186,7 +185,7 @@ def _fill(
 
     rows = np.flatnonzero(arrays["status"] != READY)
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    bar = tqdm(desc="preparing", total=len(rows), unit="image", disable=not progress, leave=False, delay=1)
+    bar = progress_bar(len(rows), "preparing", "image", shown=progress)
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         for chunk, _ in zip(chunks, pool.map(prepare_chunk, chunks), strict=True):

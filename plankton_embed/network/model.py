@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.grey_levels import find_grey_levels
@@ -24,7 +23,7 @@ from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.output import refuse_overwrite, write_folder_atomically
+from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 FORMAT_VERSION = 2
@@ -188,7 +187,7 @@ class EmbeddingModel:
         views: int | None,
     ) -> NDArray[np.float32]:
         vectors = np.empty((n, self.dimension), dtype=np.float32)
-        with tqdm(desc="embedding", total=n, unit="image", disable=not progress, leave=False, delay=1) as bar:
+        with progress_bar(n, "embedding", "image", shown=progress) as bar:
             for start in range(0, n, batch_size):
                 batch = slice(start, min(start + batch_size, n))
                 pixels, sides = read(batch)

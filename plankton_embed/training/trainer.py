@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from plankton_embed.errors import InputError, PlanktonEmbedError
 from plankton_embed.images.augmentation import augment
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import autocast, skips_on_device
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.output import progress_bar
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
 from plankton_embed.training.batches import BatchFeed, plan_epoch
@@ -130,10 +130,9 @@ def train_model(
             started = time.perf_counter() - sums.seconds
 
             net.train()
-            bar = tqdm(
-                batches[first_step:], f"epoch {epoch}/{training.epochs}", len(batches), initial=first_step,
-                unit="batch", disable=not progress, leave=False,
-            )  # fmt: skip
+            bar = progress_bar(
+                batches[first_step:], f"epoch {epoch}/{training.epochs}", "batch", shown=progress, done=first_step
+            )
             for step, (rows, views) in enumerate(bar, first_step):
                 share_of_time = (spent + time.perf_counter() - started) / limit
                 progress_made = min(max((epoch - 1 + step / len(batches)) / training.epochs, share_of_time), 1.0)
@@ -199,7 +198,7 @@ def train_model(
             if tracker:
                 tracker.log_epoch(history.records[-1])
             if progress:
-                tqdm.write(_describe(history.records[-1], training.epochs), file=bar.fp)
+                bar.write(_describe(history.records[-1], training.epochs), file=bar.fp)
             fault = find_collapse(history.records, n_classes)
             if fault is not None and find_collapse(history.records[:-1], n_classes) is None:
                 logger.warning(fault)
