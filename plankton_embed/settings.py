@@ -61,7 +61,7 @@ class _Part(BaseModel):
         values: dict[str, Any] = dict(self)
         for name, value in values.items():
             values[name] = value._note_asked(given.get(name, {})) if isinstance(value, _Part) else value
-        return cast(Self, self.model_construct(set(given), **values))
+        return cast(Self, type(self).model_construct(set(given), **values))
 
     @classmethod
     def old_behaviour(cls) -> dict[str, Any]:
