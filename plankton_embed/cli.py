@@ -1046,7 +1046,13 @@ def export(
         bool, typer.Option("--replace-validated", help="ecotaxa: also objects that a person has decided")
     ] = False,
     image_names: Annotated[
-        bool, typer.Option("--image-names", help="ecotaxa: a row for every image, with its name; new objects need it")
+        bool,
+        typer.Option(
+            "--image-names", help="ecotaxa: a row an image, with its path from the table; new objects need it"
+        ),
+    ] = False,
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="ecotaxa: the same, of copies made beside the table")
     ] = False,
     model_id: Annotated[str | None, typer.Option(help="ifcb: what made the names  [default: plankton_embed]")] = None,
     root: Root = None,
@@ -1066,6 +1072,7 @@ def export(
             class_map=class_map,
             replace_validated=replace_validated,
             image_names=image_names,
+            copy_images=copy_images,
             model_id=model_id,
             overwrite=overwrite,
             root=root,

@@ -29,6 +29,7 @@ def export(
     class_map: Mapping[str, str] | str | Path | None = None,
     replace_validated: bool = False,
     image_names: bool = False,
+    copy_images: bool = False,
     model_id: str | None = None,
     overwrite: bool = False,
     root: str | Path | None = None,
@@ -43,7 +44,8 @@ def export(
         target: `ecotaxa` (see `write_ecotaxa`) or `ifcb` (see `write_class_scores`).
         class_map: old -> new class name, or its CSV; for `ifcb`, the scores of classes that become one are added.
         replace_validated: for `ecotaxa`: also write objects that a person has decided.
-        image_names: for `ecotaxa`: one row an image, with its name.
+        image_names: for `ecotaxa`: one row an image, with its path relative to the folder of the table.
+        copy_images: for `ecotaxa`: the same, of copies that are made beside the table, in `<table>_images/`.
         model_id: for `ifcb`: what made the names; by default `plankton_embed`.
         overwrite: replace the output.
         root: where the relative paths of a catalog file start.
@@ -58,6 +60,7 @@ def export(
     options = {
         "replace_validated (--replace-validated)": ("ecotaxa", replace_validated),
         "image_names (--image-names)": ("ecotaxa", image_names),
+        "copy_images (--copy-images)": ("ecotaxa", copy_images),
         "model_id (--model-id)": ("ifcb", model_id is not None),
     }
     for option, (whose, given) in options.items():
@@ -74,6 +77,7 @@ def export(
             class_map=renames,
             replace_validated=replace_validated,
             image_names=image_names,
+            copy_images=copy_images,
             overwrite=overwrite,
         )
     scores = _rename_scores(given_names, renames or {})

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import pandas as pd
 
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, clean_label
-from plankton_embed.images.containers import split_path
+from plankton_embed.images.containers import read_image, split_path
+from plankton_embed.images.preparation import open_image
 from plankton_embed.images.writers.names import UNKNOWN, match_names
-from plankton_embed.output import refuse_overwrite, write_atomically
+from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def write_ecotaxa(
     class_map: Mapping[str, str] | None = None,
     replace_validated: bool = False,
     image_names: bool = False,
+    copy_images: bool = False,
     overwrite: bool = False,
 ) -> EcotaxaCounts:
     """Write names as a TSV with which EcoTaxa updates the objects it has, or imports new ones.
@@ -83,18 +85,24 @@ def write_ecotaxa(
             leaves out.
         replace_validated: also write objects whose `annotation_status` in the catalog says that a person has decided;
             they become predictions again.
-        image_names: one row an image, with its `img_file_name`: the catalog's column of that name, else its path
-            relative to the folder of the table. New objects need it.
+        image_names: one row an image, with its `img_file_name`: its path relative to the folder of this table. New
+            objects need it.
+        copy_images: copy the images into `<table>_images/` beside the table, and name the copies. Images that are
+            inside other files (collages, IFCB bins, arrays) become PNG files.
         overwrite: replace the output.
 
     Raises:
-        OutputError: the output is taken, or has a name that EcoTaxa does not find.
+        OutputError: the output or the folder of the copies is taken, or EcoTaxa does not find a file of that name.
         SettingError: the class map names refused images.
         InputError: as `match_names`; or EcoTaxa would misread an id, an image's name or a category, or no row is left.
     """
     path = refuse_overwrite(path, overwrite, (".tsv", ".txt"))
     if not path.name.startswith("ecotaxa"):
         raise OutputError(f"{path}: expected a name that starts with ecotaxa, else EcoTaxa does not find it")
+    copies = path.with_name(f"{path.stem}_images")
+    if copy_images and copies.exists():
+        raise OutputError(f"{copies} exists already, and images are not copied over others; delete it, or choose "
+                          "another name for the table")  # fmt: skip
     renames = {clean_label(old): clean_label(new) for old, new in (class_map or {}).items()}
     if UNKNOWN in renames:
         raise SettingError(f"class map: images called {UNKNOWN} were refused and are not written; leave out that row")
@@ -114,13 +122,15 @@ def write_ecotaxa(
         raise InputError(f"{path}: no object is left to write: {told}")
     rows = objects[["object", "object_id"]].assign(**{CATEGORY: category})[fate == "written"]
     _check_samples(rows, images)
-    if image_names:
-        images["img_file_name"] = _image_names(frame, path)
+    if image_names or copy_images:
+        images["img_file_name"] = _name_copies(frame["path"], copies.name) if copy_images else _image_names(frame, path)
         rows = images[["object", "object_id", "img_file_name"]].merge(rows.drop(columns="object_id"), on="object")
     rows = rows.drop(columns="object").assign(**{STATUS: "predicted"})
     _check_rows(rows)
     if told:
         logger.warning("objects left out: %s", told)
+    if copy_images:
+        _copy_images(images.assign(path=frame["path"])[images["img_file_name"].isin(rows["img_file_name"])], path)
     with write_atomically(path) as temporary:
         pd.concat([pd.DataFrame([dict.fromkeys(rows, "[t]")]), rows]).to_csv(
             temporary, sep="\t", index=False, encoding="utf-8-sig", quoting=csv.QUOTE_MINIMAL, lineterminator="\n"
@@ -177,21 +187,58 @@ def _check_samples(rows: pd.DataFrame, images: pd.DataFrame) -> None:
 
 def _image_names(frame: pd.DataFrame, path: Path) -> list[str]:
     """Return where EcoTaxa finds each image, seen from the table."""
-    if "img_file_name" in frame:
-        return frame["img_file_name"].astype(object).fillna("").astype(str).tolist()
     folder = os.path.abspath(path.parent)  # noqa: PTH100  (keeps links as they are)
     names = {}
     for parent in {os.path.dirname(p) for p in frame["path"]}:  # noqa: PTH120
         below = Path(parent).is_relative_to(folder)
         if not below or _is_inside_file(parent):
-            why = "lie inside other files" if below else f"do not lie below the folder of the table, {folder}"
+            why = "are inside another file" if below else f"are not below the folder of the table, {folder}"
             raise InputError(
-                f"img_file_name: the images in {parent} {why}, and EcoTaxa does not find them there; write the table "
-                "into a folder above plain image files, or leave out the names of the images"
+                f"img_file_name: the images in {parent} {why}, so EcoTaxa does not find them; copy them beside the "
+                "table (--copy-images), or write the table into a folder above plain image files"
             )
         names[parent] = os.path.relpath(parent, folder).replace(os.sep, "/")
     split = [os.path.split(p) for p in frame["path"]]
     return [name if names[parent] == "." else f"{names[parent]}/{name}" for parent, name in split]
+
+
+def _name_copies(paths: Iterable[str], folder: str) -> list[str]:
+    """Return a name of its own, seen from the table, for the copy of each image."""
+    taken: dict[str, int] = {}  # by their small letters, as some disks see no capitals: the last number given
+    names = []
+    for path in paths:
+        name = _name_copy(path)
+        unique = name.name
+        while unique.lower() in taken:
+            number = taken[name.name.lower()] = taken[name.name.lower()] + 1
+            unique = f"{name.stem}_{number}{name.suffix}"
+        taken[unique.lower()] = 1
+        names.append(f"{folder}/{unique}")
+    return names
+
+
+def _name_copy(path: str) -> PurePath:
+    try:
+        file, inside = split_path(path)
+    except OSError:  # an error when it is copied
+        return PurePath(path)
+    if not inside or file.suffix.lower() == ".zip":
+        return PurePath(path)
+    return PurePath(re.sub(r"\W+", "_", f"{file.name}_{inside}") + ".png")
+
+
+def _copy_images(images: pd.DataFrame, path: Path) -> None:
+    """Copy images to their names beside the table; those that are no files of their own become PNG."""
+    with write_folder_atomically(path.with_name(f"{path.stem}_images")) as folder:
+        for source, name in zip(images["path"], images["img_file_name"], strict=True):
+            try:
+                content = read_image(source)
+                if isinstance(content, bytes):
+                    (folder / PurePath(name).name).write_bytes(content)
+                else:
+                    open_image(source).save(folder / PurePath(name).name)
+            except (OSError, InputError) as error:
+                raise InputError(f"{source} cannot be copied: {error}; leave it out of the catalog") from error
 
 
 def _is_inside_file(parent: str) -> bool:
@@ -217,7 +264,10 @@ def _check_rows(rows: pd.DataFrame) -> None:
     doubled = rows.duplicated(keys)
     if doubled.any():
         found = ", ".join(f"{key} {value}" for key, value in rows.loc[doubled, keys].iloc[0].items())
-        raise InputError(f"catalog: {found} stands in two rows; EcoTaxa takes an image of an object once")
+        raise InputError(
+            f"catalog: {found} is in two rows, and EcoTaxa takes an image of an object once; leave "
+            "one of them out of the catalog"
+        )
 
 
 def _check_texts(texts: Iterable[str], column: str, mend: str) -> None:

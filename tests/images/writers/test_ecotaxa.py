@@ -109,11 +109,52 @@ def test_an_object_whose_first_image_has_no_name_takes_that_of_the_next(tmp_path
     assert counts.n_unnamed == 1  # y, which EcoTaxa calls as the catalog does
 
 
-def test_the_catalogs_own_image_names_come_first(tmp_path):
-    catalog = make_catalog(tmp_path, img_file_name=[f"images/{n}.jpg" for n in range(5)])
-    path = tmp_path / "elsewhere" / "ecotaxa.tsv"
-    write_ecotaxa(path, catalog, make_names(), image_names=True)
-    assert check_table(path)[1]["img_file_name"] == "images/1.jpg"
+def test_images_are_named_from_the_folder_of_the_new_table(tmp_path):
+    (tmp_path / "project" / "images").mkdir(parents=True)
+    catalog = make_catalog(tmp_path / "project" / "images", img_file_name=[f"images/{n}.jpg" for n in range(5)])
+    for folder, start in (("project", "images/"), ("project/images", ""), (".", "project/images/")):
+        path = tmp_path / folder / "ecotaxa_new.tsv"
+        write_ecotaxa(path, catalog, make_names(), image_names=True)
+        assert check_table(path)[1]["img_file_name"] == f"{start}1.png"
+        assert (path.parent / start).samefile(tmp_path / "project" / "images")
+
+
+def test_images_are_copied_beside_the_table_under_names_of_their_own(tmp_path):
+    pixels = np.arange(40, dtype=np.uint8).reshape(5, 8)
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels + number).save(tmp_path / folder / "Same.png")
+    with zipfile.ZipFile(tmp_path / "imgs.zip", "w") as archive:
+        archive.write(tmp_path / "b" / "Same.png", "deep/same.png")
+    Image.fromarray(pixels + 3).save(tmp_path / "collage.tif")
+    Image.fromarray(np.full((5, 8), 255, np.uint8)).save(tmp_path / "mask.tif")
+    np.save(tmp_path / "all.npy", np.stack([pixels, pixels + 4]).astype(np.uint16) * 256)
+    paths = ["a/Same.png", "b/Same.png", "imgs.zip/deep/same.png", "collage.tif/4x3+1+1&mask.tif", "all.npy/1"]
+    catalog = ImageCatalog.from_rows({"object_id": IDS, "path": paths}, root=tmp_path)
+    path = tmp_path / "new" / "ecotaxa_names.tsv"
+    labels = ["Calanus", "egg", "egg", "Méduse", "t001"]
+    assert write_ecotaxa(path, catalog, make_names(labels=labels), copy_images=True).n_rows == 5
+    names = [row["img_file_name"] for row in check_table(path)]
+    assert names[:3] == [f"ecotaxa_names_images/{name}.png" for name in ("Same", "Same_2", "same_3")]
+    assert names[3:] == ["ecotaxa_names_images/collage_tif_4x3_1_1_mask_tif.png", "ecotaxa_names_images/all_npy_1.png"]
+    copied = [np.asarray(Image.open(path.parent / name)) for name in names]
+    wanted = [pixels, pixels + 1, pixels + 1, (pixels + 3)[1:4, 1:5], (pixels.astype(np.uint16) + 4) * 256]
+    assert all(np.array_equal(*pair) for pair in zip(copied, wanted, strict=True))
+    assert sorted(names) == sorted(str(p.relative_to(path.parent)) for p in path.parent.glob("*/*"))
+
+
+def test_copies_are_of_the_rows_written_and_replace_nothing(tmp_path):
+    for number in range(5):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    path, copies = tmp_path / "out" / "ecotaxa.tsv", tmp_path / "out" / "ecotaxa_images"
+    write_ecotaxa(path, make_catalog(tmp_path), make_names(), copy_images=True)
+    assert sorted(p.name for p in copies.iterdir()) == ["0.png", "1.png", "3.png", "4.png"]  # 2 was refused
+    with pytest.raises(OutputError, match=r"ecotaxa_images exists already.*delete it"):
+        write_ecotaxa(path, make_catalog(tmp_path), make_names(), copy_images=True, overwrite=True)
+    gone = make_catalog(tmp_path / "gone", ["a"])
+    with pytest.raises(InputError, match=r"gone/0\.png cannot be copied: .*does not exist"):
+        write_ecotaxa(tmp_path / "late" / "ecotaxa.tsv", gone, make_names(["a"], ["c"]), copy_images=True)
+    assert list((tmp_path / "late").iterdir()) == []
 
 
 def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
@@ -181,12 +222,9 @@ def test_ids_and_images_that_ecotaxa_would_misread_are_refused(tmp_path):
     for object_id, message in (("NA", "takes for empty"), ("a\tb", "without tabs"), ("y" * 251, "at most 250")):
         with pytest.raises(InputError, match=rf"object_id .*{message}.*in the catalog"):
             write_ecotaxa(path, make_catalog(tmp_path, [object_id]), make_names([object_id], ["a"]))
-    twice = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], img_file_name=["i.png", "i.png"])
-    with pytest.raises(InputError, match=r"object_id x, img_file_name i\.png stands in two rows"):
+    twice = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], path=["i.png", "i.png"])
+    with pytest.raises(InputError, match=r"object_id x, img_file_name i\.png is in two rows"):
         write_ecotaxa(path, twice, make_names(["a"], ["c"]), image_names=True)
-    none = make_catalog(tmp_path, ["a", "b"], img_file_name=["i.png", None])
-    with pytest.raises(InputError, match="img_file_name '': which EcoTaxa takes for empty"):
-        write_ecotaxa(path, none, make_names(["b"], ["c"]), image_names=True)
     samples = make_catalog(tmp_path, ["s1/x", "s2/x"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
     with pytest.raises(InputError, match="several objects are called x, each of another sample"):
         write_ecotaxa(path, samples, make_names(["s1/x", "s2/x"], ["c", "d"]))
@@ -210,12 +248,12 @@ def test_an_object_of_another_sample_with_the_same_id_is_another_object(tmp_path
 
 def test_images_that_ecotaxa_would_not_find_are_refused(tmp_path):
     far = make_catalog(tmp_path / "far", ["a"])
-    with pytest.raises(InputError, match="do not lie below the folder of the table"):
+    with pytest.raises(InputError, match=r"are not below the folder of the table.*--copy-images"):
         write_ecotaxa(tmp_path / "near" / "ecotaxa.tsv", far, make_names(["a"], ["c"]), image_names=True)
     with zipfile.ZipFile(tmp_path / "imgs.zip", "w") as archive:
         archive.writestr("imgs/a.png", b"")
     inside = ImageCatalog.from_rows({"object_id": ["a"], "path": ["imgs.zip/imgs/a.png"]}, root=tmp_path)
-    with pytest.raises(InputError, match="lie inside other files"):
+    with pytest.raises(InputError, match=r"are inside another file.*--copy-images"):
         write_ecotaxa(tmp_path / "ecotaxa.tsv", inside, make_names(["a"], ["c"]), image_names=True)
     assert write_ecotaxa(tmp_path / "ecotaxa.tsv", inside, make_names(["a"], ["c"])).n_rows == 1
 
