@@ -200,6 +200,9 @@ def catalog(
     root: Root = None,
     drop_duplicates: DropDuplicates = False,
     preview: Annotated[bool, typer.Option("--preview", help="draw pictures into <output>_preview/")] = False,
+    preset: Annotated[
+        Preset | None, typer.Option(help="with --preview: show images as this preset prepares them  [default: cpu]")
+    ] = None,
     set_: Set = None,
     seed: Seed = None,
     overwrite: Overwrite = False,
@@ -215,7 +218,9 @@ def catalog(
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
                 raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
-        chosen = _settings("cpu", None, set_, seed)
+        if preset is not None and not preview:
+            raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
+        chosen = _settings(preset, None, set_, seed)
         gathered = pipeline.catalog(
             source,
             output,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plankton_embed.analysis.relations import Relations
     from plankton_embed.analysis.suspects import Suspects
 
+MOST_PREVIEWED = 100  # classes in a preview
 UNREADABLE = Image.new("L", (32, 32), 200)
 
 
@@ -46,8 +47,16 @@ def examples_sheet(catalog: ImageCatalog, n_per_class: int = 8, seed: int = 0) -
 def preview_sheet(
     catalog: ImageCatalog, settings: PreparationSettings, n_images: int = 30, per_row: int = 5, seed: int = 0
 ) -> Sheet:
-    """Show images as they are on disk and, beside each, as the network sees them."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(catalog))[:n_images])
+    """Show images as they are on disk and, beside each, as the network sees them.
+
+    Every class gives an image, then those with more a second, and so on, up to `n_images`; of more classes than that,
+    one each of at most `MOST_PREVIEWED`.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(catalog))
+    labels = catalog.frame["label"].astype(object).fillna("").iloc[shuffled]
+    turn = labels.groupby(labels).cumcount().to_numpy()
+    n_shown = max(n_images, min(labels.nunique(), MOST_PREVIEWED))
+    chosen = np.sort(shuffled[np.argsort(turn, kind="stable")[:n_shown]])
     tiles = []
     for row in chosen:
         path, label = catalog.paths[row], catalog.labels[row] or "(unlabelled)"
@@ -102,7 +111,7 @@ def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors:
     rows = []
     for number in range(len(queries)):
         truth = queries.label[number]
-        tiles = [Tile(_open(queries.path[number]), f"{truth or 'query'}\nquery", "query")]
+        tiles = [Tile(_open(queries.path[number]), "query" if truth is None else f"{truth}\nquery", "query")]
         for row, distance in zip(neighbors.rows[number], neighbors.distances[number], strict=True):
             label = gallery.label[row]
             tile = Tile(_open(gallery.path[row]), f"{label or '(unlabelled)'}\n{distance:.2f}")

@@ -18,6 +18,7 @@ import plankton_embed as pe
 from plankton_embed import novelty, run_steps
 from plankton_embed.errors import DependencyError, InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
+from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
 
 QUICK = {
@@ -72,8 +73,6 @@ def no_pictures(monkeypatch):
 @pytest.fixture
 def stranger(finished, tmp_path):
     """An untrained model of the same shape as the run's."""
-    from plankton_embed.settings import Settings
-
     settings = Settings.load(finished.folder.settings)
     model = pe.EmbeddingModel.build(settings.network, settings.preparation, seed=99).to("cpu")
     model.save(tmp_path / "stranger")
@@ -209,9 +208,12 @@ def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
     folder = finished.folder.__class__(tmp_path / "run")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save_state", stop)
-        pe.train(images, folder.path, settings={**QUICK, "preparation.remove_marks": "off"}, progress=False)
+        old = {f"{group}.{name}": old for group, part in Settings.old_behaviour().items() for name, old in part.items()}
+        pe.train(images, folder.path, settings={**QUICK, **old}, progress=False)
     saved = yaml.safe_load(folder.settings.read_text())
-    del saved["preparation"]["remove_marks"]  # which that release did not have
+    for group, part in Settings.old_behaviour().items():  # which that release did not have
+        for name in part:
+            del saved[group][name]
     folder.settings.write_text(yaml.safe_dump(saved))
     catalog = pd.read_csv(folder.catalog)
     side = catalog["split"].map({"train": "train", "val": "test", "test": "val"})  # another way to split

@@ -136,7 +136,9 @@ def test_a_config_without_views_is_of_a_model_with_one(model, saved, pictures):
 
 
 def test_a_model_of_an_older_release_gives_the_vectors_and_has_the_hash_that_it_had(pictures, tmp_path):
-    old = EmbeddingModel.build(NETWORK, PreparationSettings.from_saved({"target_size": 75}), seed=0).to("cpu")
+    old = EmbeddingModel.build(
+        NETWORK, PreparationSettings.from_saved({"target_size": 75, "white_level_16bit": 65535}), 0
+    ).to("cpu")
     config = json.loads((old.save(tmp_path / "model") / "config.json").read_text())
     for name in PreparationSettings.OLD_BEHAVIOUR:  # which that release did not have
         del config["preparation"][name]
