@@ -5,12 +5,13 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
+import io
 import json as json_module
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,7 +61,7 @@ OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help="whe
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, only warnings")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print warnings and errors only, and what --json prints")]
 Seed = Annotated[int | None, typer.Option(help="seed of every random draw (the setting `seed`)")]
 Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start; by default its folder")]
 Status = Annotated[
@@ -132,7 +133,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Catalog, split, train, embed, index, evaluate; finished steps are skipped."""
-    with _command("run", quiet):
+    with _command("run", quiet, json):
         from plankton_embed import pipeline
 
         chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
@@ -158,7 +159,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Run on a drawn plankton set: everything in minutes, without a download."""
-    with _command("demo", quiet):
+    with _command("demo", quiet, json):
         from plankton_embed import pipeline
 
         _print_run(pipeline.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
@@ -210,7 +211,7 @@ def catalog(
     quiet: Quiet = False,
 ) -> None:
     """Gather images into a catalog, and sum up what it holds."""
-    with _command("catalog", quiet):
+    with _command("catalog", quiet, json):
         from plankton_embed import pipeline
         from plankton_embed.images.catalog import summarize
         from plankton_embed.images.grey_levels import find_grey_levels
@@ -286,7 +287,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model, embed its splits, evaluate."""
-    with _command("train", quiet):
+    with _command("train", quiet, json):
         from plankton_embed import pipeline
 
         chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
@@ -320,7 +321,7 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
-    with _command("embed", quiet):
+    with _command("embed", quiet, json):
         from plankton_embed import embedding
         from plankton_embed.output import refuse_overwrite
         from plankton_embed.table import TABLE_SUFFIXES
@@ -346,7 +347,7 @@ def index(
     quiet: Quiet = False,
 ) -> None:
     """Build a similarity index over vectors."""
-    with _command("index", quiet):
+    with _command("index", quiet, json):
         from plankton_embed import pipeline
 
         built = pipeline.index(vectors, output, kind=kind, overwrite=overwrite)
@@ -370,7 +371,7 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Find the images most like the given ones."""
-    with _command("search", quiet):
+    with _command("search", quiet, json or output is None):
         from plankton_embed import pipeline
         from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
         from plankton_embed.output import refuse_overwrite, write_atomically
@@ -411,7 +412,7 @@ def classify(
     quiet: Quiet = False,
 ) -> None:
     """Name images by labelled vectors, and refuse what is too strange."""
-    with _command("classify", quiet):
+    with _command("classify", quiet, json):
         from plankton_embed import evaluation
 
         names = evaluation.classify(
@@ -456,7 +457,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval, calibration, refusing."""
-    with _command("evaluate", quiet):
+    with _command("evaluate", quiet, json or output is None):
         from plankton_embed import evaluation
 
         found = evaluation.evaluate(
@@ -503,7 +504,7 @@ def enroll(
     quiet: Quiet = False,
 ) -> None:
     """Add new classes, or more examples, to labelled vectors, without training."""
-    with _command("enroll", quiet):
+    with _command("enroll", quiet, json):
         from plankton_embed import evaluation
 
         enrolled = evaluation.enroll(
@@ -549,7 +550,7 @@ def seen_unseen(
     quiet: Quiet = False,
 ) -> None:
     """Train on some classes; refuse the images of the others, enroll these, score both."""
-    with _command("seen-unseen", quiet):
+    with _command("seen-unseen", quiet, json):
         from plankton_embed import novelty
 
         found = novelty.seen_unseen(
@@ -610,7 +611,7 @@ def compare(
 
     A stopped comparison goes on when it is called again; so does one with more seeds or other systems.
     """
-    with _command("compare", quiet):
+    with _command("compare", quiet, json):
         from plankton_embed import comparison
 
         found = comparison.compare(
@@ -656,7 +657,7 @@ def pca(
     quiet: Quiet = False,
 ) -> None:
     """Bring vectors onto few axes, or show how they parted over training (--film)."""
-    with _command("pca", quiet):
+    with _command("pca", quiet, json):
         from plankton_embed import exploration
         from plankton_embed.plots.film import name_film
 
@@ -709,7 +710,7 @@ def dendrogram(
     quiet: Quiet = False,
 ) -> None:
     """Join images into Ward's tree, and tell what its branches hold."""
-    with _command("dendrogram", quiet):
+    with _command("dendrogram", quiet, json):
         from plankton_embed import exploration
 
         found = exploration.dendrogram(
@@ -743,7 +744,7 @@ def taxonomy(
     quiet: Quiet = False,
 ) -> None:
     """Hold the learned tree against a taxonomy; score names rank by rank."""
-    with _command("taxonomy", quiet):
+    with _command("taxonomy", quiet, json):
         from plankton_embed import exploration
 
         found = exploration.taxonomy(
@@ -784,7 +785,7 @@ def clusters(
     quiet: Quiet = False,
 ) -> None:
     """Find groups among images without a name, for a person to name."""
-    with _command("clusters", quiet):
+    with _command("clusters", quiet, json):
         from plankton_embed import curation
 
         found = curation.clusters(
@@ -827,7 +828,7 @@ def relations(
     quiet: Quiet = False,
 ) -> None:
     """Find relations between images that repeat, or complete one (--query A B C)."""
-    with _command("relations", quiet):
+    with _command("relations", quiet, json or output is None):
         from plankton_embed import exploration
 
         if query is not None:
@@ -875,7 +876,7 @@ def suspects(
     quiet: Quiet = False,
 ) -> None:
     """Rank the labels that may be wrong, for a person to correct."""
-    with _command("suspects", quiet):
+    with _command("suspects", quiet, json):
         from plankton_embed import curation
 
         found = curation.suspects(
@@ -908,7 +909,7 @@ def apply_corrections(
     quiet: Quiet = False,
 ) -> None:
     """Relabel and leave out images in a new catalog; without --output only say what would change."""
-    with _command("apply-corrections", quiet):
+    with _command("apply-corrections", quiet, json or output is None):
         from plankton_embed import curation
 
         done = curation.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
@@ -947,7 +948,7 @@ def shift(
     quiet: Quiet = False,
 ) -> None:
     """Compare new samples with the images that the model was validated on."""
-    with _command("shift", quiet):
+    with _command("shift", quiet, json):
         from plankton_embed import monitoring
 
         found = monitoring.shift(
@@ -1006,7 +1007,7 @@ def abundance(
     quiet: Quiet = False,
 ) -> None:
     """Count the classes in every sample, corrected for the errors of the names, with intervals."""
-    with _command("abundance", quiet):
+    with _command("abundance", quiet, json):
         from plankton_embed import surveys
 
         found = surveys.abundance(
@@ -1066,7 +1067,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write names in the form of the place the images came from: a table for EcoTaxa, class scores for IFCB."""
-    with _command("export", quiet):
+    with _command("export", quiet, json):
         from plankton_embed import exports
 
         counts = exports.export(
@@ -1093,7 +1094,7 @@ def export(
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
-    with _command("doctor", quiet=False):
+    with _command("doctor", quiet=False, printed=True):
         from plankton_embed import diagnosis
 
         found = diagnosis.doctor()
@@ -1108,13 +1109,17 @@ def doctor(json: Json = False) -> None:
 
 
 @contextmanager
-def _command(name: str, quiet: bool) -> Iterator[None]:
-    """Log to stderr; turn an expected fault into one message and exit 1 (2: a wrong setting), a stop into exit 130."""
+def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
+    """Log to stderr; turn an expected fault into one message and exit 1 (2: a wrong setting), a stop into exit 130.
+
+    A quiet command prints only what is `printed` in any case: JSON, or a result that is written nowhere.
+    """
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("plankton_embed").setLevel(level)
     try:
-        yield
+        with nullcontext() if printed or not quiet else redirect_stdout(io.StringIO()):
+            yield
     except PlanktonEmbedError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, SettingError) else 1) from error
@@ -1245,7 +1250,11 @@ def _print_summary(output: Path, json: bool) -> None:
         tables = [
             name for name, value in summary.items() if isinstance(value, list) and value and isinstance(value[0], dict)
         ]
-        typer.echo("\n".join(f"{name:26}{value}" for name, value in summary.items() if name not in tables))
+        typer.echo(
+            "\n".join(
+                f"{name:26}{'-' if value is None else value}" for name, value in summary.items() if name not in tables
+            )
+        )
         typer.echo(f"tables and pictures -> {output}")
 
 
@@ -1257,7 +1266,8 @@ def _print_frame(frame: pd.DataFrame, json: bool) -> None:
 
 
 def _print_table(frame: pd.DataFrame) -> None:
-    typer.echo(frame.to_string(index=False, float_format="{:.3f}".format) + "\n")
+    shown = frame.astype(object).where(frame.notna(), "-")
+    typer.echo(shown.to_string(index=False, float_format="{:.3f}".format) + "\n")
 
 
 def _print_json(values: Any) -> None:

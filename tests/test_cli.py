@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from plankton_embed import __version__
 from plankton_embed.cli import app
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.plots.sheet import Sheet
 from plankton_embed.table import EmbeddingTable
 
 QUICK = """\
@@ -99,6 +102,53 @@ def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
     table = EmbeddingTable.load(tmp_path / "v.parquet")
     model = EmbeddingModel.load(tmp_path / "run", "cpu")
     np.testing.assert_allclose(table.vectors, model.embed(list(table.path), views=4), atol=1e-5)
+
+
+def test_a_quiet_command_prints_nothing_but_what_is_written_nowhere_and_json(vectors, run_folder, tmp_path):
+    train, test = vectors / "train.parquet", vectors / "test.parquet"
+    done = call("run", images_of(run_folder), "-o", run_folder, "-q", "--device", "cpu")
+    assert (done.exit_code, done.output) == (0, "")
+    done = call("classify", train, test, "-o", tmp_path / "names.csv", "-q")
+    assert (done.exit_code, done.output) == (0, "") and len(pd.read_csv(tmp_path / "names.csv")) == 100
+    assert json.loads(call("pca", train, "-o", tmp_path / "pca", "-q", "--json").stdout)["output"]
+    assert call("evaluate", train, test, "-o", tmp_path / "scores", "-q").output == ""
+    assert "accuracy" in call("evaluate", train, test, "-q").stdout
+    failed = call("pca", train, "-o", tmp_path / "pca", "-q")
+    assert (failed.exit_code, failed.stdout) == (1, "") and "exists already" in failed.stderr
+
+
+def images_of(run_folder):
+    return os.path.commonpath(EmbeddingTable.load(run_folder / "vectors" / "train.parquet").path.tolist())
+
+
+def test_a_run_goes_on_with_its_own_settings_unless_a_preset_or_others_are_asked_for(run_folder):
+    source = images_of(run_folder)
+    done = call("run", source, "-o", run_folder, "--device", "cpu")
+    assert done.exit_code == 0 and "training.epochs was 2, is 50" in done.stderr
+    for option, differs in ((("--preset", "cpu"), "network.trunk was"), (("--seed", "4"), "seed was 3, is 4")):
+        done = call("run", source, "-o", run_folder, "--device", "cpu", *option)
+        assert done.exit_code == 2 and differs in done.stderr
+
+
+def test_an_empty_cell_is_shown_as_such(vectors, tmp_path):
+    table = EmbeddingTable.load(vectors / "train.parquet")
+    replace(table, label=[None, *table.label[1:]]).save(tmp_path / "v.parquet")
+    shown = call("dendrogram", tmp_path / "v.parquet", "-o", tmp_path / "tree", "--leaves", 160).stdout
+    assert not re.search(r"\b(nan|NaN|None|<NA>)\b", shown)
+
+
+def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, monkeypatch):
+    sides = []
+    monkeypatch.setattr(
+        "plankton_embed.contact_sheets.preview_sheet",
+        lambda catalog, settings, seed: sides.append(settings.target_size) or Sheet("preview", []),
+    )
+    for number, options in enumerate(
+        ([], ["--preset", "gpu"], ["--preset", "quick", "--set", "preparation.target_size=80"])
+    ):
+        done = call("catalog", images, "-o", tmp_path / f"{number}.csv", "--preview", *options)
+        assert done.exit_code == 0, done.output
+    assert sides == [96, 299, 80]
 
 
 def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
@@ -241,6 +291,7 @@ def test_a_fault_is_one_message_and_exit_1(arguments, message, images, tmp_path,
         (["catalog", "{images}", "-o", "c.csv", "--exclude", "whale"], "whale"),
         (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--split"),
         (["catalog", "{images}", "-o", "c.csv", "--set", "training.epochs=2"], "preparation settings only"),
+        (["catalog", "{images}", "-o", "c.csv", "--preset", "gpu"], "--preview only"),
         (["classify", "a.parquet", "b.parquet", "-o", "n.csv", "-k", "5"], "--method knn"),
     ],
 )
