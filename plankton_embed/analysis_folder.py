@@ -55,8 +55,8 @@ def write_analysis(
     missing = [path for path in paths if path is None or not image_exists(path)]
     if missing:
         logger.warning(
-            "%d of %d images cannot be shown, grey squares stand for them; the first: %s",
-            *(len(missing), len(paths), missing[0] or "its vector tells no path"),
+            "%d of %d images cannot be shown and are drawn as grey squares; the first: %s",
+            *(len(missing), len(paths), missing[0] or "its vector has no path"),
         )
     with write_folder_atomically(output) as folder:
         write(folder)

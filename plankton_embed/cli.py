@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn", "mlp")
+UNITS = {  # of the columns of `abundance`, as they are shown
+    "biovolume": "biovolume (mm³)",
+    "biovolume_concentration": "biovolume (mm³ m⁻³)",
+    **{f"concentration{end}": f"concentration{end} (m⁻³)" for end in ("", "_low", "_high")},
+}
 GO_ON = {
     "compare": "the same command, without --overwrite, goes on with what is not measured yet",
     "run": "the same command, without --overwrite, goes on from the last state on disk",
@@ -1006,7 +1011,7 @@ def abundance(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count the classes in every sample, corrected for the errors of the names, with intervals."""
+    """Count the classes in every sample, corrected for errors, with intervals: counts, m⁻³, biovolume in mm³."""
     with _command("abundance", quiet, json):
         from plankton_embed import surveys
 
@@ -1032,8 +1037,8 @@ def abundance(
             progress=not quiet,
         )
         if not json:
-            _print_table(found.samples.head(20))
-            _print_table(found.totals.head(20).reset_index())
+            _print_table(found.samples.head(20).rename(columns=UNITS))
+            _print_table(found.totals.head(20).reset_index().rename(columns=UNITS))
         _print_summary(output, json)
 
 

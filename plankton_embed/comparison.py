@@ -222,8 +222,9 @@ def _go_on(folder: RunFolder, options: Mapping[str, Any], settings: Settings) ->
     before = json.loads(folder.comparison.read_text(encoding="utf-8"))
     for name in ("budget", "device"):
         if before[name] != options[name]:
-            raise SettingError(f"{place} holds a comparison with {name} {before[name]}, not {options[name]}; "
-                               "choose another folder")  # fmt: skip
+            was, now = ("none" if value is None else value for value in (before[name], options[name]))
+            raise SettingError(f"{place} holds a comparison with another {name}: expected {was}; found {now}; "
+                               "give the same, or choose another folder")  # fmt: skip
     measured = {path.parents[1].name for path in place.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
     systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
     for trunk in (system.trunk or settings.network.trunk for system in systems):

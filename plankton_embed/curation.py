@@ -187,8 +187,8 @@ def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | Non
     chosen = np.array([object_id in refused for object_id in table.object_id])
     if chosen.sum() < len(refused) or not refused:
         raise InputError(
-            f"only: {len(refused)} images were refused, of which {int(chosen.sum())} are among the vectors; give the "
-            "predictions of these vectors, made with an unknown rate"
+            f"only: expected all rejected images of the predictions among the vectors; {len(refused)} were rejected, "
+            f"found {int(chosen.sum())}; give the predictions of these vectors, made with an unknown rate"
         )
     return table.select(chosen)
 

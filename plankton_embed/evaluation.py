@@ -57,7 +57,7 @@ Reference = EmbeddingTable | str | Path
 
 NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
-    "(--calibration VECTORS), or lay it as val.parquet beside the reference"
+    "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
 
@@ -269,7 +269,7 @@ def evaluate(
     held = find_calibration(reference, calibration, known, asked, needed)
     known = _withhold(known, unseen)
     if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
-        raise InputError("unseen: the query needs images of these classes and of others, to tell them apart")
+        raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
     evaluation = evaluate_names(known, asked, naming, held, progress=progress)
     evaluation = replace(evaluation, **score_space(known, asked))
     if output is not None:
@@ -298,7 +298,7 @@ def evaluate_names(
         )
     n_shared = len(_paths(known) & _paths(asked))
     if n_shared:
-        logger.warning("%d of the query's images are in the reference too; these scores flatter", n_shared)
+        logger.warning("%d of the query's images are in the reference too, so these scores are too good", n_shared)
     classifier = naming.fit(known, calibration, progress)
     refuser = _fit_refuser(naming, known, classifier, calibration)
     names = name_images(classifier, asked, refuser, probabilities=calibration is not None)
@@ -354,7 +354,7 @@ def _fit_refuser(
 def _withhold(known: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
     strangers = sorted(set(unseen) - set(known.classes))
     if strangers:
-        raise InputError(f"unseen: {strangers} are no classes of the reference; it has {known.classes}")
+        raise InputError(f"unseen: expected classes of the reference, {known.classes}; found {strangers}")
     return known.select(~np.isin(known.label.astype(str), list(unseen)))
 
 
@@ -472,7 +472,10 @@ def load_query(
         return load_vectors(path, split)
     if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
         if path.is_dir():
-            raise InputError(f"{path} is a folder: images are embedded where the reference is a run; embed them first")
+            raise InputError(
+                f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "
+                "give a run as reference, whose model embeds them"
+            )
         return load_vectors(path)
     from plankton_embed.embedding import embed  # torch, which vectors alone do not need
 
@@ -510,7 +513,9 @@ def find_calibration(
         known.check_same_model(held, ("reference", "calibration"))
         n_shared = count_shared(held, asked)
         if n_shared:
-            logger.warning("%d of the query's images are in the calibration set too; these scores flatter", n_shared)
+            logger.warning(
+                "%d of the query's images are in the calibration set too, so these scores are too good", n_shared
+            )
         return held
     fault = "there is none"
     if not isinstance(reference, EmbeddingTable):

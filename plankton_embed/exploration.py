@@ -142,7 +142,7 @@ def film(
     """
     folder = RunFolder(Path(run))
     if not folder.settings.exists():
-        raise InputError(f"{run} is no run; a film is made of the epochs of one")
+        raise InputError(f"{run} is not a run (it has no settings.yaml); a film shows the epochs of a run")
     epochs = folder.kept_epochs()
     if len(epochs) < 2:
         raise InputError(

@@ -79,7 +79,10 @@ def shift(
     held = select_calibration(found, known)
     trained_on = count_shared(asked, known)
     if trained_on:
-        logger.warning("%d of the new images are in the reference; they look more alike than others would", trained_on)
+        logger.warning(
+            "%d of the new images are in the reference too; they look more similar to it than new images would",
+            trained_on,
+        )
     classifier = naming.fit(known, held, progress)
     refuser = fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     held_names, names = (name_images(classifier, table, refuser) for table in (held, asked))

@@ -144,7 +144,7 @@ def refuse_inside(source: Source, output: str | Path) -> None:
     """Keep pictures out of the folder that images are read from."""
     is_folder = isinstance(source, str | Path) and Path(source).is_dir()
     if is_folder and Path(output).resolve().is_relative_to(Path(str(source)).resolve()):
-        raise OutputError(f"{output} lies inside {source}, so its pictures would be read as images; write elsewhere")
+        raise OutputError(f"{output} is inside {source}, so its pictures would be read as images; write elsewhere")
 
 
 def _clear(folder: RunFolder) -> None:
@@ -258,8 +258,8 @@ def _check_groups(catalog: ImageCatalog, column: str) -> None:
     torn = list(n_sides.index[n_sides > 1])
     if torn:
         raise InputError(
-            f"group_by: {len(torn)} values of {column} lie on several sides of the catalog's own split, such as "
-            f"{torn[0]}; mend the column split, or empty it to have the catalog divided"
+            f"group_by: {len(torn)} values of {column} are in several splits of the catalog, such as "
+            f"{torn[0]}; correct the column split, or empty it to have the catalog divided"
         )
 
 
@@ -274,7 +274,7 @@ def _check_classes(images: RunImages) -> None:
         )
     strangers = sorted(set(images.catalog.classes) - set(known))
     if strangers:
-        logger.warning("%d classes have no training image and cannot be named: %s", len(strangers), strangers)
+        logger.warning("%d classes have no training image and cannot be predicted: %s", len(strangers), strangers)
     counts = images.split("train").catalog.frame["label"].value_counts()
     lone = sorted(str(label) for label in counts.index[counts == 1])
     if lone:
@@ -284,10 +284,15 @@ def _check_classes(images: RunImages) -> None:
 def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
     columns = ["object_id", "label", "split"]
     before = ImageCatalog.load(folder.catalog)
-    if not before.frame[columns].astype("str").equals(now.frame[columns].astype("str")):
+    was, here = (frame[columns].astype("str").reset_index(drop=True) for frame in (before.frame, now.frame))
+    if not was.equals(here):
+        what = f"{len(before)}, now {len(now)}"
+        if was["object_id"].equals(here["object_id"]):
+            row = int((was != here).any(axis=1).to_numpy().argmax())
+            (label, split), (new_label, new_split) = (frame.loc[row, columns[1:]] for frame in (was, here))
+            what = f"object_id {was.at[row, 'object_id']} was {label} in {split}, is {new_label} in {new_split}"
         raise InputError(
-            f"{folder.path} holds a run of other images ({len(before)}, now {len(now)}); "
-            "choose another folder, or replace it (--overwrite)"
+            f"{folder.path} holds a run of other images ({what}); choose another folder, or replace it (--overwrite)"
         )
 
 

@@ -350,7 +350,7 @@ def test_unlabelled_images_and_classes_of_one_split_do_no_harm(do, in_process, i
     trees = found.runs.set_index("name").loc["boosted_trees"]
     assert trees["accuracy"] == 17 / 19 and trees["worst_class"] == "in test only"
     assert trees["loss"] < 0.1  # of the images of classes that can be named
-    assert "cannot be named: ['in test only', 'in val only']" in caplog.text
+    assert "cannot be predicted: ['in test only', 'in val only']" in caplog.text
 
 
 def test_a_catalog_without_val(do, in_process, images, monkeypatch, tmp_path):
@@ -443,8 +443,8 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
         ({"weights": {"vgg19": "gone.pth"}}, "", InputError, "weights of vgg19: gone.pth does not exist"),
         ({"settings": {**SETTINGS, "network.weights": "imagenet"}}, "new", SettingError, "set network.weights to none"),
         ({"settings": {**SETTINGS, "seed": 3}}, "old", SettingError, "other settings .seed was 0, is 3"),
-        ({"budget": 1}, "old", SettingError, "holds a comparison with budget 0.005, not 1; choose another"),
-        ({"budget": None}, "old", SettingError, "holds a comparison with budget 0.005, not None"),
+        ({"budget": 1}, "old", SettingError, "another budget: expected 0.005; found 1; give the same"),
+        ({"budget": None}, "old", SettingError, "another budget: expected 0.005; found none"),
         ({"device": "gpu"}, "", SettingError, "device"),
     ],
 )

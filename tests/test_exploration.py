@@ -164,7 +164,7 @@ def test_another_analysis_is_not_replaced(table, tmp_path):
 def test_images_that_are_gone_are_told(table, tmp_path, caplog):
     gone = pe.EmbeddingTable(table.vectors, label=table.label, path=[*table.path[:58], "gone.png", None])
     curation.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
-    assert "2 of 60 images cannot be shown, grey squares stand for them; the first: gone.png" in caplog.text
+    assert "2 of 60 images cannot be shown and are drawn as grey squares; the first: gone.png" in caplog.text
 
 
 def test_every_group_and_suspect_is_shown(table, tmp_path):
@@ -245,7 +245,7 @@ def test_a_film_shows_every_epoch_on_common_axes(filmed, tmp_path):
 
 
 def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
-    with pytest.raises(InputError, match="is no run"):
+    with pytest.raises(InputError, match="is not a run"):
         pe.film(tmp_path)
     bare = RunFolder(shutil.copytree(filmed.path, tmp_path / "run"))
     for path in bare.kept_epochs().values():

@@ -399,7 +399,7 @@ def test_a_test_split_of_new_classes_only_still_ends_well(images, tmp_path):
 def test_a_split_of_its_own_that_tears_samples_is_refused(images, tmp_path):
     catalog = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False)
     torn = pe.ImageCatalog(catalog.frame.assign(sample_id="one"))
-    with pytest.raises(InputError, match=r"1 values of sample_id lie on several sides.*such as one"):
+    with pytest.raises(InputError, match=r"1 values of sample_id are in several splits.*such as one"):
         pe.train(torn, tmp_path / "run", settings={**QUICK, "split.group_by": "sample_id"}, progress=False)
 
 
@@ -759,7 +759,7 @@ def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images
 
 
 def test_unseen_classes_are_left_out_of_no_run_and_beside_the_images(images, finished):
-    for output, message in ((images / "out", "lies inside"), (finished.folder.path, "is a run")):
+    for output, message in ((images / "out", "is inside"), (finished.folder.path, "is a run")):
         with pytest.raises(OutputError, match=message):
             pe.seen_unseen(images, output, unseen=["detritus"], overwrite=True, progress=False)
 

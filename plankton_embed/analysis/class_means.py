@@ -19,7 +19,7 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
     """
     labelled = table.select(table.is_labelled)
     if len(labelled) == 0:
-        raise InputError("class means need labels; the table has none")
+        raise InputError("class means: expected labelled vectors; found none with a label")
     names, codes = np.unique(labelled.label.astype(str), return_inverse=True)
     members = [np.flatnonzero(codes == code) for code in range(len(names))]
     return EmbeddingTable(

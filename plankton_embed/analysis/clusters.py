@@ -85,9 +85,11 @@ def find_clusters(
     if method not in get_args(ClusterMethod):
         raise SettingError(f"method: expected {' or '.join(get_args(ClusterMethod))}; found {method!r}")
     if n_clusters is not None and method != "tree":
-        raise SettingError("n_clusters says where to cut the tree; give it with method tree, and only there")
+        raise SettingError(f"n_clusters (--groups) is the number of groups of method tree; with {method}, leave it out")
     if min_size is not None and (min_size < 2 or method != "hdbscan"):
-        raise SettingError(f"min_size is for method hdbscan, and at least 2; found {min_size} for {method}")
+        raise SettingError(
+            f"min_size: expected at least 2, and with method hdbscan only; found {min_size} with {method}"
+        )
     if len(table) < 2:
         raise InputError(f"groups need at least 2 images; found {len(table)}")
     if n_clusters is not None and not 1 <= n_clusters <= len(table):
@@ -149,20 +151,24 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     given = names.assign(name=names["name"].fillna("").astype(str).map(clean_label))
     given = given[given["name"] != ""]
     if given.empty:
-        raise InputError("names: no cluster has a name; fill in the column name")
+        raise InputError("names: expected a name for at least one cluster; found none; fill in the column name")
     number = pd.to_numeric(given["cluster"], errors="coerce")
     known = set(images["cluster"].astype(int))
     strange = given["cluster"][~number.isin(known)]
     if len(strange):
-        raise InputError(f"names: there is no cluster {strange.iloc[0]}; expected 1 to {max(known)}")
+        found = "an empty cell" if pd.isna(strange.iloc[0]) else strange.iloc[0]
+        raise InputError(f"names, column cluster: expected 1 to {max(known)}; found {found}")
     doubled = number[number.duplicated()]
     if len(doubled):
-        raise InputError(f"names: cluster {doubled.iloc[0]:.0f} stands in several rows; give it one name")
+        raise InputError(f"names: cluster {doubled.iloc[0]:.0f} is in several rows; give it one name")
     by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
     cluster = dict(zip(images["object_id"].astype(str), images["cluster"].astype(int), strict=True))
     lost = sorted(set(cluster) - set(table.object_id))
     if lost:
-        raise InputError(f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}")
+        raise InputError(
+            f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}; give the "
+            "vectors that were grouped"
+        )
     labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
     named = EmbeddingTable(
         table.vectors, table.object_id, labels, table.path, table.sample_id, provenance=table.provenance

@@ -198,9 +198,14 @@ def fit_projection(
     if len(table) < least:
         raise InputError(f"{method} on {n_components} axes needs at least {least} vectors; found {len(table)}")
     if n_components > table.dimension:
-        raise InputError(f"vectors of length {table.dimension} have no {n_components} components; ask for fewer")
+        raise InputError(
+            f"components: expected at most {table.dimension}, the length of the vectors; found {n_components}"
+        )
     if not np.ptp(table.vectors, axis=0).any():
-        raise InputError(f"all {len(table)} vectors are equal, so no direction is before another: the space collapsed")
+        raise InputError(
+            f"all {len(table)} vectors are equal, so there are no axes to find: the model gives every image the "
+            "same vector; train it again (see the warnings of collapse of its training)"
+        )
     if method == "pca":
         return _fit_components(table, n_components)
     draw_map = _map_by_umap if method == "umap" else _map_by_tsne

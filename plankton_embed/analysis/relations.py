@@ -124,7 +124,7 @@ def keep_labelled(table: EmbeddingTable) -> EmbeddingTable:
     labelled = table.is_labelled
     if labelled.all() or not labelled.any():
         return table
-    logger.warning("%d images without label are left aside", int((~labelled).sum()))
+    logger.warning("%d images have no label and are left out", int((~labelled).sum()))
     return table.select(labelled)
 
 

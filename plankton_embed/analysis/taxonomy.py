@@ -326,7 +326,7 @@ def roll_up(truth: ArrayLike, predicted: ArrayLike, taxonomy: Taxonomy) -> pd.Da
     known, codes = np.unique(np.concatenate(names).astype(str), return_inverse=True)
     outside = ~np.isin(known, list(taxonomy.node_of))
     if outside.any():
-        logger.warning("%d names are outside the taxonomy: %s", outside.sum(), ", ".join(known[outside].tolist()))
+        logger.warning("%d classes are not in the taxonomy: %s", outside.sum(), ", ".join(known[outside].tolist()))
     n_outside = int(outside[codes].reshape(2, -1).any(axis=0).sum())
     taxonomy = taxonomy.hang(known.tolist())
     parent = np.maximum(taxonomy.parent, 0)

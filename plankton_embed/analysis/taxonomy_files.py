@@ -102,7 +102,7 @@ def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
             nodes.names[node] = token[1:-1].replace("''", "'") if token[0] == "'" else token
             starts[node], complete = start, True
         else:
-            raise fail(start, f"{token[:20]!r} cannot stand here; brackets must pair, and commas part the branches")
+            raise fail(start, f"{token[:20]!r} is out of place; brackets must pair, and commas separate the branches")
     if opened:
         raise fail(opened[-1], f"this bracket is not closed, nor are {len(opened) - 1} others; brackets must pair")
     for node, name in enumerate(nodes.names):
@@ -159,12 +159,12 @@ def _parse_table(text: str, source: str) -> Taxonomy:
             if depth <= len(ranks) and other != above:
                 here, there = (repr(nodes.names[place] or "the root") for place in (above, other))
                 raise InputError(
-                    f"{source}, row {number}: {ranks[depth - 1]} {name!r} stands under {here}, "
-                    f"in row {other_row} under {there}; give it one place, or leave it empty"
+                    f"{source}, row {number}: {ranks[depth - 1]} {name!r} is under {here}, "
+                    f"in row {other_row} under {there}; put it under one of them, or leave it empty"
                 )
         if classes.setdefault(label, node) != node:
             raise InputError(
-                f"{source}, row {number}: label {label!r} stands elsewhere in row {row_of[label]}; give it one place"
+                f"{source}, row {number}: label {label!r} has another lineage in row {row_of[label]}; keep one of them"
             )
         row_of.setdefault(label, number)
     if not classes:

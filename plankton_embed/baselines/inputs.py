@@ -73,7 +73,7 @@ def read_pixels(
     if faults:
         more = f"\n  … and {len(faults) - N_NAMED} more" if len(faults) > N_NAMED else ""
         listed = "".join(f"\n  {fault}" for fault in faults[:N_NAMED])
-        raise InputError(f"{len(faults)} of {len(paths)} images cannot be read:{listed}{more}\nMend or drop them.")
+        raise InputError(f"{len(faults)} of {len(paths)} images cannot be read:{listed}{more}\nCorrect or drop them.")
     pixels = np.empty((len(paths), height, width, *([3] if channels == "rgb" else [])), dtype=np.uint8)
     for row in range(len(pictures)):
         pixels[row], pictures[row] = pictures[row], ""  # freed one by one, so that they do not stand twice

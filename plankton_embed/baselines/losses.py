@@ -63,7 +63,9 @@ def highest_losses(
     if not len(known):
         raise InputError(f"none of the {len(names)} labels is a class of the classifier, such as {classes[0]!r}")
     if len(known) < len(names):
-        logger.warning("%d images of classes that the classifier does not know are left aside", len(names) - len(known))
+        logger.warning(
+            "%d images are of classes that the classifier has not learned, and are left out", len(names) - len(known)
+        )
     true = chances[known, codes[known]]
     losses = -np.log(np.maximum(true, LEAST_CHANCE))
     order = np.argsort(-losses, kind="stable")[:n]

@@ -30,9 +30,11 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
     reference.check_same_model(new, ("the reference", "the new vectors"))
     labelled = new.select(new.is_labelled)
     if len(labelled) == 0:
-        raise InputError("the new vectors have no labels, so they teach no class; name them first")
+        raise InputError(
+            f"new: expected labelled vectors; found none of {len(new)} with a label; label the images first"
+        )
     if len(labelled) < len(new):
-        logger.warning("%d of %d new vectors have no label and are left aside", len(new) - len(labelled), len(new))
+        logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
     for column, mend in (("object_id", "give the new images ids of their own, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
         shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))

@@ -93,7 +93,7 @@ def select_known(images: EmbeddingTable, reference: EmbeddingTable) -> Embedding
 def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     labelled = table.select(table.is_labelled)
     if len(labelled) == 0:
-        raise InputError(f"the {name} has no labelled vectors, so nothing can be learned from it")
+        raise InputError(f"{name}: expected labelled vectors; found none of {len(table)} with a label")
     return labelled.vectors, labelled.label.astype(str)
 
 

@@ -56,10 +56,12 @@ def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.Da
         if row["action"] not in ACTIONS:
             raise InputError(f"{source}, row {number}: action: expected {', '.join(ACTIONS)}; found {row['action']!r}")
         if row["action"] == "relabel" and not row["label"]:
-            raise InputError(f"{source}, row {number}: to relabel {row['object_id']} takes a label; found none")
+            raise InputError(
+                f"{source}, row {number}: expected a label to relabel {row['object_id']} with; found an empty cell"
+            )
     doubled = frame["object_id"][frame["object_id"].duplicated()]
     if len(doubled):
-        raise InputError(f"{source}: object_id {doubled.iloc[0]} stands in several rows; give it one action")
+        raise InputError(f"{source}: object_id {doubled.iloc[0]} is in several rows; give it one action")
     return frame
 
 
@@ -77,12 +79,15 @@ def apply_corrections(catalog: ImageCatalog, corrections: pd.DataFrame) -> Corre
     frame = catalog.frame
     strangers = checked.index[~checked.index.isin(frame["object_id"])]
     if len(strangers):
-        raise InputError(f"corrections: {len(strangers)} images are not in the catalog, such as {strangers[0]}")
+        raise InputError(
+            f"corrections: {len(strangers)} images are not in the catalog, such as {strangers[0]}; give "
+            "the catalog that the vectors were made from"
+        )
     action = frame["object_id"].map(checked["action"])
     before = pd.Series(catalog.labels, index=frame.index, dtype=object)
     after = before.where(action != "relabel", frame["object_id"].map(checked["label"]))
     if bool((action == "delete").all()):
-        raise InputError("corrections: they delete every image of the catalog")
+        raise InputError("corrections: they delete every image of the catalog; keep some")
     changed = (action == "delete") | ((action == "relabel") & (after != before))
     changes = frame.assign(
         correction_action=action,

@@ -254,7 +254,10 @@ class EmbeddingModel:
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
         if model.hash != wanted_hash:
-            raise InputError(f"{folder}: config.json says model {wanted_hash}, the weights are {model.hash}")
+            raise InputError(
+                f"{folder}: expected model {wanted_hash}, as config.json has it; found {model.hash} by its weights and "
+                "settings; one of its files was changed: save or copy the model again"
+            )
         return model.to(device)
 
     @classmethod
@@ -286,11 +289,13 @@ def _find_folder(name: str | Path) -> Path:
         if (folder / CONFIG_FILE).is_file():
             return folder
     if Path(name).exists() or str(name).count("/") != 1:
-        raise InputError(f"{name} is no model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a run")
+        raise InputError(f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a run")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{name} is no folder here, and the hub does not give it: {error}") from error
+        raise InputError(
+            f"{name} is not a folder here, and cannot be loaded from the Hugging Face hub: {error}"
+        ) from error

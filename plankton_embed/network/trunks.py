@@ -61,7 +61,7 @@ def check_trunk(name: str) -> None:
     """Raise SettingError unless torchvision has a classification model of that name."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise SettingError(f"network.trunk: {name!r} is no torchvision model; known: {', '.join(known)}")
+        raise SettingError(f"network.trunk: {name!r} is not a torchvision model; known: {', '.join(known)}")
 
 
 def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
@@ -72,7 +72,9 @@ def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
     network = torchvision.models.get_model(name, weights=None, **options)
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
-        raise SettingError(f"network.trunk: {name} ends in no linear layer, so it cannot serve as a trunk")
+        raise SettingError(
+            f"network.trunk: {name} does not end in a linear layer, so it cannot be a trunk; choose another"
+        )
     path, last = linear[-1]
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())

@@ -176,7 +176,7 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     try:
         return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
     except (TypeError, ValueError, IndexError) as error:
-        raise InputError(f"a tile of the sheet is no image: an array of {pixels.dtype}, {pixels.shape}") from error
+        raise InputError(f"a tile of the sheet is not an image: an array of {pixels.dtype}, {pixels.shape}") from error
 
 
 def _write_texts(sheet: Sheet, layout: _Layout, ax: Axes, zoom: float) -> None:

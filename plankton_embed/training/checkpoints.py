@@ -62,11 +62,11 @@ class Checkpoints:
                 faults.append((path, error))
                 continue
             for faulty, fault in faults:
-                logger.warning("%s; it is dropped, and training goes on from the state before it", fault)
+                logger.warning("%s; it is deleted, and training goes on from the state before it", fault)
                 faulty.unlink(missing_ok=True)
             return state
         if faults:
-            raise faults[0][1]
+            raise InputError(f"{faults[0][1]}; train again (--overwrite)") from faults[0][1]
         return None
 
     def save_weights(self, epoch: int, net: nn.Module) -> None:
@@ -119,9 +119,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             spoilt = parts.testzip()  # torch.load compares no checksum
         state = torch.load(path, map_location="cpu", weights_only=True) if spoilt is None else None
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is no readable checkpoint: {error}") from error
+        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
     if spoilt is not None:
-        raise InputError(f"{path} is no readable checkpoint: its part {spoilt} is damaged")
+        raise InputError(f"{path} is not a readable checkpoint: its part {spoilt} is damaged")
     if not isinstance(state, dict):
-        raise InputError(f"{path} is no readable checkpoint: it holds a {type(state).__name__}")
+        raise InputError(f"{path} is not a readable checkpoint: it holds a {type(state).__name__}")
     return state

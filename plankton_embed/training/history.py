@@ -70,7 +70,7 @@ class History:
             frame, names = pd.read_csv(path), [f.name for f in fields(EpochRecord)]
             return cls([EpochRecord(*row) for row in frame[names].itertuples(index=False)])
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is no training history: {error}") from error
+            raise InputError(f"{path} is not a training history: {error}") from error
 
 
 def _or_zero(value: float) -> float:

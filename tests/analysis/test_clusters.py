@@ -72,9 +72,10 @@ def test_names_become_labels(blobs):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"cluster": [1, 1], "name": ["a", "b"]}, "cluster 1 stands in several rows"),
-        ({"cluster": [1, 2], "name": [None, " "]}, "no cluster has a name"),
-        ({"cluster": [7], "name": ["a"]}, "no cluster 7"),
+        ({"cluster": [1, 1], "name": ["a", "b"]}, "cluster 1 is in several rows"),
+        ({"cluster": [1, 2], "name": [None, " "]}, "expected a name for at least one cluster; found none"),
+        ({"cluster": [None], "name": ["a"]}, "column cluster: expected 1 to .*; found an empty cell"),
+        ({"cluster": [7], "name": ["a"]}, "column cluster: expected 1 to .*; found 7"),
         ({"cluster": [1]}, "expected the columns cluster, name"),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_map_without_its_extra(monkeypatch, method, library):
         (np.ones((1, 4)), (), InputError, "at least 3 vectors; found 1"),
         (np.eye(4)[:1], ("pca", 1), InputError, "at least 2 vectors; found 1"),
         (np.eye(2, 9), (), InputError, "at least 3 vectors; found 2"),
-        (np.eye(9, 2), (), InputError, "length 2 have no 3 components"),
+        (np.eye(9, 2), (), InputError, "components: expected at most 2, the length of the vectors; found 3"),
         (np.ones((5, 4)), (), InputError, "all 5 vectors are equal"),
         (np.eye(4), ("umap",), InputError, "at least 5 vectors; found 4"),
         (np.eye(4), ("tsne",), InputError, "at least 5 vectors; found 4"),

@@ -103,8 +103,8 @@ def test_deep_trees_and_the_trees_we_write_are_read(read):
     ("text", "message"),
     [
         ("((a,b),c;", "line 1, character 1: this bracket is not closed"),
-        ("(a,b),c);", r"line 1, character 6: ',' cannot stand here; brackets must pair"),
-        ("(a,\n(b,c)));", r"line 2, character 7: '\)' cannot stand here"),
+        ("(a,b),c);", r"line 1, character 6: ',' is out of place; brackets must pair"),
+        ("(a,\n(b,c)));", r"line 2, character 7: '\)' is out of place"),
         ("(a,b)(c,d);", "character 6"),
         ("(a,,b);", "character 4: expected the name of a leaf"),
         ("(a,());", "name of a leaf"),
@@ -113,7 +113,7 @@ def test_deep_trees_and_the_trees_we_write_are_read(read):
         ("(a,'b);", 'character 4: "\'" starts a quote or comment that does not end'),
         ("(a,b[x);", "does not end"),
         ("(a:x,b);", "length that is no number"),
-        ("(a 'b',c);", "cannot stand here"),
+        ("(a 'b',c);", "is out of place"),
         ("(a,b);(c,d);", "character 7: expected nothing after the semicolon"),
     ],
 )
@@ -168,12 +168,12 @@ def test_an_ecotaxa_export_is_read(read):
         ("label\na", "row 1: expected the columns"),
         ("label,order,order\na,b,c", "row 1: expected a name of its own"),
         ("label,lineage\n", "expected a row a class"),
-        ("label,lineage\na,b>c\na,b>d", "row 3: label 'a' stands elsewhere in row 2"),
+        ("label,lineage\na,b>c\na,b>d", "row 3: label 'a' has another lineage in row 2"),
         ("label,lineage\na,b>>c", "row 2: a step of the lineage of 'a' is empty"),
         ("label,lineage\n,b>c", "row 2: expected a label"),
         ("label,order\na,b,c", "row 2: expected 2 cells"),
-        ("label,phylum,order\na,P,O\nb,Q,O", "row 3: order 'O' stands under 'Q', in row 2 under 'P'"),
-        ("label,phylum,order\na,,O\nb,Q,O", "row 3: order 'O' stands under 'Q', in row 2 under 'the root'"),
+        ("label,phylum,order\na,P,O\nb,Q,O", "row 3: order 'O' is under 'Q', in row 2 under 'P'"),
+        ("label,phylum,order\na,,O\nb,Q,O", "row 3: order 'O' is under 'Q', in row 2 under 'the root'"),
     ],
 )
 def test_malformed_tables_say_where(read, text, message):

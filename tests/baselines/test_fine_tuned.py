@@ -401,8 +401,8 @@ def test_a_trunk_of_one_size_says_so(draw_shapes):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"trunk": "resnet19"}, "'resnet19' is no torchvision model"),
-        ({"trunk": "squeezenet1_1"}, "squeezenet1_1 ends in no linear layer"),
+        ({"trunk": "resnet19"}, "'resnet19' is not a torchvision model"),
+        ({"trunk": "squeezenet1_1"}, "squeezenet1_1 does not end in a linear layer"),
         ({"head_epochs": -1}, "head_epochs"),
         ({"body_share": 0}, "body_share"),
         ({"body_share": 1.5}, "body_share"),

@@ -55,7 +55,7 @@ def test_images_of_unknown_classes_are_left_aside_and_counted(caplog):
     with caplog.at_level(logging.WARNING):
         table = listed(["ant", "dog", "bee", "eel", "cat"])
     assert table["object_id"].tolist() == ["o4", "o2", "o0"]
-    assert caplog.messages == ["2 images of classes that the classifier does not know are left aside"]
+    assert caplog.messages == ["2 images are of classes that the classifier has not learned, and are left out"]
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,11 @@ def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
     [
         ("object_id,action\na,keep", "label is missing"),
         ("object_id,action,label\na,burn,", "row 2: action: expected keep, relabel, delete; found 'burn'"),
-        ("object_id,action,label\na,keep,\nb,relabel, ", "row 3: to relabel b takes a label"),
-        ("object_id,action,label\na,keep,\na,delete,", "a stands in several rows"),
+        (
+            "object_id,action,label\na,keep,\nb,relabel, ",
+            "row 3: expected a label to relabel b with; found an empty cell",
+        ),
+        ("object_id,action,label\na,keep,\na,delete,", "a is in several rows"),
         ("object_id,action,label\nz,keep,", "such as z"),
         ("object_id,action,label\n" + "\n".join(f"{name},delete," for name in "abcde"), "every image"),
         ("", "cannot be read"),

@@ -193,9 +193,9 @@ def change_a_weight(folder):
     ("damage", "error", "message"),
     [
         (cut_weights, InputError, "holds no whole model"),
-        (change_a_weight, InputError, "config.json says model .* the weights are"),
+        (change_a_weight, InputError, "expected model .*config.json.*; found .* by its weights"),
         (lambda f: (f / "model.safetensors").unlink(), InputError, "holds no whole model"),
-        (lambda f: (f / "config.json").unlink(), InputError, "is no model: expected a folder with config.json"),
+        (lambda f: (f / "config.json").unlink(), InputError, "is not a model: expected a folder with config.json"),
         (lambda f: (f / "config.json").write_text("{"), InputError, "holds no whole model"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), InputError, "holds no whole model"),
         (lambda f: (f / "config.json").write_text("[]"), InputError, "expected names and values"),
@@ -222,7 +222,7 @@ def test_a_config_without_its_hash_is_no_whole_model(saved):
 
 @pytest.mark.parametrize("name", ["nowhere", "/nowhere/at/all"])
 def test_a_folder_that_is_not_there_is_refused(name):
-    with pytest.raises(InputError, match=f"{name} is no model"):
+    with pytest.raises(InputError, match=f"{name} is not a model"):
         EmbeddingModel.load(name)
 
 
@@ -232,7 +232,9 @@ def test_a_hub_name_without_a_network_is_an_input_error(monkeypatch, fault):
         raise fault
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(InputError, match="owner/name is no folder here, and the hub does not give it: offline"):
+    with pytest.raises(
+        InputError, match="owner/name is not a folder here, and cannot be loaded from the Hugging Face hub: offline"
+    ):
         EmbeddingModel.from_pretrained("owner/name")
 
 

@@ -63,7 +63,7 @@ def test_no_dropout_is_left_before_the_head_which_has_its_own(name):
 
 
 def test_a_network_without_a_linear_layer_is_no_trunk():
-    with pytest.raises(SettingError, match="squeezenet1_1 ends in no linear layer"):
+    with pytest.raises(SettingError, match="squeezenet1_1 does not end in a linear layer"):
         build_trunk(NetworkSettings(trunk="squeezenet1_1"))
 
 

@@ -58,7 +58,7 @@ def write_cut(path):
 )  # fmt: skip
 def test_what_is_no_state_is_refused_by_name_and_runs_no_code(tmp_path, capsys, write):
     write(tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"last\.pt is no readable checkpoint"):
+    with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "last.pt")
     assert "code was run" not in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_a_state_with_a_damaged_block_is_refused(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[20_000:20_512] = bytes(512)  # what a power cut can leave; torch.load reads it without complaint
     path.write_bytes(whole)
-    with pytest.raises(InputError, match=r"state\.pt is no readable checkpoint: its part .* is damaged"):
+    with pytest.raises(InputError, match=r"state\.pt is not a readable checkpoint: its part .* is damaged"):
         load_checkpoint(path)
 
 
@@ -151,7 +151,7 @@ def test_a_newest_state_that_is_cut_gives_way_to_the_one_before_it_with_a_warnin
     with caplog.at_level(logging.WARNING):
         assert checkpoints.load_state() == {"step": 2}
     assert len(caplog.records) == 1
-    assert "state-00001-0000003.pt is no readable checkpoint" in caplog.text
+    assert "state-00001-0000003.pt is not a readable checkpoint" in caplog.text
     assert "the state before it" in caplog.text
 
 
@@ -160,7 +160,7 @@ def test_states_of_which_none_can_be_read_are_refused_by_name(tmp_path):
     for step in (1, 2):
         checkpoints.save_state(1, step, {"step": step})
         cut(checkpoints.states[-1])
-    with pytest.raises(InputError, match=r"state-00001-0000002\.pt is no readable checkpoint"):
+    with pytest.raises(InputError, match=r"state-00001-0000002\.pt is not a readable checkpoint"):
         checkpoints.load_state()
 
 

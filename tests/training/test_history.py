@@ -47,7 +47,7 @@ def test_the_best_epoch(accuracies, best):
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\0"])
 def test_a_file_of_something_else_is_refused_by_name(tmp_path, text):
     (tmp_path / "history.csv").write_text(text)
-    with pytest.raises(InputError, match=r"history\.csv is no training history"):
+    with pytest.raises(InputError, match=r"history\.csv is not a training history"):
         History.load(tmp_path / "history.csv")
 
 

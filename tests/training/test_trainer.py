@@ -236,7 +236,7 @@ def test_a_run_whose_states_are_all_cut_is_refused_and_left_as_it_is(images, tmp
     train(images, tmp_path, **{"training.epochs": 1})
     state = RunFolder(tmp_path).training_state(2, 0)
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"state-00002-0000000\.pt is no readable checkpoint"):
+    with pytest.raises(InputError, match=r"state-00002-0000000\.pt is not a readable checkpoint"):
         train(images, tmp_path)
     assert state.stat().st_size == 1000
 

@@ -113,7 +113,11 @@ def write_class_scores(
                 file.create_dataset(name, data=values, dtype=kind, compression="gzip")
     n_unknown = int((named["label"] == UNKNOWN).sum())
     if n_unknown:
-        logger.warning("%d images were refused; class scores cannot say so, and hold theirs too", n_unknown)
+        logger.warning(
+            "%d images were rejected (unknown); class scores have no place for that, so they have "
+            "theirs like all others",
+            n_unknown,
+        )
     if not is_named.all():
         logger.warning("%d images of the catalog have no name and are left out", (~is_named).sum())
     return ScoreCounts(len(files), len(order), n_unknown, int((~is_named).sum()))
@@ -159,16 +163,19 @@ def _read_rois(frame: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.int64]
     rois = pd.to_numeric(frame["roi_number"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     is_roi = (rois >= 1) & (rois <= MOST_ROIS) & (rois % 1 == 0) & frame["ifcb_bin"].notna().to_numpy()
     if not is_roi.all():
-        object_id, bin_id, roi = frame[["object_id", "ifcb_bin", "roi_number"]].iloc[int(is_roi.argmin())]
+        row = frame[["object_id", "ifcb_bin", "roi_number"]].iloc[int(is_roi.argmin())]
+        object_id, bin_id, roi = row.astype(object).where(row.notna(), "an empty cell")
         raise InputError(
             f"catalog, object_id {object_id}: expected a bin and a ROI number from 1 to {MOST_ROIS}; found ifcb_bin "
-            f"{bin_id} and roi_number {roi}"
+            f"{bin_id} and roi_number {roi}; correct that row, or leave it out"
         )
     codes, bins = pd.factorize(frame["ifcb_bin"])
     doubled = pd.DataFrame({"bin": codes, "roi": rois}).duplicated().to_numpy()
     if doubled.any():
         row = int(doubled.argmax())
-        raise InputError(f"catalog: ROI {rois[row]:.0f} of the bin {bins[codes[row]]} stands in two rows")
+        raise InputError(
+            f"catalog: ROI {rois[row]:.0f} of the bin {bins[codes[row]]} is in two rows; leave one of them out"
+        )
     return codes, rois.astype(np.int64)
 
 
@@ -180,8 +187,9 @@ def _read_scores(named: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.floa
     is_wrong = ~((scores >= 0) & (scores <= 1))
     if is_wrong.any():
         row, column = (int(place[0]) for place in np.nonzero(is_wrong))
+        value = named[columns[column]].iloc[row]
         raise InputError(
-            f"names, object_id {named['object_id'].iloc[row]}, column {columns[column]}: expected a probability; found "
-            f"{named[columns[column]].iloc[row]}"
+            f"names, object_id {named['object_id'].iloc[row]}, column {columns[column]}: expected a probability from 0 "
+            f"to 1; found {'an empty cell' if pd.isna(value) else value}; classify with --all-probabilities"
         )
     return scores

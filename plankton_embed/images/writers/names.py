@@ -30,20 +30,20 @@ def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
         empty = (names[column].isna() | (names[column].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
             raise InputError(
-                f"names, row {int(empty.argmax()) + 2}, column {column}: expected text, found nothing; a class called "
-                "NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
+                f"names, row {int(empty.argmax()) + 2}, column {column}: expected text; found an empty cell; a class "
+                "called NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
             )
     ids = names["object_id"].astype(str)
     doubled = ids.duplicated().to_numpy()
     if doubled.any():
         row = int(doubled.argmax())
-        raise InputError(f"names, row {row + 2}: object_id {ids.iloc[row]} stands twice; give every image one name")
+        raise InputError(f"names, row {row + 2}: object_id {ids.iloc[row]} is in two rows; give every image one name")
     strange = ~ids.isin(catalog.frame["object_id"]).to_numpy()
     if strange.any():
         row = int(strange.argmax())
         raise InputError(
-            f"names, row {row + 2}: object_id {ids.iloc[row]} is not in the catalog, as are {int(strange.sum())} of "
-            f"{len(ids)}; give the catalog of the images that were named"
+            f"names, row {row + 2}: expected images of the catalog; found object_id {ids.iloc[row]}, which is not in "
+            f"it ({int(strange.sum())} of {len(ids)} are not); give the catalog of the images that were classified"
         )
     found = names.assign(label=names["label"].astype(str)).set_axis(pd.Index(ids), axis=0)
     matched: pd.DataFrame = found.reindex(catalog.frame["object_id"].astype(str)).set_axis(catalog.frame.index, axis=0)

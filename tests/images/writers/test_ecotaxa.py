@@ -187,8 +187,8 @@ def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
         ("<b", "expected Name or Name<Parent"),
         ("a<", "expected Name or Name<Parent"),
         ("a < b", "expected Name or Name<Parent"),
-        ("", "row 3, column label: expected text, found nothing"),
-        (None, "row 3, column label: expected text, found nothing"),
+        ("", "row 3, column label: expected text; found an empty cell"),
+        (None, "row 3, column label: expected text; found an empty cell"),
     ],
 )
 def test_a_category_that_ecotaxa_would_misread_is_refused(tmp_path, label, message):
@@ -201,10 +201,10 @@ def test_a_category_that_ecotaxa_would_misread_is_refused(tmp_path, label, messa
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (make_names(["m106_1", "m106_1"], ["a", "b"]), "row 3: object_id m106_1 stands twice"),
+        (make_names(["m106_1", "m106_1"], ["a", "b"]), "row 3: object_id m106_1 is in two rows"),
         (
             make_names(["m106_1", "zebra", "x"], ["a", "b", "c"]),
-            "row 3: object_id zebra is not in the catalog.* 2 of 3",
+            r"row 3: expected images of the catalog; found object_id zebra, which is not in it \(2 of 3 are not\)",
         ),
         (make_names([], []), "expected a name for at least one image"),
         (make_names([None], ["a"]), "row 2, column object_id: expected text"),

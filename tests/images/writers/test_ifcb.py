@@ -117,7 +117,8 @@ def test_files_of_other_bins_stay_and_none_is_overwritten(catalog, tmp_path):
         ({"ifcb_bin": None}, "expected a bin and a ROI number"),
         ({"roi_number": 1.5}, "roi_number 1.5"),
         ({"roi_number": 70000}, "from 1 to 65535"),
-        ({"ifcb_bin": OLD, "roi_number": 1}, "ROI 1 of the bin IFCB5_2012_028_081515 stands in two rows"),
+        ({"roi_number": np.nan}, "found ifcb_bin D20130526T095207_IFCB013 and roi_number an empty cell; correct"),
+        ({"ifcb_bin": OLD, "roi_number": 1}, "ROI 1 of the bin IFCB5_2012_028_081515 is in two rows"),
     ],
 )
 def test_what_is_no_roi_is_refused(catalog, tmp_path, change, message):
@@ -133,10 +134,13 @@ def test_what_is_no_roi_is_refused(catalog, tmp_path, change, message):
     ("change", "message"),
     [
         (lambda names: names.drop(columns="p(mix)"), "p(<class>) for every class; mix missing; classify with --all-"),
-        (lambda names: names.assign(**{"p(mix)": 1.5}), "column p(mix): expected a probability; found 1.5"),
-        (lambda names: names.assign(**{"p(mix)": "much"}), "column p(mix): expected a probability; found much"),
-        (lambda names: names.assign(**{"p(mix)": np.nan}), "expected a probability; found nan"),
-        (lambda names: names.assign(object_id="zebra"), "stands twice"),
+        (lambda names: names.assign(**{"p(mix)": 1.5}), "column p(mix): expected a probability from 0 to 1; found 1.5"),
+        (
+            lambda names: names.assign(**{"p(mix)": "much"}),
+            "column p(mix): expected a probability from 0 to 1; found much",
+        ),
+        (lambda names: names.assign(**{"p(mix)": np.nan}), "to 1; found an empty cell; classify with --all-prob"),
+        (lambda names: names.assign(object_id="zebra"), "is in two rows"),
     ],
 )
 def test_what_are_no_scores_is_refused(catalog, tmp_path, change, message):
