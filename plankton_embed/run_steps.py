@@ -289,8 +289,9 @@ def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
         what = f"{len(before)}, now {len(now)}"
         if was["object_id"].equals(here["object_id"]):
             row = int((was != here).any(axis=1).to_numpy().argmax())
-            (label, split), (new_label, new_split) = (frame.loc[row, columns[1:]] for frame in (was, here))
-            what = f"object_id {was.at[row, 'object_id']} was {label} in {split}, is {new_label} in {new_split}"
+            object_id, label, split = was.iloc[row].tolist()
+            _, new_label, new_split = here.iloc[row].tolist()
+            what = f"object_id {object_id} was {label} in {split}, is {new_label} in {new_split}"
         raise InputError(
             f"{folder.path} holds a run of other images ({what}); choose another folder, or replace it (--overwrite)"
         )

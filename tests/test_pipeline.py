@@ -220,7 +220,7 @@ def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
     catalog.assign(split=side).to_csv(folder.catalog, index=False)
     with pytest.raises(SettingError, match=r"remove_marks was off, is auto\).*go on with that run"):
         pe.run(images, folder.path, settings={"preparation.remove_marks": "auto"}, progress=False)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="plankton_embed"):
         done = pe.run(images, folder.path, settings=now, progress=False)
     assert "goes on with its own settings, not the defaults: preparation.target_size was 32, is 96" in caplog.text
     assert done.model.preparation.remove_marks == "off"
@@ -245,6 +245,12 @@ def test_other_settings_or_images_in_the_same_folder_are_refused(finished, image
     shutil.rmtree(fewer / "detritus")
     with pytest.raises(InputError, match=r"other images \(48, now 36\)"):
         pe.run(fewer, finished.folder.path, settings=QUICK, progress=False)
+    frame = pe.ImageCatalog.load(finished.folder.catalog).frame
+    moved = pe.ImageCatalog(frame.assign(label=["detritus", *frame["label"][1:]]))
+    with pytest.raises(
+        InputError, match=f"object_id {frame['object_id'][0]} was .* in {frame['split'][0]}, is detritus"
+    ):
+        pe.run(moved, finished.folder.path, settings=QUICK, progress=False)
 
 
 def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path):

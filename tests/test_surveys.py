@@ -552,9 +552,9 @@ def test_command(folder, tmp_path):
     printed = json.loads(done.stdout)
     assert (printed["n_samples"], printed["n_images"], printed["correction"]) == (2, 90, "confusion")
     assert (printed["unknown_rate"], printed["refuse_by"]) == (0.1, "neighbor")
-    told = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out2", *given]])
-    assert told.exit_code == 0, told.output
-    assert "copepod" in told.stdout
+    shown = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out2", *given] if a != "-q"])
+    assert shown.exit_code == 0, shown.output
+    assert "copepod" in shown.stdout
     wrong = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out3", "--by", "station"]])
     assert wrong.exit_code == 1
     assert "vectors have no column station" in wrong.output

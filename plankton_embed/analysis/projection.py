@@ -204,7 +204,7 @@ def fit_projection(
     if not np.ptp(table.vectors, axis=0).any():
         raise InputError(
             f"all {len(table)} vectors are equal, so there are no axes to find: the model gives every image the "
-            "same vector; train it again (see the warnings of collapse of its training)"
+            "same vector (the space collapsed); train it again, as the warnings of its training say"
         )
     if method == "pca":
         return _fit_components(table, n_components)

@@ -106,7 +106,7 @@ def test_little_to_group():
     ("n", "options", "error", "message"),
     [
         (1, {}, InputError, "at least 2 images"),
-        (5, {"method": "hdbscan", "n_clusters": 3}, SettingError, "only there"),
+        (5, {"method": "hdbscan", "n_clusters": 3}, SettingError, "with hdbscan, leave it out"),
         (5, {"n_clusters": 6}, SettingError, "expected 1 to 5"),
         (5, {"method": "hdbscan", "min_size": 1}, SettingError, "at least 2"),
         (5, {"min_size": 5}, SettingError, "hdbscan"),

@@ -131,7 +131,7 @@ def test_calibration_images_of_other_classes_are_left_aside(classifier):
     assert classifier.fit(*known, calibration=(vectors, labels)).temperature_ == pytest.approx(
         classifier.fit(*known, calibration=with_more).temperature_
     )
-    with pytest.raises(InputError, match="0 of a known class"):
+    with pytest.raises(InputError, match="0 of its classes"):
         classifier.fit(*known, calibration=(vectors, ["zebra"] * 100))
     with pytest.raises(InputError, match="100 vectors, 99 labels"):
         classifier.fit(*known, calibration=(vectors, labels[:99]))

@@ -51,7 +51,7 @@ def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
 
 
 def test_faults_are_named(known, new):
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match=r"expected labelled vectors; found none of .* with a label"):
         add_examples(known, make_table([None, None], 1, "new"))
     with pytest.raises(InputError, match=r"1 of the new images are in the reference already, such as object_id known7"):
         add_examples(known, known.select([7]))

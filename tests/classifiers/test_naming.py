@@ -70,7 +70,7 @@ def test_an_empty_query_gives_an_empty_table(reference, query, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_unlabelled_reference_is_refused(query, method):
-    with pytest.raises(InputError, match="no labelled vectors"):
+    with pytest.raises(InputError, match="expected labelled vectors; found none of 1 with a label"):
         fit_classifier(query.select([1]), method)
 
 

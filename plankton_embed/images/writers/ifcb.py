@@ -163,8 +163,8 @@ def _read_rois(frame: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.int64]
     rois = pd.to_numeric(frame["roi_number"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     is_roi = (rois >= 1) & (rois <= MOST_ROIS) & (rois % 1 == 0) & frame["ifcb_bin"].notna().to_numpy()
     if not is_roi.all():
-        row = frame[["object_id", "ifcb_bin", "roi_number"]].iloc[int(is_roi.argmin())]
-        object_id, bin_id, roi = row.astype(object).where(row.notna(), "an empty cell")
+        wrong = frame[["object_id", "ifcb_bin", "roi_number"]].iloc[int(is_roi.argmin())]
+        object_id, bin_id, roi = wrong.astype(object).where(wrong.notna(), "an empty cell")
         raise InputError(
             f"catalog, object_id {object_id}: expected a bin and a ROI number from 1 to {MOST_ROIS}; found ifcb_bin "
             f"{bin_id} and roi_number {roi}; correct that row, or leave it out"
