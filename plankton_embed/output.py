@@ -142,13 +142,16 @@ def _share(written: Path) -> None:
 
     The umask is seen on a folder made for it: asking the system for it would change it for all threads.
     """
-    probe = written.with_name(f"{written.name}.umask")
-    probe.mkdir()
-    rights = stat.S_IMODE(probe.stat().st_mode) & 0o777
-    for path in (written, *written.rglob("*")) if written.exists() else ():
-        mode, wanted = stat.S_IMODE(path.stat().st_mode), rights if path.is_dir() else rights & 0o666
-        if mode & 0o777 != wanted:
-            path.chmod(mode & ~0o777 | wanted)
+    try:
+        probe = written.with_name(f"{written.name}.umask")
+        probe.mkdir()
+        rights = stat.S_IMODE(probe.stat().st_mode) & 0o777
+        for path in (written, *written.rglob("*")) if written.exists() else ():
+            mode, wanted = stat.S_IMODE(path.stat().st_mode), rights if path.is_dir() else rights & 0o666
+            if mode & 0o777 != wanted:
+                path.chmod(mode & ~0o777 | wanted)
+    except OSError as error:
+        raise OutputError(f"cannot write {written.name}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -191,7 +191,12 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
     assert "40 known, 60 unseen images" in done.stdout
-    check_fault(1, ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)], "no classes", "")
+    check_fault(
+        1,
+        ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)],
+        "unseen: expected classes of the reference",
+        "",
+    )
 
     done = call("enroll", train, vectors / "new.parquet", "-o", tmp_path / "both.parquet", "--curve", "--draws", 2)
     assert done.exit_code == 0, done.output
@@ -220,7 +225,7 @@ def test_compare(images, quick, tmp_path, monkeypatch):
     from plankton_embed import comparison, measurement
 
     monkeypatch.setattr(comparison, "_measure_apart", measurement.measure_system)  # in this process
-    options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick, "--quiet")
+    options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick)
     done = call("compare", images, "-o", tmp_path / "out", *options, "--seeds", 2)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[1].split()[:3] == ["pixel_mlp", "scratch", "2"]

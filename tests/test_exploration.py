@@ -96,7 +96,10 @@ def test_what_is_grouped(table, tmp_path):
     names.to_csv(tmp_path / "names.csv", index=False)
     refused = curation.clusters(table, only=tmp_path / "names.csv", progress=False).table
     assert refused.object_id.tolist() == table.object_id[:12].tolist()
-    for wrong, message in ((names.assign(label="salp"), "0 were rejected, found 0; give"), (names[["label"]], "object_id")):
+    for wrong, message in (
+        (names.assign(label="salp"), "0 were rejected, found 0; give"),
+        (names[["label"]], "object_id"),
+    ):
         with pytest.raises(InputError, match=message):
             curation.clusters(table, only=wrong, progress=False)
 
