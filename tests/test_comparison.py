@@ -536,7 +536,7 @@ def test_another_device_is_refused(finished, images, in_process, tmp_path):
     options = json.loads((folder / "comparison.json").read_text())
     assert options["device"] == "cpu"
     (folder / "comparison.json").write_text(json.dumps({**options, "device": "cuda"}))
-    with pytest.raises(SettingError, match="with device cuda, not cpu; choose another folder"):
+    with pytest.raises(SettingError, match="another device: expected cuda; found cpu; give the same"):
         compare(images, folder, only=["pixel_mlp"], seeds=3, budget=BUDGET, **QUIET)
     assert in_process == []
 
