@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.containers import read_inside, split_path
+from plankton_embed.images.marks import remove_marks
 from plankton_embed.settings import PreparationSettings
 
 SMALLEST_SIDE = 3  # pixels; smaller images show nothing
@@ -62,22 +63,26 @@ def prepare_image(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
     """Turn an image into the square that the network sees.
 
+    First marks that are burnt in, such as scale bars, are removed (`settings.remove_marks`; see `images.marks`).
     Portrait images are turned by 90°. An image whose longest side is under 100·T/299 grows four times, under
     200·T/299 twice (T: `target_size`); then it is shrunk, if need be, to T, and padded to T×T, centred. The growing
     and shrinking are one resampling. (Source: the report of INF368-VectorEmbedding, at T = 299.)
 
     Returns:
-        pixels uint8 (T, T, channels), background uint8 (channels,), and the (width, height) of the image as it came.
+        pixels uint8 (T, T, channels), background uint8 (channels,), and the (width, height) of the image as it came,
+        or without the strip that held nothing but marks, where one was cut off.
 
     Raises:
         InputError: see `open_image`.
     """
     image = open_image(source)
-    original_size = image.size
     try:
         image = to_8bit(image, settings)
     except DECODER_FAULTS as error:
         raise InputError(f"an image of mode {image.mode} cannot be converted: {error}") from error
+    if settings.remove_marks == "auto":
+        image = remove_marks(image)
+    original_size = image.size
     if image.height > image.width:
         image = image.transpose(Image.Transpose.ROTATE_90)
     side = settings.target_size
