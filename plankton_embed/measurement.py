@@ -327,8 +327,14 @@ def load_features(trial: Trial, images: TrialImages) -> tuple[dict[str, pd.DataF
     features, each, path = images.catalog.features, 0.0, trial.folder / FEATURES_FILE
     if features.empty:
         if not path.exists():
-            level = images.settings.preparation.white_level_16bit
-            measured, seconds = _clock(measure_shapes, images.catalog, trial.progress, white_level=level)
+            preparation = images.settings.preparation
+            measured, seconds = _clock(
+                measure_shapes,
+                images.catalog,
+                trial.progress,
+                white_level=preparation.white_level_16bit,
+                remove_marks=preparation.remove_marks,
+            )
             write_frame(path, measured.assign(**{SECONDS: seconds / len(measured)}))
         features = pd.read_csv(path)
         each = float(features.pop(SECONDS).iloc[0])

@@ -148,7 +148,7 @@ def test_the_features_of_the_catalog_are_taken(asked, trial):
 def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
     calls = []
 
-    def measure(catalog, progress, white_level):
+    def measure(catalog, progress, white_level, remove_marks):
         calls.append(len(catalog))
         return pd.DataFrame({"area": np.arange(5) / 3, "mean": [1.0, np.nan, 3, 4, 5]})
 

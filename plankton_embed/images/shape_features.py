@@ -19,6 +19,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from plankton_embed.errors import DependencyError, InputError
 from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
 from plankton_embed.images.grey_levels import resolve_white_level
+from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import PreparationSettings
@@ -96,6 +97,7 @@ def measure_shapes(
     progress: bool = True,
     largest_only: bool = False,
     white_level: Literal["auto"] | int = "auto",
+    remove_marks: Literal["auto", "off"] = "auto",
 ) -> pd.DataFrame:
     """Measure the body of every image; see DEFINITIONS.
 
@@ -109,6 +111,7 @@ def measure_shapes(
         largest_only: measure the largest region alone (diagonal neighbours are joined), for pictures that show
             neighbours or specks; ZooProcess has one region a picture.
         white_level: the value that is white in images of more than 8 bits; `auto`: found over these images.
+        remove_marks: take scale bars, their text and corner marks out first (see `images.marks`), or measure them too.
 
     Returns:
         One row an image, in order; float64. All nan where an image is of one grey level or cannot be read; these are
@@ -121,7 +124,8 @@ def measure_shapes(
     _check_skimage()
     sources: Sequence[ImageSource] = images.paths if isinstance(images, ImageCatalog) else images
     chunks = [sources[start : start + N_PER_CHUNK] for start in range(0, len(sources), N_PER_CHUNK)]
-    settings = resolve_white_level(PreparationSettings(color="grey", white_level_16bit=white_level), sources, progress)
+    asked = PreparationSettings(color="grey", white_level_16bit=white_level, remove_marks=remove_marks)
+    settings = resolve_white_level(asked, sources, progress)
     n_jobs = -1 if len(sources) >= N_FOR_PROCESSES else 1
     rows: list[dict[str, float] | str] = []
     with progress_bar(len(sources), "measuring", "image", shown=progress) as bar:
@@ -144,14 +148,19 @@ def measure_shapes(
     return pd.DataFrame(measured, columns=list(DEFINITIONS), index=range(len(rows)), dtype=np.float64)
 
 
-def add_shape_features(catalog: ImageCatalog, progress: bool = True, largest_only: bool = False) -> ImageCatalog:
+def add_shape_features(
+    catalog: ImageCatalog,
+    progress: bool = True,
+    largest_only: bool = False,
+    remove_marks: Literal["auto", "off"] = "auto",
+) -> ImageCatalog:
     """Return the catalog with columns `feature_…` of `measure_shapes`; those that it has already stay as they are.
 
     Raises:
         DependencyError: scikit-image is not installed.
         InputError: not one image can be read.
     """
-    new = measure_shapes(catalog, progress, largest_only).add_prefix(FEATURE_PREFIX)
+    new = measure_shapes(catalog, progress, largest_only, remove_marks=remove_marks).add_prefix(FEATURE_PREFIX)
     new = new[[name for name in new if name not in catalog.frame]].set_axis(catalog.frame.index, axis=0)
     return ImageCatalog(pd.concat([catalog.frame, new], axis=1))
 
@@ -321,11 +330,12 @@ def _measure_chunk(
     rows: list[dict[str, float] | str] = []
     for source in sources:
         try:
-            grey = np.asarray(to_8bit(open_image(source), settings))
+            image = to_8bit(open_image(source), settings)
         except (InputError, *DECODER_FAULTS) as error:
             rows.append(str(error))
         else:
-            rows.append(measure_shape(grey, largest_only))
+            image = without_marks(image) if settings.remove_marks == "auto" else image
+            rows.append(measure_shape(np.asarray(image), largest_only))
     return rows
 
 
