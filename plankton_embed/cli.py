@@ -253,7 +253,8 @@ def catalog(
             progress=not quiet,
         )
         levels = find_grey_levels(gathered.paths, progress=not quiet) if json else None
-        summary = summarize(gathered, not quiet, levels.to_dict(chosen.preparation) if levels else None)
+        described = levels.to_dict(chosen.preparation) if levels else None
+        summary = summarize(gathered, not quiet, described, report=not preview)  # the preview has reported already
         if json:
             _print_json({"output": str(output), **summary.to_dict()})
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,8 @@ from plankton_embed.analysis.class_means import find_central
 from plankton_embed.classifiers.scoring import ClassificationScores
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.images.preparation import open_image, prepare_image
+from plankton_embed.images.marks import find_marks, remove_marks
+from plankton_embed.images.preparation import open_image, prepare_image, to_8bit
 from plankton_embed.plots.sheet import Sheet, Tile
 from plankton_embed.settings import PreparationSettings
 from plankton_embed.table import EmbeddingTable
@@ -69,6 +70,30 @@ def preview_sheet(
         tiles.append([Tile(_open(path), f"{label}\n{width}×{height}"), seen])
     rows = [("", [tile for pair in tiles[i : i + per_row] for tile in pair]) for i in range(0, len(tiles), per_row)]
     return Sheet("As on disk, and as the network sees them", rows)
+
+
+def marks_sheet(
+    catalog: ImageCatalog, rows: Sequence[int], settings: PreparationSettings, n_images: int = 40, per_row: int = 5
+) -> Sheet:
+    """Show images that have marks burnt in and, beside each, what is left without them.
+
+    Args:
+        catalog: the images.
+        rows: those with marks (`CatalogSummary.marked`).
+        settings: how images are prepared; where they keep the marks, the sheet says so.
+        n_images: shown at most, spread over these rows.
+        per_row: pairs side by side.
+    """
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), n_images)).astype(int))
+    tiles = []
+    for row in [rows[number] for number in chosen]:
+        image = to_8bit(open_image(catalog.paths[row]), settings)
+        kinds, rest = find_marks(image).kinds, remove_marks(image)
+        before = f"{catalog.labels[row] or '(unlabelled)'}\n{image.width}×{image.height}"
+        tiles.append([Tile(image, before), Tile(rest, f"without {', '.join(kinds)}\n{rest.width}×{rest.height}")])
+    lines = [("", [tile for pair in tiles[i : i + per_row] for tile in pair]) for i in range(0, len(tiles), per_row)]
+    kept = "" if settings.remove_marks == "auto" else " (which preparation.remove_marks=off keeps)"
+    return Sheet(f"Images with marks burnt in, before and after their removal{kept}", lines)
 
 
 def misclassified_sheet(names: pd.DataFrame, n_images: int = 40, per_row: int = 8) -> Sheet:

@@ -422,6 +422,9 @@ def draw_catalog(
     save_figure(draw_image_sizes(summary), folder / "image_sizes.png")
     save_figure(draw_sheet(contact_sheets.examples_sheet(catalog, seed=seed)), folder / "examples.png")
     save_figure(draw_sheet(contact_sheets.preview_sheet(catalog, preparation, seed=seed)), folder / "preview.png")
+    if summary.marked:
+        sheet = contact_sheets.marks_sheet(catalog, summary.marked, preparation)
+        save_figure(draw_sheet(sheet), folder / "marks.png")
     if len(catalog.features.columns):
         features = summarize_features(catalog)
         write_frame(folder / "features.csv", features.columns)

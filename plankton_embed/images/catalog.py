@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 import unicodedata
 import warnings
@@ -22,9 +23,13 @@ from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.containers import read_image
-from plankton_embed.images.preparation import DECODER_FAULTS, open_image
+from plankton_embed.images.marks import find_marks
+from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
 from plankton_embed.output import progress_bar, write_atomically
+from plankton_embed.settings import PreparationSettings
 from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
+
+logger = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -66,6 +71,7 @@ METADATA_COLUMNS = {
     "subsample_factor": "times that the imaged part goes into the sample",
     "size_unit": "unit of areas and axes: px, um or unknown; without it pixels",
 }
+MOST_SEARCHED = 2000  # images of a catalog in which a summary looks for marks
 FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
 STR = pd.Series(dtype="str").dtype  # object before pandas 3
 ASCII_BLANKS = "".join(filter(str.isspace, map(chr, range(128))))
@@ -331,7 +337,8 @@ class CatalogSummary:
     `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
     `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
     75, 95 and 100 %. `n_unreadable` counts images whose size could not be read. `grey_levels`: bits and white level
-    (`GreyLevels.to_dict`), None where nobody looked.
+    (`GreyLevels.to_dict`), None where nobody looked. `marked`: rows of images with a scale bar, its text or corner marks
+    burnt in (see `images.marks`), of the `n_searched` in which they were looked for.
     """
 
     n_images: int
@@ -342,6 +349,8 @@ class CatalogSummary:
     sizes: pd.DataFrame
     size_quantiles: pd.DataFrame
     grey_levels: dict[str, Any] | None = None
+    marked: tuple[int, ...] = ()
+    n_searched: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -350,6 +359,8 @@ class CatalogSummary:
             "n_classes": len(self.classes),
             "n_unlabelled": self.n_unlabelled,
             "n_unreadable": self.n_unreadable,
+            "n_marked": len(self.marked),
+            "n_searched_for_marks": self.n_searched,
             "classes": self.classes.to_dict("records"),
             "gaps": self.gaps.to_dict("records"),
             "size_quantiles": self.size_quantiles.to_dict("index"),
@@ -358,9 +369,16 @@ class CatalogSummary:
 
 
 def summarize(
-    catalog: ImageCatalog, progress: bool = True, grey_levels: dict[str, Any] | None = None
+    catalog: ImageCatalog, progress: bool = True, grey_levels: dict[str, Any] | None = None, report: bool = True
 ) -> CatalogSummary:
-    """Count classes and gaps, and read every image's size from its header; `grey_levels` is passed on."""
+    """Count classes and gaps, read every image's size from its header, and look for marks burnt into images.
+
+    Args:
+        catalog: the images.
+        progress: show a bar.
+        grey_levels: passed on.
+        report: log how many images have marks. They are looked for in 2,000 images at most, spread over the catalog.
+    """
     counts = catalog.frame["label"].value_counts()
     classes = pd.DataFrame(
         {
@@ -380,6 +398,17 @@ def summarize(
     measured = map_images(_image_size, catalog.paths, "measuring", progress)
     sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
     sizes["area"] = sizes["width"] * sizes["height"]
+    searched = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), MOST_SEARCHED)).astype(int))
+    has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
+    marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
+    if marked and report:
+        of = f"{len(searched)} images" if len(searched) == len(catalog) else f"{len(searched)} images looked at"
+        logger.info(
+            "marks: %d of %s have a scale bar, text or corner marks burnt in; preparation.remove_marks=auto (the "
+            "default) takes them out before preparing and measuring",
+            len(marked),
+            of,
+        )
     return CatalogSummary(
         n_images=len(catalog),
         n_unlabelled=int(catalog.frame["label"].isna().sum()),
@@ -389,6 +418,8 @@ def summarize(
         sizes=sizes,
         size_quantiles=sizes.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
         grey_levels=grey_levels,
+        marked=marked,
+        n_searched=len(searched),
     )
 
 
@@ -413,6 +444,14 @@ def _image_size(path: str) -> tuple[int, int] | None:
             return image.size
     except DECODER_FAULTS:
         return None
+
+
+def _has_marks(path: str) -> bool:
+    """Tell whether marks are burnt into an image; not, where it cannot be read."""
+    try:
+        return bool(find_marks(to_8bit(open_image(path), PreparationSettings(color="grey"))).kinds)
+    except DECODER_FAULTS:  # InputError is a ValueError
+        return False
 
 
 def _clean_text(column: pd.Series, clean: Callable[[str], str] = str.strip) -> pd.Series:
