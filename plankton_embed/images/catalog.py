@@ -337,8 +337,8 @@ class CatalogSummary:
     `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
     `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
     75, 95 and 100 %. `n_unreadable` counts images whose size could not be read. `grey_levels`: bits and white level
-    (`GreyLevels.to_dict`), None where nobody looked. `marked`: rows of images with a scale bar, its text or corner marks
-    burnt in (see `images.marks`), of the `n_searched` in which they were looked for.
+    (`GreyLevels.to_dict`), None where nobody looked. `marked`: rows of images with a scale bar, its text or corner
+    marks burnt in (see `images.marks`), of the `n_searched` in which they were looked for.
     """
 
     n_images: int
