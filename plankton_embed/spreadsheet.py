@@ -1,36 +1,96 @@
-"""Tables that a person has filled in, as a spreadsheet program saves them."""
+"""Tables as text: those that a person has filled in, and those of any other program."""
 
 from __future__ import annotations
 
+import codecs
+import csv
 import io
+import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError, OutputError
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
+WHOLE = r"-?\d+\.0"  # how a whole number is written once a gap in its column has made floats of them
+DECIMAL_COMMA = r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"
+THOUSANDS = r"[-+]?[1-9]\d{0,2}(?:[,.]\d{3})+"  # or a decimal number of three digits
+
+
+def clean_label(label: str) -> str:
+    """Return a class name without outer blanks, in Unicode's composed form, so that equal names are equal."""
+    return unicodedata.normalize("NFC", label.strip())
+
+
+def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> list[str | None]:
+    """Return values of any kind as text, None where missing or empty.
+
+    Whole numbers that a gap has made floats of are whole again, where all are: 1.5 among them leaves 1.0 as it is.
+
+    Args:
+        values: text, numbers or others.
+        clean: applied to each text.
+    """
+    filled = [None if value is None or value is pd.NA or value != value else value for value in values]
+    are_floats = all(isinstance(value, float | np.floating) for value in filled if value is not None)
+    text = [None if value is None else str(value) for value in filled]
+    if are_floats and all(value.endswith(".0") for value in text if value is not None):
+        text = [value and value.removesuffix(".0") for value in text]
+    return [None if value is None else clean(value) or None for value in text]
+
+
+def to_utf8(raw: bytes) -> bytes:
+    """Return text in UTF-8 without byte-order mark, from UTF-8, UTF-16 with its mark, or Latin-1 (Windows-1252).
+
+    Raises:
+        InputError: it is not text.
+    """
+    if raw.startswith(UTF_16):
+        try:
+            raw = raw.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"expected text in UTF-16, as its first bytes say; {error}; save it as UTF-8") from error
+    if b"\0" in raw:
+        raise InputError(f"expected text in UTF-8; found a zero byte at {raw.index(0)}; save it as UTF-8")
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if raw.isascii():
+        return raw
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return raw.decode(encoding).encode()
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1").encode()
+
 
 def read_text(path: str | Path, what: str) -> str:
-    """Return the text of a file in UTF-8 or Latin-1; `what` is what an error calls it.
+    """Return the text of a file (see `to_utf8`); `what` is what an error calls it.
 
     Raises:
         InputError: there is no such file, it cannot be read, or it is no text.
     """
+    return read_raw(path, what).decode()
+
+
+def read_raw(path: str | Path, what: str) -> bytes:
+    """Return the text of a file as `read_text`, in UTF-8."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{what} {path} does not exist")
     try:
-        raw = path.read_bytes()
+        return to_utf8(path.read_bytes())
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read: {error.strerror or error}") from error
-    if b"\0" in raw:
-        raise InputError(f"{path}: expected text in UTF-8; found a zero byte at {raw.index(0)}; save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def refuse_filled_in(path: str | Path, column: str, untouched: str) -> None:
@@ -48,6 +108,152 @@ def find_delimiter(text: str) -> str:
     return max(",;\t", key=text.lstrip(" \r\n").split("\n", 1)[0].count)
 
 
+def read_header(raw: bytes) -> tuple[list[str], str]:
+    """Return the names of a table's columns, as they are written, and what parts them.
+
+    Args:
+        raw: its start, in UTF-8.
+    """
+    text = raw[: 1 << 20].decode(errors="replace")
+    delimiter = find_delimiter(text.replace("\r", "\n"))
+    return next((cells for _, cells in _read_rows(text, delimiter)), []), delimiter
+
+
+def parse_table(raw: bytes, **options: Any) -> pd.DataFrame:
+    """Read a table of text in UTF-8; columns without a name in which all is empty are left out.
+
+    Args:
+        raw: its columns are parted by comma, semicolon or tab.
+        options: of `pandas.read_csv`.
+
+    Raises:
+        InputError: two columns have one name, a row is longer than the header, or a quote takes in rows.
+        ValueError: pandas cannot read it.
+    """
+    names, delimiter = read_header(raw)
+    given = [name.strip() for name in names if name.strip()]
+    if len(set(given)) < len(given):
+        raise InputError(f"two columns are named {next(name for name in given if given.count(name) > 1)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            frame: pd.DataFrame = pd.read_csv(
+                io.BytesIO(raw), sep=delimiter, index_col=False, keep_default_na=False, **options
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        check_quotes(raw, delimiter)
+        for row, cells in _read_rows(raw.decode(), delimiter):
+            if len(cells) > len(names):
+                raise InputError(
+                    f"expected {len(names)} cells a row, as in the header; found {len(cells)} in row {row}; cells that "
+                    "hold the delimiter take quotes"
+                ) from error
+        raise InputError(str(error)) from error
+    if b'"' in raw and count_lines(raw) != len(frame) + 1:
+        check_quotes(raw, delimiter)
+    unnamed = [column for column, name in zip(frame.columns, names, strict=False) if not name.strip()]
+    empty = [column for column in unnamed if (frame[column].isna() | (frame[column] == "")).all()]
+    return frame.drop(columns=empty) if empty and len(frame) else frame
+
+
+def count_lines(raw: bytes) -> int:
+    """Return how many lines a text has, whatever ends them; the last may lack its end."""
+    n_ends = raw.count(b"\n") + (raw.count(b"\r") - raw.count(b"\r\n") if b"\r" in raw else 0)
+    return n_ends + (not raw.endswith((b"\n", b"\r")))
+
+
+def check_quotes(raw: bytes, delimiter: str) -> None:
+    """Refuse a table in which a quote takes in whole rows: a cell that spans lines and holds as many delimiters as one.
+
+    A table that quotes its text throughout may hold such cells: rows that a quote took in would have left quotes there.
+
+    Args:
+        raw: the table, in UTF-8.
+        delimiter: what parts its columns.
+
+    Raises:
+        InputError: there is such a cell, or a quote that is not closed; its row is named.
+    """
+    n_quotes = raw.count(b'"')
+    if n_quotes == 0:
+        return
+    text = raw.decode()
+    rows = list(_read_rows(text, delimiter))
+    is_quoted = n_quotes >= 2 * len(rows)
+    most = len(rows[0][1]) - 1
+    for start, cells in rows:
+        for cell in cells:
+            n_lines = count_lines(cell.encode())
+            if n_lines > 1 and cell.count(delimiter) >= most and not (is_quoted and '"' not in cell):
+                others = DELIMITERS["," if delimiter == "\t" else "\t"]
+                raise InputError(
+                    f"row {start}: expected a cell of one row; found a quote that takes in {n_lines} lines with as "
+                    f"many {DELIMITERS[delimiter]} as a row; remove the quote, or, where the cell is meant so, save "
+                    f"the table with {others} between its columns"
+                )
+    last = list(io.StringIO(text, newline=""))[rows[-1][0] - 1 :]
+    try:
+        list(csv.reader(last, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise InputError(f"row {rows[-1][0]}: found a quote that is not closed; close or remove it") from error
+
+
+def list_lines(raw: bytes) -> list[int]:
+    """Return the line on which each row of a table below its header starts."""
+    _, delimiter = read_header(raw)
+    lines = [line for line, cells in _read_rows(raw.decode(), delimiter) if len(cells) > 1 or cells[0].strip()]
+    return lines[1:]
+
+
+def _read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that is not empty, and the line it starts on; one that is too long for a cell is a single cell."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield start, [delimiter * text.count(delimiter) + "\n."]  # longer than the csv module allows
+            return
+        if cells:
+            yield start, cells
+
+
+def read_decimal_commas(column: pd.Series, delimiter: str) -> NDArray[np.float64] | None:
+    """Return a column of text as numbers whose decimal mark is a comma; None where it is not one, or in doubt.
+
+    It is where all that is filled is a number with it. A comma that parts the columns is in doubt; between tabs
+    so are numbers that all look like thousands (`1,234`).
+    """
+    column = column.str.strip()
+    filled = column[column.notna() & (column != "")]
+    commas = filled[filled.str.contains(",", regex=False)]
+    if delimiter == "," or commas.empty or not filled.str.fullmatch(DECIMAL_COMMA).all():
+        return None
+    if delimiter == "\t" and commas.str.fullmatch(THOUSANDS).all():
+        return None
+    text = column.where(column != "").str.replace(",", ".", regex=False)
+    return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def drop_points(column: pd.Series, raw: bytes) -> pd.Series:
+    """Return a column of text with whole numbers as such, where all that is filled is written `1.0` and not quoted.
+
+    Args:
+        column: text.
+        raw: the table it was read from.
+    """
+    filled = column[column.notna() & (column != "")]
+    if filled.empty or not filled.iloc[0].endswith(".0") or not filled.str.fullmatch(WHOLE).all():
+        return column
+    if f'"{filled.iloc[0]}"'.encode() in raw:
+        return column
+    return column.str.removesuffix(".0")
+
+
 def read_spreadsheet(path: str | Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV, all of it as text without outer blanks; empty rows are left out.
 
@@ -59,18 +265,13 @@ def read_spreadsheet(path: str | Path, what: str, columns: Sequence[str] = ()) -
     Raises:
         InputError: as `read_text`; a row is longer than the first, or a column is missing.
     """
-    text = read_text(path, what)
+    raw = read_raw(path, what)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            frame = pd.read_csv(
-                io.StringIO(text), dtype=str, sep=find_delimiter(text), keep_default_na=False, index_col=False
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise InputError(
-            f"{what} {path} cannot be read as CSV: {error}; cells that hold the delimiter take quotes"
-        ) from error
-    frame = frame.fillna("").rename(columns=str.strip).apply(lambda column: column.str.strip())
+        frame = parse_table(raw, dtype=str)
+    except (InputError, ValueError) as error:
+        raise InputError(f"{what} {path} cannot be read as CSV: {error}") from error
+    frame = frame.apply(lambda column: drop_points(column.str.strip(), raw))
+    frame = frame.fillna("").rename(columns=str.strip)
     missing = [name for name in columns if name not in frame]
     if missing:
         raise InputError(

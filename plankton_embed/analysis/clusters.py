@@ -16,7 +16,7 @@ from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import clean_label
-from plankton_embed.spreadsheet import read_spreadsheet
+from plankton_embed.spreadsheet import read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10
@@ -148,12 +148,16 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
         missing = [column for column in needed if column not in frame]
         if missing:
             raise InputError(f"{what}: expected the columns {', '.join(needed)}; found {list(frame.columns)}")
-    given = names.assign(name=names["name"].fillna("").astype(str).map(clean_label))
-    given = given[given["name"] != ""]
+    given = names.assign(name=pd.Series(to_text(names["name"], clean_label), names.index, dtype="str"))
+    given = given[given["name"].notna()]
     if given.empty:
         raise InputError("names: expected a name for at least one cluster; found none; fill in the column name")
     number = pd.to_numeric(given["cluster"], errors="coerce")
-    known = set(images["cluster"].astype(int))
+    clusters = pd.to_numeric(images["cluster"], errors="coerce")
+    if clusters.isna().any():
+        found = images["cluster"][clusters.isna()].iloc[0]
+        raise InputError(f"images: expected the number of a cluster in each row; found {found!r}")
+    known = set(clusters.astype(int))
     strange = given["cluster"][~number.isin(known)]
     if len(strange):
         found = "an empty cell" if pd.isna(strange.iloc[0]) else strange.iloc[0]
@@ -162,8 +166,8 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     if len(doubled):
         raise InputError(f"names: cluster {doubled.iloc[0]:.0f} is in several rows; give it one name")
     by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
-    cluster = dict(zip(images["object_id"].astype(str), images["cluster"].astype(int), strict=True))
-    lost = sorted(set(cluster) - set(table.object_id))
+    cluster = dict(zip(to_text(images["object_id"]), clusters.astype(int), strict=True))
+    lost = sorted(map(str, set(cluster) - set(table.object_id)))
     if lost:
         raise InputError(
             f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}; give the "

@@ -13,7 +13,7 @@ import numpy as np
 
 from plankton_embed.analysis.taxonomy import FINEST, Taxonomy
 from plankton_embed.errors import InputError
-from plankton_embed.spreadsheet import find_delimiter, read_text
+from plankton_embed.spreadsheet import check_quotes, clean_label, find_delimiter, read_text
 
 NEWICK_SUFFIXES, TABLE_SUFFIXES = (".nwk", ".newick", ".tree", ".tre"), (".csv", ".tsv")  # .txt may be either
 LABEL_COLUMNS = ("label", "object_annotation_category")  # ours, EcoTaxa's
@@ -117,12 +117,16 @@ def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
 
 def _parse_table(text: str, source: str) -> Taxonomy:
     """Read a table of classes with a lineage or with ranks."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=find_delimiter(text), restval="")
+    delimiter = find_delimiter(text.replace("\r", "\n"))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
     try:
+        check_quotes(text.encode(), delimiter)
         reader.fieldnames = header = [name.strip().lower() for name in reader.fieldnames or ()]
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"{source}, row {reader.line_num}: cannot be read as a table: {error}") from error
+    except InputError as error:
+        raise InputError(f"{source}, {error}") from error
     label_column = next((name for name in LABEL_COLUMNS if name in header), None)
     lineage_column = next((name for name in LINEAGE_COLUMNS if name in header), None)
     if label_column is None or len(header) < 2:
@@ -138,7 +142,9 @@ def _parse_table(text: str, source: str) -> Taxonomy:
     for number, row in rows:
         if None in row:
             raise InputError(f"{source}, row {number}: expected {len(header)} cells as in row 1; found more")
-        label, *cells = (row[name].strip() for name in (label_column, *([lineage_column] if lineage_column else ranks)))
+        label, *cells = (
+            clean_label(row[name]) for name in (label_column, *([lineage_column] if lineage_column else ranks))
+        )
         if label == "[t]" or not (label or any(cells)):  # EcoTaxa's row of column kinds; a row of nothing
             continue
         if not label:

@@ -10,7 +10,9 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,9 +28,22 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.containers import read_image
 from plankton_embed.images.marks import find_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.settings import PreparationSettings
-from plankton_embed.spreadsheet import find_delimiter, read_spreadsheet
+from plankton_embed.spreadsheet import MISSING as MISSING
+from plankton_embed.spreadsheet import (
+    THOUSANDS,
+    drop_points,
+    list_lines,
+    parse_table,
+    read_decimal_commas,
+    read_header,
+    read_raw,
+    read_spreadsheet,
+    to_text,
+)
+from plankton_embed.spreadsheet import clean_label as clean_label
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +88,14 @@ METADATA_COLUMNS = {
     "size_unit": "unit of areas and axes: px, um or unknown; without it pixels",
 }
 MOST_SEARCHED = 2000  # images of a catalog in which a summary looks for marks
+NUMBER_COLUMNS = (*(name for name in METADATA_COLUMNS if name not in ("time", "volume_of", "size_unit")),)
+NUMBER = "a number such as 1234.5"
 FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
 STR = pd.Series(dtype="str").dtype  # object before pandas 3
 ASCII_BLANKS = "".join(filter(str.isspace, map(chr, range(128))))
 N_ROWS_AT_ONCE = 50_000  # written to a CSV
-MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -193,39 +212,60 @@ class ImageCatalog:
         source: str = "catalog",
         root: str | Path = ".",
         allow_empty: bool = False,
+        faults: Faults | None = None,
+        line_of: Callable[[int], int] | None = None,
     ) -> ImageCatalog:
         """Build from columns, checking and cleaning them.
 
         Args:
-            rows: columns by name; `path` is needed. Without `object_id`, the path as given is the id.
+            rows: columns by name; `path` is needed. A row without `object_id` has its path, as given, as id. Whole
+                numbers that gaps have made floats of are whole: in columns of text, and in those of no unit.
             source: what an error calls the rows.
             root: folder that relative paths start from; by default the current one.
             allow_empty: whether no rows are fine.
+            faults: gathers rows without a path and values that should be numbers; by default they are an error.
+            line_of: the line of the file on which a row starts, counted from 0; by default rows are counted from 1.
 
         Raises:
-            InputError: no `path`, a doubled column or `object_id`, an unknown split name, or no rows.
+            InputError: no `path`, a doubled column or `object_id`, an unknown split name, no rows, or there are faults.
         """
+        faults = Faults(source) if faults is None else faults
+        line_of = line_of or (lambda row: row + 1)
         frame = pd.DataFrame(rows).reset_index(drop=True).rename(columns=lambda name: str(name).strip())
         if not frame.columns.is_unique:
             raise InputError(f"{source}: two columns are named {frame.columns[frame.columns.duplicated()][0]}")
         if "path" not in frame:
             raise InputError(f"{source}: expected a column named path; found {list(frame.columns)}")
-        if frame.empty and not allow_empty:
-            raise InputError(f"{source}: expected images, found none")
         for column in TEXT_COLUMNS:
             if column in frame:
                 frame[column] = _clean_text(frame[column], clean_label if column == "label" else str.strip)
-        if frame["path"].isna().any():
-            raise InputError(f"{source}: row {int(frame['path'].isna().argmax()) + 1} has no path")
+        is_bad = frame["path"].isna().to_numpy(dtype=bool, copy=True)
+        for row in np.flatnonzero(is_bad):
+            faults.add(source, "the path of an image", "an empty cell", row=line_of(int(row)), column="path")
+        for column in frame.columns.difference([*TEXT_COLUMNS]):
+            dtype = frame[column].dtype
+            if not _holds_numbers(column):
+                if pd.api.types.is_float_dtype(dtype):
+                    frame[column] = _keep_whole(frame[column])
+            elif not pd.api.types.is_numeric_dtype(dtype):
+                frame[column], wrong = _clean_numbers(frame[column])
+                is_bad[wrong.index] = True
+                for row, text in zip(wrong.index.tolist(), wrong, strict=True):
+                    unit = f", in {METADATA_COLUMNS[column]}" if column in METADATA_COLUMNS else ""
+                    faults.add(source, NUMBER + unit, repr(text), row=line_of(row), column=column)
+        faults.report()
+        if is_bad.any():
+            frame = frame[~is_bad].reset_index(drop=True)
+        if frame.empty and not allow_empty:
+            raise InputError(f"{source}: expected images, found none")
         if "label" not in frame:
             frame["label"] = pd.Series([None] * len(frame), dtype="str")
-        if "object_id" not in frame:
-            frame["object_id"] = frame["path"]
+        frame["object_id"] = frame["object_id"].fillna(frame["path"]) if "object_id" in frame else frame["path"]
         if "split" in frame:
             frame["split"] = _standard_splits(frame["split"], source)
         doubled = frame["object_id"].duplicated(keep=False)
-        if doubled.any() or frame["object_id"].isna().any():
-            which = frame.loc[doubled, "object_id"].iloc[0] if doubled.any() else "(empty)"
+        if doubled.any():
+            which = frame["object_id"][doubled].iloc[0]
             raise InputError(
                 f"{source}: object_id {which} stands in {int(doubled.sum())} rows; every row needs its own. "
                 "Where several objects share an image, give each an object_id column entry."
@@ -235,12 +275,15 @@ class ImageCatalog:
         return cls(frame[[*first, *[c for c in frame.columns if c not in first]]])
 
     @classmethod
-    def load(cls, path: str | Path, root: str | Path | None = None) -> ImageCatalog:
-        """Read a CSV (comma, semicolon or tab) or Parquet catalog.
+    def load(cls, path: str | Path, root: str | Path | None = None, faults: Faults | None = None) -> ImageCatalog:
+        """Read a CSV (comma, semicolon or tab; UTF-8, Latin-1, or UTF-16 with its mark) or Parquet catalog.
+
+        A comma is decimal where it does not part the columns and makes numbers of all that a column holds.
 
         Args:
             path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others.
             root: folder that relative image paths start from; by default the folder of the file.
+            faults: gathers rows that are wrong; by default they are an error.
 
         Raises:
             InputError: the file is missing, unreadable or lacks what a catalog needs.
@@ -250,11 +293,25 @@ class ImageCatalog:
             raise InputError(f"catalog {path} does not exist")
         if root is not None and not Path(root).is_dir():
             raise InputError(f"root folder {root} does not exist")
+        is_parquet = path.suffix.lower() == ".parquet"
         try:
-            frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-        except (ValueError, OSError, pd.errors.ParserWarning) as error:
+            frame = _read_parquet(path) if is_parquet else _read_csv(path)
+        except InputError:
+            raise
+        except (ValueError, OSError) as error:
             raise InputError(f"catalog {path} cannot be read: {error}") from error
-        return cls.from_rows(frame, source=str(path), root=path.parent if root is None else root)
+
+        @cache
+        def lines() -> list[int]:
+            return list_lines(read_raw(path, "catalog"))
+
+        return cls.from_rows(
+            frame,
+            source=str(path),
+            root=path.parent if root is None else root,
+            faults=faults,
+            line_of=None if is_parquet else lambda row: lines()[row],
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write as CSV or Parquet by suffix; paths below the file's folder are written relative to it."""
@@ -268,11 +325,6 @@ class ImageCatalog:
             else:
                 write_csv(frame, temporary)
         return path
-
-
-def clean_label(label: str) -> str:
-    """Return a class name without outer blanks, in Unicode's composed form, so that equal names are equal."""
-    return unicodedata.normalize("NFC", label.strip())
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
@@ -295,6 +347,25 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         else:
             return
     frame.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
+def warn_of_similar_classes(catalog: ImageCatalog) -> None:
+    """Warn of class names that differ only in capitals, blanks, underscores or hyphens, and show how to join them."""
+    counts = catalog.frame["label"].value_counts()
+    similar: dict[str, list[str]] = {}
+    for name in counts.index:  # the class with most images first
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        similar.setdefault("".join(c for c in plain if c.isprintable() and c not in " _-") or name, []).append(name)
+    groups = [names for names in similar.values() if len(names) > 1]
+    if groups:
+        pairs = pd.DataFrame([(old, names[0]) for names in groups for old in names[1:]], columns=["old", "new"])
+        described = [" and ".join(f"{name!r} ({counts[name]:,} images)" for name in names) for names in groups]
+        logger.warning(
+            "class names that differ only in capitals, blanks, underscores or hyphens: %s; where they are one class, "
+            "join them in a catalog with --class-map and a CSV of these lines:\n%s",
+            "; ".join(described),
+            pairs.to_csv(index=False, lineterminator="\n").rstrip(),
+        )
 
 
 def read_class_map(path: str | Path) -> dict[str, str]:
@@ -464,8 +535,7 @@ def _clean_text(column: pd.Series, clean: Callable[[str], str] = str.strip) -> p
     text = _to_arrow(column)
     if text is None:
         values = column.astype(object)  # to_numpy makes 0.0 of a category 0 where another value is missing
-        cleaned = [None if value is None or value is pd.NA or value != value else clean(str(value)) for value in values]
-        return pd.Series([value or None for value in cleaned], dtype="str")
+        return pd.Series(to_text(values, clean), dtype="str")
     plain = pc.and_(pc.string_is_ascii(text), pc.equal(text, pc.ascii_trim(text, ASCII_BLANKS)))
     mended = pc.fill_null(pc.or_(pc.invert(plain), pc.equal(text, "")), False)
     new = [clean(value) or None for value in text.filter(mended).to_pylist()]
@@ -499,26 +569,96 @@ def _standard_splits(column: pd.Series, source: str) -> pd.Series:
     return pd.Series(standard[codes], dtype="str")  # a missing one has code -1, the last
 
 
+def _holds_numbers(column: str) -> bool:
+    """Say whether a column of this name holds measured numbers."""
+    return column.strip() in NUMBER_COLUMNS or column.strip().startswith(FEATURE_PREFIX)
+
+
+def _clean_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return a column of text as numbers, and the values that are not numbers by row."""
+    text = _clean_text(column)
+    text = text.mask(text.isin(MISSING))
+    numbers = pd.to_numeric(text, errors="coerce")
+    return numbers.astype("float64"), text[numbers.isna() & text.notna()]
+
+
+def _keep_whole(column: pd.Series) -> pd.Series:
+    """Return a column of numbers that are all whole, but for gaps, as whole numbers; any other as it is."""
+    if not column.isna().any():
+        return column
+    values = column.dropna().to_numpy(dtype=np.float64)
+    is_whole = len(values) > 0 and bool(((values == np.trunc(values)) & (np.abs(values) < 2**53)).all())
+    return column.astype("Int64") if is_whole else column
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table in which whole numbers with gaps keep all their digits, which pandas would make floats of."""
+    table = pq.read_table(path)
+    table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])  # of pandas
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    for field in table.schema:
+        if pa.types.is_integer(field.type) and table[field.name].null_count and not _holds_numbers(field.name):
+            frame[field.name] = table[field.name].to_pandas(types_mapper=pd.ArrowDtype).astype("Int64")
+    return frame
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        delimiter = find_delimiter(file.readline())
-    options: dict[str, Any] = {"sep": delimiter, "index_col": False, "keep_default_na": False}
-    columns = pd.read_csv(path, **options, nrows=0).columns
+    raw = read_raw(path, "catalog")
+    try:
+        return _read_numbers(_parse_csv(raw), raw)
+    except InputError as error:
+        raise InputError(f"catalog {path} cannot be read: {error}") from error
+
+
+def _parse_csv(raw: bytes) -> pd.DataFrame:
+    columns, _ = read_header(raw)
     as_text: dict[Any, Any] = {c: str for c in columns if c.strip() in TEXT_COLUMNS}
-    options["na_values"] = {c: MISSING for c in columns if c not in as_text}
-    frame: pd.DataFrame
+    options: dict[str, Any] = {"na_values": {c: MISSING for c in columns if c not in as_text}}
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
         warnings.simplefilter("error", pd.errors.DtypeWarning)
         try:  # in pieces, which is fast, where a column has one type in all of them
-            frame = pd.read_csv(path, **options, dtype=as_text)
+            frame = parse_table(raw, dtype=as_text, **options)
             numbers = frame.select_dtypes("number")
-            if not ((numbers.max() > 2**53) | (numbers.min() < -(2**53))).any():  # such integers may have lost digits
+            if not ((numbers.max() >= 2**53) | (numbers.min() <= -(2**53))).any():
                 return frame
         except pd.errors.DtypeWarning:
             pass
-        frame = pd.read_csv(path, **options, dtype=as_text, low_memory=False)
+    frame = parse_table(raw, dtype=as_text, low_memory=False, **options)
+    floats = frame.select_dtypes("float").abs().max() >= 2**53  # whole numbers with gaps may have lost digits
+    longest = [column for column in floats.index[floats] if not _holds_numbers(column)]
+    if longest:
+        text = parse_table(raw, dtype=str, **options)
+        for column in longest:
+            if text[column].dropna().str.fullmatch(r"-?\d{1,19}").all():
+                with suppress(ValueError, OverflowError):  # longer than 64 bits
+                    frame[column] = text[column].astype("Int64")
+    return frame
+
+
+def _read_numbers(frame: pd.DataFrame, raw: bytes) -> pd.DataFrame:
+    """Read whole numbers that are written as floats in columns of text, and numbers with a decimal comma elsewhere."""
+    _, delimiter = read_header(raw)
+    with_commas: list[str] = []
+    for column in map(str, frame):
+        if pd.api.types.infer_dtype(frame[column]) != "string":
+            continue
+        if column.strip() in TEXT_COLUMNS:
+            frame[column] = drop_points(frame[column], raw)
+        elif (numbers := read_decimal_commas(frame[column], delimiter)) is not None:
+            frame[column] = numbers
+            with_commas.append(column)
+    if with_commas:  # 1.234 may be a thousand there
+        points = [str(c) for c in frame.select_dtypes("float") if c not in with_commas]
+        text = parse_table(raw, dtype=str)[points]
+        for column in points:
+            filled = text[column][text[column].str.contains(".", regex=False)]
+            if len(filled) and filled.str.strip().str.fullmatch(THOUSANDS).all():
+                raise InputError(
+                    f"row {list_lines(raw)[int(filled.index[0])]}, column {column.strip()}: expected {NUMBER}; found "
+                    f"{filled.iloc[0]!r} beside the decimal commas of the column {with_commas[0].strip()}; write all "
+                    "numbers alike"
+                )
     return frame
 
 
@@ -551,6 +691,8 @@ def _to_cells(column: pd.Series) -> Any:
     text = _to_arrow(column)
     if text is not None:
         cells = _join('"', pc.replace_substring(text, '"', '""'), '"')
+    elif isinstance(column.dtype, pd.Int64Dtype):
+        cells = pc.cast(pa.array(column), pa.large_string())
     elif not isinstance(column.dtype, np.dtype) or (column.dtype.kind not in "biu" and column.dtype != np.float64):
         return None
     elif column.dtype.kind == "f":

@@ -10,7 +10,7 @@ import pandas as pd
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog, clean_label
-from plankton_embed.spreadsheet import read_spreadsheet
+from plankton_embed.spreadsheet import read_spreadsheet, to_text
 
 CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")
@@ -48,10 +48,9 @@ def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.Da
     missing = [name for name in COLUMNS[:3] if name not in frame]
     if missing:
         raise InputError(f"{source}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
-    frame = frame.reindex(columns=COLUMNS, fill_value="").fillna("").astype(str)
-    frame = frame.apply(lambda column: column.str.strip())
+    frame = frame.reindex(columns=COLUMNS, fill_value="")
+    frame = pd.DataFrame({name: pd.Series(to_text(frame[name], clean_label), dtype="str") for name in frame}).fillna("")
     frame["action"] = frame["action"].str.lower()
-    frame["label"] = frame["label"].map(clean_label)
     for number, row in enumerate(frame.to_dict("records"), 2):
         if row["action"] not in ACTIONS:
             raise InputError(f"{source}, row {number}: action: expected {', '.join(ACTIONS)}; found {row['action']!r}")

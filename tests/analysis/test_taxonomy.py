@@ -134,7 +134,7 @@ def test_ranks_with_gaps(read):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_lineages_whatever_divides_and_encodes_them(read, delimiter, encoding):
     rows = [
         ("label", "lineage"),
@@ -172,6 +172,7 @@ def test_an_ecotaxa_export_is_read(read):
         ("label,lineage\na,b>>c", "row 2: a step of the lineage of 'a' is empty"),
         ("label,lineage\n,b>c", "row 2: expected a label"),
         ("label,order\na,b,c", "row 2: expected 2 cells"),
+        ('label,phylum,order\na,"P,O\nb,Q"" ,O\n', "row 2: found a quote that is not closed|row 2: .* takes in"),
         ("label,phylum,order\na,P,O\nb,Q,O", "row 3: order 'O' is under 'Q', in row 2 under 'P'"),
         ("label,phylum,order\na,,O\nb,Q,O", "row 3: order 'O' is under 'Q', in row 2 under 'the root'"),
     ],
@@ -187,7 +188,7 @@ def test_files_that_are_no_taxonomy(read, tmp_path):
     with pytest.raises(InputError, match=r"ends in .*\.nwk.*found \.xlsx"):
         read("x", "tree.xlsx")
     with pytest.raises(InputError, match="zero byte"):
-        read(RANKS, encoding="utf-16")
+        read(RANKS, encoding="utf-16-le")
     assert read("(a,(b,c));", "tree.txt").classes.keys() == {"a", "b", "c"}
 
 

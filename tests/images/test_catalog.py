@@ -10,6 +10,9 @@ import zlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,8 +26,10 @@ from plankton_embed.images.catalog import (
     content_hashes,
     read_class_map,
     summarize,
+    warn_of_similar_classes,
     write_csv,
 )
+from plankton_embed.images.readers.faults import Faults
 
 HARD_LABELS = [
     "NA",
@@ -156,6 +161,167 @@ def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
     assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
 
 
+# --- numbers, encodings and quotes of other programs
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_whole_numbers_with_a_gap_stay_whole(tmp_path, suffix):
+    frame = pd.DataFrame({"path": ["i0.png", "i1.png", "i2.png", "i3.png"]})
+    frame["label"], frame["object_id"] = [1, 2, np.nan, 1], [101, 102, np.nan, 104]
+    frame["sample_id"], frame["station"], frame["feature_n"] = [np.nan, 7, 7, 7], [3, np.nan, 3, 4], [1, 2, np.nan, 4]
+    if suffix == ".csv":
+        frame.to_csv(tmp_path / "c.csv", index=False)
+    else:
+        frame.to_parquet(tmp_path / "c.parquet")
+    first = ImageCatalog.load(tmp_path / f"c{suffix}")
+    for catalog in (first, ImageCatalog.load(first.save(tmp_path / f"again{suffix}"))):
+        assert catalog.labels == ["1", "2", None, "1"]
+        assert catalog.frame["object_id"].tolist() == ["101", "102", "i2.png", "104"]
+        assert catalog.frame["sample_id"].fillna("-").tolist() == ["-", "7", "7", "7"]
+        assert catalog.frame["station"].astype(object).fillna("-").tolist() == [3, "-", 3, 4]
+        assert catalog.frame["station"].dropna().astype(str).tolist() == ["3", "3", "4"]
+        np.testing.assert_array_equal(catalog.features["n"], [1, 2, np.nan, 4])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 2.0], ["1", "2"]),
+        ([1.5, 2.0, np.nan], ["1.5", "2.0", None]),
+        ([1e20, np.nan], ["1e+20", None]),
+        ([True, None], ["True", None]),
+        (pd.array([2**53 + 1, pd.NA], dtype="Int64"), [str(2**53 + 1), None]),
+        (pd.array([1.0, pd.NA], dtype="Float64"), ["1", None]),
+        (pd.array([2**53 + 1, None], dtype="int64[pyarrow]"), [str(2**53 + 1), None]),
+        (pd.Categorical([1.0, 12.0, np.nan]), ["1", "12", None]),
+        (["1.0", "2.0", None], ["1.0", "2.0", None]),
+        (np.float32([3, np.nan]), ["3", None]),
+    ],
+)
+def test_labels_of_every_kind_of_number(values, expected):
+    assert build(values).labels == expected
+
+
+@pytest.mark.parametrize("name", ["object_id", "station"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_long_whole_numbers_with_a_gap_keep_their_digits(tmp_path, suffix, name):
+    numbers = [2**53 + 1, None, -(2**60) - 1]
+    table = pa.table({"path": ["a", "b", "c"], name: pa.array(numbers, pa.int64())})
+    if suffix == ".parquet":
+        pq.write_table(table, tmp_path / "c.parquet")
+    else:
+        pa_csv.write_csv(table, tmp_path / "c.csv")
+    found = ImageCatalog.load(tmp_path / f"c{suffix}").frame[name].astype(object)
+    assert [str(found[0]), str(found[2])] == [str(numbers[0]), str(numbers[2])]
+
+
+@pytest.mark.parametrize("text", ["1.0", "2.0"])
+def test_a_class_that_is_called_like_a_whole_number_as_a_float_keeps_its_name(tmp_path, text):
+    assert ImageCatalog.load(build([text]).save(tmp_path / "c.csv")).labels == [text]
+
+
+def test_the_id_of_a_parquet_may_be_its_index(tmp_path):
+    frame = pd.DataFrame({"path": ["a.png", "b.png"]}, index=pd.Index([7, 8], name="object_id"))
+    frame.to_parquet(tmp_path / "c.parquet")
+    assert ImageCatalog.load(tmp_path / "c.parquet").frame["object_id"].tolist() == ["7", "8"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_decimal_commas_are_numbers_where_commas_part_nothing(write, encoding, line_end):
+    rows = ["path;label;feature_area;latitude;note", "i0.png;Méduse;1,5;43,68;1,5 m", "i1.png;Méduse;;-43,70;"]
+    catalog = ImageCatalog.load(write(line_end.join(rows), encoding=encoding))
+    np.testing.assert_array_equal(catalog.features["area"], [1.5, np.nan])
+    assert catalog.frame["latitude"].tolist() == [43.68, -43.7]
+    assert catalog.frame["note"].iloc[0] == "1,5 m"
+    assert catalog.labels == ["Méduse"] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('path,feature_a\na,"1,5"\nb,2\n', "row 2, column feature_a: expected a number .* found '1,5'"),
+        ("path;feature_a\na;1,5\nb;1.5\n", "row 2, column feature_a: .* found '1,5'"),
+        ("path;feature_a\na;0,5\nb;1.234,5\n", "row 3, column feature_a: .* found '1.234,5'"),
+        ("path;depth_min\na;1,234,567\n", "row 2, column depth_min: .* in m; found '1,234,567'"),
+        ("path\tdepth_min\na\t1,234\n", "row 2, column depth_min: .* found '1,234'"),
+        ("path;feature_a;volume\na;0,5;1.234\n", "row 2, column volume: .* found '1.234' beside the decimal commas"),
+        ("path;feature_a\na;1 234,5\n", "row 2, column feature_a: .* found '1 234,5'"),
+        ("path;feature_a\na;#DIV/0!\n", "row 2, column feature_a: .* found '#DIV/0!'"),
+    ],
+)
+def test_numbers_in_doubt_are_faults_with_row_and_column(write, text, reason):
+    with pytest.raises(InputError, match=rf"(?s)c\.csv.*{reason}"):
+        ImageCatalog.load(write(text))
+
+
+def test_tabs_part_decimal_commas_that_cannot_be_thousands(write):
+    text = "path\tdepth_min\na\t1,234\nb\t2,5\n"
+    assert ImageCatalog.load(write(text, encoding="utf-16")).frame["depth_min"].tolist() == [1.234, 2.5]
+
+
+def test_rows_with_faults_are_left_out_when_asked(write):
+    faults = Faults(keep_going=True)
+    path = write("path,label,feature_a\na.png,x,1\n,y,2\nc.png,z,?\n")
+    catalog = ImageCatalog.load(path, faults=faults)
+    assert (catalog.labels, catalog.features["a"].dtype) == (["x"], np.float64)
+    assert [(fault.row, fault.column, fault.kept) for fault in faults.found] == [
+        (3, "path", False),
+        (4, "feature_a", False),
+    ]
+    with pytest.raises(InputError, match="expected images, found none"):
+        ImageCatalog.load(write("path,feature_a\na.png,?\n"), faults=Faults(keep_going=True))
+
+
+SWALLOWED = """path,label,note
+a.png,x,calm
+b.png,y,"big net
+c.png,x,calm
+d.png,y,5" mesh
+e.png,x,calm
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [SWALLOWED, SWALLOWED.replace('5"', "5"), SWALLOWED.replace('5" mesh', 'mesh 5"')],
+    ids=["in", "open", "end"],
+)
+@pytest.mark.parametrize("delimiter", ",;\t")
+def test_a_stray_quote_that_takes_in_rows_is_told_with_its_row(write, text, delimiter):
+    with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: .* found a quote .* takes in \d lines"):
+        ImageCatalog.load(write(text.replace(",", delimiter)))
+
+
+def test_a_quote_in_the_last_row_that_is_not_closed_is_told_with_its_row(write):
+    with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: found a quote that is not closed"):
+        ImageCatalog.load(write('path,label,note\na.png,x,calm\nb.png,y,"big net\n'))
+
+
+def test_cells_of_several_lines_are_read(tmp_path, write):
+    note = "one, two,\nthree, four"
+    catalog = ImageCatalog.load(write('path,label,note\n\na.png,"x\ny","calm,\nthen ""wind"""\nb.png,z,5" mesh\n'))
+    assert catalog.labels == ["x\ny", "z"]
+    assert catalog.frame["note"].tolist() == ['calm,\nthen "wind"', '5" mesh']
+    again = ImageCatalog.load(build(["x", "y"], note=[note, "calm"]).save(tmp_path / "again.csv"))
+    assert again.frame["note"].tolist() == [note, "calm"]
+
+
+def test_a_column_without_name_and_values_is_left_out(write):
+    catalog = ImageCatalog.load(write("path,label,\na.png,x,\nb.png,y,\n"))
+    assert set(catalog.frame) == {"object_id", "path", "label"}
+
+
+def test_similar_class_names_are_told_once_with_the_class_map_that_joins_them(caplog):
+    labels = ["Copepod", "copepod", "Copepod", "cope\u00a0pod", "a, b", "A,_b", "other", None]
+    warn_of_similar_classes(build(labels))
+    (record,) = caplog.records
+    assert "'Copepod' (2 images) and 'copepod' (1 images) and 'cope\\xa0pod' (1 images)" in record.message
+    assert record.message.endswith('\nold,new\ncopepod,Copepod\ncope\u00a0pod,Copepod\n"A,_b","a, b"')
+    warn_of_similar_classes(build(["copepod", "copepods", None]))
+    assert len(caplog.records) == 1
+
+
 # --- pixel size
 
 
@@ -202,9 +368,11 @@ def test_pixel_sizes_follow_their_rows():
 
 @pytest.mark.parametrize("value", ["abc", "0.5 µm", "0,5"])
 def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
-    catalog = ImageCatalog.load(write(f"path;pixel_size\na.png;1.5\nb.png;{value}\n"))
-    with pytest.raises(InputError, match=f"^column pixel_size: expected µm per pixel; .*'{value}'"):
-        _ = catalog.pixel_size
+    text = f"path;pixel_size\na.png;1.5\nb.png;{value}\n"
+    with pytest.raises(
+        InputError, match=f"row 3, column pixel_size: expected a number .* µm per pixel; found '{value}'"
+    ):
+        ImageCatalog.load(write(text))
 
 
 # --- what is refused
@@ -216,14 +384,16 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
         ("", "No columns"),
         ("path,label\n", "expected images, found none"),
         ("file,label\na.png,x\n", r"expected a column named path; found \['file', 'label'\]"),
-        ("path,label\na.png,x\n,y\n", "row 2 has no path"),
+        ("path,label\na.png,x\n,y\n", "row 3, column path: expected the path of an image; found an empty cell"),
         ("object_id,path\no1,a.png\no2,b.png\no1,c.png\n", "object_id o1 stands in 2 rows"),
-        ("object_id,path\no1,a.png\n,b.png\n", r"object_id \(empty\)"),
         ("path\na.png\na.png\n", "object_id a.png stands in 2 rows.*Where several objects share an image"),
         ("path,split\na.png,train\nb.png,holdout\n", r"split holds \['holdout'\]; expected train, val, test"),
-        ("path,label\na.png,x,\nb.png,y,\n", "does not match"),  # pandas would shift the columns
-        ("path,label\na.png,x\nb.png,y,z\n", "Expected 2 fields"),
+        ("path,label\na.png,x,\nb.png,y,\n", "expected 2 cells a row.*found 3 in row 2"),  # pandas would shift them
+        ("path,label\na.png,x\nb.png,y,z\n", "expected 2 cells a row.*found 3 in row 3"),
         ("path,label,label \na.png,x,y\n", "two columns are named label"),
+        ("path,label,label\na.png,x,y\n", "two columns are named label"),
+        ("path,feature_a\n\na.png,1\nb.png,x\n", "row 4, column feature_a: expected a number .* found 'x'"),
+        ("path,volume\na.png,'1'000\n", "row 2, column volume: .* m³ of water .* found \"'1'000\""),
     ],
 )
 def test_a_faulty_catalog_is_refused_by_name_with_what_is_wrong(write, text, reason):
@@ -238,8 +408,8 @@ def test_missing_files_roots_and_other_formats_are_refused(tmp_path, write):
         ImageCatalog.load(write("path\na.png\n"), root=tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"bad\.parquet cannot be read"):
         ImageCatalog.load(write("path\na.png\n", "bad.parquet"))
-    with pytest.raises(InputError, match=r"latin\.csv cannot be read"):
-        ImageCatalog.load(write("path,label\na.png,Ø\n", "latin.csv", "latin-1"))
+    with pytest.raises(InputError, match=r"bare\.csv: expected text .* zero byte at 1; save it as UTF-8"):
+        ImageCatalog.load(write("path,label\na.png,Ø\n", "bare.csv", "utf-16-le"))
 
 
 # --- classes
@@ -426,10 +596,13 @@ def test_text_is_cleaned_as_one_by_one(values, data):
     kind = data.draw(st.sampled_from([None, "object", "category"]))
     label = pd.Series(values, dtype=kind)
     held = label.tolist()  # pandas may have made other numbers of them
-    expected = [None if v is None or pd.isna(v) else clean_label(str(v)) or None for v in held]
+    filled = [v for v in held if not (v is None or pd.isna(v))]
+    are_whole = all(isinstance(v, float) and str(v).endswith(".0") for v in filled)
+    text = [None if v is None or pd.isna(v) else str(v).removesuffix(".0" if are_whole else "") for v in held]
+    expected = [None if v is None else clean_label(v) or None for v in text]
     found = build(label, sample_id=label)
     assert found.labels == expected
-    samples = [None if v is None or pd.isna(v) else str(v).strip() or None for v in held]
+    samples = [None if v is None else v.strip() or None for v in text]
     pd.testing.assert_series_equal(found.frame["sample_id"], pd.Series(samples, dtype="str"), check_names=False)
 
 

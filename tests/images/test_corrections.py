@@ -122,3 +122,20 @@ def test_corrections_that_cannot_be_used(tmp_path, catalog, text, message):
         apply_corrections(catalog, read_corrections(tmp_path / "c.csv"))
     with pytest.raises(InputError, match="does not exist"):
         read_corrections(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", "in memory"])
+def test_ids_and_labels_that_a_gap_made_floats_of_are_whole(tmp_path, suffix):
+    catalog = ImageCatalog.from_rows({"path": ["a", "b"], "object_id": [101, 102], "label": [1, 2]})
+    frame = pd.DataFrame({"object_id": [101.0, 102.0], "action": ["relabel", "delete"], "label": [2.0, None]})
+    if suffix == ".csv":
+        frame.to_csv(tmp_path / "c.csv", index=False)
+        frame = read_corrections(tmp_path / "c.csv")
+    assert apply_corrections(catalog, frame).catalog.labels == ["2"]
+
+
+def test_rows_that_a_stray_quote_takes_in_are_told(tmp_path):
+    text = 'object_id,action,label,reason\na,delete,,"blurred\nb,delete,,2" wide\nc,keep,,\n'
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(InputError, match=r"c\.csv cannot be read as CSV: row 2: .* found a quote .* 2 lines"):
+        read_corrections(tmp_path / "c.csv")

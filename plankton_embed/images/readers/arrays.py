@@ -19,7 +19,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import list_images
-from plankton_embed.spreadsheet import read_text
+from plankton_embed.spreadsheet import check_quotes, drop_points, read_raw, to_text, to_utf8
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 LABEL_SUFFIXES = (".csv", ".tsv")
@@ -168,18 +168,28 @@ def _own_labels(path: Path, labels: NDArray[np.generic] | None, n_images: int) -
         )
     labels = labels.reshape(n_images)
     if labels.dtype.kind == "S":
-        return [cell.decode("utf-8", "replace") for cell in labels.tolist()]
-    if labels.dtype.kind == "f":  # class numbers, where a gap has made floats of them
-        return [None if value != value else f"{value:g}" for value in labels.tolist()]
-    return [str(value) for value in labels.tolist()]
+        return [to_utf8(cell).decode() for cell in labels.tolist()]
+    return to_text(labels)
 
 
 def _read_labels(path: Path, n_images: int, faults: Faults) -> list[str | None]:
     """Return the label of every image; None where it has none or a faulty one."""
-    lines = _parse_labels(path)
+    raw = read_raw(path, "labels")
+    lines, delimiter = _parse_labels(path, raw.decode())
+    if len(lines[0]) == 1 or len(lines) < n_images + (not _is_number(lines[0][0])):  # a quote may have taken in rows
+        try:
+            check_quotes(raw, delimiter)
+        except InputError as error:
+            raise InputError(f"labels {path}: {error}") from error
     if len(lines[0]) == 2:
-        return _place_labels(path, lines, n_images, faults)
-    cells = [line[0] for line in lines]
+        known = _place_labels(path, lines, n_images, faults)
+    else:
+        known = _order_labels(path, [line[0] for line in lines], n_images, faults)
+    return list(drop_points(pd.Series(known, dtype="str"), raw))
+
+
+def _order_labels(path: Path, cells: list[str], n_images: int, faults: Faults) -> list[str | None]:
+    """Return the labels of a single column, in which there may be a header."""
     if len(cells) == n_images + 1 and (cells[0] == "0" or cells[0] not in cells[1:]):  # pandas names a column 0
         return [*cells[1:]]
     if len(cells) == n_images:
@@ -188,9 +198,8 @@ def _read_labels(path: Path, n_images: int, faults: Faults) -> list[str | None]:
     return [None] * n_images
 
 
-def _parse_labels(path: Path) -> list[list[str]]:
-    """Return the rows of one or two cells, parted by whichever of comma, semicolon and tab does so evenly."""
-    text = read_text(path, "labels")
+def _parse_labels(path: Path, text: str) -> tuple[list[list[str]], str]:
+    """Return the rows of one or two cells, and whichever of comma, semicolon and tab parts them evenly."""
     try:
         tables = [[row for row in csv.reader(io.StringIO(text, newline=""), delimiter=by) if row] for by in ",;\t"]
     except csv.Error as error:
@@ -201,7 +210,7 @@ def _parse_labels(path: Path) -> list[list[str]]:
     pairs = [rows for rows in several if all(len(row) == 2 for row in rows)]
     single = [rows for rows in tables if not several and all(len(row) == 1 for row in rows)]
     for rows in (*[rows for rows in pairs if _is_number(rows[-1][0].strip())], *pairs, *single):
-        return [[cell.strip() for cell in row] for row in rows]
+        return [[cell.strip() for cell in row] for row in rows], ",;\t"[tables.index(rows)]
     rows = max(tables, key=lambda rows: sum(map(len, rows)))
     other = next((k for k, row in enumerate(rows) if len(row) != len(rows[0])), 0)
     raise InputError(

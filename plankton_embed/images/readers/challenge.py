@@ -6,11 +6,8 @@ The FlowCam set is `imgs.zip` or `imgs/` with `meta.csv`; ZooScanNet and FlowCam
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import logging
-import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -28,7 +25,7 @@ from plankton_embed.images.readers.feature_names import is_feature
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images
 from plankton_embed.images.readers.status import read_statuses, select_labels
 from plankton_embed.images.readers.table_text import find_sentinels, to_numbers, to_utf8
-from plankton_embed.spreadsheet import find_delimiter
+from plankton_embed.spreadsheet import parse_table, read_decimal_commas, read_header
 
 TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
 IMAGES = ("imgs.zip", "imgs")  # the first that is there
@@ -58,9 +55,9 @@ def read(
 
     Rows without a class are dropped, and counted in a note. Numbers of a table `features_native.csv` become
     `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps, and
-    infinite numbers are some. A comma is decimal where all of a column are numbers with it. Places on the scan, order
-    numbers and tags (see `is_feature`) are `<table>_<column>`. Where the table has a status, classes that are not
-    validated go to the column `unvalidated_label`.
+    infinite numbers are some. A comma is decimal where all of a column are numbers with it and it does not separate the
+    columns. Places on the scan, order numbers and tags (see `is_feature`) are `<table>_<column>`. Where the table has a
+    status, classes that are not validated go to the column `unvalidated_label`.
 
     Args:
         path: the folder, or its table of classes.
@@ -135,29 +132,20 @@ def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
         raise InputError(f"{path} does not exist")
     try:
         raw = to_utf8(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-        delimiter = find_delimiter(raw.split(b"\n", 1)[0].decode())
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            table = pd.read_csv(
-                io.BytesIO(raw),
-                sep=delimiter,
-                dtype="str" if as_text else {"objid": "str"},
-                keep_default_na=False,
-                na_values=[*MISSING],
-                index_col=False,
-                skip_blank_lines=False,
-                low_memory=False,
-            )
-    except pd.errors.ParserWarning as error:
-        rows = csv.reader(raw.decode().split("\n"), delimiter=delimiter)
-        n_columns = len(next(rows))
-        found = next((f"{len(row)} in row {line}" for line, row in enumerate(rows, 2) if len(row) > n_columns), "more")
-        raise InputError(
-            f"{path}: expected {n_columns} cells a row, as in the header; found {found}; cells that hold the delimiter "
-            "take quotes"
-        ) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    options: dict[str, Any] = {"na_values": [*MISSING], "skip_blank_lines": False, "low_memory": False}
+    try:
+        table = parse_table(raw, dtype="str" if as_text else {"objid": "str"}, **options)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    _, delimiter = read_header(raw)
+    for column in table:
+        if (
+            pd.api.types.infer_dtype(table[column]) == "string"
+            and read_decimal_commas(table[column], delimiter) is not None
+        ):
+            table[column] = table[column].str.replace(",", ".", regex=False)
     table = table.rename(columns=str.strip)
     if "objid" not in table:
         raise InputError(f"{path}: expected a column objid; found {', '.join(table.columns)}")
@@ -229,7 +217,7 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
 
     for column, (low, high) in RANGES.items():
         if column in table:
-            numbers, _ = to_numbers(table[column])
+            numbers, _ = to_numbers(table[column], decimal_comma=False)
             is_nines = pd.Series(find_sentinels(table[column], numbers), index=rows.index)
             rows[column] = np.where(is_nines, np.nan, numbers)
             for line, found in _lines(table.loc[is_nines, column]):
@@ -311,7 +299,7 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(cells):
             values, bad = cells.to_numpy("float64"), np.zeros(len(cells), dtype=bool)
         else:
-            values, bad = to_numbers(cells)
+            values, bad = to_numbers(cells, decimal_comma=False)
         if bad.any() and np.isnan(values).all():
             logger.warning("%s: passed over the column %s, which holds text", path, column)
             continue

@@ -71,8 +71,9 @@ def read_source(
             raise SettingError(f"{name}: it goes with the format {formats}; the source is {described}{hint}")
     if root is not None and (path is None or kind != "catalog"):
         raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
-    if keep_going and kind not in INSTRUMENT_FORMATS:
-        raise SettingError(f"keep-going: it goes with {', '.join(INSTRUMENT_FORMATS)}; the source is {described}")
+    formats = (*INSTRUMENT_FORMATS, "catalog")
+    if keep_going and (path is None or kind not in formats):
+        raise SettingError(f"keep-going: it goes with {', '.join(formats)}; the source is {described}")
     if isinstance(source, ImageCatalog):
         return source
     if path is None:
@@ -83,7 +84,7 @@ def read_source(
             f"{path}: expected a {'folder of images' if kind == 'folder' else 'catalog file'}; found {found}"
         )
     if kind == "catalog":
-        return ImageCatalog.load(path, root)
+        return ImageCatalog.load(path, root, faults)
     if kind == "folder":
         return read_folder(path)
     catalog: ImageCatalog = _reader(kind).read(path, faults, **options)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from plankton_embed import spreadsheet
 from plankton_embed.errors import InputError
 
 NINES = r"[-+]?(?:9{5,}(?:[.,][90]*)?|9{4}[.,]9[90]*)|-9{4}(?:[.,]0*)?"
@@ -20,30 +21,34 @@ DEGREES = re.compile(
 
 
 def to_utf8(raw: bytes) -> bytes:
-    """Return the text of a table in UTF-8 with line feeds, from UTF-8 or Latin-1 with line ends of any kind.
+    """Return the text of a table in UTF-8 with line feeds, from line ends and encodings as `spreadsheet.to_utf8`.
 
     Raises:
         InputError: it is empty, or no text.
     """
-    if b"\0" in raw:
-        raise InputError("expected text in UTF-8 or Latin-1; found a zero byte; save it as UTF-8")
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    raw = spreadsheet.to_utf8(raw)
     if not raw.strip():
         raise InputError("expected a table; the file is empty")
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        raw = raw.decode("latin-1").encode()
     return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def to_numbers(text: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return text as numbers, and which values are none; a comma is decimal where it makes numbers of them all."""
+def to_numbers(text: pd.Series, decimal_comma: bool = True) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return text as numbers, and which values are none.
+
+    Args:
+        text: the values.
+        decimal_comma: a comma is decimal where it makes numbers of them all.
+    """
     text = text.astype(pd.StringDtype("pyarrow"))
     is_filled = text.notna().to_numpy()
     numbers = _convert(text)
     is_bad = is_filled & np.isnan(numbers)
-    if is_bad.any() and text[is_bad].str.contains(",").all() and not text.str.contains(".", regex=False).any():
+    if (
+        decimal_comma
+        and is_bad.any()
+        and text[is_bad].str.contains(",").all()
+        and not text.str.contains(".", regex=False).any()
+    ):
         mended = _convert(text.str.replace(",", ".", regex=False))
         if not np.isnan(mended[is_filled]).any():
             return mended, np.zeros_like(is_bad)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.spreadsheet import to_text
 
 UNKNOWN = "unknown"  # the label of a refused image, as `classify` gives it
 
@@ -33,7 +34,7 @@ def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
                 f"names, row {int(empty.argmax()) + 2}, column {column}: expected text; found an empty cell; a class "
                 "called NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
             )
-    ids = names["object_id"].astype(str)
+    ids = pd.Series(to_text(names["object_id"]), dtype="str")
     doubled = ids.duplicated().to_numpy()
     if doubled.any():
         row = int(doubled.argmax())
@@ -45,6 +46,7 @@ def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
             f"names, row {row + 2}: expected images of the catalog; found object_id {ids.iloc[row]}, which is not in "
             f"it ({int(strange.sum())} of {len(ids)} are not); give the catalog of the images that were classified"
         )
-    found = names.assign(label=names["label"].astype(str)).set_axis(pd.Index(ids), axis=0)
+    labels = pd.Series(to_text(names["label"], str), index=names.index, dtype="str")
+    found = names.assign(label=labels).set_axis(pd.Index(ids), axis=0)
     matched: pd.DataFrame = found.reindex(catalog.frame["object_id"].astype(str)).set_axis(catalog.frame.index, axis=0)
     return matched

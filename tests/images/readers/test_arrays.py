@@ -117,6 +117,9 @@ def test_an_npz_with_its_labels(tmp_path, name, caplog):
     [
         (np.array(["a", "NA", "", "d,e"]), ["a", "NA", None, "d,e"]),
         (np.array([1.0, np.nan, 0.0, 12.0]), ["1", None, "0", "12"]),
+        (np.array([1234567.0, np.nan, 0.0, 1.0]), ["1234567", None, "0", "1"]),
+        (np.float32([0.1, np.nan, 1.0, 2.0]), ["0.1", None, "1.0", "2.0"]),
+        (np.array([2**53 + 1, 1, 2, 3]), [str(2**53 + 1), "1", "2", "3"]),
         (np.array([[1], [2], [3], [4]]), ["1", "2", "3", "4"]),
         (np.array(["ä".encode(), b"b", b"c", b"d"]), ["ä", "b", "c", "d"]),
     ],
@@ -138,6 +141,9 @@ def test_labels_of_every_type_in_an_npz(tmp_path, labels, seen):
         (",0\n3,d\n1,b\n0,a\n2,c\n", ["a", "b", "c", "d"]),
         ("4;d,d\n1;a,b\n2;b,c\n3;c,e\n", ["a,b", "b,c", "c,e", "d,d"]),
         ("0,a;b\n1,c;d\n2,e;f\n3,;\n", ["a;b", "c;d", "e;f", ";"]),
+        ('1.0\n""\n2.0\n1.0\n', ["1", None, "2", "1"]),
+        ("class\n1.0\n2.5\n2.0\n1.0\n", ["1.0", "2.5", "2.0", "1.0"]),
+        (",label\n0,1.0\n1,\n2,2.0\n3,1.0\n", ["1", None, "2", "1"]),
         ("\ufeffid\tclass\n0\ta\n1\t\n2\tb\n3\tb\n", ["a", None, "b", "b"]),
     ],
 )
@@ -173,6 +179,8 @@ def test_labels_as_pandas_writes_them(tmp_path):
         ("0,a\n1,b\n2,c,d\n3,d\n", "found 3 cells in row 3"),
         ("\n", "found an empty file"),
         ("a\0b", "zero byte"),
+        ('class\na\n"b\nc"\nd\n', "row 3: .* found a quote that takes in 2 lines"),
+        ('id,class\n0,"a\n1,b\n2,c"\n3,d\n', "row 2: .* found a quote that takes in 3 lines"),
     ],
 )  # fmt: skip
 def test_wrong_labels_are_told(tmp_path, text, told):
@@ -184,7 +192,7 @@ def test_good_labels_of_a_half_good_table_are_kept_when_asked(tmp_path, caplog):
     assert labels_of(tmp_path, "0,a\n1,b\nx,c\n3,d\n", keep_going=True) == ["a", "b", None, "d"]
     assert labels_of(tmp_path, "0,a\n1,b\n1,c\n3,d\n", keep_going=True) == ["a", None, None, "d"]
     assert labels_of(tmp_path, "a\nb\n", keep_going=True) == [None] * 4
-    assert "passed over" in caplog.text
+    assert "left out" in caplog.text
 
 
 def test_a_folder_is_known_by_its_one_array(tmp_path):

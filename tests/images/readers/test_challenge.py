@@ -239,15 +239,15 @@ def test_tables_as_spreadsheets_save_them(flowcam):
     (flowcam / "features_native.csv.gz").unlink(missing_ok=True)
     meta = META.replace("detritus", "détritus µ")
     wanted = None
-    for encoding, line_end in (("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("latin-1", "\r")):
+    for encoding, line_end in (("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("latin-1", "\r"), ("utf-16", "\r\n")):
         (flowcam / "meta.csv").write_bytes(meta.replace("\n", line_end).encode(encoding))
         frame = read_source(flowcam).frame
         wanted = frame if wanted is None else wanted
         assert frame.equals(wanted)
         assert "détritus µ" in set(frame["label"])
-    (flowcam / "meta.csv").write_bytes(meta.encode("utf-16"))
+    (flowcam / "meta.csv").write_bytes(meta.encode("utf-16-le"))
     with pytest.raises(
-        InputError, match=r"meta\.csv cannot be read as CSV: expected text .* zero byte; save it as UTF-8"
+        InputError, match=r"meta\.csv cannot be read as CSV: expected text .* zero byte at 1; save it as UTF-8"
     ):
         read_source(flowcam)
 
