@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
+import logging
+import re
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.errors import InputError, MismatchError
 from plankton_embed.output import write_atomically
+from plankton_embed.spreadsheet import (
+    MISSING,
+    clean_label,
+    drop_points,
+    list_lines,
+    parse_table,
+    read_decimal_commas,
+    read_header,
+    read_raw,
+    to_text,
+    to_utf8,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +44,14 @@ _READER_FAULTS = (
     OSError,
     EOFError,
     RuntimeError,
-    Warning,
     zipfile.BadZipFile,
     zlib.error,
 )
 _NOT_GIVEN: Any = None  # filled when the table is made
+VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "latent")  # of a column of lists
+DIMENSION_NAMES = (*VECTOR_NAMES, "v", "e", "dim", "d", "")  # of the columns v0, v1, …
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +64,7 @@ class EmbeddingTable:
         label: (n,) class names, None where unknown.
         path: (n,) image files, None where unknown.
         sample_id: (n,) samples, None where unknown.
+        columns: (n,) numbers by name, of what else is measured of the images.
         provenance: plain values; `model_hash` and `preparation_hash` say which model made the vectors.
 
     Raises:
@@ -59,6 +77,7 @@ class EmbeddingTable:
     path: NDArray[np.object_] = _NOT_GIVEN
     sample_id: NDArray[np.object_] = _NOT_GIVEN
     provenance: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
@@ -73,6 +92,10 @@ class EmbeddingTable:
         for name in TEXT_COLUMNS:
             column = _text_array(getattr(self, name), len(vectors), name)
             object.__setattr__(self, name, column)
+        object.__setattr__(self, "columns", {name: np.asarray(values) for name, values in self.columns.items()})
+        for name, values in self.columns.items():
+            if values.shape != (len(vectors),):
+                raise InputError(f"{name}: expected {len(vectors)} values, one a vector; found shape {values.shape}")
         if None in self.object_id:
             raise InputError(f"object_id: row {list(self.object_id).index(None)} has none; each row needs its own")
         if len(set(self.object_id)) < len(self):
@@ -106,7 +129,7 @@ class EmbeddingTable:
         """Keep the rows of a boolean mask or of row numbers."""
         rows = np.asarray(mask) if np.size(mask) else np.zeros(0, dtype=np.intp)
         columns = {name: getattr(self, name)[rows] for name in ("vectors", *TEXT_COLUMNS)}
-        return replace(self, **columns)
+        return replace(self, **columns, columns={name: values[rows] for name, values in self.columns.items()})
 
     def check_same_model(self, other: EmbeddingTable, names: tuple[str, str] = ("reference", "query")) -> None:
         """Make sure that distances between this table and another mean something.
@@ -128,12 +151,12 @@ class EmbeddingTable:
             )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the text columns, then one column a dimension (`v0`, `v1`, …)."""
+        """Return the text columns, then the others, then one column a dimension (`v0`, `v1`, …)."""
         import pandas as pd
 
         text = pd.DataFrame({name: getattr(self, name) for name in TEXT_COLUMNS})
         numbers = pd.DataFrame(self.vectors, columns=[f"v{i}" for i in range(self.dimension)])
-        return pd.concat([text, numbers], axis=1)
+        return pd.concat([text, pd.DataFrame(self.columns, index=text.index), numbers], axis=1)
 
     def save(self, path: str | Path) -> Path:
         """Write by suffix: `.parquet` (a fixed-size list of float32), `.npz`, or `.csv`, all without loss.
@@ -151,12 +174,15 @@ class EmbeddingTable:
     def load(cls, path: str | Path) -> EmbeddingTable:
         """Read a table, or vectors that another model made.
 
-        Parquet: a column of lists of numbers (any name; other columns beside it are passed over), or one numeric
-        column a dimension. CSV: one numeric column a dimension. npz: an array `vectors` (n, d). Columns or arrays named
-        `object_id`, `label`, `path` and `sample_id` are taken as such; without lists, other text columns are an error.
+        Parquet: a column of lists of numbers, all of one length, or one numeric column a dimension. CSV: one numeric
+        column a dimension. npz: an array `vectors` (n, d). Columns or arrays named `object_id`, `label`,
+        `path` and `sample_id` are taken as such; other numbers are kept in `columns`. The dimensions are the columns
+        whose names are a word with the numbers 0, 1, … or 1, 2, … behind it (`v0`, `dim_1`), in this order; the word is
+        one of DIMENSION_NAMES, or that of most numeric columns. Of several columns of lists the vectors are in the one
+        called as in VECTOR_NAMES, else in the only one of floats. Without lists, other text is an error.
 
         Raises:
-            InputError: the file is missing or holds no vectors.
+            InputError: the file is missing, or which of its columns are the vectors cannot be said.
         """
         path = Path(path)
         if path.suffix not in _READERS:
@@ -164,9 +190,12 @@ class EmbeddingTable:
         if not path.is_file():
             raise InputError(f"vectors {path} do not exist")
         try:
-            return _READERS[path.suffix](path)
+            table = _READERS[path.suffix](path)
         except _READER_FAULTS as error:
             raise InputError(f"{path} cannot be read as vectors: {error}") from error
+        if table.columns:
+            logger.info("%s: %d dimensions; not among them: %s", path, table.dimension, ", ".join(table.columns))
+        return table
 
 
 def holds_vectors(path: Path) -> bool:
@@ -174,16 +203,24 @@ def holds_vectors(path: Path) -> bool:
     if path.suffix in (".parquet", ".csv") and not path.is_file():
         return not path.exists()
     if path.suffix == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             schema = pq.read_schema(path)
         except (ValueError, OSError):
             return True
-        return "path" not in schema.names or any(field.type.num_fields for field in schema)
+        kinds = _list_kinds(schema)
+        return "path" not in schema.names or any(
+            name.lower() in VECTOR_NAMES or pa.types.is_floating(kind) for name, kind in kinds.items()
+        )
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            names = [name.strip().strip('"') for name in file.readline().split(",")]
+        with path.open("rb") as file:
+            start = file.read(1 << 20)
+        try:
+            names = [name.strip() for name in read_header(to_utf8(start))[0]]
+        except InputError:
+            return True
         return "path" not in names or "v0" in names
     return path.suffix == ".npz"
 
@@ -195,9 +232,7 @@ def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
         return column
     if len(values) != n:
         raise InputError(f"{name}: expected {n} values, one a vector; found {len(values)}")
-    for row, value in enumerate(values):
-        if not (value is None or type(value).__name__ == "NAType" or value != value):  # pandas's NA is not a bool
-            column[row] = str(value) or None
+    column[:] = to_text(values, clean_label if name == "label" else str.strip if name == "sample_id" else str)
     if any("\0" in value for value in column if value):
         raise InputError(f"{name}: found a zero byte, which no file name or class name holds")
     return column
@@ -209,38 +244,71 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
 
     flat = pa.array(table.vectors.reshape(-1), type=pa.float32())
     columns = {name: pa.array(getattr(table, name), type=pa.string()) for name in TEXT_COLUMNS}
+    columns |= {name: pa.array(values) for name, values in table.columns.items()}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, table.dimension)
     metadata = {METADATA_KEY: json.dumps(table.provenance, ensure_ascii=False).encode()}
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
 
 
 def _read_parquet(path: Path) -> EmbeddingTable:
-    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     data = pq.read_table(path)
     provenance = json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
     data = data.drop_columns([name for name in data.schema.names if name.startswith("__index_level_")])  # of pandas
-    lists = [field.name for field in data.schema if any(is_kind(field.type) for is_kind in kinds)]
     text = {name: data[name].to_pylist() for name in TEXT_COLUMNS if name in data.schema.names}
-    if not lists:
-        return _from_frame(data.drop_columns(list(text)).to_pandas(ignore_metadata=True), text, provenance)
-    column = data[lists[0]]
-    lengths = set(pc.list_value_length(column).to_pylist())
-    if pa.types.is_fixed_size_list(column.type):
-        lengths.add(column.type.list_size)
-    if len(lists) > 1 or len(lengths) != 1 or None in lengths:
-        raise InputError(f"expected one column of lists of equal length, none missing; found {lists or 'no rows'}")
-    vectors = np.asarray(pc.list_flatten(column), dtype=np.float32)
-    return EmbeddingTable(vectors.reshape(len(data), lengths.pop()), **text, provenance=provenance)
+    nested = [field.name for field in data.schema if field.type.num_fields]
+    frame = data.drop_columns([*text, *nested]).to_pandas(ignore_metadata=True)
+    name = _choose_list(data)
+    is_sure = name is not None and name.lower() in VECTOR_NAMES
+    if not nested or (not is_sure and any(map(_is_known, _find_families(map(str, frame))))):
+        return _from_frame(frame, text, provenance)
+    if name is None:
+        raise InputError(
+            f"expected one column of lists of numbers, called vector; found lists in {nested}; call the one of them so"
+        )
+    lengths = _list_lengths(data[name])
+    if len(lengths) != 1 or None in lengths:
+        found = "no rows" if not len(data) else ", ".join(map(str, sorted(lengths, key=str)))
+        raise InputError(f"column {name}: expected lists of equal length, none missing; found lengths {found}")
+    vectors = np.asarray(pc.list_flatten(data[name]), dtype=np.float32).reshape(len(data), lengths.pop())
+    return EmbeddingTable(vectors, **text, provenance=provenance, columns=_keep_columns(frame))
+
+
+def _list_kinds(schema: Any) -> dict[str, Any]:
+    """Return the columns of lists, and the type of what is in them."""
+    import pyarrow as pa
+
+    kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+    return {field.name: field.type.value_type for field in schema if any(is_kind(field.type) for is_kind in kinds)}
+
+
+def _list_lengths(column: Any) -> set[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = set(pc.list_value_length(column).unique().to_pylist())
+    return lengths | {column.type.list_size} if pa.types.is_fixed_size_list(column.type) else lengths
+
+
+def _choose_list(data: Any) -> str | None:
+    """Return the column of lists that holds the vectors; None where there is none, or it cannot be said."""
+    import pyarrow as pa
+
+    kinds = _list_kinds(data.schema)
+    named = [name for name in kinds if name.lower() in VECTOR_NAMES]
+    floats = [name for name, kind in kinds.items() if pa.types.is_floating(kind)]
+    if len(floats) > 1:
+        floats = [name for name in floats if len(_list_lengths(data[name])) == 1]
+    alone = [name for name, kind in kinds.items() if len(kinds) == 1 and not pa.types.is_integer(kind)]
+    return next((found[0] for found in (named, floats, alone) if len(found) == 1), None)
 
 
 def _write_npz(table: EmbeddingTable, path: Path) -> None:
     text = {name: np.array([value or "" for value in getattr(table, name)], dtype=np.str_) for name in TEXT_COLUMNS}
     arrays: dict[str, Any] = {"vectors": table.vectors, "provenance": np.array(json.dumps(table.provenance)), **text}
-    np.savez(path, **arrays)
+    np.savez(path, **(table.columns | arrays))
 
 
 def _read_npz(path: Path) -> EmbeddingTable:
@@ -251,7 +319,15 @@ def _read_npz(path: Path) -> EmbeddingTable:
             raise InputError(f"expected an array named vectors, found {data.files}")
         text = {name: data[name] for name in TEXT_COLUMNS if name in data}
         provenance = json.loads(str(data["provenance"])) if "provenance" in data else {}
-        return EmbeddingTable(data["vectors"], **text, provenance=provenance)
+        vectors = data["vectors"]
+        others = dict[str, NDArray[Any]]()
+        for name in data.files:
+            try:
+                others[name] = data[name]
+            except ValueError:  # Python objects
+                continue
+        columns = {name: values for name, values in others.items() if values.shape == vectors.shape[:1]}
+        return EmbeddingTable(vectors, **text, provenance=provenance, columns=_keep_columns(columns))
 
 
 def _write_csv(table: EmbeddingTable, path: Path) -> None:
@@ -263,7 +339,7 @@ def _write_csv(table: EmbeddingTable, path: Path) -> None:
         if table.provenance.get(name):
             frame.insert(len(TEXT_COLUMNS) + position, name, table.provenance[name])
     with path.open("wb") as file:
-        file.write((",".join(map(str, frame)) + "\n").encode())
+        file.write(frame.iloc[:0].to_csv(index=False, lineterminator="\n").encode())
         rows = pa.Table.from_pandas(frame, preserve_index=False)
         write_csv(rows, file, WriteOptions(include_header=False))  # pandas takes ten times as long
 
@@ -271,19 +347,23 @@ def _write_csv(table: EmbeddingTable, path: Path) -> None:
 def _read_csv(path: Path) -> EmbeddingTable:
     import pandas as pd
 
-    header = pd.read_csv(path, nrows=0, index_col=False).columns
-    as_text: dict[Hashable, Any] = {name: str for name in header if name in (*TEXT_COLUMNS, *_CSV_PROVENANCE)}
-    as_numbers = {name: np.float32 for name in header if name not in as_text}
-
-    def read(kinds: dict[Hashable, Any]) -> pd.DataFrame:
-        return pd.read_csv(path, dtype=kinds, keep_default_na=False, index_col=False)  # a class may be called NA
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-        try:
-            frame = read(as_text | as_numbers)
-        except ValueError:  # not all are numbers; which are not is said below
-            frame = read(as_text)
+    raw = read_raw(path, "vectors")
+    header, delimiter = read_header(raw)
+    as_text: dict[Hashable, Any] = {c: str for c in header if c.strip() in (*TEXT_COLUMNS, *_CSV_PROVENANCE)}
+    dimensions = _find_dimensions([c.strip() for c in header if c not in as_text])
+    as_numbers = {c: np.float32 for c in header if c.strip() in dimensions}
+    options = {"na_values": {c: MISSING for c in header if c not in as_text and c not in as_numbers}}
+    try:
+        frame = parse_table(raw, dtype=as_text | as_numbers, **options)
+    except InputError:
+        raise
+    except ValueError:  # not all are numbers; which are not is said below
+        frame = parse_table(raw, dtype=as_text, **options)
+    for column in frame.columns.difference(list(as_text)):
+        if pd.api.types.infer_dtype(frame[column]) == "string":
+            numbers = read_decimal_commas(frame[column], delimiter)
+            frame[column] = frame[column] if numbers is None else numbers
+    frame = frame.rename(columns=str.strip)
     provenance: dict[str, Any] = {}
     for name in _CSV_PROVENANCE:
         if name in frame:
@@ -291,24 +371,86 @@ def _read_csv(path: Path) -> EmbeddingTable:
             if len(values) > 1:
                 raise InputError(f"rows of several models ({name}: {sorted(values)})")
             provenance |= {name: value for value in values - {""}}  # noqa: B035  (one value, or none)
-    text = {name: frame.pop(name).tolist() for name in TEXT_COLUMNS if name in frame}
-    return _from_frame(frame, text, provenance)
+    text = {name: drop_points(frame.pop(name), raw).tolist() for name in TEXT_COLUMNS if name in frame}
+    return _from_frame(frame, text, provenance, raw)
 
 
 def _from_frame(
-    numbers: pd.DataFrame, text: Mapping[str, Sequence[Any]], provenance: Mapping[str, Any]
+    frame: pd.DataFrame,
+    text: Mapping[str, Sequence[Any]],
+    provenance: Mapping[str, Any],
+    raw: bytes | None = None,
 ) -> EmbeddingTable:
-    """Every column that is not one of the text columns is a dimension."""
-    if any(str(name).startswith("Unnamed: ") for name in numbers):
+    """Take the columns of numbers that are dimensions as vectors, and keep the others; `raw` is the text of a CSV."""
+    import pandas as pd
+
+    if any(str(name).startswith("Unnamed: ") for name in frame):
         raise InputError("a column has no name; if it is a row index, write the file without it")
-    strangers = [str(name) for name, kind in numbers.dtypes.items() if kind.kind not in "fiu" and len(numbers)]
-    if strangers or numbers.shape[1] == 0:
+    frame = frame.rename(columns=str)
+    strangers = [name for name, kind in frame.dtypes.items() if kind.kind not in "fiub" and len(frame)]
+    if strangers or frame.shape[1] == 0:
+        shown = ""
+        if strangers and raw is not None:  # its first cell that is no number
+            cells = frame[strangers[0]]
+            row = int(pd.to_numeric(cells, errors="coerce").isna().argmax())
+            shown = f", such as {cells.iloc[row]!r} in row {list_lines(raw)[row]}"
         raise InputError(
             f"expected one numeric column a dimension beside {', '.join(TEXT_COLUMNS)}; "
-            f"found text in {strangers or 'every column'}"
+            f"found text in {strangers or 'every column'}{shown}"
         )
-    vectors = numbers.to_numpy(dtype=np.float32)
-    return EmbeddingTable(vectors, **text, provenance=dict(provenance))  # type: ignore[arg-type]
+    dimensions = _find_dimensions(frame.columns)
+    if not dimensions:
+        shown = ", ".join(frame.columns[:8]) + (", …" if frame.shape[1] > 8 else "")
+        raise InputError(
+            f"expected one numeric column a dimension, called v0, v1, …; found {shown}, which may or may not be "
+            "dimensions; call the dimensions so"
+        )
+    vectors = frame[dimensions].to_numpy(dtype=np.float32)
+    columns = _keep_columns(frame.drop(columns=dimensions))
+    return EmbeddingTable(vectors, **text, provenance=dict(provenance), columns=columns)  # type: ignore[arg-type]
+
+
+def _keep_columns(columns: Mapping[str, Any] | pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Return the columns of numbers and truth values, without those that are called as a dimension or an array is."""
+    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    own = re.compile("|".join((r"v\d+", "provenance", *VECTOR_NAMES, *TEXT_COLUMNS, *_CSV_PROVENANCE)))
+    return {name: values for name, values in arrays.items() if values.dtype.kind in "biuf" and not own.fullmatch(name)}
+
+
+def _find_families(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that are one word with the numbers 0, 1, … or 1, 2, … behind it, in this order, by the word.
+
+    Raises:
+        InputError: a number of one of DIMENSION_NAMES is missing.
+    """
+    numbered = defaultdict[str, dict[int, str]](dict)
+    for name in names:
+        if found := re.fullmatch(r"(.*?)(\d+)", name):
+            numbered[found[1]][int(found[2])] = name
+    families = {}
+    for word, by_number in numbered.items():
+        numbers = sorted(by_number)
+        first, last = min(numbers[0], 1), numbers[-1]
+        if numbers == list(range(first, last + 1)) and (_is_known(word) or len(numbers) > 1):
+            families[word] = [by_number[number] for number in numbers]
+        elif word and _is_known(word) and len(numbers) > 1:
+            lost = next(number for number in range(first, last) if number not in by_number)
+            raise InputError(f"expected a column for every dimension up to {word}{last}; found no {word}{lost}")
+    return families
+
+
+def _is_known(word: str) -> bool:
+    return word.rstrip("_-. ").lower() in DIMENSION_NAMES
+
+
+def _find_dimensions(names: Iterable[str]) -> list[str]:
+    """Return the columns that are dimensions, in order; none where it cannot be said."""
+    names = list(names)
+    families = _find_families(names)
+    known = [family for word, family in families.items() if _is_known(word)]
+    if len(known) == 1 or len(names) == 1:
+        return known[0] if known else list(filter(_is_known, names))
+    return next((family for family in families.values() if len(family) > len(names) / 2 and not known), [])
 
 
 TABLE_SUFFIXES = (".parquet", ".npz", ".csv")

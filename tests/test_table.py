@@ -157,6 +157,100 @@ def test_a_parquet_of_pandas_texts_and_whole_numbers_with_gaps(tmp_path):
     assert (list(table.label), list(table.sample_id)) == (["x", None], ["5", None])
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_number_beside_the_vectors_is_no_dimension_and_is_kept(tmp_path, suffix, caplog):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"object_id": ["a", "b", "c"], "label": ["x", None, "y"]})
+    frame[[f"v{i}" for i in range(8)]] = rng.random((3, 8))
+    frame["depth"], frame["haul"] = [272.9, np.nan, 305.4], [1, 2, 3]
+    if suffix == ".npz":
+        vectors = frame.filter(regex="^v").to_numpy()
+        np.savez(tmp_path / "t.npz", vectors=vectors, depth=frame["depth"], haul=frame["haul"], grid=np.eye(3))
+    elif suffix == ".csv":
+        frame.to_csv(tmp_path / "t.csv", index=False)
+    else:
+        frame.to_parquet(tmp_path / "t.parquet")
+    with caplog.at_level("INFO"):
+        first = EmbeddingTable.load(tmp_path / f"t{suffix}")
+    assert "8 dimensions; not among them: depth, haul" in caplog.text
+    assert first.to_frame().columns.tolist()[4:7] == ["depth", "haul", "v0"]
+    for table in (first, EmbeddingTable.load(first.save(tmp_path / f"again{suffix}"))):
+        assert table.vectors.tolist() == np.float32(frame.filter(regex=r"^v\d")).tolist()
+        np.testing.assert_array_equal(table.columns["depth"], frame["depth"])
+        assert table.select([2, 0]).columns["haul"].tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("v0,v2,v1", [[1, 3, 2]]),
+        ("dim_1,dim_2,dim_3", [[1, 2, 3]]),
+        ("0,1,depth", [[1, 2]]),
+        ("depth1,e0,depth2", [[2]]),
+        ("pc1,pc2,depth", [[1, 2]]),
+    ],
+)
+def test_which_columns_are_dimensions_and_in_which_order(tmp_path, header, expected):
+    (tmp_path / "t.csv").write_text(f"object_id,{header}\na,1,2,3\n")
+    assert EmbeddingTable.load(tmp_path / "t.csv").vectors.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"embedding": [[1.0, 2.0]], "box": [[1.0, 2.0, 3.0, 4.0]], "tags": [["a"]]}, [[1, 2]]),
+        ({"e": [[1.0, 2.0]], "box": [[1, 2, 3, 4]]}, [[1, 2]]),
+        ({"box": [[1, 2, 3, 4]], "v0": [1.0], "v1": [2.0]}, [[1, 2]]),
+        ({"box": [[1, 2, 3, 4]]}, r"called vector; found lists in \['box'\]"),
+        ({"a": [[1.0, 2.0]], "b": [[3.0, 4.0]]}, r"called vector; found lists in \['a', 'b'\]"),
+    ],
+)
+def test_a_list_that_is_no_vector_is_none(tmp_path, columns, expected):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            EmbeddingTable.load(tmp_path / "t.parquet")
+    else:
+        assert EmbeddingTable.load(tmp_path / "t.parquet").vectors.tolist() == expected
+
+
+def test_of_lists_of_floats_that_of_one_length_is_the_vector(tmp_path):
+    pq.write_table(pa.table({"outline": [[1.0], [1.0, 2.0]], "e": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / "t.parquet")
+    assert EmbeddingTable.load(tmp_path / "t.parquet").vectors.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_whole_numbers_with_a_gap_stay_whole_and_labels_are_without_blanks(tmp_path, suffix):
+    frame = pd.DataFrame({"object_id": [7.0, 8.0], "label": [1.0, np.nan], "sample_id": [np.nan, 3.0]})
+    if suffix == ".npz":
+        np.savez(tmp_path / "t.npz", vectors=np.eye(2), **{name: frame[name] for name in frame})
+    else:
+        write = frame.assign(v0=1, v1=2)
+        write.to_csv(tmp_path / "t.csv", index=False) if suffix == ".csv" else write.to_parquet(tmp_path / "t.parquet")
+    table = EmbeddingTable.load(tmp_path / f"t{suffix}")
+    assert (list(table.object_id), list(table.label), list(table.sample_id)) == (["7", "8"], ["1", None], [None, "3"])
+    named = EmbeddingTable(np.eye(3), label=[" x", "x\u00a0", "e\u0301"], sample_id=["s ", "s", None])
+    assert (named.classes, list(named.sample_id)) == (["x", "é"], ["s", "s", None])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize("delimiter", ";\t")
+def test_a_csv_of_vectors_as_spreadsheets_save_it(tmp_path, encoding, delimiter):
+    text = "object_id|label|v0|v1\r\na|Méduse|0,5|1\r\nb||-2,25|1e-3\r\n".replace("|", delimiter)
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    table = EmbeddingTable.load(tmp_path / "t.csv")
+    assert table.vectors.tolist() == np.float32([[0.5, 1], [-2.25, 1e-3]]).tolist()
+    assert list(table.label) == ["Méduse", None]
+    (tmp_path / "c.csv").write_bytes(f"path{delimiter}label\r\na.png{delimiter}é\r\n".encode(encoding))
+    assert holds_vectors(tmp_path / "t.csv")
+    assert not holds_vectors(tmp_path / "c.csv")
+
+
+def test_a_catalog_with_boxes_holds_no_vectors(tmp_path):
+    pq.write_table(pa.table({"path": ["a.png"], "box": [[1, 2, 3, 4]]}), tmp_path / "c.parquet")
+    assert not holds_vectors(tmp_path / "c.parquet")
+
+
 def test_an_npz_of_others_needs_only_vectors(tmp_path):
     np.savez(tmp_path / "t.npz", vectors=np.eye(3))
     table = EmbeddingTable.load(tmp_path / "t.npz")
@@ -191,8 +285,17 @@ def test_a_parquet_without_plain_vectors_is_refused_by_name(tmp_path, columns, r
         ("object_id,v0,v1\na,1,\nb,2,3\n", r"\['v1'\]"),
         ("object_id,v0,v1\na,1\nb,2,3\n", r"\['v1'\]"),
         (",v0\n0,1\n1,2\n", "has no name"),
-        ("object_id,v0\na,1,9\nb,2,9\n", "does not match"),
-        ("object_id,v0\na,1\nb,2,9\n", "Expected 2 fields"),
+        ("object_id,v0\na,1,9\nb,2,9\n", "expected 2 cells a row.*found 3 in row 2"),
+        ("object_id,v0\na,1\nb,2,9\n", "expected 2 cells a row.*found 3 in row 3"),
+        ('object_id,v0\na,1\nb,"1,234"\n', r"found text in \['v0'\], such as '1,234' in row 3"),
+        ("object_id;v0;v1\na;1.234,5;2\n", r"found text in \['v0'\], such as '1.234,5' in row 2"),
+        ('object_id,label,v0\na,"x,1\nb,y,2\nc,5"" z,3\n', "row 2: found a quote|row 2: .* found a quote"),
+        ('object_id,label,v0\na,"x,1\nb,y",2\nc,z,3\n', "row 2: .* found a quote that takes in 2 lines"),
+        ("object_id,v0,v1,v1\na,1,2,3\n", "two columns are named v1"),
+        ("object_id,v0,v1,v3\na,1,2,3\n", "every dimension up to v3; found no v2"),
+        ("object_id,area,mean\na,1,2\n", "called v0, v1, ….*found area, mean, which may or may not be dimensions"),
+        ("object_id,depth\na,1\n", "found depth, which may or may not be"),
+        ("object_id,x1,x2,depth1,depth2\na,1,2,3,4\n", "found x1, x2, depth1, depth2"),
         ("object_id,v0\na,inf\n", "not finite"),
         ("object_id,v0\na,1\na,2\n", "object_id a stands in 2 rows"),
         ("model_hash,v0\nm1,1\nm2,2\n", r"several models.*m1.*m2"),
@@ -247,6 +350,7 @@ def test_a_vector_that_is_not_finite_is_refused_with_its_row(bad):
         ({"object_id": ["a", "b", ""]}, "object_id: row 2 has none"),
         ({"label": ["x", "y"]}, "label: expected 3 values"),
         ({"label": ["x", "y", "z\0"]}, "label: found a zero byte"),
+        ({"columns": {"depth": np.ones(2)}}, r"depth: expected 3 values.*shape \(2,\)"),
         ({"vectors": [0, 1, 2]}, r"shape \(3,\)"),
         ({"vectors": np.zeros((3, 0))}, r"shape \(3, 0\)"),
     ],

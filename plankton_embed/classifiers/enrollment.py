@@ -44,7 +44,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
             )
     columns = {name: np.concatenate([getattr(reference, name), getattr(labelled, name)]) for name in TEXT_COLUMNS}
     vectors = np.concatenate([reference.vectors, labelled.vectors])
-    return EmbeddingTable(vectors, **columns, provenance=reference.provenance)
+    return EmbeddingTable(vectors, **columns, provenance=reference.provenance)  # type: ignore[arg-type]
 
 
 def measure_learning(
