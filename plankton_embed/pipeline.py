@@ -22,6 +22,7 @@ from plankton_embed.images.catalog import (
     content_hashes,
     read_class_map,
     summarize,
+    warn_of_similar_classes,
 )
 from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.grey_levels import find_grey_levels
@@ -267,6 +268,7 @@ def catalog(
         gathered = gathered.with_classes(include, exclude, class_map)
         if len(gathered) == 0:
             raise InputError("include, exclude and class map leave no image")
+        warn_of_similar_classes(gathered)
     if split is not None and drop_duplicates:
         raise SettingError(
             "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"

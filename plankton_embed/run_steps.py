@@ -32,6 +32,7 @@ from plankton_embed.images.catalog import (
     ImageCatalog,
     content_hashes,
     summarize,
+    warn_of_similar_classes,
 )
 from plankton_embed.images.features import summarize_features
 from plankton_embed.images.grey_levels import find_grey_levels
@@ -176,6 +177,7 @@ def prepare_step(
     folder: RunFolder, source: ImageCatalog, settings: Settings, overwrite: bool, progress: bool
 ) -> RunImages:
     """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings."""
+    warn_of_similar_classes(source)
     hashes = content_hashes(source.paths, progress)
     levels = find_grey_levels(source.paths, progress)
     levels.report(settings.preparation)

@@ -471,6 +471,16 @@ def test_catalog_merges_splits_and_draws(images, tmp_path):
     assert pictures >= {"preview.png", "examples.png", "class_sizes.png", "image_sizes.png"}
 
 
+def test_classes_whose_names_differ_in_capitals_are_told_by_catalog_and_run(images, tmp_path, no_pictures, caplog):
+    frame = pe.catalog(images, progress=False).frame
+    mixed = pe.ImageCatalog.from_rows(frame.assign(label=frame["label"].where(frame.index != 0, "DETRITUS")))
+    pe.catalog(mixed, progress=False)
+    assert caplog.text.count("differ only in capitals") == 1
+    pe.run(mixed, tmp_path / "run", settings=TINY, progress=False)
+    assert caplog.text.count("differ only in capitals") == 2
+    assert "DETRITUS,detritus" in caplog.text
+
+
 # --- objectives
 
 
