@@ -379,8 +379,9 @@ def search(
     """Find the images most like the given ones."""
     with _command("search", quiet, json or output is None):
         from plankton_embed import pipeline
+        from plankton_embed.evaluation import write_frame
         from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
-        from plankton_embed.output import refuse_overwrite, write_atomically
+        from plankton_embed.output import refuse_overwrite
 
         for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
             if path is not None:
@@ -389,8 +390,7 @@ def search(
         source = images[0] if is_source else images
         found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
         if output is not None:
-            with write_atomically(output) as temporary:
-                found.to_csv(temporary, index=False)
+            write_frame(output, found)
         _print_frame(found, json)
 
 
@@ -1169,7 +1169,9 @@ def _read_names(text: str) -> list[str]:
     """Return names with commas between, or those of a file, one a line."""
     if not os.path.isfile(text):  # noqa: PTH113  (Path raises where a list of names is too long for a file's)
         return _names(text)
-    return [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip()]
+    from plankton_embed.spreadsheet import clean_label, read_text
+
+    return [label for line in read_text(text, "names").splitlines() if (label := clean_label(line))]
 
 
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -49,6 +49,7 @@ from plankton_embed.plots.reliability import draw_reliability
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
+from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable, holds_vectors
 
 logger = logging.getLogger(__name__)
@@ -267,6 +268,7 @@ def evaluate(
     asked = load_query(reference, query, device, progress, status)
     needed = ["refusing"] if naming.unknown_rate is not None else []
     held = find_calibration(reference, calibration, known, asked, needed)
+    unseen = [clean_label(name) for name in unseen]
     known = _withhold(known, unseen)
     if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
@@ -609,9 +611,9 @@ def write_curve(folder: Path, draws: pd.DataFrame) -> None:
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV, whole or not at all."""
+    """Write a CSV, whole or not at all; it starts with a byte-order mark, by which Excel knows UTF-8."""
     with write_atomically(path) as temporary:
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, encoding="utf-8-sig")
 
 
 def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:

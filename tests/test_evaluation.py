@@ -63,6 +63,7 @@ def test_vectors_of_any_model_are_named_with_their_probability_and_refused(files
     columns = ["object_id", "path", "label", "probability", "distance"]
     seconds = ["second_label", "second_probability", "second_distance"]
     assert names.columns.tolist() == [*columns, *seconds, "best_label", "strangeness", "threshold", "true_label"]
+    assert (tmp_path / "names.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # by which Excel knows UTF-8
     written = pd.read_csv(tmp_path / "names.csv", keep_default_na=False)
     assert written["label"].tolist() == names["label"].tolist()
     refused = names["label"] == "unknown"

@@ -125,5 +125,5 @@ def write_highest_losses(table: pd.DataFrame, path: str | Path, overwrite: bool 
     path = refuse_overwrite(path / LOSSES_FILE if path.is_dir() else path, overwrite, (".csv",))
     refuse_filled_in(path, *UNTOUCHED)
     with write_atomically(path) as temporary:
-        propose_corrections(table).to_csv(temporary, index=False)
+        propose_corrections(table).to_csv(temporary, index=False, encoding="utf-8-sig")
     return path
