@@ -479,9 +479,9 @@ def test_calibration_images_of_the_reference_are_left_out(caplog):
         ({"volume": [1, 2] * 45}, r"column volume: expected one value .* found 1, 2 in the sample a \(by sample_id\)"),
         ({"subsample_factor": [8] * 89 + [-1]}, r"column subsample_factor: expected a number above 0; found .*-1"),
         ({"volume": 0.0}, r"column volume: expected a number above 0; found .*0\.0.* for 2/0"),
-        ({"latitude": ["1"] * 5 + ["north"] * 85}, r"column latitude: expected a number; found 'north' for 2/5"),
+        ({"latitude": ["1"] * 5 + ["north"] * 85}, r"row 6, column latitude: expected a number .* found 'north'"),
         ({"time": "14:20"}, r"column time: expected ISO 8601, .*found '14:20' for 2/0"),
-        ({"feature_area": ["1", "large"] * 45, "pixel_size": 1}, r"column feature_area: .*'large' for 2/1"),
+        ({"feature_area": ["1", "large"] * 45, "pixel_size": 1}, r"row 2, column feature_area: .*'large'"),
     ],
 )
 def test_metadata_that_cannot_be(columns, message):

@@ -252,6 +252,20 @@ def test_tables_as_spreadsheets_save_them(flowcam):
         read_source(flowcam)
 
 
+def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_told(tmp_path):
+    put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:3]}, "folder")
+    meta = "objid,level2,latitude\n" + "".join(f"{objid},a,45.5\n" for objid in IDS[:3])
+    (tmp_path / "meta.csv").write_text(meta)
+    (tmp_path / "features_x.csv").write_text(f'objid,area\n{IDS[0]},"1,234"\n{IDS[1]},2\n{IDS[2]},3\n')
+    with pytest.raises(InputError, match=r"features_x\.csv, row 2, column area: expected a number; found '1,234'"):
+        read_source(tmp_path)
+    (tmp_path / "meta.csv").write_text(
+        meta.replace(f"{IDS[1]},a", f'{IDS[1]},"a').replace(f"{IDS[2]},a", f'{IDS[2]},a"')
+    )
+    with pytest.raises(InputError, match=r"meta\.csv: row 3: .* found a quote that takes in 2 lines"):
+        read_source(tmp_path)
+
+
 def test_decimal_commas_are_read_and_infinite_numbers_are_gaps(tmp_path):
     put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:2]}, "folder")
     (tmp_path / "meta.csv").write_text(f"objid;level2;latitude\n{IDS[0]};a;45,5\n{IDS[1]};b;-7,25\n")

@@ -357,7 +357,7 @@ def test_faults_of_the_header_and_the_row_of_types(tmp_path):
             b"object_id\tobject_lat\no\t1\n",
             "expected the columns object_id and img_file_name in row 1; found no img_file_name",
         ),
-        (as_bytes(encoding="utf-16"), "found a zero byte"),
+        (as_bytes(encoding="utf-16-le"), "found a zero byte"),
     ],
 )
 def test_a_table_that_is_none_is_told_and_the_others_are_read(tmp_path, raw, expected):

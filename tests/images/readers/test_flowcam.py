@@ -81,13 +81,15 @@ def test_runs_below_a_folder_and_what_is_recognised(tmp_path):
     assert not recognize(tmp_path, ["a/run1/run1.csv", "gone.lst"])
 
 
-def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_is_told(tmp_path):
+def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_told(tmp_path):
     write_run(tmp_path, end="\r\n")
     file = tmp_path / "run.lst"
     wanted = read_source(tmp_path).frame
     file.write_bytes(file.read_bytes().replace(b"\r\n", b"\r"))
     assert read_source(tmp_path).frame.equals(wanted)
     file.write_bytes(file.read_text().encode("utf-16"))
+    assert read_source(tmp_path).frame.equals(wanted)
+    file.write_bytes(file.read_text(encoding="utf-16").encode("utf-16-le"))
     with pytest.raises(InputError, match=r"run\.lst: expected text in UTF-8; found a zero byte"):
         read_source(tmp_path)
 
