@@ -119,11 +119,12 @@ def read_header(raw: bytes) -> tuple[list[str], str]:
     return next((cells for _, cells in _read_rows(text, delimiter)), []), delimiter
 
 
-def parse_table(raw: bytes, **options: Any) -> pd.DataFrame:
+def parse_table(raw: bytes, path: Path | None = None, **options: Any) -> pd.DataFrame:
     """Read a table of text in UTF-8; columns without a name in which all is empty are left out.
 
     Args:
         raw: its columns are parted by comma, semicolon or tab.
+        path: its file, from which pandas reads with several threads, where it is in UTF-8 without a mark.
         options: of `pandas.read_csv`.
 
     Raises:
@@ -134,12 +135,14 @@ def parse_table(raw: bytes, **options: Any) -> pd.DataFrame:
     given = [name.strip() for name in names if name.strip()]
     if len(set(given)) < len(given):
         raise InputError(f"two columns are named {next(name for name in given if given.count(name) > 1)}")
+    source: Any = io.BytesIO(raw)
+    if path is not None and path.stat().st_size == len(raw):
+        with path.open("rb") as file:
+            source = path if file.read(2) == raw[:2] else source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            frame: pd.DataFrame = pd.read_csv(
-                io.BytesIO(raw), sep=delimiter, index_col=False, keep_default_na=False, **options
-            )
+            frame: pd.DataFrame = pd.read_csv(source, sep=delimiter, index_col=False, keep_default_na=False, **options)
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         check_quotes(raw, delimiter)
         for row, cells in _read_rows(raw.decode(), delimiter):
@@ -222,16 +225,25 @@ def _read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             yield start, cells
 
 
+def is_text(column: pd.Series) -> bool:
+    """Say whether a column holds text and nothing else."""
+    return isinstance(column.dtype, pd.StringDtype) or (
+        column.dtype == object and pd.api.types.infer_dtype(column) == "string"
+    )
+
+
 def read_decimal_commas(column: pd.Series, delimiter: str) -> NDArray[np.float64] | None:
-    """Return a column of text as numbers whose decimal mark is a comma; None where it is not one, or in doubt.
+    """Return a column as numbers whose decimal mark is a comma; None where it is not one of such text, or in doubt.
 
     It is where all that is filled is a number with it. A comma that parts the columns is in doubt; between tabs
     so are numbers that all look like thousands (`1,234`).
     """
+    if delimiter == "," or not is_text(column):
+        return None
     column = column.str.strip()
     filled = column[column.notna() & (column != "")]
     commas = filled[filled.str.contains(",", regex=False)]
-    if delimiter == "," or commas.empty or not filled.str.fullmatch(DECIMAL_COMMA).all():
+    if commas.empty or not filled.str.fullmatch(DECIMAL_COMMA).all():
         return None
     if delimiter == "\t" and commas.str.fullmatch(THOUSANDS).all():
         return None
@@ -246,8 +258,11 @@ def drop_points(column: pd.Series, raw: bytes) -> pd.Series:
         column: text.
         raw: the table it was read from.
     """
+    first = next((value for value in column.iloc[:1000] if isinstance(value, str) and value), None)
+    if first is not None and not first.endswith(".0"):
+        return column
     filled = column[column.notna() & (column != "")]
-    if filled.empty or not filled.iloc[0].endswith(".0") or not filled.str.fullmatch(WHOLE).all():
+    if filled.empty or not filled.str.fullmatch(WHOLE).all():
         return column
     if f'"{filled.iloc[0]}"'.encode() in raw:
         return column

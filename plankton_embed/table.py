@@ -345,24 +345,21 @@ def _write_csv(table: EmbeddingTable, path: Path) -> None:
 
 
 def _read_csv(path: Path) -> EmbeddingTable:
-    import pandas as pd
-
     raw = read_raw(path, "vectors")
     header, delimiter = read_header(raw)
     as_text: dict[Hashable, Any] = {c: str for c in header if c.strip() in (*TEXT_COLUMNS, *_CSV_PROVENANCE)}
     dimensions = _find_dimensions([c.strip() for c in header if c not in as_text])
     as_numbers = {c: np.float32 for c in header if c.strip() in dimensions}
-    options = {"na_values": {c: MISSING for c in header if c not in as_text and c not in as_numbers}}
+    options: dict[str, Any] = {"na_values": {c: MISSING for c in header if c not in as_text and c not in as_numbers}}
     try:
-        frame = parse_table(raw, dtype=as_text | as_numbers, **options)
+        frame = parse_table(raw, path, dtype=as_text | as_numbers, **options)
     except InputError:
         raise
     except ValueError:  # not all are numbers; which are not is said below
         frame = parse_table(raw, dtype=as_text, **options)
     for column in frame.columns.difference(list(as_text)):
-        if pd.api.types.infer_dtype(frame[column]) == "string":
-            numbers = read_decimal_commas(frame[column], delimiter)
-            frame[column] = frame[column] if numbers is None else numbers
+        if (numbers := read_decimal_commas(frame[column], delimiter)) is not None:
+            frame[column] = numbers
     frame = frame.rename(columns=str.strip)
     provenance: dict[str, Any] = {}
     for name in _CSV_PROVENANCE:

@@ -606,19 +606,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
     raw = read_raw(path, "catalog")
     try:
-        return _read_numbers(_parse_csv(raw), raw)
+        return _read_numbers(_parse_csv(raw, path), raw)
     except InputError as error:
         raise InputError(f"catalog {path} cannot be read: {error}") from error
 
 
-def _parse_csv(raw: bytes) -> pd.DataFrame:
+def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
     columns, _ = read_header(raw)
     as_text: dict[Any, Any] = {c: str for c in columns if c.strip() in TEXT_COLUMNS}
     options: dict[str, Any] = {"na_values": {c: MISSING for c in columns if c not in as_text}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.DtypeWarning)
         try:  # in pieces, which is fast, where a column has one type in all of them
-            frame = parse_table(raw, dtype=as_text, **options)
+            frame = parse_table(raw, path, dtype=as_text, **options)
             numbers = frame.select_dtypes("number")
             if not ((numbers.max() >= 2**53) | (numbers.min() <= -(2**53))).any():
                 return frame
@@ -641,8 +641,6 @@ def _read_numbers(frame: pd.DataFrame, raw: bytes) -> pd.DataFrame:
     _, delimiter = read_header(raw)
     with_commas: list[str] = []
     for column in map(str, frame):
-        if pd.api.types.infer_dtype(frame[column]) != "string":
-            continue
         if column.strip() in TEXT_COLUMNS:
             frame[column] = drop_points(frame[column], raw)
         elif (numbers := read_decimal_commas(frame[column], delimiter)) is not None:

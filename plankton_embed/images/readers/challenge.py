@@ -141,10 +141,7 @@ def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
         raise InputError(f"{path}: {error}") from error
     _, delimiter = read_header(raw)
     for column in table:
-        if (
-            pd.api.types.infer_dtype(table[column]) == "string"
-            and read_decimal_commas(table[column], delimiter) is not None
-        ):
+        if read_decimal_commas(table[column], delimiter) is not None:
             table[column] = table[column].str.replace(",", ".", regex=False)
     table = table.rename(columns=str.strip)
     if "objid" not in table:
