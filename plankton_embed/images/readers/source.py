@@ -65,10 +65,10 @@ def read_source(
         path, kind, described = None, source_format or "catalog", "a catalog or a list of images"
     for name in options:
         if kind not in READER_OPTIONS[name]:
-            formats, hint = " and ".join(READER_OPTIONS[name]), ""
+            whose, hint = " and ".join(READER_OPTIONS[name]), ""
             if kind == "catalog":
                 hint = f"; a catalog is made with `catalog --{name.replace('_', '-')}` from that source"
-            raise SettingError(f"{name}: it goes with the format {formats}; the source is {described}{hint}")
+            raise SettingError(f"{name}: it goes with the format {whose}; the source is {described}{hint}")
     if root is not None and (path is None or kind != "catalog"):
         raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
     formats = (*INSTRUMENT_FORMATS, "catalog")
