@@ -82,7 +82,9 @@ PresetOption = Annotated[
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="YAML with the settings to change")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, such as training.epochs=20; repeatable")]
-DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="drop images that lie on two sides")]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="drop duplicate images found in more than one split")
+]
 GroupBy = Annotated[str | None, typer.Option(help="column kept on one side of the split, such as sample_id")]
 Reference = Annotated[Path, typer.Argument(help="vectors that know their names: a file, or a run", show_default=False)]
 Query = Annotated[Path, typer.Argument(help="vectors to name; with a run as reference also images", show_default=False)]

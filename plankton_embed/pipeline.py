@@ -223,9 +223,9 @@ def catalog(
         include: keep only these classes.
         exclude: drop these classes.
         class_map: old name -> new name (a mapping, or a CSV file); equal new names merge, an empty one drops.
-        split: shares of train, val and test; stratified, identical images together, existing splits replaced.
+        split: shares of train, val and test; stratified, images with equal pixels together, existing splits replaced.
         group_by: column whose equal values stay on one side; goes with `split`.
-        drop_duplicates: drop images that lie, byte for byte, on two sides of the catalog's own split.
+        drop_duplicates: drop images with equal pixels that are in more than one split of the catalog's own.
         preview: draw pictures of classes, sizes, examples and preparation into `<output>_preview/`.
         preparation: what the preview shows; by default the default preparation.
         seed: of split and preview.

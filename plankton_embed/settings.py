@@ -130,7 +130,9 @@ class SplitSettings(_Part):
 
     fractions: tuple[float, float, float] = Field((0.7, 0.1, 0.2), description="train, val, test; they sum to 1")
     group_by: str | None = Field(None, description="catalog column that must not be torn apart, such as sample_id")
-    drop_duplicates: bool = Field(False, description="drop byte-identical images that lie on two sides")
+    drop_duplicates: bool = Field(
+        False, description="drop images whose pixels are equal to those of an image in another split"
+    )
 
     @field_validator("fractions")
     @classmethod

@@ -441,7 +441,7 @@ def test_identical_images_on_two_sides_are_an_error_or_dropped(images, tmp_path)
     shutil.copy(frame.loc[first_test, "path"], copied)
     frame.loc[twin, "path"] = str(copied)
     leaky = pe.ImageCatalog(frame)
-    with pytest.raises(InputError, match=r"(?s)1 images lie on two sides.*copy\.png"):
+    with pytest.raises(InputError, match=r"(?s)1 images have copies in another split.*copy\.png"):
         pe.train(leaky, tmp_path / "run", settings=QUICK, progress=False)
     settings = {**TINY, "split.drop_duplicates": True}
     done = pe.train(leaky, tmp_path / "run", settings=settings, progress=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 import os
 import unicodedata
@@ -25,9 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.containers import read_image
 from plankton_embed.images.marks import find_marks
-from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.images.preparation import DECODER_FAULTS, hash_pixels, open_image, to_8bit
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.settings import PreparationSettings
@@ -381,12 +379,19 @@ def read_class_map(path: str | Path) -> dict[str, str]:
 
 
 def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | None]:
-    """Return a hash of each file's bytes, 32 hexadecimal digits; None where the file cannot be read."""
-    hashes = map_images(_content_hash, paths, "reading", progress)
-    missing = [p for p, h in zip(paths, hashes, strict=True) if h is None]
-    if paths and len(missing) == len(paths):
-        raise InputError(f"none of the {len(paths)} images can be read, the first being {missing[0]}; is --root right?")
+    """Return a hash of each image's decoded pixels (see `hash_pixels`); None where the image cannot be read."""
+    hashes, reasons = hash_images(paths, progress)
+    if paths and len(reasons) == len(paths):
+        raise InputError(
+            f"none of the {len(paths)} images can be read, the first being {paths[0]}: {reasons[0]}; is --root right?"
+        )
     return hashes
+
+
+def hash_images(paths: Sequence[str], progress: bool = True) -> tuple[list[str | None], dict[int, str]]:
+    """Return the same hashes, and for each row whose image cannot be read the reason."""
+    found = map_images(_hash_image, paths, "reading", progress)
+    return [hashed for hashed, _ in found], {row: reason for row, (hashed, reason) in enumerate(found) if not hashed}
 
 
 def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
@@ -494,18 +499,12 @@ def summarize(
     )
 
 
-def _content_hash(path: str) -> str | None:
-    """Return the hash of an image's bytes, or of its shape and pixels where it is no file of its own."""
+def _hash_image(path: str) -> tuple[str | None, str]:
+    """Return the hash of an image's pixels and nothing, or None and why it cannot be read."""
     try:
-        image = read_image(path)
-    except (OSError, InputError):
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(image, np.ndarray):
-        digest.update(f"{image.dtype} {image.shape} ".encode())
-        image = image.tobytes()
-    digest.update(image)
-    return digest.hexdigest()
+        return hash_pixels(open_image(path)), ""
+    except DECODER_FAULTS as error:
+        return None, str(error)
 
 
 def _image_size(path: str) -> tuple[int, int] | None:

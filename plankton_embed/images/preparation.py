@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
@@ -184,11 +185,42 @@ def to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
         if settings.scaling_16bit == "source" and image.info.get("white_is_zero"):
             values = 1 - values
         image = Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if settings.n_channels == 1 else "RGB")
+    return _lay_on_white(image).convert("L" if settings.n_channels == 1 else "RGB")
+
+
+def _lay_on_white(image: Image.Image) -> Image.Image:
+    """Return an image without transparency: on white where it has some, else as it is."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def hash_pixels(image: Image.Image) -> str:
+    """Return a hash of all that preparation reads of a decoded image, 32 hexadecimal digits.
+
+    Images with equal pixels have equal hashes, whatever their file format, compression, metadata and mode: grey values
+    in three channels count as grey, palettes as the colours they mean, transparency as white.
+
+    Raises:
+        ValueError: it holds values that are not finite.
+    """
+    pixels: NDArray[Any]
+    if image.mode.startswith(("I", "F")):
+        pixels = np.asarray(image, dtype=np.float32 if image.mode == "F" else np.int32)
+        if not np.isfinite(pixels).all():
+            raise ValueError("it holds values that are not finite")
+        kind = image.mode.partition(";")[0] + "16" * (";" in image.mode)  # both byte orders are I16
+    elif image.mode in ("YCbCr", "LAB"):  # their grey is not that of their colours
+        pixels, kind = np.asarray(image), image.mode
+    else:
+        image = _lay_on_white(image)
+        pixels, kind = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")), "8"
+        if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
+            pixels = pixels[:, :, 0]
+    digest = hashlib.blake2b(f"{kind} {pixels.shape} ".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
 
 
 def _white(largest: float, is_float: bool, settings: PreparationSettings) -> int:

@@ -1,4 +1,4 @@
-"""Train, val and test: stratified by class, grouped so that nothing is torn apart, checked for leaks by content."""
+"""Train, val and test: stratified by class, grouped so that nothing is torn apart, checked for leaks by pixels."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def split_catalog(
         fractions: share of train, val and test.
         seed: same seed, same split.
         group_by: a column (such as `sample_id`) whose equal values stay together; an empty value is its own group.
-        hashes: content hashes, one a row; identical images then stay together. Objects that share an image file
-            always do.
+        hashes: content hashes, one a row; images with equal pixels then stay together. Objects that share an image
+            file always do.
 
     Raises:
         InputError: `group_by` is no column of the catalog.
@@ -57,7 +57,7 @@ def split_catalog(
 def check_leaks(
     catalog: ImageCatalog, hashes: Sequence[str | None], *, drop_duplicates: bool = False
 ) -> tuple[ImageCatalog, NDArray[np.bool_]]:
-    """Make sure that no image lies, byte for byte, on two sides of the split.
+    """Make sure that no picture is in two splits: that decoded pixels are equal in no two images of them.
 
     Args:
         catalog: images with splits.
@@ -69,8 +69,8 @@ def check_leaks(
         The catalog, and the mask of the rows it kept.
 
     Raises:
-        InputError: images lie on two sides and `drop_duplicates` is false; the files are named. Or an image has no
-            split.
+        InputError: images have copies in another split and `drop_duplicates` is false; the files are named. Or an
+            image has no split.
     """
     if not catalog.has_splits:
         raise InputError("the catalog has images without a split; divide it first")
@@ -90,9 +90,11 @@ def check_leaks(
         names.append("  " + " = ".join(f"{path.iloc[i]} ({SPLITS[rank[i]]})" for i in (row, twin)))
     more = f"\n  … and {len(leaks) - 5} more" if len(leaks) > 5 else ""
     raise InputError(
-        f"{len(leaks)} images lie on two sides of the split, byte for byte:\n" + "\n".join(names) + more + "\n"
-        "Scores would flatter; mend the catalog, or drop such images from the lesser side with --drop-duplicates "
-        "(split.drop_duplicates=true)."
+        f"{len(leaks)} images have copies in another split (equal pixels, in whatever format or file):\n"
+        + "\n".join(names)
+        + more
+        + "\nScores would be too good; correct the column split, or drop such images (from train rather than val, from "
+        "val rather than test) with --drop-duplicates (split.drop_duplicates=true)."
     )
 
 

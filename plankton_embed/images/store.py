@@ -105,7 +105,7 @@ def prepare_images(
 ) -> PreparedImages:
     """Prepare every image, on all cores, or find it all prepared already.
 
-    The file is keyed by the content of the images (not their names) and by the settings, so it is shared by runs and
+    The file is keyed by the pixels of the images (not their names) and by the settings, so it is shared by runs and
     never stale. Stopped half-way, it goes on where it stood.
 
     Args:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images import catalog as module
@@ -29,7 +30,9 @@ from plankton_embed.images.catalog import (
     warn_of_similar_classes,
     write_csv,
 )
+from plankton_embed.images.preparation import hash_pixels, prepare_image
 from plankton_embed.images.readers.faults import Faults
+from plankton_embed.settings import PreparationSettings
 
 HARD_LABELS = [
     "NA",
@@ -553,26 +556,91 @@ def test_the_summary_of_a_catalog_without_labels(five_images):
     assert summarize(bare, progress=False).classes.empty
 
 
-def test_content_hashes_tell_content_and_not_name(tmp_path):
-    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
-        (tmp_path / name).write_bytes(content)
-    a, b, c, missing, folder = content_hashes([str(tmp_path / name) for name in ("a", "b", "c", "d", ".")])
+def grey_picture(seed=0, size=(9, 7)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8))
+
+
+def test_content_hashes_are_of_the_pixels_and_not_of_the_name(tmp_path):
+    for name, seed in (("a.png", 0), ("b.png", 0), ("c.png", 1)):
+        grey_picture(seed).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    a, b, c, cut, missing, folder = content_hashes(
+        [str(tmp_path / name) for name in ("a.png", "b.png", "c.png", "cut.png", "d.png", ".")]
+    )
     assert a == b != c
     assert len(a) == 32
-    assert missing is folder is None
+    assert cut is missing is folder is None
+
+
+def test_one_picture_has_one_hash_in_every_format_and_mode(tmp_path):
+    grey = grey_picture()
+    described = PngInfo()
+    described.add_text("comment", "another file")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter when shown
+    transparent = Image.merge("LA", (grey, grey.point(lambda _: 255)))
+    files = {
+        "grey.bmp": (grey, {}),
+        "small.png": (grey, {"compress_level": 9, "pnginfo": described}),
+        "colour.png": (grey.convert("RGB"), {}),
+        "palette.gif": (grey, {}),
+        "alpha.png": (transparent, {}),
+        "packed.tif": (grey, {"compression": "tiff_lzw"}),
+        "turned.png": (grey.transpose(Image.Transpose.ROTATE_90), {"exif": turned}),
+    }
+    for name, (image, options) in files.items():
+        image.save(tmp_path / name, **options)
+    hashes = content_hashes([str(tmp_path / name) for name in files], progress=False)
+    assert hashes == [hashes[0]] * len(files)
+
+
+def test_images_that_prepare_differently_have_their_own_hashes(tmp_path):
+    grey = grey_picture()
+    values = np.asarray(grey)
+    faint = Image.merge("LA", (grey, grey.point(lambda _: 128)))
+    tinted = Image.merge("RGB", (grey, grey, grey.point(lambda v: 255 - v)))
+    files = {
+        "grey.png": grey,
+        "mirror.png": grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "wide.png": Image.fromarray(values.reshape(7, 9)),  # the same bytes in another shape
+        "faint.png": faint,
+        "tinted.png": tinted,
+        "deep.png": Image.fromarray(values.astype(np.uint16)),
+        "deeper.tif": Image.fromarray(values.astype(np.int32)),
+        "float.tif": Image.fromarray(values.astype(np.float32)),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+    assert len(set(content_hashes([str(tmp_path / name) for name in files], progress=False))) == len(files)
+
+
+@pytest.mark.parametrize("color", ["grey", "color"])
+def test_images_with_one_hash_prepare_to_the_same_pixels(tmp_path, color):
+    rng = np.random.default_rng(3)
+    few = Image.fromarray(rng.integers(0, 256, (4, 3), dtype=np.uint8).repeat(3, 0)[:, [0, 1, 2] * 3])
+    colours = Image.fromarray(np.array([[[200, 10, 30], [3, 90, 250]] * 4] * 5, dtype=np.uint8))
+    settings, prepared = PreparationSettings(target_size=32, color=color), {}
+    for number, image in enumerate((few, colours)):
+        for mode in ("RGB", "RGBA", "P", "PA", "LA", "L", "1", "I;16", "F", "CMYK", "HSV", "YCbCr"):
+            if mode in ("LA", "I;16", "F") and image.mode != "L":
+                continue
+            made = image.convert(mode)
+            found = prepared.setdefault(hash_pixels(made), prepare_image(made, settings)[0])
+            assert np.array_equal(found, prepare_image(made, settings)[0]), (number, mode)
+    assert 2 < len(prepared) < 20
 
 
 def test_no_image_at_all_is_an_error_that_names_one(tmp_path):
-    with pytest.raises(InputError, match=r"none of the 2 images.*x\.png; is --root right"):
+    with pytest.raises(InputError, match=r"none of the 2 images.*x\.png: the file does not exist; is --root"):
         content_hashes([str(tmp_path / "x.png"), str(tmp_path / "y.png")])
 
 
 def test_content_hashes_keep_the_order_of_many_files(tmp_path):
-    paths = [tmp_path / str(i) for i in range(140)]  # more than two chunks
-    for path in paths:
-        path.write_text(path.name)
-    hashes = content_hashes([str(p) for p in paths])
-    assert hashes == [content_hashes([str(p)])[0] for p in paths]
+    paths = [str(tmp_path / f"{i}.bmp") for i in range(140)]  # more than two chunks
+    for number, path in enumerate(paths):
+        Image.new("L", (3, 3), number).save(path)
+    hashes = content_hashes(paths)
+    assert hashes == [content_hashes([path])[0] for path in paths]
     assert len(set(hashes)) == 140
 
 

@@ -40,7 +40,7 @@ def test_a_catalog_of_them_is_hashed_measured_saved_and_read_again(places, tmp_p
     catalog = ImageCatalog.from_rows({"path": places})
     hashes = content_hashes(places)
     assert None not in hashes
-    assert len(set(hashes)) == 2  # the bytes of one file, the pixels of the others
+    assert len(set(hashes)) == 1  # the pixels, wherever they are
     sizes = summarize(catalog).sizes
     assert (sizes["width"] == 30).all()
     assert (sizes["height"] == 20).all()

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from plankton_embed.errors import InputError, SettingError
@@ -214,7 +215,7 @@ def test_a_leak_is_refused_and_both_files_are_named():
     with pytest.raises(InputError) as fault:
         check_leaks(TWINS, ["x", "1", "x", "2", "3", "4"])
     first, second = str(fault.value).splitlines()[:2]
-    assert first.startswith("1 images lie on two sides")
+    assert first.startswith("1 images have copies in another split")
     assert second == f"  {TWINS.paths[0]} (train) = {TWINS.paths[2]} (test)"
     assert "--drop-duplicates" in str(fault.value)
 
@@ -234,9 +235,9 @@ def test_a_catalog_not_divided_is_refused():
 
 
 def test_copies_of_files_are_kept_together_and_pass_the_check(tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(30)]
+    paths = [tmp_path / f"{i}.{('png', 'bmp', 'tif')[i % 3]}" for i in range(30)]
     for number, path in enumerate(paths):
-        path.write_text(str(number // 3))
+        Image.new("L", (3, 3), number // 3).save(path)
     catalog = ImageCatalog.from_rows({"path": paths, "label": ["a"] * 30})
     hashes = content_hashes(catalog.paths, progress=False)
     divided = split_catalog(catalog, hashes=hashes)
