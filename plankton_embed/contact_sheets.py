@@ -215,16 +215,20 @@ def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 
 
 def suspects_sheets(suspects: Suspects, n_images: int = 40, per_sheet: int = 40, per_row: int = 8) -> Iterator[Sheet]:
     """Show the labels most likely to be wrong, each with what it seems to be."""
-    first = suspects.ranking.head(n_images)
+    first = suspects.first(n_images)
     for top in range(0, max(len(first), 1), per_sheet):
         tiles = [
-            Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{row['score']:.2f}")
+            Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{_score(row['score'])}")
             for row in first[top : top + per_sheet].to_dict("records")
         ]
         rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
         shown = f"{top + 1} to {top + len(tiles)}" if len(first) > per_sheet else f"the {len(tiles)}"
         title = f"The most suspect of {len(suspects.ranking):,} labels, and what they may be: {shown}"
         yield Sheet(title, rows)
+
+
+def _score(score: float) -> str:
+    return "copy" if np.isnan(score) else f"{score:.2f}"
 
 
 def copies_sheet(suspects: Suspects, n_pairs: int = 20, per_row: int = 4) -> Sheet:

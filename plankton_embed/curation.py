@@ -20,16 +20,18 @@ from plankton_embed.analysis.clusters import (
     Clusters,
     find_clusters,
 )
-from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
+from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects, join_tables
 from plankton_embed.analysis_folder import check_output, list_ids, save_sheets, write_analysis
 from plankton_embed.classifiers.mlp import MLPClassifier
-from plankton_embed.classifiers.refusal import UNKNOWN
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.evaluation import Reference, load_vectors, write_frame
-from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog import SPLITS, UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.corrections import CORRECTIONS_FILE, CorrectedCatalog, read_corrections, undo_corrections
 from plankton_embed.images.corrections import apply_corrections as correct_catalog
+from plankton_embed.images.splits import CONTRADICTS
+from plankton_embed.images.writers.names import check_unknown
 from plankton_embed.output import progress_bar, refuse_overwrite
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.spreadsheet import read_spreadsheet
 from plankton_embed.table import EmbeddingTable
 
@@ -97,9 +99,9 @@ def suspects(
 
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).
-        output: folder to write: `suspects.csv`, `copies.csv` (near-copies with two labels), `corrections.csv` to fill
-            in (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), its images, 40 a picture:
-            `suspects.png`, `suspects_2.png`, …, and `copies.png`.
+        output: folder to write: `suspects.csv`, `copies.csv` (near-copies with two labels; of a run, in all splits),
+            `corrections.csv` to fill in (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), in which copies
+            with two labels come first, its images, 40 a picture: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
         n_folds: the head's loss joins the signals, each fold of the images named by a head that learned from the
             others; 0, or where every class has but one image: without it.
         n_neighbors: k of the neighbours' disagreement.
@@ -117,7 +119,10 @@ def suspects(
     table = load_vectors(vectors)
     table = table.select(table.is_labelled)
     chances = _predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
-    found = find_suspects(table, chances, n_neighbors=n_neighbors, use_cleanlab=use_cleanlab)
+    others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
+    found = find_suspects(
+        table, chances, n_neighbors=n_neighbors, use_cleanlab=use_cleanlab, others=others, marked=marked
+    )
 
     def write(folder: Path) -> None:
         write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))
@@ -127,6 +132,7 @@ def suspects(
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
     summary = {"n_images": len(table), "n_folds": 0 if chances is None else n_folds, "n_copies": len(found.copies)}
+    summary["n_contradictions"] = len(found.contradictions)
     write_analysis(output, "suspects", table, summary, write)
     return found
 
@@ -165,6 +171,7 @@ def apply_corrections(
     else:
         wanted = corrections if isinstance(corrections, pd.DataFrame) else read_corrections(corrections)
         done = correct_catalog(images, wanted)
+        refuse_unknown(done.changes["correction_label"].dropna().unique(), "corrections")
     if output is not None and changes_path is not None:
         done.catalog.save(output)
         if undo or done.changes.empty:
@@ -172,6 +179,23 @@ def apply_corrections(
         else:
             ImageCatalog(done.changes).save(changes_path)
     return done
+
+
+def _look_into_run(path: Path) -> tuple[EmbeddingTable | None, pd.DataFrame | None]:
+    """Return the vectors of a run's val and test, and the copies with two labels in its catalog; None without any."""
+    run, others, marked = RunFolder(path), None, None
+    for split in SPLITS[1:]:
+        if run.vectors(split).is_file():
+            part = EmbeddingTable.load(run.vectors(split))
+            others = part if others is None else join_tables(others, part)
+    if run.settings.exists() and run.catalog.is_file():
+        frame = ImageCatalog.load(run.catalog).frame
+        if CONTRADICTS in frame:
+            frame = frame[frame[CONTRADICTS].notna()].set_index("object_id", drop=False)
+            columns = frame[["object_id", "path", "label"]].reset_index(drop=True)
+            guess = frame["label"].reindex(frame[CONTRADICTS]).to_numpy()
+            marked = columns.assign(guess=guess, copy=frame[CONTRADICTS].to_numpy())
+    return others, marked
 
 
 def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
@@ -183,6 +207,7 @@ def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | Non
     missing = [column for column in ("object_id", "label") if column not in names]
     if missing:
         raise InputError(f"only: expected predictions with object_id and label; found {list(names.columns)}")
+    check_unknown(names, "only")
     refused = set(names["object_id"][names["label"] == UNKNOWN].astype(str))
     chosen = np.array([object_id in refused for object_id in table.object_id])
     if chosen.sum() < len(refused) or not refused:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
@@ -60,6 +60,12 @@ def embed(
         model = EmbeddingModel.load(model, device)
     catalog = read_source(source, root, status=status)
     paths = catalog.paths
+    if any(name.strip().casefold() == UNKNOWN for name in catalog.classes):
+        logger.warning(
+            "%s is the label of rejected images, and a class here: classify, evaluate, abundance and enroll refuse "
+            "such vectors; rename the class first (catalog --class-map)",
+            UNKNOWN,
+        )
     if not paths:
         raise InputError("there is no image to embed")
     size_inputs = model.network.size_inputs

@@ -28,7 +28,7 @@ from plankton_embed.classifiers.naming import (
     select_known,
 )
 from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
-from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser, check_measure, least_calibration
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser, check_measure, least_calibration
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,
     score_names,
@@ -36,6 +36,8 @@ from plankton_embed.classifiers.scoring import (
     self_centroid_accuracy,
 )
 from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
+from plankton_embed.images.readers.source import read_source
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
 from plankton_embed.plots.class_counts import draw_class_counts
@@ -147,7 +149,7 @@ def classify(
     if output is not None:
         refuse_overwrite(output, overwrite, (".csv",))
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
-    known = load_vectors(reference)
+    known = load_labelled(reference)
     asked = load_query(reference, query, device, progress, status)
     known.check_same_model(asked)
     if all_probabilities and probabilities is False:
@@ -264,7 +266,7 @@ def evaluate(
         if RunFolder(Path(output)).settings.exists():
             raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
     naming = Naming(method, n_neighbors, UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate, refuse_by)
-    known = load_vectors(reference)
+    known = load_labelled(reference)
     asked = load_query(reference, query, device, progress, status)
     needed = ["refusing"] if naming.unknown_rate is not None else []
     held = find_calibration(reference, calibration, known, asked, needed)
@@ -272,6 +274,7 @@ def evaluate(
     known = _withhold(known, unseen)
     if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
+    _warn_of_copies(asked)
     evaluation = evaluate_names(known, asked, naming, held, progress=progress)
     evaluation = replace(evaluation, **score_space(known, asked))
     if output is not None:
@@ -280,6 +283,20 @@ def evaluate(
             write_tables(folder, evaluation)
             draw_evaluation(folder, evaluation)
     return evaluation
+
+
+def _warn_of_copies(asked: EmbeddingTable) -> None:
+    """Report images of the query that have a copy (an equal vector) with another label."""
+    rows = np.flatnonzero(asked.is_labelled)
+    vectors = pd.Series([asked.vectors[row].tobytes() for row in rows])
+    n_labels = pd.Series(asked.label[rows]).groupby(vectors).transform("nunique")
+    doubtful = rows[(n_labels > 1).to_numpy()]
+    if len(doubtful):
+        logger.warning(
+            "%d of %d images of the query have a copy (an equal vector) with another label, such as %s (%s); of such "
+            "copies only one can be right: correct the labels (suspects lists them first)",
+            *(len(doubtful), len(rows), asked.object_id[doubtful[0]], asked.label[doubtful[0]]),
+        )
 
 
 def evaluate_names(
@@ -419,7 +436,7 @@ def enroll(
         folder = Path(output).with_name(f"{Path(output).stem}_curve") if curve else None
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
-    known = load_vectors(reference)
+    known = load_labelled(reference)
     named = None if isinstance(new, EmbeddingTable) else load_named(new)
     if named is not None and status is not None:
         raise SettingError(f"status: it goes with images; {new} holds the names that clusters got; leave it out")
@@ -452,36 +469,46 @@ def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
     return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
 
 
+def load_labelled(vectors: Reference, split: str = "train", what: str = "the reference") -> EmbeddingTable:
+    """Return `load_vectors`; a class called like rejected images is an error (see `refuse_unknown`)."""
+    table = load_vectors(vectors, split)
+    refuse_unknown(table.classes, what if isinstance(vectors, EmbeddingTable) else vectors)
+    return table
+
+
 def load_query(
     reference: Reference, query: Reference, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> EmbeddingTable:
     """Read the query's vectors; images are embedded by the model of the run that is the reference.
 
-    `status` says which names of images are labels (see `embed`).
+    `status` says which names of images are labels (see `embed`). As of the reference, no class of it may be called like
+    rejected images.
     """
     if status is not None and (isinstance(query, EmbeddingTable) or not embeds_images(reference, query)):
         raise SettingError(
             "status: it goes with images; the query is vectors, whose labels were chosen when it was made"
         )
     if isinstance(query, EmbeddingTable):
-        return query
+        return load_labelled(query, what="the query")
     path = Path(query)
     run_folder = RunFolder(path)
     if run_folder.settings.exists():
         split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
         if split is None:
             raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
-        return load_vectors(path, split)
+        return load_labelled(path, split)
     if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
         if path.is_dir():
             raise InputError(
                 f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "
                 "give a run as reference, whose model embeds them"
             )
-        return load_vectors(path)
+        return load_labelled(path)
+    images = read_source(path, status=status)
+    refuse_unknown(images.classes, path)
     from plankton_embed.embedding import embed  # torch, which vectors alone do not need
 
-    return embed(reference, path, status=status, device=device, progress=progress)
+    return embed(reference, images, device=device, progress=progress)
 
 
 def embeds_images(reference: Reference, query: str | Path) -> bool:
@@ -511,7 +538,7 @@ def find_calibration(
         InputError: there is none, or no image of a known class in it, and something needs it.
     """
     if calibration is not None:
-        held = load_vectors(calibration, "val")
+        held = load_labelled(calibration, "val")
         known.check_same_model(held, ("reference", "calibration"))
         n_shared = count_shared(held, asked)
         if n_shared:

@@ -33,6 +33,7 @@ from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedErro
 from plankton_embed.evaluation import fitting_k, write_frame
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
+from plankton_embed.images.splits import is_learnable
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.output import write_json
 from plankton_embed.plots.confusion import draw_confusion
@@ -206,7 +207,8 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     options = json.loads(run.comparison.read_text(encoding="utf-8"))
     level = options.get("white_level_16bit", settings.preparation.white_level_16bit)  # found over the whole source
     settings = Settings.build(overrides={**settings.flat(), "preparation.white_level_16bit": level})
-    images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy()), settings)
+    learnable = is_learnable(catalog) | settings.split.keep_contradictions
+    images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy() & learnable), settings)
     trunk = trial.system.trunk or settings.network.trunk
     weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
     measure = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding}[trial.system.kind]

@@ -28,10 +28,11 @@ from plankton_embed.images.catalog import (
     SPLITS,
     ImageCatalog,
     content_hashes,
+    refuse_unknown,
 )
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
-from plankton_embed.images.splits import check_leaks, split_catalog
+from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
 from plankton_embed.pipeline import RunResult, run
@@ -124,12 +125,16 @@ def seen_unseen(
     if not overwrite:
         chosen = keep_settings(RunFolder(place / "run"), chosen)
     gathered = read_source(source, root, status=status)
+    refuse_unknown(gathered.classes, "the images to train on")
     hashes = content_hashes(gathered.paths, progress)
+    gathered = mark_contradictions(gathered, hashes)
     if not gathered.has_splits:
         gathered = split_catalog(
             gathered, chosen.split.fractions, seed=chosen.seed, group_by=chosen.split.group_by, hashes=hashes
         )
     gathered, _ = check_leaks(gathered, hashes, drop_duplicates=chosen.split.drop_duplicates)
+    if not chosen.split.keep_contradictions:
+        gathered = gathered.select(is_learnable(gathered))  # `run` sees those among the seen classes alone
     left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
     _check_parts(gathered, left_out, unknown_rate)
     (place / SCORES_FILE).unlink(missing_ok=True)  # what says that all is finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from plankton_embed.evaluation import (
 )
 from plankton_embed.images.catalog import (
     ImageCatalog,
-    content_hashes,
+    hash_images,
     read_class_map,
+    refuse_unknown,
     summarize,
     warn_of_similar_classes,
 )
@@ -29,7 +31,13 @@ from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.ecotaxa_units import Dilution, FeatureUnit
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
-from plankton_embed.images.splits import check_leaks, split_catalog
+from plankton_embed.images.splits import (
+    CONTRADICTS,
+    check_leaks,
+    mark_contradictions,
+    note_contradictions,
+    split_catalog,
+)
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite
 from plankton_embed.plots.figure import save_figure
@@ -42,6 +50,8 @@ from plankton_embed.run_steps import (
     embed_step,
     evaluate_step,
     index_step,
+    near_copies_step,
+    note_unreadable,
     open_run,
     prepare_step,
     refuse_inside,
@@ -49,6 +59,8 @@ from plankton_embed.run_steps import (
 )
 from plankton_embed.settings import PreparationSettings, Settings
 from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
+
+logger = logging.getLogger(__name__)
 
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200
@@ -110,9 +122,13 @@ def run(
         OutputError: the folder holds something else.
     """
     folder, chosen = open_run(source, output, settings, overwrite, device)
-    images = prepare_step(folder, read_source(source, root, status=status), chosen, overwrite, progress)
+    faults = Faults()
+    images = prepare_step(
+        folder, read_source(source, root, status=status, faults=faults), chosen, overwrite, progress, faults
+    )
     model = train_step(folder, images, chosen, device, progress)
     embed_step(folder, model, images, progress)
+    near_copies_step(folder)
     index_step(folder)
     return RunResult(folder, evaluate_step(folder, images, chosen, progress))
 
@@ -147,9 +163,13 @@ def train(
             "or choose another folder"
         )
     folder, chosen = open_run(source, output, settings, overwrite, device)
-    images = prepare_step(folder, read_source(source, root, status=status), chosen, overwrite, progress)
+    faults = Faults()
+    images = prepare_step(
+        folder, read_source(source, root, status=status, faults=faults), chosen, overwrite, progress, faults
+    )
     model = train_step(folder, images, chosen, device, progress)
     embed_step(folder, model, images, progress)
+    near_copies_step(folder)
     return RunResult(folder, evaluate_step(folder, images, chosen, progress))
 
 
@@ -199,8 +219,11 @@ def catalog(
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = True,
+    faults: Faults | None = None,
 ) -> ImageCatalog:
     """Gather images into a catalog: one row an image, with label, split and sample.
+
+    Every image is decoded: those that cannot be read, and copies (equal pixels) with two labels, are reported.
 
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a catalog file,
@@ -231,6 +254,7 @@ def catalog(
         seed: of split and preview.
         overwrite: replace the output.
         progress: show bars.
+        faults: gathers what is wrong in the source.
 
     Raises:
         InputError, SettingError, OutputError: each says what to do.
@@ -243,9 +267,14 @@ def catalog(
         refuse_overwrite(output, overwrite, CATALOG_SUFFIXES)
     if preview and output is not None:
         refuse_inside(source, output)
+    shares = () if split is None else Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
     if isinstance(class_map, str | Path):
         class_map = read_class_map(class_map)
-    faults = Faults()
+    if split is not None and drop_duplicates:
+        raise SettingError(
+            "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"
+        )
+    faults = Faults() if faults is None else faults
     try:
         gathered = read_source(
             source,
@@ -263,25 +292,26 @@ def catalog(
         )
     finally:  # a source that is refused has its faults listed too
         if output is not None:
-            faults.save(Path(output).with_name(f"{Path(output).stem}_faults.csv"))
+            faults.save(faults_path(output))
     if len(gathered):
         gathered = gathered.with_classes(include, exclude, class_map)
         if len(gathered) == 0:
             raise InputError("include, exclude and class map leave no image")
         warn_of_similar_classes(gathered)
-    if split is not None and drop_duplicates:
-        raise SettingError(
-            "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"
-        )
+    refuse_unknown(gathered.classes, str(source) if isinstance(source, str | Path) else "catalog")
+    if drop_duplicates and not gathered.has_splits:
+        raise SettingError("drop_duplicates needs a catalog with splits")
+    hashes, reasons = hash_images(gathered.paths, progress)
+    note_unreadable(gathered, reasons, faults, kept=True)
+    note_contradictions(mark_contradictions(gathered, hashes), faults)
+    faults.report()
+    gathered = ImageCatalog(gathered.frame.drop(columns=CONTRADICTS, errors="ignore"))  # of a run's catalog
     if split is not None:
-        shares = Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
-        hashes = content_hashes(gathered.paths, progress)
         gathered = split_catalog(gathered, shares, seed=seed, group_by=group_by, hashes=hashes)
-    elif drop_duplicates:
-        if not gathered.has_splits:
-            raise SettingError("drop_duplicates needs a catalog with splits")
-        gathered, _ = check_leaks(gathered, content_hashes(gathered.paths, progress), drop_duplicates=True)
+    elif gathered.has_splits:
+        gathered = _leave_out_copies(gathered, hashes, drop_duplicates)
     if output is not None:
+        faults.save(faults_path(output))
         gathered.save(output)
     preparation = preparation or PreparationSettings()
     levels = find_grey_levels(gathered.paths, progress)
@@ -291,6 +321,24 @@ def catalog(
         summary = summarize(gathered, progress, levels.to_dict(preparation))
         draw_catalog(pictures, gathered, summary, levels.resolve(preparation), seed)
     return gathered
+
+
+def faults_path(output: str | Path) -> Path:
+    """Return the table beside a catalog in which everything is listed that is wrong in its source."""
+    return Path(output).with_name(f"{Path(output).stem}_faults.csv")
+
+
+def _leave_out_copies(catalog: ImageCatalog, hashes: Sequence[str | None], drop: bool) -> ImageCatalog:
+    """Drop copies in another split, or report them."""
+    checked, keep = check_leaks(catalog, hashes, drop_duplicates=True)
+    n_copies = int((~keep).sum())
+    if n_copies and not drop:
+        logger.warning(
+            "%d images have copies (equal pixels) in another split, such as %s; training refuses the catalog: correct "
+            "the column split, or drop them with --drop-duplicates",
+            *(n_copies, catalog.paths[int(keep.argmin())]),
+        )
+    return checked if drop else catalog
 
 
 def index(

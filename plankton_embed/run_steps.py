@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from plankton_embed import contact_sheets
+from plankton_embed.analysis.suspects import NEAR_COSINE, find_near_copies
 from plankton_embed.classifiers.naming import METHODS, fit_classifier, select_known
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
@@ -30,14 +32,23 @@ from plankton_embed.images.catalog import (
     SPLITS,
     CatalogSummary,
     ImageCatalog,
-    content_hashes,
+    hash_images,
+    refuse_unknown,
     summarize,
     warn_of_similar_classes,
 )
 from plankton_embed.images.features import summarize_features
 from plankton_embed.images.grey_levels import find_grey_levels
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.status import describe_unvalidated
-from plankton_embed.images.splits import check_leaks, split_catalog
+from plankton_embed.images.splits import (
+    CONTRADICTS,
+    check_leaks,
+    is_learnable,
+    mark_contradictions,
+    note_contradictions,
+    split_catalog,
+)
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.model import CARD_FILE, CONFIG_FILE, EmbeddingModel
@@ -58,6 +69,7 @@ from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorb
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 
+UNREADABLE = "later commands leave it out; copy it again"
 MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
 
 logger = logging.getLogger(__name__)
@@ -174,49 +186,103 @@ def _clear(folder: RunFolder) -> None:
 
 
 def prepare_step(
-    folder: RunFolder, source: ImageCatalog, settings: Settings, overwrite: bool, progress: bool
+    folder: RunFolder,
+    source: ImageCatalog,
+    settings: Settings,
+    overwrite: bool,
+    progress: bool,
+    faults: Faults | None = None,
 ) -> RunImages:
-    """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings."""
+    """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings.
+
+    The catalog of the run has the images whose pixels equal those of one with another label too, so that their labels
+    can be corrected; those of train and val are not among the images returned, unless the settings keep them.
+
+    Args:
+        folder: the run.
+        source: its images.
+        settings: of the run.
+        overwrite: replace a run that is there.
+        progress: show bars.
+        faults: what was wrong in the source; joined by what is wrong with its images.
+    """
+    faults = Faults() if faults is None else faults
     warn_of_similar_classes(source)
-    hashes = content_hashes(source.paths, progress)
+    refuse_unknown(source.classes, "the images to train on")
+    hashes, reasons = hash_images(source.paths, progress)
     levels = find_grey_levels(source.paths, progress)
     levels.report(settings.preparation)
     preparation = levels.resolve(settings.preparation)
     prepared = prepare_images(source.paths, hashes, preparation, progress=progress)
-    faults = pd.DataFrame(
-        [(source.frame["object_id"].iloc[row], source.paths[row], reason) for row, reason in prepared.faults.items()],
-        columns=["object_id", "path", "reason"],
-    )
+    reasons = prepared.faults | reasons
+    note_unreadable(source, reasons, faults)
     good = np.ones(len(source), dtype=bool)
-    good[list(prepared.faults)] = False
+    good[list(reasons)] = False
     if not good.any():
-        raise InputError(f"not one of {len(source)} images can be read; the first: {faults['reason'].iloc[0]}")
-    if len(faults):
+        raise InputError(
+            f"none of the {len(source)} images can be read; {source.paths[0]}: {reasons[0]}; is --root right?"
+        )
+    if reasons:
         logger.warning(
-            "%d of %d images cannot be used and are left out; see %s", len(faults), len(source), folder.faults
+            "%d of %d images cannot be used and are left out; see %s", len(reasons), len(source), folder.faults
         )
     if settings.network.size_inputs == "micrometres":
         prepared = replace(prepared, pixel_size=source.pixel_size)
     images = RunImages(source, prepared, preparation).select(good)
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
+    images = replace(images, catalog=mark_contradictions(images.catalog, good_hashes))
     begun = None if overwrite else _take_up(folder, images)
     images = begun or _divide(images, good_hashes, settings)
+    whole, learnable = images.catalog, is_learnable(images.catalog)
+    learnable |= settings.split.keep_contradictions
+    images = images.select(learnable)
+    _warn_of_contradictions(whole, learnable)
+    note_contradictions(whole, faults, ~learnable)
     _check_classes(images)
     images.prepared.log_sides(settings.network.size_inputs)  # raises where a pixel size is missing
     if overwrite:  # only now, when the new run is known to be possible
         _clear(folder)
     if folder.catalog.exists():
-        _check_same_images(folder, images.catalog)
+        _check_same_images(folder, whole)
     else:
         settings.save(folder.settings)
-        write_frame(folder.faults, faults)
-        summary = summarize(images.catalog, progress, levels.to_dict(settings.preparation))
-        draw_catalog(folder.figures, images.catalog, summary, preparation, settings.seed)
-        images.catalog.save(folder.catalog)  # last: it says that this step is finished
+        write_frame(folder.faults, faults.to_frame())
+        summary = summarize(whole, progress, levels.to_dict(settings.preparation))
+        draw_catalog(folder.figures, whole, summary, preparation, settings.seed)
+        whole.save(folder.catalog)  # last: it says that this step is finished
     counts = images.catalog.frame["split"].value_counts()
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
     logger.info("%d images of %d classes: %s", len(images.catalog), len(images.catalog.classes), described)
     return images
+
+
+def note_unreadable(catalog: ImageCatalog, reasons: Mapping[int, str], faults: Faults, *, kept: bool = False) -> None:
+    """Note the images that cannot be read, by row, with the reason.
+
+    Args:
+        catalog: the images.
+        reasons: row -> reason.
+        faults: where they are noted.
+        kept: whether the images stay in the catalog.
+    """
+    paths = catalog.paths
+    for row, reason in reasons.items():
+        faults.add(paths[row], "an image that can be read", reason, kept=kept, remedy=UNREADABLE if kept else "")
+
+
+def _warn_of_contradictions(catalog: ImageCatalog, kept: NDArray[np.bool_]) -> None:
+    """Report how many images have a copy with another label, and what becomes of them."""
+    if CONTRADICTS not in catalog.frame:
+        return
+    rows = np.flatnonzero(catalog.frame[CONTRADICTS].notna())
+    ids, labels, others = (catalog.frame[name].iloc[rows[0]] for name in ("object_id", "label", CONTRADICTS))
+    n_lost = int((~kept).sum())
+    logger.warning(
+        "%d images have a copy (equal pixels) with another label, such as %s (%s) and %s; %s; correct them: suspects "
+        "lists them first",
+        *(len(rows), ids, labels, others),
+        f"{n_lost} of train and val are not learned from, those of test are scored" if n_lost else "they are used",
+    )
 
 
 def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
@@ -371,6 +437,25 @@ def embed_step(folder: RunFolder, model: EmbeddingModel, images: RunImages, prog
         if len(part.catalog) and not folder.vectors(name).exists():
             embed_prepared(model, part.catalog, part.prepared, progress=progress).save(folder.vectors(name))
             logger.info("vectors: %s", folder.vectors(name))
+
+
+def near_copies_step(folder: RunFolder) -> None:
+    """Report images that have a near-copy in another split, by their vectors, and list them."""
+    path = folder.analysis("near_copies") / "near_copies.csv"
+    if path.exists():
+        return
+    tables = {name: EmbeddingTable.load(folder.vectors(name)) for name in SPLITS if folder.vectors(name).exists()}
+    found = find_near_copies(tables)
+    write_frame(path, found)
+    if len(found):
+        first = found.iloc[0]
+        logger.warning(
+            "%d of %d images of val and test have a near-copy in another split (the cosine of their vectors is above "
+            "%.3f), such as %s (%s) and %s (%s); where these show one animal, scores are too good, and --group-by "
+            "keeps them together; see %s",
+            *(len(found), sum(len(table) for name, table in tables.items() if name != "train"), NEAR_COSINE),
+            *(first["object_id"], first["split"], first["copy_object_id"], first["copy_split"], path),
+        )
 
 
 def index_step(folder: RunFolder) -> None:

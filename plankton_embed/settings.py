@@ -126,12 +126,17 @@ class PreparationSettings(_Part):
 
 
 class SplitSettings(_Part):
-    """How a catalog without a `split` column is divided."""
+    """How a catalog without a `split` column is divided, and which images are not learned from."""
+
+    OLD_BEHAVIOUR = {"keep_contradictions": True}
 
     fractions: tuple[float, float, float] = Field((0.7, 0.1, 0.2), description="train, val, test; they sum to 1")
     group_by: str | None = Field(None, description="catalog column that must not be torn apart, such as sample_id")
     drop_duplicates: bool = Field(
         False, description="drop images whose pixels are equal to those of an image in another split"
+    )
+    keep_contradictions: bool = Field(
+        False, description="train and calibrate also on images whose pixels equal those of one with another label"
     )
 
     @field_validator("fractions")

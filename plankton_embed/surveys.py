@@ -22,19 +22,19 @@ from plankton_embed.analysis.survey import (
 )
 from plankton_embed.analysis_folder import check_output, write_analysis
 from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser
-from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.evaluation import (
     NO_CALIBRATION,
     Naming,
     Reference,
     find_calibration,
+    load_labelled,
     load_query,
-    load_vectors,
     select_calibration,
     write_frame,
 )
-from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.output import progress_bar
 from plankton_embed.plots.abundance import draw_abundance, draw_composition
@@ -106,7 +106,7 @@ def abundance(
     """
     check_output(output, overwrite, "abundance")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
-    known = load_vectors(reference)
+    known = load_labelled(reference)
     asked, metadata = _load_images(reference, query, catalog, root, device, progress)
     known.check_same_model(asked)
     images = _describe_images(asked, metadata, by)
@@ -125,7 +125,7 @@ def abundance(
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
-    labels += [] if UNKNOWN in labels else [UNKNOWN]
+    labels.append(UNKNOWN)
 
     def count(number: int) -> SampleCounts:
         vectors = asked.vectors[survey.rows[number]]
@@ -194,6 +194,7 @@ def _load_images(
                 "catalog: it goes with vectors; images are described by their own source, so leave it out"
             )
         images = read_source(path, root)
+        refuse_unknown(images.classes, path)
         from plankton_embed.embedding import embed  # torch, which vectors alone do not need
 
         return embed(run, images, device=device, progress=progress), images

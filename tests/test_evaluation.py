@@ -331,3 +331,27 @@ def test_all_probabilities_need_a_calibration_set_too(known, held, asked):
         pe.classify(known, asked, all_probabilities=True, progress=False)
     with pytest.raises(SettingError, match="probabilities are turned off"):
         pe.classify(known, asked, calibration=held, probabilities=False, all_probabilities=True, progress=False)
+
+
+def test_a_table_with_a_class_called_unknown_is_refused_at_once(tmp_path):
+    rng = np.random.default_rng(0)
+    good = pe.EmbeddingTable(rng.normal(size=(40, 3)), label=["a", "b"] * 20)
+    bad = pe.EmbeddingTable(rng.normal(size=(40, 3)), [f"n{n}" for n in range(40)], ["a", "Unknown"] * 20)
+    bad.save(tmp_path / "bad.parquet")
+    for known, query, options in ((bad, good, {}), (good, bad, {}), (good, good, {"calibration": bad})):
+        for verb in (pe.classify, pe.evaluate):
+            with pytest.raises(InputError, match=r"other than unknown.*found the class 'Unknown'"):
+                verb(known, query, **options, progress=False)
+    with pytest.raises(InputError, match=r"bad\.parquet: expected class names other than unknown"):
+        pe.classify(tmp_path / "bad.parquet", good, progress=False)
+    for verb in (pe.enroll, pe.abundance):
+        for known, query in ((bad, good), (good, bad)):
+            with pytest.raises(InputError, match="found the class 'Unknown'"):
+                verb(known, query, progress=False)
+
+
+def test_copies_with_two_labels_in_the_query_are_told(caplog):
+    known = pe.EmbeddingTable([[0.0, 0], [1, 1]], label=["a", "b"])
+    query = pe.EmbeddingTable([[0.0, 0.1], [0, 0.1], [1, 1], [2, 2]], label=["a", "b", "b", None])
+    pe.evaluate(known, query, progress=False)
+    assert "2 of 3 images of the query have a copy (an equal vector) with another label, such as 0 (a)" in caplog.text

@@ -112,3 +112,24 @@ def test_names_without_all_probabilities_are_no_scores(files, tmp_path):
         export(tmp_path / "names.csv", folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
     with pytest.raises(InputError, match=r"nowhere\.csv does not exist"):
         export(tmp_path / "nowhere.csv", folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda names: names.rename(columns={"p(007)": "p(unknown)"}),
+        lambda names: names.assign(best_label="Unknown"),
+        lambda names: names.assign(second_label="unknown"),
+        lambda names: names.drop(columns=["best_label", "strangeness", "threshold"]),  # none could be rejected
+    ],
+)
+def test_a_class_called_as_rejected_images_is_never_dropped_as_one(files, tmp_path, change):
+    folder, names = files
+    with pytest.raises(InputError, match="names: expected class names other than unknown"):
+        export(change(names), folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
+
+
+def test_names_that_a_person_has_written_may_say_unknown(files, tmp_path):
+    folder, names = files
+    plain = names[["object_id", "label"]].replace({"label": {"NA": "salt"}})
+    assert export(plain, folder / "catalog.csv", tmp_path / "ecotaxa.tsv").n_unknown > 0

@@ -324,10 +324,12 @@ def test_broken_images_are_listed_with_their_reason_and_left_out(images, tmp_pat
     Image.new("L", (1, 1)).save(target / "d_tiny.png")
     write_huge_png(target / "e_huge.png")
     done = pe.train(folder, tmp_path / "run", settings=TINY, progress=False)
-    faults = pd.read_csv(done.folder.faults).set_index("object_id")["reason"]
+    faults = pd.read_csv(done.folder.faults)
     broken = ("a_truncated.jpg", "b_empty.png", "c_text.jpg", "d_tiny.png", "e_huge.png")
-    assert faults.index.tolist() == [f"detritus/{name}" for name in broken]
-    for word, reason in zip(("truncated", "empty", "no image", "1×1", "pixels"), faults, strict=True):
+    assert faults.columns.tolist() == ["file", "row", "column", "expected", "found", "outcome"]
+    assert faults["file"].tolist() == [str(target / name) for name in broken]
+    assert faults["outcome"].tolist() == ["lost"] * 5
+    for word, reason in zip(("truncated", "empty", "no image", "1×1", "pixels"), faults["found"], strict=True):
         assert word in reason
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 48
 
@@ -446,6 +448,121 @@ def test_identical_images_on_two_sides_are_an_error_or_dropped(images, tmp_path)
     settings = {**TINY, "split.drop_duplicates": True}
     done = pe.train(leaky, tmp_path / "run", settings=settings, progress=False)
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 47
+
+
+@pytest.fixture
+def contradicting(images, tmp_path):
+    """The images with two of one class saved again, in another format, as another class; all with splits."""
+    folder = shutil.copytree(images, tmp_path / "contradicting")
+    catalog = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False)
+    frame = catalog.frame[catalog.frame["label"] == "detritus"]
+    rows = [frame[frame["split"] == split].iloc[0] for split in ("train", "test")]
+    for row in rows:
+        Image.open(row["path"]).convert("RGB").save(folder / "Calanus finmarchicus" / f"again_{row['split']}.bmp")
+    moved = pe.catalog(folder, progress=False).frame
+    split = dict(zip(catalog.frame["object_id"], catalog.frame["split"], strict=True))
+    split |= {f"Calanus finmarchicus/again_{row['split']}.bmp": row["split"] for row in rows}
+    return pe.ImageCatalog(moved.assign(split=moved["object_id"].map(split))), [row["object_id"] for row in rows]
+
+
+def test_copies_with_two_labels_are_told_at_once_and_not_learned_from(contradicting, tmp_path, caplog, no_pictures):
+    catalog, (in_train, in_test) = contradicting
+    pe.catalog(catalog, tmp_path / "c.csv", progress=False)
+    listed = pd.read_csv(tmp_path / "c_faults.csv")
+    assert len(listed) == 4 and listed["outcome"].eq("kept").all()
+    assert "again_train.bmp: 'Calanus finmarchicus' here, 'detritus' in " in caplog.text
+    assert in_train in caplog.text
+    assert "contradicts" not in pe.ImageCatalog.load(tmp_path / "c.csv").frame
+    caplog.clear()
+    done = pe.train(tmp_path / "c.csv", tmp_path / "run", settings=TINY, progress=False)
+    assert "4 images have a copy (equal pixels) with another label" in caplog.text
+    assert "2 of train and val are not learned from" in caplog.text
+    faults = pd.read_csv(done.folder.faults)
+    assert sorted(faults["outcome"]) == ["kept", "kept", "lost", "lost"]
+    assert len(pe.ImageCatalog.load(done.folder.catalog)) == 50  # to be corrected there
+    learned = pe.EmbeddingTable.load(done.folder.vectors("train")).object_id
+    assert in_train not in learned
+    assert "Calanus finmarchicus/again_train.bmp" not in learned
+    assert in_test in pe.EmbeddingTable.load(done.folder.vectors("test")).object_id
+    found = pe.suspects(done.folder.path, tmp_path / "doubts", n_folds=0, progress=False)
+    assert len(found.contradictions) == 4
+    corrections = pd.read_csv(tmp_path / "doubts" / "corrections.csv")
+    assert {in_train, in_test} <= set(corrections["object_id"][:4])
+    assert corrections["label"][:4].isin(["detritus", "Calanus finmarchicus"]).all()
+    corrections["action"] = np.where(corrections["object_id"].str.contains("again"), "delete", "keep")
+    mended = pe.apply_corrections(done.folder.catalog, corrections, tmp_path / "c2.csv").catalog
+    caplog.clear()
+    pe.catalog(mended, tmp_path / "c3.csv", progress=False)
+    assert not (tmp_path / "c3_faults.csv").exists()
+    assert "label" not in caplog.text
+
+
+def test_contradictions_are_learned_from_when_asked(contradicting, tmp_path, no_pictures):
+    settings = {**TINY, "split.keep_contradictions": True}
+    done = pe.train(contradicting[0], tmp_path / "run", settings=settings, progress=False)
+    assert contradicting[1][0] in pe.EmbeddingTable.load(done.folder.vectors("train")).object_id
+    assert pd.read_csv(done.folder.faults)["outcome"].tolist() == ["kept"] * 4
+
+
+def test_one_picture_in_two_formats_stays_in_one_split(tmp_path):
+    for label in ("copepod", "medusa"):
+        for number in range(6):
+            picture = Image.effect_noise((20 + number, 25), 40 + number)
+            (tmp_path / label).mkdir(exist_ok=True)
+            picture.save(tmp_path / label / f"{number}.png")
+            picture.save(tmp_path / label / f"{number}_again.bmp")
+    for seed in range(5):
+        frame = pe.catalog(tmp_path, split=(0.5, 0.25, 0.25), seed=seed, progress=False).frame
+        pair = frame["object_id"].str.replace(r"(_again)?\.\w+$", "", regex=True)
+        assert (frame.groupby(pair)["split"].nunique() == 1).all()
+        assert (frame.groupby(pair).size() == 2).all()
+
+
+def test_catalog_tells_of_copies_in_two_splits_and_of_images_that_cannot_be_read(tmp_path, caplog):
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((20, 20), 40).save(tmp_path / "images" / name)
+    Image.open(tmp_path / "images/train/a/1.png").save(tmp_path / "images/test/a/again.bmp")
+    (tmp_path / "images/test/a/cut.png").write_bytes((tmp_path / "images/test/a/3.png").read_bytes()[:99])
+    made = pe.catalog(tmp_path / "images", tmp_path / "c.csv", progress=False)
+    assert len(made) == 5
+    assert "1 images have copies (equal pixels) in another split" in caplog.text
+    (row,) = pd.read_csv(tmp_path / "c_faults.csv").to_dict("records")
+    assert row["file"].endswith("cut.png") and row["outcome"] == "kept"
+    assert row["found"].startswith("the image cannot be decoded")
+    assert len(pe.catalog(tmp_path / "images", drop_duplicates=True, progress=False)) == 4
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN "])
+def test_a_class_called_unknown_is_refused_at_once_with_the_class_map(images, tmp_path, name):
+    folder = shutil.copytree(images, tmp_path / "images")
+    (folder / "detritus").rename(folder / name)
+    message = rf"found the class '{name.strip()}'.*{name.strip()},unidentified.*--class-map"
+    for verb in (pe.catalog, pe.train, pe.run, pe.seen_unseen):
+        with pytest.raises(InputError, match=message):
+            verb(folder, tmp_path / ("c.csv" if verb is pe.catalog else "run"), progress=False)
+    assert "unidentified" in pe.catalog(folder, class_map={name: "unidentified"}, progress=False).classes
+    assert len(pe.catalog(folder, exclude=[name], progress=False)) == 36
+    with pytest.raises(InputError, match="other than unknown"):
+        pe.catalog(images, class_map={"detritus": name}, progress=False)
+    near = {"detritus": "unknown_unclassified"}
+    assert "unknown_unclassified" in pe.catalog(images, class_map=near, progress=False).classes
+
+
+def test_near_copies_in_two_splits_are_told_after_embedding(images, tmp_path, caplog, no_pictures):
+    catalog = pe.catalog(images, split=(0.6, 0.2, 0.2), progress=False)
+    frame = catalog.frame.copy()
+    row = frame.index[frame["split"] == "test"][0]
+    other = Image.open(frame.loc[frame.index[frame["split"] == "train"][0], "path"]).convert("L")
+    other.putpixel((1, 1), other.getpixel((1, 1)) ^ 1)  # pixels that differ, though nobody sees it
+    other.save(tmp_path / "other.png")
+    frame.loc[row, "path"] = str(tmp_path / "other.png")
+    done = pe.train(pe.ImageCatalog(frame), tmp_path / "run", settings=TINY, progress=False)
+    listed = pd.read_csv(done.folder.analysis("near_copies") / "near_copies.csv")
+    assert frame.loc[row, "object_id"] in set(listed["object_id"])
+    assert (listed["cosine"] > 0.999).all()
+    assert (listed["split"] != listed["copy_split"]).all()
+    assert f"{len(listed)} of " in caplog.text and "near-copy in another split" in caplog.text
 
 
 def test_labels_with_a_slash_come_through_a_csv(images, tmp_path, no_pictures):

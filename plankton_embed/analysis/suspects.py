@@ -1,8 +1,9 @@
-"""Labels that may be wrong, ranked; and near-copies that bear different ones."""
+"""Labels that may be wrong, ranked; near-copies with different labels; near-copies in different splits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,13 @@ from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.errors import DependencyError, InputError, SettingError
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 N_NEIGHBORS = 10
+SAME = 1e-3  # distance up to which two vectors count as those of one picture, embedded twice
+NEAR_COSINE = 0.999  # above which images of two splits are reported as near-copies
+MOST_EXACT = 200_000  # vectors; among more, near-copies are looked for in the nearest cells only
 COPY_SHARE = 0.01  # of all images: those nearest to their nearest neighbour count as near-copies of it
 
 
@@ -31,29 +35,39 @@ class Suspects:
             `distance` (to the own class's mean, over the sum of that and the distance to the nearest other one),
             `loss` where probabilities are given (-log of that of the label) and `cleanlab` where asked for (1 - its
             label quality).
-        copies: near-copies with different labels, nearest first: `row_1`, `row_2`, their `object_id_…`, `label_…` and
-            `path_…`, `distance`.
+        copies: near-copies with different labels, nearest first: `row_1`, `row_2` (of `table`, and then of the other
+            vectors), their `object_id_…`, `label_…` and `path_…`, `distance`.
+        contradictions: images that have a copy with another label: `object_id`, `path`, `label`, `guess` (the label of
+            the copy) and `copy` (its `object_id`).
     """
 
     table: EmbeddingTable
     ranking: pd.DataFrame
     copies: pd.DataFrame
+    contradictions: pd.DataFrame
+
+    def first(self, n: int = 240) -> pd.DataFrame:
+        """Return n images to look at, the contradictions before the ranking: `object_id` to `score`, and `reason`."""
+        copies = self.contradictions
+        others = self.ranking[~self.ranking["object_id"].isin(copies["object_id"])].head(max(n - len(copies), 0))
+        reason = [f"labelled {row.label}, copy of {row.copy}" for row in copies.itertuples()]
+        reason += [f"score {row.score:.2f}, labelled {row.label}" for row in others.itertuples()]
+        columns = ["object_id", "path", "label", "guess", "score"]
+        first = pd.concat([copies, others], ignore_index=True).reindex(columns=columns)
+        return first.assign(reason=reason).head(n)
 
     def corrections(self, n: int = 240) -> pd.DataFrame:
         """Return the first suspects as corrections to fill in: all are to be kept; `label` is the guess."""
-        first = self.ranking.head(n)
-        reason = [
-            f"score {score:.2f}, labelled {label}" for score, label in zip(first["score"], first["label"], strict=True)
-        ]
+        first = self.first(n)
         return pd.DataFrame(
             {
                 "object_id": first["object_id"],
                 "action": "keep",
                 "label": first["guess"],
-                "reason": reason,
+                "reason": first["reason"],
                 "path": first["path"],
             }
-        ).reset_index(drop=True)
+        )
 
 
 def find_suspects(
@@ -63,6 +77,8 @@ def find_suspects(
     n_neighbors: int = N_NEIGHBORS,
     use_cleanlab: bool = False,
     copy_distance: float | None = None,
+    others: EmbeddingTable | None = None,
+    marked: pd.DataFrame | None = None,
 ) -> Suspects:
     """Rank labelled images by how little their label fits; no image has a say in its own case.
 
@@ -74,6 +90,9 @@ def find_suspects(
         use_cleanlab: add cleanlab's label quality (extra `clean`; needs the probabilities).
         copy_distance: images nearer than this are near-copies; by default the distance that a hundredth of the images
             have to their nearest neighbour, or less.
+        others: vectors of other splits, whose labelled images are compared with those of the table in search of copies.
+        marked: contradictions that are known already (columns as `Suspects.contradictions`); others are found by equal
+            vectors.
 
     Raises:
         InputError: fewer than two classes or than three labelled images, or probabilities of another shape.
@@ -122,7 +141,66 @@ def find_suspects(
     )
     ranking = ranking.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     limit = float(np.quantile(distances[:, 0], COPY_SHARE)) if copy_distance is None else copy_distance
-    return Suspects(table, ranking, _find_copies(known, np.flatnonzero(labelled), codes, nearest, distances, limit))
+    rows = np.flatnonzero(labelled)
+    if others is not None and others.is_labelled.any():
+        rows = np.concatenate([rows, len(table) + np.flatnonzero(others.is_labelled)])
+        known = join_tables(known, others.select(others.is_labelled))
+        codes = np.unique(known.label.astype(str), return_inverse=True)[1]
+        _, nearest, distances = _ask_neighbors(known, codes, int(codes.max()) + 1, min(n_neighbors, len(known) - 1))
+    copies = _find_copies(known, rows, codes, nearest, distances, limit)
+    return Suspects(table, ranking, copies, _list_contradictions(copies, marked))
+
+
+def join_tables(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
+    """Return the rows of one table, and then those of the other."""
+    columns = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in TEXT_COLUMNS}
+    return EmbeddingTable(np.concatenate([one.vectors, other.vectors]), **columns, provenance=one.provenance)
+
+
+def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:
+    """Return both images of every pair of copies with two labels, once each, after those that are known already."""
+    same = copies[copies["distance"] <= SAME]
+    sides = []
+    for mine, other in (("1", "2"), ("2", "1")):
+        columns = {f"{name}_{mine}": name for name in ("object_id", "path", "label")}
+        columns |= {f"label_{other}": "guess", f"object_id_{other}": "copy"}
+        sides.append(same[[*columns]].rename(columns=columns))
+    both = pd.concat(sides).sort_index(kind="stable")  # pair after pair
+    known = both.iloc[:0] if marked is None else marked
+    return pd.concat([known, both], ignore_index=True).drop_duplicates("object_id", ignore_index=True)
+
+
+def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
+    """Find the images of one split whose nearest image in the splits before it is a near-copy (cosine above .999).
+
+    Args:
+        splits: vectors by the name of their split; those of each are compared with all before it.
+
+    Returns:
+        One row a near-copy, nearest first: `object_id`, `split`, `label` and `path`, the same four of the other image
+        (`copy_…`), and `cosine`.
+    """
+    names = ("object_id", "split", "label", "path")
+    found = [pd.DataFrame(columns=[*names, *(f"copy_{name}" for name in names), "cosine"])]
+    before, before_split = None, np.zeros(0, dtype=object)
+    for split, table in splits.items():
+        length = np.linalg.norm(table.vectors, axis=1, keepdims=True)
+        unit = replace(table, vectors=(table.vectors / np.where(length > 0, length, 1)).astype(np.float32))
+        if before is not None and len(unit):
+            index = VectorIndex.build(before, "flat" if len(before) <= MOST_EXACT else "ivf_sq8")
+            nearest = index.search(unit.vectors, 1)
+            cosine = 1 - nearest.distances[:, 0].astype(float) ** 2 / 2
+            mine = np.flatnonzero((cosine > NEAR_COSINE) & (length[:, 0] > 0))
+            other = nearest.rows[mine, 0]
+            columns: dict[str, object] = {"object_id": unit.object_id[mine], "split": split}
+            columns |= {name: getattr(unit, name)[mine] for name in ("label", "path")}
+            columns |= {"copy_object_id": before.object_id[other], "copy_split": before_split[other]}
+            columns |= {f"copy_{name}": getattr(before, name)[other] for name in ("label", "path")}
+            found.append(pd.DataFrame({**columns, "cosine": cosine[mine]}))
+        before = unit if before is None else join_tables(before, unit)
+        before_split = np.concatenate([before_split, np.full(len(unit), split, dtype=object)])
+    whole = pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+    return whole.sort_values("cosine", ascending=False, kind="stable", ignore_index=True)
 
 
 def _ask_neighbors(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plankton_embed.classifiers.calibration import hold_out
 from plankton_embed.classifiers.naming import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
 
@@ -25,9 +26,11 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
 
     Raises:
         MismatchError: made by different models.
-        InputError: no row of `new` has a label, or an `object_id` or a `path` stands in both.
+        InputError: no row of `new` has a label, a class of it is called like rejected images, or an `object_id` or a
+            `path` stands in both.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
+    refuse_unknown(new.classes, "the new vectors")
     labelled = new.select(new.is_labelled)
     if len(labelled) == 0:
         raise InputError(

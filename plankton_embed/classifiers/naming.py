@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.refusal import UNKNOWN, RefusalMeasure, Refuser
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.table import EmbeddingTable
 
 Method = Literal["centroid", "knn", "mlp"]
@@ -78,8 +79,7 @@ def fit_refuser(
         measure: `centroid`, `neighbor` or `density` (see `Refuser`).
     """
     reference.check_same_model(calibration, ("reference", "calibration"))
-    if UNKNOWN in reference.classes:
-        raise InputError(f"a class of the reference is called {UNKNOWN}, as refused images are; give it another name")
+    refuse_unknown(reference.classes, "the reference")
     known = select_known(calibration, reference)
     names = classifier.predict(known.vectors) if len(known) else known.label
     return Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
-from plankton_embed.classifiers.refusal import UNKNOWN
 from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import UNKNOWN
 
 
 @dataclass(frozen=True)

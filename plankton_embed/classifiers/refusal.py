@@ -13,7 +13,6 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
-UNKNOWN = "unknown"  # the label of a refused image
 ENOUGH = 19  # calibration images for a threshold of a class's own: the least that can refuse one in twenty
 MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, that its spread is measured on
 

@@ -7,7 +7,7 @@ import logging
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
 
+UNKNOWN = "unknown"  # the label of a rejected image, so that no class may have it
+
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     "train": "train",
@@ -71,7 +73,7 @@ TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column
         "annotation_status",
         "ecotaxa_id",
     ),
-    *("img_file_name", "category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label"),
+    *("img_file_name", "category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label", "contradicts"),
 )
 METADATA_COLUMNS = {
     "latitude": "degrees north",
@@ -323,6 +325,26 @@ class ImageCatalog:
             else:
                 write_csv(frame, temporary)
         return path
+
+
+def refuse_unknown(classes: Iterable[str], where: str | Path) -> None:
+    """Refuse classes that are called like rejected images (`unknown`), or so but for capitals and outer blanks.
+
+    Args:
+        classes: class names.
+        where: what an error calls their source.
+
+    Raises:
+        InputError: there is one; the class map that renames it is given.
+    """
+    taken = [name for name in classes if unicodedata.normalize("NFKC", name).strip().casefold() == UNKNOWN]
+    if taken:
+        raise InputError(
+            f"{where}: expected class names other than {UNKNOWN}, the label of rejected images (--unknown-rate); found "
+            f"the class {taken[0]!r}. Rename it: write the lines old,new and {taken[0]},unidentified into a file "
+            "map.csv, and make a catalog with plankton-embed catalog SOURCE -o catalog.csv --class-map map.csv "
+            f"(the line {taken[0]}, without a new name leaves its images out)"
+        )
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:

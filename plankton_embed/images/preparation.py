@@ -219,7 +219,7 @@ def hash_pixels(image: Image.Image) -> str:
         if pixels.ndim == 3 and (pixels == pixels[:, :, :1]).all():
             pixels = pixels[:, :, 0]
     digest = hashlib.blake2b(f"{kind} {pixels.shape} ".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

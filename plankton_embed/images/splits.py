@@ -1,4 +1,7 @@
-"""Train, val and test: stratified by class, grouped so that nothing is torn apart, checked for leaks by pixels."""
+"""Train, val and test: stratified by class, grouped so that nothing is torn apart, checked for leaks by pixels.
+
+Copies with two labels are found here too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from scipy.sparse.csgraph import connected_components
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.settings import SplitSettings
+
+CONTRADICTS = "contradicts"  # column: the id of an image with equal pixels and another label
 
 
 def split_catalog(
@@ -96,6 +102,63 @@ def check_leaks(
         + "\nScores would be too good; correct the column split, or drop such images (from train rather than val, from "
         "val rather than test) with --drop-duplicates (split.drop_duplicates=true)."
     )
+
+
+def mark_contradictions(catalog: ImageCatalog, hashes: Sequence[str | None]) -> ImageCatalog:
+    """Return the catalog with a column `contradicts`: the id of an image with equal pixels and another label.
+
+    The column is empty for all other images; a catalog without such images has no column of that name.
+
+    Args:
+        catalog: the images.
+        hashes: content hashes, one a row.
+    """
+    frame = catalog.frame.drop(columns=CONTRADICTS, errors="ignore")
+    rows = pd.DataFrame({"hash": np.array([*hashes], dtype=object), "label": frame["label"].astype(object)})
+    rows = rows[rows.notna().all(axis=1)]
+    n_labels = rows.groupby("hash")["label"].transform("nunique")
+    other = np.full(len(frame), None, dtype=object)
+    for _, same in rows[n_labels > 1].groupby("hash", sort=False):
+        for row, label in zip(same.index.to_numpy(), same["label"], strict=True):
+            other[row] = frame["object_id"].iloc[same.index[(same["label"] != label).argmax()]]
+    if (n_labels > 1).any():
+        frame = frame.assign(**{CONTRADICTS: pd.Series(other, dtype="str")})
+    return ImageCatalog(frame)
+
+
+def is_learnable(catalog: ImageCatalog) -> NDArray[np.bool_]:
+    """Return (n,) whether no contradiction keeps an image from being used: in train and val they do, test is scored."""
+    if CONTRADICTS not in catalog.frame:
+        return np.ones(len(catalog), dtype=bool)
+    doubtful = catalog.frame[CONTRADICTS].notna() & (catalog.frame["split"] != "test")
+    return ~doubtful.to_numpy(dtype=bool)
+
+
+def note_contradictions(catalog: ImageCatalog, faults: Faults, left_out: NDArray[np.bool_] | None = None) -> None:
+    """Note the images that `mark_contradictions` has marked, with both labels and both files.
+
+    Args:
+        catalog: the images.
+        faults: where they are noted.
+        left_out: (n,) which of them are lost; by default all are kept.
+    """
+    if CONTRADICTS not in catalog.frame:
+        return
+    frame = catalog.frame
+    place = pd.Index(frame["object_id"]).get_indexer(pd.Index(frame[CONTRADICTS].fillna("")))
+    paths, labels = catalog.paths, catalog.labels
+    for row in np.flatnonzero(frame[CONTRADICTS].notna()):
+        other = place[row]  # -1 where it was dropped
+        copy = f"{labels[other]!r} in {paths[other]}" if other >= 0 else f"another in {frame[CONTRADICTS].iloc[row]}"
+        faults.add(
+            paths[row],
+            "one label for one picture",
+            f"{labels[row]!r} here, {copy}, whose pixels are equal",
+            column="label",
+            kept=left_out is None or not left_out[row],
+            remedy="training and calibration leave such images out (split.keep_contradictions); correct the labels, "
+            "which suspects lists first",
+        )
 
 
 def _join_groups(keys: Sequence[pd.Series[Any]]) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plankton_embed.analysis.suspects import find_suspects
+from plankton_embed.analysis.suspects import find_near_copies, find_suspects
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -88,6 +88,54 @@ def test_near_copies_with_two_labels():
     many = find_suspects(make_table(np.zeros((30, 3)), ["a", "b"] * 15))  # all of them copies
     assert len(many.copies) > 0
     assert np.isfinite(many.ranking["score"]).all()
+
+
+def test_copies_with_two_labels_come_first_in_the_corrections():
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(40, 4))
+    vectors[7] = vectors[38]
+    labels = ["a" if row % 2 else "b" for row in range(40)]  # 7 is a, 38 is b
+    found = find_suspects(make_table(vectors, labels))
+    assert found.contradictions[["object_id", "label", "guess", "copy"]].to_numpy().tolist() == [
+        ["7", "a", "b", "38"],
+        ["38", "b", "a", "7"],
+    ]
+    corrections = found.corrections(10)
+    assert corrections["object_id"].tolist()[:2] == ["7", "38"]
+    assert corrections["label"].tolist()[:2] == ["b", "a"]
+    assert corrections["reason"][0] == "labelled a, copy of 38"
+    assert len(corrections) == 10 and corrections["object_id"].is_unique
+    assert found.corrections(1)["object_id"].tolist() == ["7"]
+    assert find_suspects(make_table(rng.normal(size=(40, 4)), labels)).contradictions.empty
+
+
+def test_copies_are_looked_for_in_other_splits_too():
+    rng = np.random.default_rng(3)
+    table = make_table(rng.normal(size=(30, 4)), ["a", "b"] * 15)
+    test = EmbeddingTable(
+        np.concatenate([table.vectors[:1], rng.normal(size=(2, 4))]), np.array(["t0", "t1", "t2"]), ["b", None, "a"]
+    )
+    found = find_suspects(table, others=test)
+    assert len(found.ranking) == 30
+    assert found.copies.loc[0, ["row_1", "row_2", "object_id_2"]].tolist() == [0, 30, "t0"]
+    assert found.contradictions["object_id"].tolist() == ["0", "t0"]
+
+
+def test_near_copies_between_splits_by_hand():
+    def unit(degrees):
+        return np.array([[np.cos(a), np.sin(a)] for a in np.radians(degrees)]) * 3  # any length
+
+    limit = np.degrees(np.arccos(0.999))
+    train = EmbeddingTable(unit([0, 90]), np.array(["t0", "t90"]), ["a", "b"])
+    val = EmbeddingTable(unit([limit - 0.1, 45]), np.array(["v2", "v45"]), ["a", "b"])
+    test = EmbeddingTable(unit([90 + limit + 0.1, 45.5, 180]), np.array(["x92", "x45", "x180"]), ["a", "b", "a"])
+    found = find_near_copies({"train": train, "val": val, "test": test})
+    columns = ["object_id", "split", "copy_object_id", "copy_split"]
+    assert found[columns].to_numpy().tolist() == [["x45", "test", "v45", "val"], ["v2", "val", "t0", "train"]]
+    assert found["cosine"].tolist() == pytest.approx(np.cos(np.radians([0.5, limit - 0.1])), abs=1e-6)
+    assert find_near_copies({"train": train}).empty
+    zeros = EmbeddingTable(np.zeros((2, 2)), np.array(["z0", "z1"]))
+    assert find_near_copies({"train": zeros, "test": EmbeddingTable(np.zeros((1, 2)), np.array(["z2"]))}).empty
 
 
 def test_cleanlab_is_one_signal_more(swapped, monkeypatch):

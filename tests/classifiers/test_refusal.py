@@ -155,10 +155,11 @@ def test_more_neighbours_than_vectors_are_as_many_as_there_are(measure):
 # ------------------------------------------------------------------------------------------ faults
 
 
-def test_a_class_called_unknown_is_refused():
+@pytest.mark.parametrize("name", ["unknown", "Unknown", " UNKNOWN "])
+def test_a_class_called_unknown_is_refused(name):
     vectors, labels = draw(0, 30)
-    table = EmbeddingTable(vectors, label=np.where(labels == "class 1", "unknown", labels))
-    with pytest.raises(InputError, match=r"called unknown.*another name"):
+    table = EmbeddingTable(vectors, label=np.where(labels == "class 1", name, labels))
+    with pytest.raises(InputError, match=rf"other than unknown.*found the class '{name}'.*--class-map"):
         fit_refuser(table, fit_classifier(table), table)
 
 

@@ -10,7 +10,15 @@ from sklearn.model_selection import train_test_split
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
-from plankton_embed.images.splits import _apportion, check_leaks, split_catalog
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.splits import (
+    _apportion,
+    check_leaks,
+    is_learnable,
+    mark_contradictions,
+    note_contradictions,
+    split_catalog,
+)
 
 FRACTIONS = st.sampled_from([(0.7, 0.1, 0.2), (0.5, 0.0, 0.5), (1.0, 0.0, 0.0), (0.1, 0.6, 0.3), (0.8, 0.2, 0.0)])
 
@@ -243,6 +251,37 @@ def test_copies_of_files_are_kept_together_and_pass_the_check(tmp_path):
     divided = split_catalog(catalog, hashes=hashes)
     assert check_leaks(divided, hashes)[1].all()
     assert counts(divided)["a"] == [21, 3, 6]
+
+
+def test_copies_with_two_labels_name_one_another():
+    catalog = build(["a", "b", "a", None, "a", "b", "c", "b"])
+    marked = mark_contradictions(catalog, ["x", "x", "x", "x", "y", None, None, "z"]).frame["contradicts"]
+    assert marked.fillna("").tolist() == ["1", "0", "1", "", "", "", "", ""]  # no label contradicts nothing
+    clean = mark_contradictions(build(["a", "b"]), ["x", "y"])
+    assert "contradicts" not in clean.frame
+    assert "contradicts" not in mark_contradictions(build(["a", "a"], contradicts=["1", "0"]), ["x", "x"]).frame
+    assert len(mark_contradictions(ImageCatalog.from_rows({"path": []}, allow_empty=True), [])) == 0
+
+
+def test_contradictions_are_scored_but_not_learned_from():
+    catalog = build(list("abababc"), split=["train", "train", "val", "val", "test", "test", "train"])
+    marked = mark_contradictions(catalog, list("xxyyzzw"))
+    assert is_learnable(marked).tolist() == [False] * 4 + [True] * 3
+    assert is_learnable(catalog).all()
+
+
+def test_contradictions_are_noted_with_both_labels_and_both_files():
+    catalog = mark_contradictions(build(["a", "b", "c"]), ["x", "x", "y"])
+    faults = Faults()
+    note_contradictions(catalog, faults)
+    (one, other) = faults.to_frame().to_dict("records")
+    assert (one["file"], one["column"], one["outcome"]) == (catalog.paths[0], "label", "kept")
+    assert one["found"].startswith(f"'a' here, 'b' in {catalog.paths[1]}")
+    assert other["found"].startswith(f"'b' here, 'a' in {catalog.paths[0]}")
+    faults = Faults()
+    note_contradictions(catalog.select([0, 2]), faults, np.array([True, False]))  # its copy was dropped
+    assert faults.to_frame()["outcome"].tolist() == ["lost"]
+    assert "another in 1" in faults.found[0].found
 
 
 def test_the_real_benchmark_has_its_leaks_named_or_none(data_folder, ndsb_folder):

@@ -14,6 +14,7 @@ from plankton_embed.output import write_atomically
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 20
+MOST_EXAMPLES = 3  # files shown of one kind
 COLUMNS = ("file", "row", "column", "expected", "found", "outcome")
 
 
@@ -76,6 +77,11 @@ class Faults:
         """How many rows, images and files are left out."""
         return sum(not fault.kept for fault in self.found)
 
+    @property
+    def n_kept(self) -> int:
+        """How many faults cost no row, image or file."""
+        return len(self.found) - self.n_lost
+
     def report(self) -> None:
         """Report the faults found since the last call: as warnings, or as an error where something would be lost.
 
@@ -86,10 +92,11 @@ class Faults:
         """
         new, self._n_reported = self.found[self._n_reported :], len(self.found)
         lost, kept = [fault for fault in new if not fault.kept], [fault for fault in new if fault.kept]
-        kinds: dict[tuple[str, str | None, str, str], list[Fault]] = {}
+        kinds: dict[tuple[str | None, str | None, str, str], list[Fault]] = {}
         for fault in kept:
-            kinds.setdefault((fault.file, fault.column, fault.expected, fault.remedy), []).append(fault)
-        kept_lines = [f"{first}{_and_more(len(same) - 1, 'such row')}" for same in kinds.values() for first in same[:1]]
+            table = None if fault.row is None else fault.file
+            kinds.setdefault((table, fault.column, fault.expected, fault.remedy), []).append(fault)
+        kept_lines = [_describe(same) for same in kinds.values()]
         lost_lines = [str(fault) for fault in lost]
         if lost and not self.keep_going:
             count = f"{len(lost)} faults" if len(lost) > 1 else "a fault"
@@ -120,6 +127,18 @@ class Faults:
             return
         with write_atomically(path) as temporary:
             self.to_frame().to_csv(temporary, index=False, encoding="utf-8-sig")
+
+
+def _describe(same: list[Fault]) -> str:
+    """Return one line for faults of one kind: the first row of a table, or the first files, and how many more."""
+    first, n_files = same[0], len({fault.file for fault in same})
+    if n_files == 1:
+        return f"{first}{_and_more(len(same) - 1, 'such row')}"
+    column = "" if first.column is None else f", column {first.column}"
+    remedy = f"; {first.remedy}" if first.remedy else ""
+    found = [f"{fault.file}: {fault.found}" for fault in same[:MOST_EXAMPLES]]
+    more = [f"and {len(same) - len(found)} more"] if len(same) > len(found) else []
+    return "\n  ".join([f"{len(same)} files{column}: expected {first.expected}{remedy}; found", *found, *more])
 
 
 def _cut(lines: list[str]) -> list[str]:

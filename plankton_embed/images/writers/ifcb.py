@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.errors import DependencyError, InputError
-from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.images.writers.names import UNKNOWN, match_names
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
+from plankton_embed.images.writers.names import match_names
 from plankton_embed.output import refuse_overwrite, write_atomically
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog import ImageCatalog, refuse_unknown
 from plankton_embed.spreadsheet import to_text
-
-UNKNOWN = "unknown"  # the label of a refused image, as `classify` gives it
 
 
 def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
@@ -27,6 +25,7 @@ def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"names: expected the columns object_id, label; {', '.join(missing)} is missing")
     if names.empty:
         raise InputError("names: expected a name for at least one image; found none")
+    check_unknown(names, "names")
     for column in ("object_id", "label"):
         empty = (names[column].isna() | (names[column].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
@@ -50,3 +49,20 @@ def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
     found = names.assign(label=labels).set_axis(pd.Index(ids), axis=0)
     matched: pd.DataFrame = found.reindex(catalog.frame["object_id"].astype(str)).set_axis(catalog.frame.index, axis=0)
     return matched
+
+
+def check_unknown(names: pd.DataFrame, where: str) -> None:
+    """Make sure that the label `unknown` marks rejected images, and is not a class that the classifier knows.
+
+    Args:
+        names: as `classify` returns them; or `object_id` and `label` alone, where `unknown` is taken as rejected.
+        where: what an error calls them.
+
+    Raises:
+        InputError: a class is called so.
+    """
+    classes = {str(column)[2:-1] for column in names if str(column).startswith("p(") and str(column).endswith(")")}
+    guesses = ["best_label", "second_label"] if "best_label" in names else ["label", "second_label"]
+    if "second_label" in names:  # of `classify`
+        classes |= {str(name) for column in guesses for name in names[column].dropna().unique()}
+    refuse_unknown(sorted(classes), where)

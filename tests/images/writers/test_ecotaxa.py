@@ -13,13 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from plankton_embed.classifiers.refusal import UNKNOWN as REFUSED
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers import ecotaxa as reader
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.writers.ecotaxa import write_ecotaxa
-from plankton_embed.images.writers.names import UNKNOWN
 
 _spec = importlib.util.spec_from_file_location("ecotaxa_rules", Path(__file__).with_name("ecotaxa_rules.py"))
 ecotaxa_rules = importlib.util.module_from_spec(_spec)
@@ -56,10 +54,6 @@ def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
         "n_rows": 4, "n_objects": 4, "n_validated": 0, "n_unknown": 1, "n_dropped": 0, "n_unnamed": 0,
     }  # fmt: skip
     assert check_table(path, is_update=True)[3]["object_id"] == 'a "b"'
-
-
-def test_refused_images_are_called_here_as_classify_calls_them():
-    assert UNKNOWN == REFUSED
 
 
 @pytest.mark.parametrize("status", ["validated", "dubious", "discarded", "Validated ", "V", "anything"])
