@@ -180,7 +180,7 @@ def catalog(
         SourceFormat | None, typer.Option("--format", help="of the source; by default found out")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="pass over faulty rows and files with a warning")
+        bool, typer.Option("--keep-going", help="leave out faulty rows, files and folders with a warning")
     ] = False,
     labels: Annotated[Path | None, typer.Option(help="arrays: CSV with the class of each image")] = None,
     label_column: Annotated[
@@ -222,6 +222,7 @@ def catalog(
         from plankton_embed import pipeline
         from plankton_embed.images.catalog import summarize
         from plankton_embed.images.grey_levels import find_grey_levels
+        from plankton_embed.images.readers.faults import Faults
 
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
@@ -229,6 +230,7 @@ def catalog(
         if preset is not None and not preview:
             raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
         chosen = _settings(preset, None, set_, seed)
+        faults = Faults()
         gathered = pipeline.catalog(
             source,
             output,
@@ -253,12 +255,14 @@ def catalog(
             seed=chosen.seed,
             overwrite=overwrite,
             progress=not quiet,
+            faults=faults,
         )
         levels = find_grey_levels(gathered.paths, progress=not quiet) if json else None
         described = levels.to_dict(chosen.preparation) if levels else None
         summary = summarize(gathered, not quiet, described, report=not preview)  # the preview has reported already
         if json:
-            _print_json({"output": str(output), **summary.to_dict()})
+            counts = {"n_lost": faults.n_lost, "n_kept": faults.n_kept}
+            _print_json({"output": str(output), **counts, **summary.to_dict()})
             return
         if len(summary.classes):
             _print_table(summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format)))
@@ -274,6 +278,9 @@ def catalog(
         unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
         unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
         typer.echo(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
+        if faults.found:
+            listed = pipeline.faults_path(output)
+            typer.echo(f"faults: {faults.n_lost} lost (rows, images, files), {faults.n_kept} kept -> {listed}")
 
 
 @app.command()

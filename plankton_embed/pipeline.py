@@ -231,7 +231,7 @@ def catalog(
         output: CSV or Parquet to write; what is wrong in the source is listed beside it, in `<output>_faults.csv`.
         root: where the relative paths of a catalog file start.
         source_format: which of these the source is; by default found out.
-        keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
+        keep_going: leave out faulty rows, files and folders with a warning, instead of refusing the source.
         labels: of arrays: a CSV with the class of each image.
         label_column: of a challenge set: the column that is the class, by default `level2`.
         masks: of a FlowCam run: make white what the mask beside the picture has black.

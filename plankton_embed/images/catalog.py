@@ -223,11 +223,12 @@ class ImageCatalog:
             source: what an error calls the rows.
             root: folder that relative paths start from; by default the current one.
             allow_empty: whether no rows are fine.
-            faults: gathers rows without a path and values that should be numbers; by default they are an error.
+            faults: gathers rows without a path, with an unknown split, with the `object_id` of an earlier row, or with
+                values that should be numbers; by default they are an error.
             line_of: the line of the file on which a row starts, counted from 0; by default rows are counted from 1.
 
         Raises:
-            InputError: no `path`, a doubled column or `object_id`, an unknown split name, no rows, or there are faults.
+            InputError: no `path`, a doubled column, no rows, or there are faults.
         """
         faults = Faults(source) if faults is None else faults
         line_of = line_of or (lambda row: row + 1)
@@ -253,6 +254,8 @@ class ImageCatalog:
                 for row, text in zip(wrong.index.tolist(), wrong, strict=True):
                     unit = f", in {METADATA_COLUMNS[column]}" if column in METADATA_COLUMNS else ""
                     faults.add(source, NUMBER + unit, repr(text), row=line_of(row), column=column)
+        frame["object_id"] = frame["object_id"].fillna(frame["path"]) if "object_id" in frame else frame["path"]
+        is_bad |= _check_rows(frame, is_bad, source, faults, line_of)
         faults.report()
         if is_bad.any():
             frame = frame[~is_bad].reset_index(drop=True)
@@ -260,16 +263,8 @@ class ImageCatalog:
             raise InputError(f"{source}: expected images, found none")
         if "label" not in frame:
             frame["label"] = pd.Series([None] * len(frame), dtype="str")
-        frame["object_id"] = frame["object_id"].fillna(frame["path"]) if "object_id" in frame else frame["path"]
         if "split" in frame:
-            frame["split"] = _standard_splits(frame["split"], source)
-        doubled = frame["object_id"].duplicated(keep=False)
-        if doubled.any():
-            which = frame["object_id"][doubled].iloc[0]
-            raise InputError(
-                f"{source}: object_id {which} stands in {int(doubled.sum())} rows; every row needs its own. "
-                "Where several objects share an image, give each an object_id column entry."
-            )
+            frame["split"] = _standard_splits(frame["split"])
         frame["path"] = _resolve_paths(frame["path"], root)
         first = [c for c in TEXT_COLUMNS if c in frame]
         return cls(frame[[*first, *[c for c in frame.columns if c not in first]]])
@@ -581,11 +576,34 @@ def _resolve_paths(paths: pd.Series, root: str | Path = ".") -> pd.Series:
     return _from_arrow(pc.replace_with_mask(whole, odd, pa.array(values, whole.type)))
 
 
-def _standard_splits(column: pd.Series, source: str) -> pd.Series:
+def _check_rows(
+    frame: pd.DataFrame, is_bad: NDArray[np.bool_], source: str, faults: Faults, line_of: Callable[[int], int]
+) -> NDArray[np.bool_]:
+    """Note rows with an unknown split or with the `object_id` of an earlier good row; return which these are."""
+    wrong = np.zeros(len(frame), dtype=bool)
+    if "split" in frame:
+        codes, names = pd.factorize(frame["split"])
+        wrong = np.array([*(name.lower() not in SPLIT_NAMES for name in names), False])[codes]
+        for row in np.flatnonzero(wrong & ~is_bad):
+            found = repr(str(frame["split"].iloc[row]))
+            faults.add(source, ", ".join(SPLITS), found, row=line_of(int(row)), column="split")
+    good = frame["object_id"][~(is_bad | wrong)]
+    doubled = good.index[good.duplicated()]
+    for row in doubled:
+        faults.add(
+            source,
+            "an object_id of its own in every row",
+            f"{frame['object_id'].iloc[row]!r} again",
+            row=line_of(int(row)),
+            column="object_id",
+            remedy="where several objects share an image, give each an id",
+        )
+    wrong[doubled] = True
+    return wrong
+
+
+def _standard_splits(column: pd.Series) -> pd.Series:
     codes, names = pd.factorize(column)
-    strangers = sorted(n for n in names if n.lower() not in SPLIT_NAMES)
-    if strangers:
-        raise InputError(f"{source}: column split holds {strangers}; expected {', '.join(SPLITS)}")
     standard = np.array([*(SPLIT_NAMES[n.lower()] for n in names), None], dtype=object)
     return pd.Series(standard[codes], dtype="str")  # a missing one has code -1, the last
 

@@ -211,6 +211,7 @@ def hash_pixels(image: Image.Image) -> str:
         if not np.isfinite(pixels).all():
             raise ValueError("it holds values that are not finite")
         kind = image.mode.partition(";")[0] + "16" * (";" in image.mode)  # both byte orders are I16
+        kind += " white is zero" * bool(image.info.get("white_is_zero"))
     elif image.mode in ("YCbCr", "LAB"):  # their grey is not that of their colours
         pixels, kind = np.asarray(image), image.mode
     else:

@@ -388,9 +388,12 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
         ("path,label\n", "expected images, found none"),
         ("file,label\na.png,x\n", r"expected a column named path; found \['file', 'label'\]"),
         ("path,label\na.png,x\n,y\n", "row 3, column path: expected the path of an image; found an empty cell"),
-        ("object_id,path\no1,a.png\no2,b.png\no1,c.png\n", "object_id o1 stands in 2 rows"),
-        ("path\na.png\na.png\n", "object_id a.png stands in 2 rows.*Where several objects share an image"),
-        ("path,split\na.png,train\nb.png,holdout\n", r"split holds \['holdout'\]; expected train, val, test"),
+        (
+            "object_id,path\no1,a.png\no2,b.png\no1,c.png\n",
+            "row 4, column object_id: .*; found 'o1' again",
+        ),
+        ("path\na.png\na.png\n", "row 3, column object_id.*found 'a.png' again; where several objects share an image"),
+        ("path,split\na.png,train\nb.png,holdout\n", "row 3, column split: expected train, val, test; found 'holdout'"),
         ("path,label\na.png,x,\nb.png,y,\n", "expected 2 cells a row.*found 3 in row 2"),  # pandas would shift them
         ("path,label\na.png,x\nb.png,y,z\n", "expected 2 cells a row.*found 3 in row 3"),
         ("path,label,label \na.png,x,y\n", "two columns are named label"),
@@ -400,7 +403,7 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
     ],
 )
 def test_a_faulty_catalog_is_refused_by_name_with_what_is_wrong(write, text, reason):
-    with pytest.raises(InputError, match=rf"c\.csv.*{reason}"):
+    with pytest.raises(InputError, match=rf"(?s)c\.csv.*{reason}"):
         ImageCatalog.load(write(text))
 
 
@@ -461,7 +464,7 @@ def test_a_class_map_is_read_as_text(write):
     [("old\na\n", "two columns"), ("", "cannot be read"), ("o,n\na,b\na,c\n", "a has two new names")],
 )
 def test_a_faulty_class_map_is_refused_by_name(write, text, reason):
-    with pytest.raises(InputError, match=rf"c\.csv.*{reason}"):
+    with pytest.raises(InputError, match=rf"(?s)c\.csv.*{reason}"):
         read_class_map(write(text))
 
 
@@ -763,3 +766,17 @@ def test_the_real_benchmark_catalog(data_folder, ndsb_folder):
     summary = summarize(catalog.split("val"), progress=False)
     assert summary.n_unreadable == 0
     assert summary.sizes["width"].min() > 10
+
+
+def test_good_rows_of_a_faulty_catalog_are_kept_when_asked(write):
+    text = "object_id,path,split\no1,a.png,train\n,,test\no3,c.png,holdout\no1,d.png,val\no3,e.png,val\n,f.png,\n"
+    path = write(text)
+    faults = Faults(keep_going=True)
+    frame = ImageCatalog.load(path, faults=faults).frame
+    assert frame["object_id"].tolist() == ["o1", "o3", "f.png"]  # the second o3, for the first has no good split
+    assert frame["split"].fillna("").tolist() == ["train", "val", ""]
+    listed = faults.to_frame()
+    assert listed[["row", "column"]].to_numpy().tolist() == [[3, "path"], [4, "split"], [5, "object_id"]]
+    assert listed["outcome"].eq("lost").all()
+    with pytest.raises(InputError, match="has 3 faults"):
+        ImageCatalog.load(path)

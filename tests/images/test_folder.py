@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 
 import pytest
 
 from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import read_folder
+from plankton_embed.images.readers.source import read_source
 
 
 def plant(root, *files):
@@ -101,7 +105,7 @@ def test_the_folder_may_be_relative_and_is_kept_absolute(tmp_path, monkeypatch):
 def test_nothing_to_read_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no images \(.*\.png"):
+    with pytest.raises(InputError, match=r"holds no images \(.*\.png.*; found 1 \.txt"):
         read_folder(plant(tmp_path, "a/readme.txt"))
 
 
@@ -127,3 +131,106 @@ def test_a_drawn_folder(drawn_folder):
     catalog = read_folder(drawn_folder)
     assert len(catalog.classes) == 12
     assert catalog.frame["label"].value_counts().unique().tolist() == [12]
+
+
+# --- one level too high
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        (("dataset/copepod/1.png", "dataset/medusa/2.png"), "/dataset"),
+        (("dataset/copepod/1.png", "dataset/medusa/deep/2.png", "stray.png"), "/dataset"),
+        (("x/y/train/a/1.png", "x/y/test/a/2.png"), "/x/y"),
+        (("train/a/b/1.png", "train/a/c/2.png", "test/a/b/3.png"), "/test/b"),  # where they belong
+    ],
+)
+def test_a_folder_one_level_too_high_is_an_error_that_names_what_to_give(tmp_path, files, given, caplog):
+    plant(tmp_path, *files)
+    with pytest.raises(InputError, match=rf"{tmp_path}{given}\. If all of them are one class.*--format folder"):
+        read_folder(tmp_path)
+    assert read_folder(tmp_path, is_stated=True).labels[0] in ("dataset", "x", "a")
+    assert "one class" not in caplog.text
+    if given in ("/dataset", "/x/y"):
+        assert len(read_folder(str(tmp_path) + given).classes) == (2 if given == "/dataset" else 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            ("c1/a/1.png", "c1/b/1.png", "c2/a/1.png", "c2/b/1.png"),
+            r"2 of 2 .* c1 \(a, b\).*give .*/c1, and",
+        ),
+        (("c1/a/1.png", "c2/b/1.png"), "2 of 2 class folders"),
+        (("dataset/a/1.png", "dataset/b/1.png", "extra/1.png"), r"1 of 2 class folders .* dataset \(a, b\).*/dataset$"),
+        (("p/q/r/1.png",), r"1 of 1 class folders .* p \(q\).*give .*/p/q$"),
+        (("a/1.png", "a/dead/1.png", "b/1.png", "b/dead/1.png"), r"2 class folders hold images and .* a \(dead\)"),
+        (("d/1.png", "d/a/1.png", "d/b/1.png"), r"1 class folders hold images and folders .* d \(a, b\)"),
+    ],
+)
+def test_what_may_be_a_level_too_high_is_told(tmp_path, files, words, caplog):
+    read_folder(plant(tmp_path, *files))
+    assert re.search(words, caplog.messages[0])
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("a/images/1.png", "b/images/2.png"),  # of which the lower ones are no classes
+        ("a/1.png", "a/deep/er/3.png", "b/2.png"),
+        ("a/1.png", "a/2.png"),
+        ("1.png", "2.png"),
+        ("train/a/1.png", "test/b/1.png"),
+    ],
+)
+def test_class_folders_that_leave_no_doubt_are_read_without_a_word(tmp_path, files, caplog):
+    assert len(read_folder(plant(tmp_path, *files))) == len(files)
+    assert not caplog.messages
+
+
+def test_other_folders_beside_split_folders_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"found extra beside the split folders test, train; move it"):
+        read_folder(plant(tmp_path, "train/a/1.png", "test/a/2.png", "extra/3.png"))
+
+
+def test_images_without_a_class_beside_class_folders_are_counted(tmp_path, caplog):
+    assert read_folder(plant(tmp_path, "a/1.png", "x.png", "y.png")).labels == ["a", None, None]
+    assert "2 images beside the class folders have no class, such as x.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["@eaDir", "Thumbs", ".thumbnails", "__MACOSX", ".ipynb_checkpoints", "$RECYCLE.BIN", "System Volume Information",
+     "lost+found", "My Catalog Previews.lrdata", "#recycle", "CaptureOne"],
+)  # fmt: skip
+def test_folders_of_other_programs_are_no_classes(tmp_path, foreign, caplog):
+    plant(tmp_path, "a/1.png", f"a/{foreign}/1.png", f"{foreign}/b/2.png", "a/Thumbs.db", "desktop.ini", ".DS_Store")
+    assert read_source(tmp_path).classes == ["a"]
+    assert len(read_source(tmp_path)) == 1
+    assert not caplog.messages
+
+
+def test_names_with_line_ends_and_suffixes_in_capitals_are_read(tmp_path):
+    catalog = read_folder(plant(tmp_path, "a/new\nline.PNG", "a/b.TiFF"))
+    catalog.save(tmp_path / "c.csv")
+    assert ImageCatalog.load(tmp_path / "c.csv").frame["object_id"].tolist() == ["a/b.TiFF", "a/new\nline.PNG"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path, monkeypatch, caplog):
+    plant(tmp_path, "a/1.png", "b/2.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"/b: expected a folder that can be read; found Permission denied"):
+        read_source(tmp_path)
+    faults = Faults()
+    assert read_source(tmp_path, keep_going=True, faults=faults).classes == ["a"]
+    assert faults.to_frame()[["file", "outcome"]].to_numpy().tolist() == [[str(tmp_path / "b"), "lost"]]
+    assert "left out: " in caplog.text

@@ -2,49 +2,91 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import SPLIT_NAMES, ImageCatalog
+from plankton_embed.images.readers.faults import Faults
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".jp2"})
+IMAGE_ENDS, LONGEST_SUFFIX = tuple(IMAGE_SUFFIXES), max(map(len, IMAGE_SUFFIXES))
+FOREIGN_FOLDERS = frozenset(  # of other programs, beside those whose names start with a dot; in lower case
+    {
+        *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "@__thumb", "#recycle", "#snapshot", "~snapshot"),
+        *("thumbs", "thumbnails", "captureone", "_vti_cnf", "__macosx", "__pycache__", "lost+found"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
+        *("network trash folder", "temporary items", "thevolumesettingsfolder"),
+    }
+)
+FOREIGN_ENDS = (".lrdata", ".lrcat-data")  # of folders that Lightroom leaves
+FOREIGN_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "icon\r"})
+MOST_NAMED = 5
+
+logger = logging.getLogger(__name__)
 
 
-def read_folder(folder: str | Path) -> ImageCatalog:
+def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_stated: bool = False) -> ImageCatalog:
     """Read `folder/<class>/<image>`, `folder/<split>/<class>/<image>` or `folder/<image>` (unlabelled).
 
     Split folders are train, val (valid, validate, validation) and test, and are taken as such when no other folder
-    with images lies beside them. Deeper folders belong to their class. Hidden files and files that are no images by
-    their suffix are passed over. The object id is the path below `folder`, with forward slashes.
+    with images lies beside them. Deeper folders belong to their class. Hidden files, folders that other programs leave
+    (FOREIGN_FOLDERS), and files that are no images by their suffix are passed over. The object id is the path below
+    `folder`, with forward slashes.
+
+    Args:
+        folder: the folder.
+        files: the visible files in it (see `list_files`), where they are known already.
+        is_stated: the folder is of this format because its user said so: the one folder of a class may then hold
+            folders with images, which is an error else.
 
     Raises:
-        InputError: the folder is missing, or there is no image in it.
+        InputError: the folder is missing, there is no image in it, or its classes are a level deeper; or images or
+            other folders lie beside split folders.
     """
     root = os.path.abspath(folder)  # noqa: PTH100  (keeps links as they are)
     if not os.path.isdir(root):  # noqa: PTH112
         raise InputError(f"folder {folder} does not exist")
-    below = sorted(list_images(root))
+    files = list(list_files(root)) if files is None else files
+    below = sorted(filter(is_image, files))
     if not below:
-        raise InputError(f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        others = Counter(os.path.splitext(file)[1].lower() or "without suffix" for file in files)  # noqa: PTH122
+        found = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(MOST_NAMED)) or "no files"
+        raise InputError(f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); found {found}")
     tops = {parts[0] for path in below if len(parts := path.split("/")) > 1}
-    split_below = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+    splits = {top for top in tops if top.lower() in SPLIT_NAMES}
+    split_below = bool(tops) and splits == tops
     strays = [path for path in below if "/" not in path]
     if split_below and strays:
         raise InputError(f"folder {folder}: {strays[0]} lies beside the split folders {sorted(tops)}; move it into one")
+    if not split_below and len({SPLIT_NAMES[top.lower()] for top in splits}) > 1:
+        raise InputError(
+            f"folder {folder}: expected split folders or class folders; found {_name(tops - splits)} beside the split "
+            f"folders {_name(splits)}; move it into one, or out of {folder}"
+        )
 
     rows: dict[str, list[str | None]] = {"object_id": [], "path": [], "label": []}
-    splits: list[str] = []
+    split_of: list[str] = []
+    places: set[tuple[str, ...]] = set()  # of images, below the split
+    start = root.rstrip(os.sep) + os.sep
     for path in below:
         *folders, _ = path.split("/")
         if split_below:
-            splits.append(folders.pop(0))
+            split_of.append(folders.pop(0))
+        places.add(tuple(folders))
         rows["object_id"].append(path)
-        rows["path"].append(os.path.join(root, *path.split("/")))  # noqa: PTH118
+        rows["path"].append(f"{start}{path.replace('/', os.sep)}")
         rows["label"].append(folders[0] if folders else None)
     if split_below:
-        rows["split"] = [*splits]
+        rows["split"] = [*split_of]
+    _check_depth(str(folder), places, splits if split_below else set(), is_stated)
+    n_strays = rows["label"].count(None)
+    if 0 < n_strays < len(below):
+        first = rows["object_id"][rows["label"].index(None)]
+        logger.warning("%s: %d images beside the class folders have no class, such as %s", folder, n_strays, first)
     try:
         return ImageCatalog.from_rows(rows, source=str(folder))
     except UnicodeEncodeError as error:
@@ -53,24 +95,118 @@ def read_folder(folder: str | Path) -> ImageCatalog:
 
 def list_other_files(folder: str | Path) -> Iterator[str]:
     """Yield the visible files below a folder that are no images, as relative paths with forward slashes."""
-    return (path for path in _visible_files(str(folder)) if Path(path).suffix.lower() not in IMAGE_SUFFIXES)
+    return (path for path in list_files(folder) if not is_image(path))
 
 
 def list_images(folder: str | Path) -> Iterator[str]:
     """Yield the visible images below a folder, as relative paths with forward slashes."""
-    return (path for path in _visible_files(str(folder)) if Path(path).suffix.lower() in IMAGE_SUFFIXES)
+    return filter(is_image, list_files(folder))
 
 
-def _visible_files(root: str) -> Iterator[str]:
-    """Yield every file below root as a relative path with forward slashes; links are followed, once."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
+def is_image(path: str) -> bool:
+    """Say whether a file is an image by its suffix."""
+    return path[-LONGEST_SUFFIX:].lower().endswith(IMAGE_ENDS)  # twenty times as fast as by its Path
+
+
+def list_files(folder: str | Path, faults: Faults | None = None) -> Iterator[str]:
+    """Yield every visible file below a folder as a relative path with forward slashes; links are followed, once.
+
+    Files and folders that other programs leave are passed over.
+
+    Args:
+        folder: where to look.
+        faults: gathers the folders that cannot be read; by default they are passed over.
+    """
+    root, seen = str(folder), set()
+
+    def note(error: OSError) -> None:
+        if faults is not None:
+            faults.add(error.filename, "a folder that can be read", error.strerror or str(error))
+
+    for inside, folders, files in os.walk(root, followlinks=True, onerror=note):
+        real = os.path.realpath(inside)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        below = os.path.relpath(folder, root).replace(os.sep, "/")
+        folders[:] = sorted(name for name in folders if not _is_foreign(name))
+        below = os.path.relpath(inside, root).replace(os.sep, "/")
         start = "" if below == "." else f"{below}/"
-        yield from (start + name for name in files if not name.startswith("."))
+        yield from (start + name for name in files if not name.startswith(".") and name.lower() not in FOREIGN_FILES)
+
+
+def _is_foreign(folder: str) -> bool:
+    """Say whether a folder of this name is hidden, or left by another program."""
+    name = folder.lower()
+    return name.startswith((".", "__macosx")) or name in FOREIGN_FOLDERS or name.endswith(FOREIGN_ENDS)
+
+
+def _check_depth(folder: str, places: set[tuple[str, ...]], splits: set[str], is_stated: bool) -> None:
+    """Find out whether the class folders are a level deeper than they were taken for.
+
+    Args:
+        folder: what was given.
+        places: the folders, part by part from the class on, that hold images.
+        splits: the split folders above them.
+        is_stated: whether one class of several folders is meant.
+
+    Raises:
+        InputError: there is one class folder, and all that it holds are folders with images.
+    """
+    classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that hold images, () being itself
+    for place in filter(None, places):
+        classes.setdefault(place[0], set()).add(place[1:])
+    if len(classes) == 1:
+        ((name, inner),) = classes.items()
+        way, branches = _descend(inner)
+        deeper = "/".join([name, *way])
+        if branches and not is_stated:
+            todo = f"give {folder}/{deeper}"
+            if splits:
+                todo = f"move them up, as in {folder}/{min(splits)}/{branches[0]}"
+            raise InputError(
+                f"folder {folder}: expected a folder for each class; found the folder {deeper} alone, which holds "
+                f"folders with images ({_name(branches)}): {todo}. If all of them are one class, {name}, say so with "
+                "catalog --format folder"
+            )
+    holding = {name: sorted({place[0] for place in inner if place}) for name, inner in classes.items() if inner != {()}}
+    hollow = {name: folders for name, folders in holding.items() if () not in classes[name]}
+    names = {inside for folders in hollow.values() for inside in folders}
+    if hollow and (len(names) > 1 or len(classes) == 1) and not is_stated:
+        first = min(hollow)
+        way, branches = _descend(classes[first])
+        deeper = "/".join([folder, first, *(way if branches else way[:-1])])
+        logger.warning(
+            "%s: %d of %d class folders hold folders with images and no images of their own, such as %s (%s); each was "
+            "read as one class. If the folders in them are the classes, give %s%s",
+            *(folder, len(hollow), len(classes), first, _name(hollow[first]), deeper),
+            ", and each of the others, by itself" if len(hollow) > 1 else "",
+        )
+    mixed = {name: folders for name, folders in holding.items() if name not in hollow}
+    common = {inside for name in mixed for inside in mixed[name] if sum(inside in f for f in holding.values()) > 1}
+    if not is_stated and (common or (len(classes) == 1 and any(len(folders) > 1 for folders in mixed.values()))):
+        first = min(mixed)
+        logger.warning(
+            "%s: %d class folders hold images and folders with images, such as %s (%s); all of a class folder was read "
+            "as one class. If the folders in it are classes, move them up",
+            *(folder, len(mixed), first, _name(mixed[first])),
+        )
+
+
+def _descend(inner: set[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """Return the way down to the first folder that holds images or several folders, and these (none where images)."""
+    way: list[str] = []
+    while () not in inner:
+        folders = sorted({place[0] for place in inner})
+        if len(folders) > 1:
+            return way, folders
+        way += folders
+        inner = {place[1:] for place in inner}
+    return way, []
+
+
+def _name(folders: Sequence[str] | set[str]) -> str:
+    """Return the names of some folders."""
+    named = sorted(folders)
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return ", ".join(named[:MOST_NAMED]) + more

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers.beside import report_rest
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_other_files, read_folder
+from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, is_image, list_files, read_folder
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
@@ -48,6 +49,8 @@ def read_source(
         faults: gathers what is wrong in the source; what it holds of `source` and `keep_going` is replaced.
         options: what the reader of one format alone takes (READER_OPTIONS); None is as if not given.
 
+    What a folder holds beside what was read is reported, with the command that reads it.
+
     Raises:
         InputError: the source is missing, of no known kind, or has faults; each is named.
         SettingError: `root`, `source_format` or an option is given where it has no meaning.
@@ -55,11 +58,13 @@ def read_source(
     faults = Faults() if faults is None else faults
     faults.keep_going = keep_going
     options = {name: value for name, value in options.items() if value is not None}
+    files: list[str] = []
     if isinstance(source, str | Path):
         path = faults.source = Path(source)
         if not path.exists():
             raise InputError(f"{path} does not exist")
-        kind = source_format or recognize_format(path)
+        files = list(list_files(path, faults)) if path.is_dir() else []
+        kind = source_format or recognize_format(path, files)
         described = f"{path}, of the format {kind}"
     else:
         path, kind, described = None, source_format or "catalog", "a catalog or a list of images"
@@ -71,13 +76,10 @@ def read_source(
             raise SettingError(f"{name}: it goes with the format {whose}; the source is {described}{hint}")
     if root is not None and (path is None or kind != "catalog"):
         raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
-    formats = (*INSTRUMENT_FORMATS, "catalog")
-    if keep_going and (path is None or kind not in formats):
-        raise SettingError(f"keep-going: it goes with {', '.join(formats)}; the source is {described}")
     if isinstance(source, ImageCatalog):
         return source
     if path is None:
-        return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images")  # type: ignore[union-attr]
+        return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images", faults=faults)  # type: ignore[union-attr]
     if kind in ("catalog", "folder") and path.is_dir() != (kind == "folder"):
         found = "a folder" if path.is_dir() else "a file"
         raise InputError(
@@ -85,22 +87,30 @@ def read_source(
         )
     if kind == "catalog":
         return ImageCatalog.load(path, root, faults)
+    catalog: ImageCatalog
     if kind == "folder":
-        return read_folder(path)
-    catalog: ImageCatalog = _reader(kind).read(path, faults, **options)
+        faults.report()
+        catalog = read_folder(path, files, is_stated=source_format == "folder")
+    else:
+        catalog = _reader(kind).read(path, faults, **options)
+    if path.is_dir():
+        others = [other for other in _recognize_instruments(path, files) if other != kind]
+        report_rest(path, kind, files, catalog, others)
     return catalog
 
 
-def recognize_format(path: Path) -> SourceFormat:
+def recognize_format(path: Path, files: Sequence[str] | None = None) -> SourceFormat:
     """Find out what a file or a folder holds.
+
+    Args:
+        path: the file or the folder.
+        files: the visible files of a folder (see `list_files`), where they are known already.
 
     Raises:
         InputError: nothing that is known.
     """
-    files = list(list_other_files(path)) if path.is_dir() else [path.name]
-    for kind in INSTRUMENT_FORMATS:
-        if _reader(kind).recognize(path, files):
-            return kind
+    for kind in _recognize_instruments(path, files):
+        return kind
     if path.is_dir():
         return "folder"
     if path.suffix.lower() in CATALOG_SUFFIXES:
@@ -127,6 +137,16 @@ def _describe_zip(path: Path) -> str:
     except (zipfile.BadZipFile, OSError):
         return ", for it is no ZIP, or not whole: copy it again"
     return f", but {len(inner)} further ZIPs, such as {inner[0]}: unpack it and give these" if inner else ""
+
+
+def _recognize_instruments(path: Path, files: Sequence[str] | None) -> Iterator[SourceFormat]:
+    """Yield the formats of instruments that a file or a folder is of, the first being the one that is read."""
+    if files is None:
+        files = list(list_files(path)) if path.is_dir() else []
+    names = [file for file in files if not is_image(file)] if path.is_dir() else [path.name]
+    for kind in INSTRUMENT_FORMATS:
+        if _reader(kind).recognize(path, names):
+            yield kind
 
 
 def _reader(kind: SourceFormat) -> Any:
