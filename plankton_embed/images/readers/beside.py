@@ -20,7 +20,7 @@ ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz
 OTHER_PICTURES = frozenset(  # and films, none of which is read
     {
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw", ".heic", ".heif", ".avif", ".jxl"),
-        *(".svg", ".eps", ".ai", ".psd", ".xcf", ".exr", ".hdr", ".tga", ".pcx", ".ico", ".ppm", ".pbm", ".pnm"),
+        *(".svg", ".eps", ".psd", ".xcf", ".exr", ".tga", ".pcx", ".ico", ".ppm", ".pbm", ".pnm"),
         *(".jpe", ".jfif", ".j2k", ".jpx", ".jpf", ".apng", ".dcm", ".fits", ".fit", ".czi", ".nd2", ".lif", ".vsi"),
         *(".avi", ".mp4", ".mov", ".mkv", ".wmv", ".mpg", ".webm"),
     }
