@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ def find_suspects(
 
 def join_tables(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
     """Return the rows of one table, and then those of the other."""
-    columns = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in TEXT_COLUMNS}
+    columns: dict[str, Any] = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in TEXT_COLUMNS}
     return EmbeddingTable(np.concatenate([one.vectors, other.vectors]), **columns, provenance=one.provenance)
 
 
