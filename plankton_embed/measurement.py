@@ -130,8 +130,14 @@ class TrialImages:
     def pixels(self, name: str, system: System, progress: bool) -> NDArray[np.uint8]:
         """Those of one split as a net sees them."""
         if system.pixels is not None:
-            level = self.settings.preparation.white_level_16bit
-            return read_pixels(self.split(name), *system.pixels, progress=progress, white_level=level)
+            preparation = self.settings.preparation
+            return read_pixels(
+                self.split(name),
+                *system.pixels,
+                progress=progress,
+                white_level=preparation.white_level_16bit,
+                remove_marks=preparation.remove_marks,
+            )
         pixels = self.squares(name).batch(slice(None))[0]
         return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 

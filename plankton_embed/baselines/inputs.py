@@ -14,6 +14,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, map_images
 from plankton_embed.images.grey_levels import resolve_white_level
+from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
 from plankton_embed.settings import PreparationSettings
 
@@ -29,6 +30,7 @@ def read_pixels(
     channels: Channels = "grey",
     progress: bool = True,
     white_level: Literal["auto"] | int = "auto",
+    remove_marks: Literal["auto", "off"] = "auto",
 ) -> NDArray[np.uint8]:
     """Read images as 8-bit pixels of one shape, by bicubic resampling.
 
@@ -45,6 +47,7 @@ def read_pixels(
         progress: show a bar.
         white_level: the value that is white in images of more than 8 bits; `auto`: found over these images. Give the
             same number for images that are to be compared.
+        remove_marks: take scale bars, their text and corner marks out first (see `images.marks`), or leave them.
 
     Returns:
         uint8 (n, height, width[, 3]), in the order of the images.
@@ -58,15 +61,17 @@ def read_pixels(
     if min(height, width) < 1:
         raise SettingError(f"height and width: expected at least 1 pixel; found {height!r} and {width!r}")
     paths = images.paths if isinstance(images, ImageCatalog) else [str(path) for path in images]
-    settings = PreparationSettings(color="color" if channels == "rgb" else "grey", white_level_16bit=white_level)
-    settings = resolve_white_level(settings, paths, progress)
+    color: Literal["color", "grey"] = "color" if channels == "rgb" else "grey"
+    asked = PreparationSettings(color=color, white_level_16bit=white_level, remove_marks=remove_marks)
+    settings = resolve_white_level(asked, paths, progress)
 
     def read(path: str) -> NDArray[np.uint8] | str:
         try:
-            image = to_8bit(open_image(path), settings).resize((width, height), Image.Resampling.BICUBIC)
+            image = to_8bit(open_image(path), settings)
         except DECODER_FAULTS as error:  # InputError is a ValueError
             return f"{path}: {error}"
-        return np.asarray(image)
+        image = without_marks(image) if settings.remove_marks == "auto" else image
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
     pictures = map_images(read, paths, "reading", progress)
     faults = [picture for picture in pictures if isinstance(picture, str)]

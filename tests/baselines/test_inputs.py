@@ -31,6 +31,21 @@ def test_images_come_in_order_stretched_to_the_shape(pictures):
     assert (pixels[2, :, 28:] == 255).all()
 
 
+def test_other_systems_see_no_scale_bar_either(tmp_path):
+    animal = np.full((60, 90), 255, np.uint8)
+    animal[15:60, 5:85] = np.random.default_rng(0).integers(60, 160, (45, 80), dtype=np.uint8)
+    strip = np.full((20, 90), 255, np.uint8)
+    strip[8:12, 10:80] = 0
+    Image.fromarray(animal).save(tmp_path / "animal.png")
+    Image.fromarray(np.vstack([animal, strip])).save(tmp_path / "marked.png")
+    paths = [tmp_path / "animal.png", tmp_path / "marked.png"]
+    alone, marked = read_pixels(paths, 64, 48, progress=False)
+    np.testing.assert_array_equal(alone, marked)
+    _, kept = read_pixels(paths, 64, 48, progress=False, remove_marks="off")
+    assert (kept[-16:] < 50).any()
+    assert (alone >= 40).all()
+
+
 def test_a_resize_is_that_of_pillow(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (33, 57), dtype=np.uint8)
     Image.fromarray(array).save(tmp_path / "noise.png")
