@@ -1131,7 +1131,9 @@ def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
     """
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
-    logging.getLogger("plankton_embed").setLevel(level)
+    logger = logging.getLogger("plankton_embed")
+    before = logger.level
+    logger.setLevel(level)
     try:
         with nullcontext() if printed or not quiet else redirect_stdout(io.StringIO()):
             yield
@@ -1141,6 +1143,8 @@ def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo(f"\nstopped; {GO_ON.get(name, 'nothing was half written')}", err=True)
         raise typer.Exit(130) from error
+    finally:
+        logger.setLevel(before)
 
 
 def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:

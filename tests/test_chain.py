@@ -95,12 +95,11 @@ def test_names_go_back_to_ecotaxa(model, tmp_path, kind, suffix):
     assert (counts.n_objects, counts.n_validated) == (len(is_open), N - len(is_open))
 
     output = tmp_path / "back" / "ecotaxa_out.tsv"
-    export(tmp_path / "names.csv", catalog, output, image_names=True)
-    assert [row["img_file_name"] for row in check_table(output)] == [f"i/{row}.png" for row in is_open]
-    for name, content in pictures.items():
-        (output.parent / name).parent.mkdir(exist_ok=True)
-        (output.parent / name).write_bytes(content)
-    again = read_source(output)
+    export(tmp_path / "names.csv", catalog, output, copy_images=True)
+    copies = [output.parent / row["img_file_name"] for row in check_table(output)]
+    assert [copy.name for copy in copies] == [f"{row}.png" for row in is_open]
+    assert [copy.read_bytes() for copy in copies] == [pictures[f"i/{row}.png"] for row in is_open]
+    again = read_source(output, status="predicted")
     assert again.frame["object_id"].tolist() == [f"é {row:03}" for row in is_open]
     assert again.labels == [names[f"é {row:03}"] for row in is_open]
     assert set(again.frame["annotation_status"]) == {"predicted"}

@@ -103,7 +103,7 @@ def test_class_means():
     assert means.object_id.tolist() == means.label.tolist() == ["a", "b"]
     np.testing.assert_allclose(means.vectors, [[1, 1], [5, 5]])
     assert means.path.tolist() == ["p0", "p3"]
-    with pytest.raises(InputError, match="labels"):
+    with pytest.raises(InputError, match="none with a label"):
         average_classes(table.select([4]))
 
 

@@ -299,7 +299,7 @@ def test_wrong_images_are_named():
         small().fit(images, ["a", "b", None] * 10)
     with pytest.raises(InputError, match="one kind"):
         small().fit(images, np.array(["a", 1] * 15, dtype=object))
-    with pytest.raises(InputError, match=r"validation: .* 0 of a known class"):
+    with pytest.raises(InputError, match=r"validation: .* 0 of its classes"):
         small().fit(images, labels, (images, ["dog"] * 30))
     with pytest.raises(InputError, match="too small for LeNet"):
         LeNet().fit(images[:, :4, :4], labels)

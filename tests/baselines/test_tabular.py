@@ -109,7 +109,7 @@ def test_validation_images_tell_how_many_rounds_to_use(kind):
     assert longer.n_rounds_ == 30
     losses = [log_loss(truth[:99], model.predict_proba(new[:99])) for model in (trees, longer)]
     assert losses[0] < losses[1]
-    with pytest.raises(InputError, match=r"validation: expected one label a row.*0 of a known class"):
+    with pytest.raises(InputError, match=r"validation: expected a label for each row.*0 of its classes"):
         trees.fit(values, y, validation=(new, np.full(100, "stranger")))
 
 

@@ -159,7 +159,7 @@ def test_more_neighbours_than_vectors_are_as_many_as_there_are(measure):
 def test_a_class_called_unknown_is_refused(name):
     vectors, labels = draw(0, 30)
     table = EmbeddingTable(vectors, label=np.where(labels == "class 1", name, labels))
-    with pytest.raises(InputError, match=rf"other than unknown.*found the class '{name}'.*--class-map"):
+    with pytest.raises(InputError, match=rf"other than unknown.*found the class '{name.strip()}'.*--class-map"):
         fit_refuser(table, fit_classifier(table), table)
 
 

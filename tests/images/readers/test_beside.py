@@ -96,7 +96,7 @@ def test_class_folders_beside_a_run_are_read_as_such(tmp_path, caplog):
 
 def test_loose_pictures_beside_a_collage_are_counted(tmp_path, caplog):
     write_flowcam(tmp_path)
-    plant(tmp_path, "run_000002.tif", "extra/deep/a.png")
+    plant(tmp_path, "overview.tif", "extra/deep/a.png")
     read_source(tmp_path)
     assert "images that are not of the flowcam data (2)" in caplog.text
     assert (
