@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import date, time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,11 @@ AMOUNTS = {  # the same, above 0
     "process_pixel": "the size of a pixel, a number above 0",
 }
 PREDEFINED = re.compile(r"object_(id|lat|lon|date|time|link|depth_min|depth_max|annotation_.+)(_end)?")
+QUOTES = "quotes in pairs around whole cells"
+STRAY_QUOTE = r'"[^"]*|[^"°º˚]+"'  # behind degrees it stands for seconds
+THOUSANDS = r"[-+]?[1-9]\d{0,2},\d{3}"  # or three decimals
+NEARLY_NUMBER = r"[-+]?[\d.,]*\d[\d.,]*"  # whatever its decimal sign
+DECIMAL_POINT = r"[-+]?(?:\d+\.(?:\d{1,2}|\d{4,})|0\.\d+)"  # and no sign of thousands
 STRING = pd.StringDtype("pyarrow")
 
 
@@ -70,6 +76,20 @@ class Table:
     found: list[Fault] = field(default_factory=list)
     is_good: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     is_torn: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))  # rows of a wrong length
+
+    @cached_property
+    def has_points(self) -> bool:
+        """Whether numbers have decimal points, so that 1,250 is hardly 1.25."""
+        others = (text for name, text in self.text.items() if not TEXT_COLUMN.fullmatch(str(name)))
+        return any(text.str.fullmatch(DECIMAL_POINT).any() for text in others)
+
+    def to_numbers(self, column: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return a column as numbers, and which cells are none; 1,250 is none where other numbers have points."""
+        numbers, is_bad = to_numbers(self.text[column])
+        cells = self.text[column].str.contains(",", regex=False).fillna(False).to_numpy(dtype=bool)
+        if (cells & ~is_bad).any() and self.text[column][cells].str.fullmatch(THOUSANDS).all() and self.has_points:
+            return np.where(cells, np.nan, numbers), is_bad | cells
+        return numbers, is_bad
 
     def add(
         self, row: int, column: str | None, expected: str, found: str, *, kept: bool = False, remedy: str = ""
@@ -123,7 +143,7 @@ def read_table(raw: bytes, file: Path) -> Table:
     delimiter = find_delimiter(first)
     table = Table(str(file), os.path.abspath(file.parent), pd.DataFrame(index=range(0)), np.zeros(0, dtype=np.int64))  # noqa: PTH100
     try:
-        names = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter))]
+        names = _read_names(table, first, delimiter)
         missing = [name for name in MANDATORY if name not in names]
         if missing:
             raise InputError(
@@ -156,9 +176,22 @@ def read_table(raw: bytes, file: Path) -> Table:
     if table.text.empty:
         raise InputError("expected rows below the header; found none")
     for name in kept:
-        _read_column(table, name, types.get(name) if types else None, types_row=int(cells.lines[1]))
+        declared = types.get(name) if types else None
+        if b'"' in raw:
+            _drop_stray_quotes(table, name, declared)
+        _read_column(table, name, declared, types_row=int(cells.lines[1]))
     _check_values(table)
     return table
+
+
+def _read_names(table: Table, first: str, delimiter: str) -> list[str]:
+    """Return the names of the columns; a stray quote among them is a fault."""
+    names = next(csv.reader([first], delimiter=delimiter))
+    if any('"' in name or delimiter in name for name in names):
+        found = "a stray one; the names of the columns are read without quotes"
+        table.add(1, None, QUOTES, found, kept=True)
+        names = first.replace('"', "").split(delimiter)
+    return [name.strip().lower() for name in names]
 
 
 # ---------------------------------------------------------------------------------------------- cells
@@ -196,9 +229,9 @@ def _read_cells(table: Table, raw: bytes, delimiter: str, n_columns: int) -> _Ce
         plain = _split(raw, delimiter, n_columns, False)
         if cells is None or len(plain.odd) < len(cells.odd) + cells.n_swallowed:
             row = 1 if cells is None else int(cells.lines[min([*cells.swallowing, *cells.odd])])
-            expected = "quotes in pairs around whole cells"
             found = "a stray one; in this table quotes are read as plain characters, but for pairs around a cell"
-            table.add(row, None, expected, found, kept=True)
+            if not table.found:  # the header's is told already
+                table.add(row, None, QUOTES, found, kept=True)
             cells, has_quotes = plain, False
     for row in cells.swallowing:
         expected = "cells that hold no other rows"
@@ -298,6 +331,20 @@ def _find_types(text: pd.DataFrame) -> dict[str, str]:
     return first if is_types else {}
 
 
+def _drop_stray_quotes(table: Table, name: str, declared: str | None) -> None:
+    """Read ids, names, annotations and numbers without a stray quote at one end of the cell; other text keeps it."""
+    text = table.text[name]
+    is_stray = text.str.fullmatch(STRAY_QUOTE).fillna(False).to_numpy(dtype=bool)
+    if not is_stray.any():
+        return
+    bare = text.mask(is_stray, text.str.strip('" '))
+    bare = bare.mask(bare == "")
+    is_measured = name in POSITIONS or name in NUMBERS or name in AMOUNTS or (declared or "").lower() == "[f]"
+    if is_measured or TEXT_COLUMN.fullmatch(name) or not to_numbers(bare)[1].any():
+        table.report(is_stray, name, QUOTES, "it is read without the stray one")
+        table.text[name] = bare
+
+
 def _read_column(table: Table, name: str, declared: str | None, types_row: int) -> None:
     """Read a column as numbers where it must, or where its type or, without a type, its values say so.
 
@@ -322,14 +369,16 @@ def _read_column(table: Table, name: str, declared: str | None, types_row: int) 
     elif TEXT_COLUMN.fullmatch(name) or kind == "[t]":
         return
     else:
-        numbers, is_bad = to_numbers(table.text[name])
+        numbers, is_bad = table.to_numbers(name)
         if kind == "[f]" and is_free:
             table.refuse(is_bad, name, "a number, as [f] says")
         elif is_bad.any():
-            if kind == "[f]":
+            filled = table.text[name].dropna()
+            if kind == "[f]" or (is_free and filled.str.fullmatch(NEARLY_NUMBER).mean() > 0.5):
                 row = int(is_bad.argmax())
                 found = f"{table.text[name].iloc[row]!r}; the column is read as text"
-                table.add(int(table.rows[row]), name, "numbers, as [f] says", found, kept=True)
+                expected = "numbers, as [f] says" if kind == "[f]" else "numbers, as most cells are"
+                table.add(int(table.rows[row]), name, expected, found, kept=True)
             return
         table.numbers[name] = np.where(np.isfinite(numbers), numbers, np.nan)
         is_nines = find_sentinels(table.text[name], numbers)
@@ -347,7 +396,7 @@ def _read_column(table: Table, name: str, declared: str | None, types_row: int) 
 
 def _read_measured(table: Table, name: str) -> None:
     """Read a column of depths, ranks, volumes, factors or pixel sizes; what is none of them is missing."""
-    numbers, is_bad = to_numbers(table.text[name])
+    numbers, is_bad = table.to_numbers(name)
     table.numbers[name] = np.where(np.isfinite(numbers), numbers, np.nan)
     is_nines = find_sentinels(table.text[name], numbers)
     is_bad |= np.isinf(numbers)
@@ -391,6 +440,9 @@ def _check_values(table: Table) -> None:
         found = "none; all labels are taken, as if they were validated"
         table.add(1, None, "a column object_annotation_status, as there are categories", found, kept=True)
     table.refuse(has_status & ~has_category, "object_annotation_category", "a category, as there is a status")
+    is_nameless = has_category & category.isna().to_numpy()
+    expected = "the name of the category, as there is its id"
+    table.report(is_nameless, "object_annotation_category", expected, "the image has no label")
 
     if {"object_depth_min", "object_depth_max"} <= table.numbers.keys():
         is_turned = table.numbers["object_depth_min"] > table.numbers["object_depth_max"]

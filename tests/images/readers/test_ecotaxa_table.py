@@ -58,6 +58,44 @@ def test_a_stray_quote_costs_no_object(tmp_path, caplog, cells, expected):
     assert f"ecotaxa_tow.tsv, row {line}: expected quotes in pairs around whole cells; found a stray one" in caplog.text
 
 
+@pytest.mark.parametrize("types", [[], ["[t]\t[t]\t[t]\t[f]"]])
+@pytest.mark.parametrize("stray", ['"14.5', '14.5"'])
+def test_a_stray_quote_costs_no_number(tmp_path, caplog, types, stray):
+    cells = ["12.5", "13.5", stray, "15.5"]
+    rows = [f"o{n}.png\to{n}\ts1\t{cell}" for n, cell in enumerate(cells)]
+    text = "\n".join(["img_file_name\tobject_id\tsample_id\tobject_area", *types, *rows]) + "\n"
+    catalog = read_source(write(tmp_path, text, [f"o{n}.png" for n in range(4)]))
+    assert catalog.features["area"].tolist() == [12.5, 13.5, 14.5, 15.5]
+    line = 4 + len(types)
+    assert (
+        f"row {line}, column object_area: expected quotes in pairs around whole cells; found '{stray}'" in caplog.text
+    )
+
+
+def test_a_stray_quote_makes_no_other_sample_object_or_class(tmp_path, caplog):
+    columns = ["sample_id", "object_annotation_category"]
+    rows = [["s1", "Copepoda"], ['"s1', "Copepoda"], ["s1", '"Copepoda'], ['s1"', "Copepoda"]]
+    catalog = read_source(write_rows(tmp_path, columns, rows))
+    assert values(catalog, "sample_id") == ["s1"] * 4
+    assert catalog.labels == ["Copepoda"] * 4
+    assert "row 3, column sample_id: expected quotes in pairs around whole cells; found '\"s1'" in caplog.text
+
+
+def test_the_seconds_of_a_position_are_no_stray_quote(tmp_path):
+    catalog = read_source(write_rows(tmp_path, ["object_lat"], [["43°30'36\""], ['"43.5'], ["43.5"]]))
+    assert catalog.frame["latitude"].tolist() == pytest.approx([43.51, 43.5, 43.5])
+
+
+@pytest.mark.parametrize("header", ['"sample_id\tobject_area', 'sample_id"\tobject_area', 'sample_id\tobject_area"'])
+def test_a_stray_quote_in_the_header_costs_no_column(tmp_path, caplog, header):
+    rows = "".join(f"o{n}.png\to{n}\ts1\t{n}.5\n" for n in range(3))
+    text = f"img_file_name\tobject_id\t{header}\n{rows}"
+    catalog = read_source(write(tmp_path, text, [f"o{n}.png" for n in range(3)]))
+    assert values(catalog, "sample_id") == ["s1"] * 3
+    assert catalog.features["area"].tolist() == [0.5, 1.5, 2.5]
+    assert "row 1: expected quotes in pairs around whole cells; found a stray one; the names of the" in caplog.text
+
+
 def test_line_ends_and_tabs_inside_good_quotes_stay(tmp_path, caplog):
     text = NOTES + 'a.png\ta\t"two\nlines\tand a tab"\nb.png\tb\t"x"\n'
     assert values(read_source(write(tmp_path, text, ["a.png", "b.png"])), "sample_comment")[1] == "x"
@@ -341,3 +379,37 @@ def test_many_rows_with_missing_numbers_are_one_warning(tmp_path, caplog):
     assert np.isnan(catalog.frame.get("latitude", np.nan)).all()
     assert len(caplog.records) == 2
     assert "and 19999 more such rows" in caplog.text
+
+
+# ---------------------------------------------------------------------------------------------- signs of numbers
+
+
+def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path, caplog):
+    columns = ["sample_tot_vol", "acq_sub_part", "object_area", "object_lat"]
+    frame = read_source(
+        write_rows(tmp_path, columns, [["1,250", "1", "1,200", "43.5"], ["900", "1", "900", "43.5"]])
+    ).frame
+    assert frame["volume"].tolist() == pytest.approx([np.nan, 900], nan_ok=True)
+    assert frame["object_area"].tolist() == ["1,200", "900"]
+    assert "row 2, column sample_tot_vol: expected m³ of water, a number above 0; found '1,250'" in caplog.text
+    assert "row 2, column object_area: expected numbers, as most cells are; found '1,200'; the column is" in caplog.text
+
+
+def test_three_decimals_behind_commas_are_decimals_where_no_number_has_a_point(tmp_path):
+    columns = ["sample_tot_vol", "acq_sub_part", "object_area"]
+    catalog = read_source(write_rows(tmp_path, columns, [["1,250", "1", "12,5"], ["2,500", "1", "13"]]))
+    assert catalog.frame["volume"].tolist() == [1.25, 2.5]
+    assert catalog.features["area"].tolist() == [12.5, 13]
+
+
+def test_a_column_of_numbers_that_becomes_text_is_told(tmp_path, caplog):
+    catalog = read_source(write_rows(tmp_path, ["object_area"], [["12.5"], ["13"], ["bad"]]))
+    assert catalog.features.empty
+    assert "row 4, column object_area: expected numbers, as most cells are; found 'bad'; the column is" in caplog.text
+
+
+def test_categories_that_are_ids_alone_are_told(tmp_path, caplog):
+    columns = ["object_annotation_category", "object_annotation_category_id", "object_annotation_status"]
+    rows = [["Copepoda", "25828", "validated"], ["", "25828", "validated"]]
+    assert read_source(write_rows(tmp_path, columns, rows)).labels == ["Copepoda", None]
+    assert "row 3, column object_annotation_category: expected the name of the category, as there is its" in caplog.text
