@@ -235,7 +235,7 @@ def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
     if "ecotaxa_id" not in images:
         return np.ones(len(images), dtype=bool)
     in_order = images.loc[images["object_id"].str.len().sort_values(kind="stable").index]
-    names = [name for name in ("sample_id", "ecotaxa_id") if name in images]
+    names = [name for name in ("sample_id", "acq_id", "ecotaxa_id") if name in images]
     further = in_order.duplicated(names) & in_order["ecotaxa_id"].notna()
     return ~further.sort_index().to_numpy()
 

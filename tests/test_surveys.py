@@ -175,8 +175,9 @@ def test_fractions_of_an_ecotaxa_table(tmp_path, caplog):
     assert (summary["added_up"], summary["volume_of"]) == ({"fractions": 1}, "sea water")
     assert summary["units"]["concentration"] == "m⁻³ in the sea water"
     with caplog.at_level(logging.WARNING):
-        halves = count(query, catalog, by="acq_id").table.groupby("sample")["concentration"].sum()
-    assert halves.tolist() == pytest.approx([0.08, 1.28])
+        halves = count(query, catalog, by="acq_id")
+    assert halves.table.groupby("sample")["concentration"].sum().tolist() == pytest.approx([0.08, 1.28])
+    assert halves.totals["concentration"].isna().all()  # their water is one: it would be counted twice
     assert "--by acq_id divides 1 sample_id among several samples, whose individuals and concentrations" in caplog.text
 
 
@@ -245,6 +246,14 @@ def test_an_object_with_several_images_counts_once(caplog):
     assert found.by_sample("concentration")["copepod"].round(6).to_dict() == {"t": 1.5, "u": 0.5}
     assert "2 images are further ones of an object" in caplog.text
     assert "more images of these samples" not in caplog.text
+
+
+def test_objects_of_one_id_in_two_acquisitions_count_twice():
+    query = replace(draw([0] * 3, 5), object_id=np.array(["d1/o", "d2/o", "d2/o/1"], dtype=object))
+    fractions = {"acq_id": ["d1", "d2", "d2"], "subsample_factor": [2.0, 16, 16], "volume": [2.0] * 3}
+    found = count(query, describe(query, ecotaxa_id=["o"] * 3, sample_id=["t"] * 3, **fractions))
+    assert found.by_sample("count")["copepod"].to_dict() == {"t": 2}
+    assert found.by_sample("concentration")["copepod"].round(6).to_dict() == {"t": 9.0}
 
 
 def test_profiles_of_nets_at_one_station():

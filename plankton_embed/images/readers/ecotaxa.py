@@ -93,10 +93,10 @@ def read(
 ) -> ImageCatalog:
     """Read tables of EcoTaxa: those of a folder, at any depth, of a ZIP, or a single one.
 
-    Columns of the catalog: `object_id` is the `object_id` of the table for the first image of an object (by
-    `img_rank`, then in order), with `/1`, `/2`, … for its further ones, and with its sample before it where objects of
-    several samples have the same; `ecotaxa_id` and `img_file_name` are as in the table. `label` is the category as
-    written (`Name<Parent` where one name has several parents), missing where the object has none, only its id, which
+    Columns of the catalog: `object_id` is the `object_id` of the table for the first image of an object (by `img_rank`,
+    then in order), with `/1`, `/2`, … for its further ones, and with its sample or acquisition before it where objects
+    of several have the same; `ecotaxa_id` and `img_file_name` are as in the table. `label` is the category as written
+    (`Name<Parent` where one name has several parents), missing where the object has none, only its id, which
     `category_id` keeps, or a status that is not wanted: then `unvalidated_label` has it. `time` is in UTC, as EcoTaxa
     has it. Numbers in free `object_` columns are features, except places, order numbers and tags (see `is_feature`);
     all other columns keep their names, and columns without any value are left out. `pixel_size`, `volume`,
@@ -278,7 +278,8 @@ def _name_some(names: Sequence[str]) -> str:
 def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
     """Give every image its own `object_id`; the same image of an object twice is a fault.
 
-    Objects of several samples with one `object_id` are different ones, and get that of their sample before it.
+    Objects of several samples with one `object_id` are different ones, and get that of their sample before it; so are
+    those of several acquisitions of one sample (fractions, runs).
     """
     if not tables:
         return
@@ -286,9 +287,13 @@ def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
     rows = pd.DataFrame(
         {
             "ecotaxa_id": pd.concat([table.text["object_id"] for table in tables], ignore_index=True),
-            "sample": pd.concat(
-                [table.text.get("sample_id", nothing.reindex(table.text.index)) for table in tables], ignore_index=True
-            ),
+            **{
+                name: pd.concat(
+                    [table.text.get(f"{name}_id", nothing.reindex(table.text.index)) for table in tables],
+                    ignore_index=True,
+                )
+                for name in ("acq", "sample")
+            },
             "path": pd.concat([table.text["path"] for table in tables], ignore_index=True),
             "rank": np.concatenate([table.numbers.get("img_rank", np.zeros(len(table.rows))) for table in tables]),
         }
@@ -296,19 +301,25 @@ def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
     doubled = rows.duplicated(["ecotaxa_id", "path"]) & rows["ecotaxa_id"].notna()
     _refuse(tables, doubled, "img_file_name", "an image that no earlier row gives this object")
     good = rows[np.concatenate([table.is_good for table in tables])].fillna({"rank": 0})
-    shared = (good.groupby("ecotaxa_id")["sample"].transform("nunique") > 1) & good["sample"].notna()
-    own = good["ecotaxa_id"].where(~shared, good["sample"] + "/" + good["ecotaxa_id"])
-    if shared.any():
-        first = good.loc[shared, "ecotaxa_id"].iloc[0]
-        samples = good.loc[good["ecotaxa_id"] == first, "sample"].dropna().unique()
-        n, listed = good.loc[shared, "ecotaxa_id"].nunique(), " and ".join(map(str, samples[:2]))
-        found = (
-            f"{n:,} in several samples, such as {first} in {listed}; they are different objects, called sample/object"
-        )
-        faults.add(faults.source, "each object_id in one sample", found, column="object_id", kept=True)
+    own = good["ecotaxa_id"]
+    for part, above, what in (("acq", ["sample"], "acquisitions of one sample"), ("sample", [], "samples")):
+        n_parts = good.groupby(["ecotaxa_id", *above], dropna=False)[part].transform("nunique")
+        shared = (n_parts > 1) & good[part].notna()
+        if shared.any():
+            first = good.loc[shared, "ecotaxa_id"].iloc[0]
+            listed = " and ".join(map(str, good.loc[shared & (good["ecotaxa_id"] == first), part].unique()[:2]))
+            n, name = good.loc[shared, "ecotaxa_id"].nunique(), "sample" if part == "sample" else "acquisition"
+            found = (
+                f"{n:,} in several {what}, such as {first} in {listed}; they are different objects, called "
+                f"{name}/object"
+            )
+            faults.add(faults.source, f"each object_id in one {name}", found, column="object_id", kept=True)
+            own = own.where(~shared, good[part] + "/" + own)
     number = good.sort_values("rank", kind="stable").groupby(own, sort=False).cumcount().reindex(good.index)
     own_id = own.where(number == 0, own + "/" + number.astype(STRING))
-    is_taken = (own_id.duplicated(keep=False) & ((number > 0) | shared)).reindex(rows.index, fill_value=False)
+    is_taken = (own_id.duplicated(keep=False) & ((number > 0) | (own != good["ecotaxa_id"]))).reindex(
+        rows.index, fill_value=False
+    )
     _refuse(
         tables, is_taken, "object_id", "an id that differs from those of further images, which are called ID/1, ID/2"
     )

@@ -160,27 +160,26 @@ def _is_decided(frame: pd.DataFrame) -> pd.Series:
 
 
 def _number_objects(ids: pd.Series, frame: pd.DataFrame) -> pd.Series:
-    """Return the number of every image's object: those of one id in several samples are different ones."""
-    if "sample_id" not in frame:
-        return pd.Series(pd.factorize(ids)[0], index=ids.index)
-    sample = frame["sample_id"].astype(object).where(frame["sample_id"].notna(), "")
-    return ids.groupby([ids, sample]).ngroup()
+    """Return the number of every image's object: those of one id in several samples or acquisitions are different."""
+    parts = [frame[name].astype(object) for name in ("sample_id", "acq_id") if name in frame]
+    return ids.groupby([ids, *parts], dropna=False).ngroup()
 
 
 def _check_samples(rows: pd.DataFrame, images: pd.DataFrame) -> None:
-    """Raise where objects of one id, of several samples, are to be written: one table cannot tell them apart."""
+    """Raise where several objects of one id are to be written: one table cannot tell them apart."""
     doubled = rows.loc[rows["object_id"].duplicated(), "object_id"]
     if len(doubled):
         raise InputError(
-            f"catalog: several objects are called {doubled.iloc[0]}, each of another sample ({doubled.nunique()} such "
-            "ids), and EcoTaxa cannot tell them apart in one table; export the names of each sample on their own"
+            f"catalog: several objects are called {doubled.iloc[0]}, each of another sample or acquisition "
+            f"({doubled.nunique()} such ids), and EcoTaxa cannot tell them apart in one table; export the names of "
+            "each sample or acquisition on their own"
         )
     written = images[images["object_id"].isin(rows["object_id"])].drop_duplicates("object")
     n_shared = int(written["object_id"].duplicated().sum())
     if n_shared:
         logger.warning(
-            "%d of the ids written are also those of objects in other samples; import the table into the project of "
-            "its own sample alone",
+            "%d of the ids written are also those of objects in other samples or acquisitions; import the table into "
+            "the project of its own one alone",
             n_shared,
         )
 

@@ -381,6 +381,17 @@ def test_many_rows_with_missing_numbers_are_one_warning(tmp_path, caplog):
     assert "and 19999 more such rows" in caplog.text
 
 
+def test_one_id_in_two_acquisitions_of_a_sample_is_two_objects(tmp_path, caplog):
+    columns = ["object_id", "img_file_name", "sample_id", "acq_id"]
+    rows = [("1", "a", "s1", "d1"), ("1", "b", "s1", "d2"), ("1", "c", "s1", "d2"), ("2", "d", "s1", "d1")]
+    rows += [("1", "e", "s2", "d1"), ("3", "f", "s2", "d1")]
+    text = "\n".join("\t".join(row) for row in [columns, *((o, f"{i}.png", s, a) for o, i, s, a in rows)]) + "\n"
+    catalog = read_source(write(tmp_path, text, [f"{row[1]}.png" for row in rows]))
+    assert values(catalog, "object_id") == ["s1/d1/1", "s1/d2/1", "s1/d2/1/1", "2", "s2/1", "3"]
+    assert "found 1 in several acquisitions of one sample, such as 1 in d1 and d2; they are different" in caplog.text
+    assert "found 1 in several samples, such as 1 in s1 and s2; they are different objects" in caplog.text
+
+
 # ---------------------------------------------------------------------------------------------- signs of numbers
 
 
