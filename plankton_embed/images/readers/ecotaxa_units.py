@@ -199,11 +199,19 @@ def _of_planktoscope(
 
 
 def _add_repeats(frame: pd.DataFrame, imaged: Floats, faults: Faults) -> Floats:
-    """Return the volume imaged of each object's sample, over its acquisitions."""
+    """Return the volume imaged of each object's sample, over its acquisitions; nan where one has several volumes."""
     if "sample_id" not in frame or "acq_id" not in frame:
         return imaged
     keys = ["sample_id", *(name for name in MESHES if name in frame)]
     runs = frame[[*keys, "acq_id"]].assign(imaged=imaged)
+    acquisitions = runs[runs[["sample_id", "acq_id", "imaged"]].notna().all(axis="columns")]
+    n_volumes = acquisitions.groupby([*keys, "acq_id"], dropna=False)["imaged"].nunique()
+    several = n_volumes[n_volumes > 1].reset_index()
+    if len(several):
+        found = f"others in {len(several):,}, such as {several['acq_id'].iloc[0]}; the sample has no volume"
+        _note(faults, "acq_imaged_volume", "one volume in all rows of an acquisition", found)
+    imaged = np.where(frame["sample_id"].isin(several["sample_id"]), np.nan, imaged)
+    runs["imaged"] = imaged
     runs = runs[runs[["sample_id", "acq_id", "imaged"]].notna().all(axis="columns")]
     once = runs.drop_duplicates()
     sums = once.groupby(keys, dropna=False)["imaged"].agg(["sum", "size"])

@@ -86,6 +86,14 @@ def test_repeated_acquisitions_of_a_planktoscope_are_one(tmp_path, caplog):
     assert "expected one acquisition of each sample; found several of 1" in caplog.text
 
 
+def test_an_acquisition_with_two_volumes_has_none(tmp_path, caplog):
+    rows = [("s", "a", "", 2, 40, 60, ""), ("s", "a", "", 6, 40, 60, ""), ("t", "a", "", 2, 40, 60, "")]
+    catalog = read_source(write(tmp_path, SCOPE, rows))
+    assert column(catalog, "subsample_factor") == pytest.approx([np.nan, np.nan, 20], nan_ok=True)
+    assert "expected one volume in all rows of an acquisition; found others in 1, such as a" in caplog.text
+    assert "several of" not in caplog.text
+
+
 @pytest.mark.parametrize(("dilution", "factor"), [(None, None), ("multiply", 40), ("divide", 10), ("ignore", 20)])
 def test_a_dilution_needs_its_direction(tmp_path, caplog, dilution, factor):
     folder = write(tmp_path, SCOPE, [("s", "a", "planktoscope", 2, 40, 60, 2)] * 2)
