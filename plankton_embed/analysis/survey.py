@@ -106,7 +106,8 @@ class Abundance:
             `concentration_high`, m⁻³. With body sizes `biovolume`, mm³ in the whole sample, and with volumes
             `biovolume_concentration`, mm³ m⁻³. What the volumes are of is `summary["volume_of"]`.
         totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together, and
-            their `individuals` and `concentration` with bounds; nan where they are not known of every sample.
+            their `individuals` and `concentration` with bounds; nan where they are not known of every sample, and
+            concentrations where samples share their water.
         samples: one row a sample: `sample`, `n_images`, `n_refused`, `latitude`, `longitude`, `time`, `depth` (m), and
             the columns of `Parts.samples` (`volume`, m³, `subsample_factor`, `added_up`, …), as far as there are such.
         spectra: one row a sample, label and bin of size: see `size_spectrum`; the label `(all)` is all images, as they
@@ -535,7 +536,9 @@ def gather_counts(
     most = 1.0 if survey.factor is None else survey.factor.max()
     half = _draw_half(pooled.shape, most, summary.get("seed", 0))
     whole[1:, :n_classes] = _bound(whole[0, :n_classes], pooled_individuals + half, level)
-    alike = "volume_of" not in survey.samples or survey.samples["volume_of"].nunique(dropna=False) == 1
+    alike = survey.n_divided == 0 and (  # else the same water is in several samples
+        "volume_of" not in survey.samples or survey.samples["volume_of"].nunique(dropna=False) == 1
+    )
     totals = _add_amounts(totals, survey, whole, volume.sum() if alike else np.nan)
     totals = totals.sort_values(["corrected", "count"], ascending=False, kind="stable")
     named = totals.drop(index=unknown, errors="ignore")["corrected"]
