@@ -45,6 +45,7 @@ LEAST_OVERLAP = 2  # px: neighbouring boxes of one trigger that overlap by more,
 
 FLOW_RATE = 0.25e-6 / 60  # m³ a second, of the sample syringe
 SYRINGE = 5.0  # ml, where the .hdr does not report it
+LARGEST_SYRINGE = 10.0  # ml; what the .hdr reports above it is no volume
 SAMPLE_VOLUMES = {"alt": "altsyringesamplevolume", "beads": "beadssamplevolume"}  # of runs that are not normal
 DEAD_TIME = 0.073  # seconds at least that an old instrument is blind after a trigger
 SHORTER_DEAD_TIME = ("IFCB5", "2015-06-01", 0.05)  # of this instrument, from this day on
@@ -102,7 +103,7 @@ def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> tuple[floa
     The volume is the flow rate times the time that the instrument looked: 0.25 ml a minute, times the header's
     `RunFastFactor` where `runSampleFast` is on (a factor of 0 means 1). It is nan where the clocks do not show it, and
     where they give more than the syringe holds (`SyringeSampleVolume`, of ALT and BEADS runs their own; 5 ml where the
-    .hdr reports none; with 1 % of tolerance). The second value is empty where all clocks are sound.
+    .hdr reports none, or more than 10 ml; with 1 % of tolerance). The second value is empty where all clocks are sound.
 
     A new instrument counts the run, and the time in it that it was blind (inhibitTime), in the .hdr and in every row of
     the .adc. The .hdr counts, unless it is more than 2 % off from the rows, or gives more than the syringe holds. The
@@ -127,7 +128,11 @@ def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> tuple[floa
     settings = _read_settings(header)
     rate, most = FLOW_RATE * _speed(settings), _syringe(settings) * 1e-6
     if np.isnan(rate):
-        return np.nan, f"a fast run (runSampleFast) with RunFastFactor {settings.get('runfastfactor')}"
+        factor = settings.get("runfastfactor")
+        return (
+            np.nan,
+            f"a fast run (runSampleFast) {f'with RunFastFactor {factor}' if factor else 'without RunFastFactor'}",
+        )
     if "frame_grab" in table:
         seconds, found = _old_looking_time(table.drop_duplicates("trigger#"), bin_id)
         times = [seconds]
@@ -162,7 +167,7 @@ def _syringe(settings: dict[str, str]) -> float:
     """Return how many ml of sample a run takes at the most."""
     names = (SAMPLE_VOLUMES.get(settings.get("runtype", "").lower(), ""), "syringesamplevolume", "syringesize")
     found = [_to_float(settings.get(name, "")) for name in names]
-    return next((volume for volume in found if 0 < volume < np.inf), SYRINGE)
+    return next((volume for volume in found if 0 < volume <= LARGEST_SYRINGE), SYRINGE)
 
 
 def _old_looking_time(triggers: pd.DataFrame, bin_id: str) -> tuple[float, str]:
@@ -291,6 +296,7 @@ def _group_files(folder: Path, names: Iterable[str], faults: Faults) -> dict[Pat
 
 def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFrame | None:
     """Return a row an image; None where the bin cannot be read."""
+    n_before = len(faults.found)
     missing = [suffix for suffix in SUFFIXES if suffix not in files]
     if missing:
         faults.add(place, ".adc, .hdr and .roi", f"no {', no '.join(missing)}", remedy="copy the whole bin")
@@ -322,7 +328,6 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
         logger.warning("%s: the bin is empty: 0 images", adc)
         return pd.DataFrame()
 
-    n_before = len(faults.found)
     is_new = place.name.startswith("D")
     declared = _name_columns(settings.get("adcfileformat", "") if is_new else OLD_COLUMNS)
     names = declared if {*BOX} <= {*declared} else _name_columns(NEW_COLUMNS)
@@ -339,7 +344,7 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
     volume, found = analysed_volume(table, header, place.name)
     if any(not fault.kept for fault in faults.found[n_before:]):
-        volume, found = np.nan, "a bin with missing images or rows"
+        volume, found = np.nan, "a bin with missing images, rows or settings"
     if found:
         expected = "clocks that are sound in every row" if volume > 0 else "clocks and rows that give a volume"
         remedy = "the sound rows give the volume" if volume > 0 else "its images have no volume, so no concentration"

@@ -131,11 +131,12 @@ def test_volume_of_an_old_bin_over_midnight_and_with_two_images_of_a_trigger(tmp
         ("runSampleFast: 0\nRunFastFactor: 10\n", 0.25),
         ("runSampleFast: False\nRunFastFactor: 10\n", 0.25),
         ("RunFastFactor: 10\n", 0.25),
-        ("runSampleFast: 1\n", "a fast run (runSampleFast) with RunFastFactor None"),
+        ("runSampleFast: 1\n", "a fast run (runSampleFast) without RunFastFactor"),
         ("runSampleFast: 1\nRunFastFactor: -2\n", "a fast run (runSampleFast) with RunFastFactor -2"),
         ("SyringeSampleVolume: 0.250000\n", 0.25),
         ("SyringeSampleVolume: 0.24\n", "0.250 ml, more than the 0.24 ml of the syringe"),
         ("runSampleFast: 1\nRunFastFactor: 30\n", "7.500 ml, more than the 5 ml of the syringe"),
+        ("SyringeSampleVolume: 5000\nrunSampleFast: 1\nRunFastFactor: 30\n", "7.500 ml, more than the 5 ml"),
         ("SyringeSampleVolume: 0.1\naltSyringeSampleVolume: 5\nrunType: ALT\n", 0.25),
         ("SyringeSampleVolume: 5\naltSyringeSampleVolume: 0.1\nrunType: ALT\n", "more than the 0.1 ml of the syringe"),
     ],
@@ -430,6 +431,16 @@ def cut(suffix, n_bytes):
     return spoil
 
 
+@pytest.mark.parametrize("spoil", [lambda hdr: hdr.unlink(), lambda hdr: hdr.write_text("")])
+def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, caplog):
+    write_bin(tmp_path)
+    spoil(tmp_path / f"{NEW}.hdr")  # which would tell a fast run
+    frame = read_source(tmp_path, keep_going=True).frame
+    assert len(frame) == 3
+    assert "volume" not in frame
+    assert "found a bin with missing images, rows or settings; its images have no volume" in caplog.text
+
+
 @pytest.mark.parametrize("bin_id", [NEW, OLD])
 def test_half_copied_bins_are_faults_and_have_no_volume(tmp_path, bin_id, caplog):
     write_bin(tmp_path, bin_id)
@@ -447,7 +458,7 @@ def test_half_copied_bins_are_faults_and_have_no_volume(tmp_path, bin_id, caplog
             frame = read_source(tmp_path, keep_going=True).frame
             assert len(frame) == 1
             assert "volume" not in frame
-            assert "found a bin with missing images or rows" in caplog.text
+            assert "found a bin with missing images, rows or settings" in caplog.text
         (tmp_path / f"{bin_id}.adc").write_text(whole)
     rows = whole.splitlines(keepends=True)
     (tmp_path / f"{bin_id}.adc").write_text("".join(rows[:2] + rows[3:]))  # a row in the middle
