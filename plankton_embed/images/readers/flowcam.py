@@ -35,6 +35,7 @@ VOLUME, PARTICLES, SCALE = "fluid volume imaged", "particle count", "calibration
 DECIMALS = (SCALE, "particles per used image", "particles per image", VOLUME)  # which show the decimal sign
 PER_CUBIC_METRE = {"l": 1e3, "ml": 1e6, "cm³": 1e6, "cm3": 1e6, "cc": 1e6, "µl": 1e9, "μl": 1e9, "ul": 1e9}
 DECIMAL_SIGN = re.compile(r"\d+([.,])(?!\d{3}(?!\d))\d+(?![\d.,])")  # of a number that has one and no thousands
+POINT = re.compile(r"\|[-+]?\d+\.\d+(?=\||$)")  # a field that is a number with a decimal point
 SCALE_TOLERANCE = 1e-3  # by which the scales of list and summary may differ
 MASK = "_bin"  # at the end of a mask's name; it lies beside its collage and has the same boxes
 
@@ -296,7 +297,10 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
         low_memory=False,
     )
     table.index = pd.Index(before + 1 + kept)
-    numbers = table[is_number].apply(pd.to_numeric, errors="coerce").astype("float64")
+    texts = table[is_number]
+    if not any(POINT.search(lines[before + row]) for row in kept):  # else a comma is a fault
+        texts = texts.replace(",", ".", regex=True)
+    numbers = texts.apply(pd.to_numeric, errors="coerce").astype("float64")
     bad = pd.DataFrame(False, index=table.index, columns=table.columns)
     bad[is_number] = numbers.isna() & table[is_number].notna() | np.isinf(numbers)
     whole = [name for name, kind in types.items() if kind == "int32"]

@@ -414,3 +414,19 @@ def test_the_real_run(data_folder, caplog):
             frame.loc[row, ["feature_avg_red", "feature_avg_green", "feature_avg_blue"]].tolist(), abs=1e-3
         )
         assert np.median(plain[~particle]) > plain[particle].mean() - 10  # a light ground
+
+
+def test_decimal_commas_in_a_list_are_numbers(tmp_path):
+    write_run(tmp_path)
+    file = tmp_path / "run.lst"
+    head, rows = file.read_text().split("image_id|guid\n")
+    lines = [[cell.replace(".", ",") if cell[0] != "2" else cell for cell in row.split("|")] for row in rows.split()]
+    for line, area in zip(lines, ("22,5000", "1,125", "67,5"), strict=True):
+        line[9], line[13] = area, line[13].replace(",", ".")
+    file.write_text(f"{head}image_id|guid\n" + "".join("|".join(line) + "\n" for line in lines))
+    catalog = read_source(tmp_path)
+    assert list(catalog.pixel_size) == [1.5] * 3
+    assert catalog.features["abd_area"].tolist() == [22.5, 1.125, 67.5]
+    file.write_text(file.read_text().replace("|22,5000|", "|22.5|"))
+    with pytest.raises(InputError, match=r"row 19, column abd_area: expected a number; found '1,125'"):
+        read_source(tmp_path)
