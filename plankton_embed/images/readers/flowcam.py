@@ -198,6 +198,11 @@ def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str]
     if missing:
         faults.add(file, f"the fields {', '.join(NEEDED)}", f"no {', no '.join(missing)}", row=2)
         return None
+    wrong = [name for name in ("id", *BOX, "cal_const") if types.get(name, "double") not in NUMBERS]
+    if wrong:
+        row = 3 + [*types].index(wrong[0])
+        faults.add(file, f"a type of {' or '.join(NUMBERS)}", repr(types[wrong[0]]), row=row, column=wrong[0])
+        return None
     return types
 
 

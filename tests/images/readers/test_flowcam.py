@@ -1,6 +1,7 @@
 """FlowCam runs: lists and collages, whole and broken."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -414,6 +415,15 @@ def test_the_real_run(data_folder, caplog):
             frame.loc[row, ["feature_avg_red", "feature_avg_green", "feature_avg_blue"]].tolist(), abs=1e-3
         )
         assert np.median(plain[~particle]) > plain[particle].mean() - 10  # a light ground
+
+
+@pytest.mark.parametrize("field", ["id", "image_h", "cal_const"])
+def test_a_number_that_is_none_by_its_type_is_a_fault(tmp_path, field):
+    write_run(tmp_path)
+    file = tmp_path / "run.lst"
+    file.write_text(re.sub(rf"\n{field}\|\w+", f"\n{field}|string", file.read_text()))
+    with pytest.raises(InputError, match=rf"column {field}: expected a type of int32 or double; found 'string'"):
+        read_source(tmp_path)
 
 
 def test_decimal_commas_in_a_list_are_numbers(tmp_path):
