@@ -37,6 +37,7 @@ from plankton_embed.images.readers.table_text import to_objects
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".tsv", ".txt")
+IMAGE_PREFIXES = ("img_", "acq_", "process_", "sample_")  # of columns that names to be sent to EcoTaxa do not have
 N_OPENED = 5_000  # most images of a source that are opened to see whether they are whole; later steps tell the others
 RENAMED = {  # columns of EcoTaxa -> of the catalog
     "object_annotation_category": "label",
@@ -69,7 +70,7 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
                 and next(list_images(path), None) is None
                 and any(recognize(path / name, ()) for name in zips)
             )
-        holds_one = any(not (names := read_header(path / name)) or names.issuperset(MANDATORY) for name in tables)
+        holds_one = any(_is_meant(read_header(path / name)) for name in tables)
         return holds_one or (bool(tables) and next(list_images(path), None) is None)
     if _is_zip(path):
         try:
@@ -144,6 +145,11 @@ def read(
         logger.info("%s: %d images of %d objects; tables: %d", path, len(frame), n_objects, len(tables))
     frame = select_labels(_rename_columns(frame), statuses, str(path), has_status)
     return ImageCatalog.from_rows(frame, source=str(path))
+
+
+def _is_meant(names: set[str]) -> bool:
+    """Return whether a header is that of a table of images, be it that a name is missing or that it has no text."""
+    return not names or names.issuperset(MANDATORY) or any(name.startswith(IMAGE_PREFIXES) for name in names)
 
 
 def _is_zip(path: Path) -> bool:
