@@ -339,6 +339,9 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
     for target, end in ends[ends > n_bytes].items():
         expected, found = f"bytes up to {end:.0f} in {roi.name}", f"{n_bytes} bytes there"
         faults.add(adc, expected, found, row=int(str(target)), column="start_byte", remedy="copy it again")
+    for target in imaged.index[imaged["start_byte"].duplicated()]:
+        found = "those of an earlier row: one image is there twice"
+        faults.add(adc, "bytes that no other row names", found, row=int(target), column="start_byte", kept=True)
     _check_whole(table, imaged, ends, settings, (adc, hdr, roi), faults)
     if imaged.empty:
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))

@@ -431,6 +431,15 @@ def cut(suffix, n_bytes):
     return spoil
 
 
+def test_an_image_that_two_rows_name_is_told(tmp_path, caplog):
+    write_bin(tmp_path)
+    adc = tmp_path / f"{NEW}.adc"
+    rows = adc.read_text().splitlines(keepends=True)
+    adc.write_text("".join([*rows, rows[-1]]))
+    assert len(read_source(tmp_path)) == 4
+    assert f"{NEW}.adc, row 5, column start_byte: expected bytes that no other row names; found those of" in caplog.text
+
+
 @pytest.mark.parametrize("spoil", [lambda hdr: hdr.unlink(), lambda hdr: hdr.write_text("")])
 def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, caplog):
     write_bin(tmp_path)
