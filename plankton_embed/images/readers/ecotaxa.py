@@ -148,8 +148,9 @@ def read(
 
 
 def _is_meant(names: set[str]) -> bool:
-    """Return whether a header is that of a table of images, be it that a name is missing or that it has no text."""
-    return not names or names.issuperset(MANDATORY) or any(name.startswith(IMAGE_PREFIXES) for name in names)
+    """Return whether a header is that of a table of images, be it that names are missing, or there is none."""
+    is_whole = names.issuperset(MANDATORY)
+    return is_whole or names <= {"[t]", "[f]"} or any(name.startswith(IMAGE_PREFIXES) for name in names)
 
 
 def _is_zip(path: Path) -> bool:

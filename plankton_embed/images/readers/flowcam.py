@@ -22,6 +22,7 @@ from plankton_embed.spreadsheet import read_text
 
 logger = logging.getLogger(__name__)
 
+VERSION = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe)?\d{3}\s*[\r\n]")  # the first line, such as 017
 COUNT = "num-fields"  # what the second line starts with
 NUMBERS = {"int32": "a whole number", "double": "a number"}  # the types of the fields that are numbers
 BOX = ("image_w", "image_h", "image_x", "image_y")  # as in a path: WIDTHxHEIGHT+LEFT+TOP
@@ -91,7 +92,8 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
 def _starts_well(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            return COUNT.encode() in opened.read(64).replace(b"\0", b"")  # though it be UTF-16
+            start = opened.read(64).replace(b"\0", b"")  # of UTF-16
+            return COUNT.encode() in start or VERSION.match(start) is not None
     except OSError:
         return False
 

@@ -110,11 +110,12 @@ def test_a_cell_that_holds_rows_is_a_fault_where_other_cells_have_line_ends(tmp_
         read_source(folder)
 
 
-def test_a_table_beside_images_that_lacks_a_column_is_not_passed_over(tmp_path):
+@pytest.mark.parametrize("header", ["image_file_name\tobject_id\tsample_id", "[t]\t[t]\t[t]"])
+def test_a_table_beside_images_that_lacks_a_column_is_not_passed_over(tmp_path, header):
     folder = write_rows(tmp_path, ["sample_id"], [["s"]] * 2)
     table = folder / "ecotaxa_tow.tsv"
-    table.write_text(table.read_text().replace("img_file_name", "image_file_name"))
-    with pytest.raises(InputError, match=r"ecotaxa_tow\.tsv: expected a table of EcoTaxa; .*found no img_file_name"):
+    table.write_text("\n".join([header, *table.read_text().split("\n")[1:]]))
+    with pytest.raises(InputError, match=r"ecotaxa_tow\.tsv: expected a table of EcoTaxa; .*found .*no img_file_name"):
         read_source(folder)
 
 

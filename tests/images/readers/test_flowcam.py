@@ -417,6 +417,14 @@ def test_the_real_run(data_folder, caplog):
         assert np.median(plain[~particle]) > plain[particle].mean() - 10  # a light ground
 
 
+def test_a_list_without_its_count_of_fields_does_not_make_the_collages_images(tmp_path):
+    write_run(tmp_path)
+    file = tmp_path / "run.lst"
+    file.write_text(file.read_text().replace("num-fields|15\n", ""))
+    with pytest.raises(InputError, match=r"run\.lst, row 2: expected num-fields\| and how many fields follow"):
+        read_source(tmp_path)
+
+
 @pytest.mark.parametrize("field", ["id", "image_h", "cal_const"])
 def test_a_number_that_is_none_by_its_type_is_a_fault(tmp_path, field):
     write_run(tmp_path)
