@@ -334,6 +334,8 @@ def _find_types(text: pd.DataFrame) -> dict[str, str]:
 def _drop_stray_quotes(table: Table, name: str, declared: str | None) -> None:
     """Read ids, names, annotations and numbers without a stray quote at one end of the cell; other text keeps it."""
     text = table.text[name]
+    if not text.str.contains('"', regex=False).any():
+        return
     is_stray = text.str.fullmatch(STRAY_QUOTE).fillna(False).to_numpy(dtype=bool)
     if not is_stray.any():
         return
