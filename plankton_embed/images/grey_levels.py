@@ -256,10 +256,14 @@ class GreyLevels:
             )
         for lower in (lower for lower in BITS if lower < level):
             full = held[(held["largest"] == lower) | (held["declared"] == lower)]
+            below, above = held[held["largest"] <= lower], held[held["largest"] > lower]
+            if _are_apart(below["largest"], above["largest"], lower):
+                full = below
             full = full[~full["kind"].isin(darkest.index)]
             if len(full) >= max(2, len(held) // FEW):
+                end = lower if (full["largest"] == lower).any() else full["largest"].max()
                 yield (
-                    f"bit depths may be mixed: {_of(full, held)} end at {lower} ({BITS[lower]} bits), others at "
+                    f"bit depths may be mixed: {_of(full, held)} end at {end:.0f} ({BITS[lower]} bits), others at "
                     f"{_number(held['largest'].max())}; all have the white level {level} ({SETTING}). Convert them, or "
                     "make a catalog of each"
                 )
@@ -416,6 +420,13 @@ def _spread(rows: Sequence[int], most: int) -> list[int]:
     if len(rows) <= most:
         return list(rows)
     return [rows[place] for place in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _are_apart(below: pd.Series, above: pd.Series, level: int) -> bool:
+    """Tell whether largest values are in two groups, the lower of which nearly fills its white level."""
+    if len(below) == 0 or len(above) < 2 or len(above) * FEW <= len(below):  # so few are told as such
+        return False
+    return bool(above.min() >= 2 * below.max() and below.quantile(0.1) > level / 2)
 
 
 def _level_for(largest: float) -> int:

@@ -347,3 +347,17 @@ def test_the_case_of_twelve_bits(data_folder):
     levels = find_grey_levels(catalog.paths)
     assert (levels.white_level, levels.warnings(AUTO)) == (4095, [])
     assert squares(catalog.paths, levels.resolve(AUTO)).max() > 240
+
+
+@pytest.mark.parametrize("n_above", [2, 5])
+def test_bit_depths_are_told_where_no_image_reaches_its_white(drawn, n_above):
+    grounds = [scale(np.minimum(picture, 230), white) for white in (16383, 65535) for picture in drawn]
+    levels = find_grey_levels([np.asarray(ground, np.uint16) for ground in grounds[: 10 + n_above]])
+    (told,) = levels.warnings(PreparationSettings())
+    assert told.startswith("bit depths may be mixed: 10 of ")
+    assert "end at 14777 (14 bits), others at 59,110; all have the white level 65535" in told
+
+
+def test_images_of_all_brightnesses_are_not_of_several_depths(drawn):
+    shades = [scale(picture, white) for picture, white in zip(drawn, np.linspace(3000, 65535, 10), strict=True)]
+    assert find_grey_levels([np.asarray(shade, np.uint16) for shade in shades]).warnings(PreparationSettings()) == []
