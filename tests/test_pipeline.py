@@ -222,7 +222,9 @@ def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
         pe.run(images, folder.path, settings={"preparation.remove_marks": "auto"}, progress=False)
     with caplog.at_level("INFO", logger="plankton_embed"):
         done = pe.run(images, folder.path, settings=now, progress=False)
-    assert "goes on with its own settings, not the defaults: split.keep_contradictions was True, is False" in caplog.text
+    assert (
+        "goes on with its own settings, not the defaults: split.keep_contradictions was True, is False" in caplog.text
+    )
     assert "preparation.target_size was 32, is 96" in caplog.text
     assert done.model.preparation.remove_marks == "off"
     assert done.scores["n_images"] == (catalog["split"] == "val").sum() != (catalog["split"] == "test").sum()

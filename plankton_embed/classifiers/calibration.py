@@ -160,8 +160,8 @@ def keep_known(values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any]
     known = np.isin(labels, classes)
     if len(labels) != len(values) or not known.any():
         raise InputError(
-            f"{argument}: expected a label for each {unit}, some of them of the {len(classes)} classes of the classifier; "
-            f"found {len(values)} {unit}s, {len(labels)} labels, {int(known.sum())} of its classes"
+            f"{argument}: expected a label for each {unit}, some of them of the {len(classes)} classes of the "
+            f"classifier; found {len(values)} {unit}s, {len(labels)} labels, {int(known.sum())} of its classes"
         )
     return values[known], np.searchsorted(classes, labels[known])
 

@@ -22,6 +22,7 @@ FeatureUnit = Literal["px", "um"]
 SMALLEST_PIXEL, LARGEST_PIXEL = 0.05, 1000.0  # µm; no instrument for plankton has others
 TOLERANCE = 0.1  # share by which a ratio of sizes may differ from 1, or from the pixel size
 FEWEST_VARIED = 10  # objects of different sizes, which fill the same share of their images only if these are cut close
+LEAST_FILL = 0.2  # of the side of an image, that an object fills at the least
 SIZES = ("area", "major", "minor")  # what body sizes are worked out from
 PLANKTOSCOPE = ("acq_imaged_volume", "sample_concentrated_sample_volume", "sample_total_volume")
 MESHES = ("acq_minimum_mesh", "acq_maximum_mesh")
@@ -256,7 +257,8 @@ def _find_unit(
     """Return the unit of areas and axes of each object: `px`, `um`, or `unknown` where it cannot be told.
 
     It is EcoTaxa's, pixels, unless boxes in pixels say otherwise: where a width over that of its box is the pixel size
-    for all objects, or where objects are larger than their own images, widths are in µm.
+    for all objects, or where objects are larger than their own images, widths are in µm. Tables of a PlanktoScope come
+    in either unit, so that without such a sign theirs is `unknown`.
     """
     unit = np.full(len(frame), "px", dtype=object)
     measured = [name for name in SIZES if f"object_{name}" in frame]
@@ -271,21 +273,27 @@ def _find_unit(
     if not measured:
         return unit
     instrument = frame["acq_instrument"].fillna("") if "acq_instrument" in frame else pd.Series("", index=frame.index)
+    is_planktoscope = _is_instrument(frame, "planktoscope") | np.isfinite(
+        _positive_numbers(frame, "process_pixel_size")
+    )
     groups = pd.factorize(pd.MultiIndex.from_arrays([instrument, pd.Series(pixel_size).round(6).fillna(0)]))[0]
     table_ratio, image_ratio = _compare_boxes(frame), _compare_images(frame, vignettes)
     for group in range(groups.max() + 1):
         rows = groups == group
         scale = float(pixel_size[rows][0])
         found = _judge(table_ratio[rows], scale, is_exact=True) or _judge(image_ratio[rows], scale, is_exact=False)
-        unit[rows] = found or "px"
+        unit[rows] = found or np.where(is_planktoscope[rows], "either", "px")
     for name, outcome, remedy in (
         ("um", "in µm, as boxes in pixels show: no pixel size is applied to them", "--feature-unit px says otherwise"),
         ("unknown", "neither in pixels nor in µm, as boxes show; no body sizes are worked out from them",
          "say with catalog --feature-unit px or um"),
+        ("either", "of a PlanktoScope, whose tables have pixels or µm, and nothing here shows which; no body sizes are "
+         "worked out from them", "say with catalog --feature-unit px or um"),
     ):  # fmt: skip
         n = int((unit == name).sum())
         if n:
             _note(faults, f"object_{measured[0]}", "sizes in pixels", f"sizes of {n:,} objects {outcome}", remedy)
+    unit[unit == "either"] = "unknown"
     return unit
 
 
@@ -337,8 +345,8 @@ def _judge(ratio: Floats, pixel_size: float, *, is_exact: bool) -> str | None:
         return "um"
     if is_exact:
         return "unknown"
-    if middle <= 1 + TOLERANCE:
-        return None
+    if middle <= 1 + TOLERANCE:  # in µm they would be larger than their images, or lost in them
+        return "px" if middle > pixel_size * (1 + TOLERANCE) or middle < LEAST_FILL * pixel_size else None
     return "um" if middle / pixel_size <= 1 + TOLERANCE else "unknown"
 
 

@@ -32,7 +32,7 @@ def density(catalog):
 
 
 def test_the_pixel_size_of_a_planktoscope(tmp_path, caplog):
-    one = write(tmp_path / "one", ["object_area", "process_pixel_size"], [(400, 0.53)] * 3)
+    one = write(tmp_path / "one", ["object_mean", "process_pixel_size"], [(400, 0.53)] * 3)
     assert column(read_source(one), "pixel_size") == [0.53] * 3
     assert caplog.text == ""
     both = write(tmp_path / "both", ["object_area", "process_pixel", "process_pixel_size"], [(400, 0.73, 0.53)] * 3)
@@ -188,6 +188,17 @@ def test_sizes_in_micrometres_are_recognized_by_boxes_in_pixels(tmp_path, caplog
         assert column(read_source(folder, feature_unit="px"), "size_unit") is None
     else:
         assert list(sizes["esd"]) == pytest.approx([2 * np.sqrt(100 / np.pi) * pixel_size] * 4)
+
+
+@pytest.mark.parametrize(("width", "unit"), [(18, None), (11, "unknown"), (4, None)])  # images: 20 × 30 px
+def test_the_unit_of_a_planktoscope_is_given_where_nothing_shows_it(tmp_path, caplog, width, unit):
+    pixel_size = 10.6 if width == 4 else 0.53  # in µm 18 is larger than the image, and 4 of 10.6 a speck
+    folder = write(tmp_path, BOX, [(0.7 * width**2, width, width, pixel_size)] * 3)
+    catalog = read_source(folder)
+    assert column(catalog, "size_unit") == (None if unit is None else [unit] * 3)
+    assert ("of a PlanktoScope, whose tables have pixels or µm" in caplog.text) == (unit == "unknown")
+    assert column(read_source(folder, feature_unit="um"), "size_unit") == ["um"] * 3
+    assert column(read_source(folder, feature_unit="px"), "size_unit") is None
 
 
 def test_areas_beside_areas_in_pixels(tmp_path):
