@@ -111,6 +111,11 @@ class PreparationSettings(_Part):
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
     )
 
+    @field_validator("remove_marks", mode="before")
+    @classmethod
+    def _read_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # which YAML makes of `off` without quotes
+
     @field_validator("white_level_16bit", mode="before")
     @classmethod
     def _white_level_in_range(cls, value: Any) -> Any:

@@ -407,6 +407,15 @@ def test_a_settings_file_of_an_older_release_means_what_it_did_and_a_users_own_f
     assert Settings.build(file=path).network.trunk == Settings.load(path).network.trunk == "resnet18"
 
 
+@pytest.mark.parametrize("text", ["off", "'off'", '"off"', "OFF"])
+def test_marks_are_kept_with_off_which_yaml_reads_as_false(write, text):
+    path = write(f"preparation: {{remove_marks: {text}}}\n")
+    assert Settings.build(file=path).preparation.remove_marks == "off"
+    assert Settings.build(overrides=[f"preparation.remove_marks={text}"]).preparation.remove_marks == "off"
+    with pytest.raises(SettingError, match=r"remove_marks: .*'auto' or 'off'; found True"):
+        Settings.build(overrides=["preparation.remove_marks=on"])
+
+
 @pytest.mark.parametrize("part", [Settings, *(type(group) for _, group in Settings() if hasattr(group, "hash"))])
 def test_every_old_behaviour_is_of_a_setting_that_is_there(part):
     assert set(part.OLD_BEHAVIOUR) <= set(part.model_fields)
