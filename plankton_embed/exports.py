@@ -67,7 +67,9 @@ def export(
         if given and whose != target:
             raise SettingError(f"{option}: it goes with the target {whose}; the target is {target}")
     given_names = names if isinstance(names, pd.DataFrame) else read_spreadsheet(names, "names file", COLUMNS)
-    renames = read_class_map(class_map) if isinstance(class_map, str | Path) else class_map
+    named = {clean_label(str(label)) for label in given_names.get("label", ())}
+    named |= {str(column)[2:-1] for column in given_names if _is_score(column)}
+    renames = read_class_map(class_map, named) if isinstance(class_map, str | Path) else class_map
     images = read_source(catalog, root)
     if target == "ecotaxa":
         return write_ecotaxa(

@@ -268,8 +268,7 @@ def catalog(
     if preview and output is not None:
         refuse_inside(source, output)
     shares = () if split is None else Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
-    if isinstance(class_map, str | Path):
-        class_map = read_class_map(class_map)
+    renames = read_class_map(class_map) if isinstance(class_map, str | Path) else class_map
     if split is not None and drop_duplicates:
         raise SettingError(
             "drop_duplicates is for a catalog with its own split; a new split keeps identical images together"
@@ -293,8 +292,10 @@ def catalog(
     finally:  # a source that is refused has its faults listed too
         if output is not None:
             faults.save(faults_path(output))
+    if isinstance(class_map, str | Path):
+        read_class_map(class_map, gathered.classes)  # whose header may be a class, which is known only now
     if len(gathered):
-        gathered = gathered.with_classes(include, exclude, class_map)
+        gathered = gathered.with_classes(include, exclude, renames)
         if len(gathered) == 0:
             raise InputError("include, exclude and class map leave no image")
         warn_of_similar_classes(gathered)

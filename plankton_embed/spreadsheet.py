@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from plankton_embed.errors import InputError, OutputError
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATOR_LINE = re.compile(rb'\A"?sep=.?"?(?=[\r\n])', re.IGNORECASE)
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
 WHOLE = r"-?\d+\.0"  # how a whole number is written once a gap in its column has made floats of them
 DECIMAL_COMMA = r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"
@@ -36,12 +38,15 @@ def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> l
     Whole numbers that a gap has made floats of are whole again, where all are: 1.5 among them leaves 1.0 as it is.
 
     Args:
-        values: text, numbers or others.
+        values: text, its bytes, numbers or others.
         clean: applied to each text.
     """
     filled = [None if value is None or value is pd.NA or value != value else value for value in values]
     are_floats = all(isinstance(value, float | np.floating) for value in filled if value is not None)
-    text = [None if value is None else str(value) for value in filled]
+    text = [
+        None if value is None else to_utf8(value).decode() if isinstance(value, bytes) else str(value)
+        for value in filled
+    ]
     if are_floats and all(value.endswith(".0") for value in text if value is not None):
         text = [value and value.removesuffix(".0") for value in text]
     return [None if value is None else clean(value) or None for value in text]
@@ -49,6 +54,8 @@ def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> l
 
 def to_utf8(raw: bytes) -> bytes:
     """Return text in UTF-8 without byte-order mark, from UTF-8, UTF-16 with its mark, or Latin-1 (Windows-1252).
+
+    A first line such as `sep=;`, with which Excel is told what parts the columns, becomes an empty one.
 
     Raises:
         InputError: it is not text.
@@ -60,7 +67,7 @@ def to_utf8(raw: bytes) -> bytes:
             raise InputError(f"expected text in UTF-16, as its first bytes say; {error}; save it as UTF-8") from error
     if b"\0" in raw:
         raise InputError(f"expected text in UTF-8; found a zero byte at {raw.index(0)}; save it as UTF-8")
-    raw = raw.removeprefix(codecs.BOM_UTF8)
+    raw = SEPARATOR_LINE.sub(b"", raw.removeprefix(codecs.BOM_UTF8), count=1)
     if raw.isascii():
         return raw
     for encoding in ("utf-8", "cp1252"):
@@ -128,10 +135,13 @@ def parse_table(raw: bytes, path: Path | None = None, **options: Any) -> pd.Data
         options: of `pandas.read_csv`.
 
     Raises:
-        InputError: two columns have one name, a row is longer than the header, or a quote takes in rows.
+        InputError: there is no header, two columns have one name, a row is longer than the header, or a quote takes in
+            rows.
         ValueError: pandas cannot read it.
     """
     names, delimiter = read_header(raw)
+    if not names:
+        raise InputError("expected a line with the names of the columns; found an empty file")
     given = [name.strip() for name in names if name.strip()]
     if len(set(given)) < len(given):
         raise InputError(f"two columns are named {next(name for name in given if given.count(name) > 1)}")

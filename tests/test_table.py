@@ -280,7 +280,7 @@ def test_a_parquet_without_plain_vectors_is_refused_by_name(tmp_path, columns, r
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "No columns"),
+        ("", "expected a line with the names of the columns; found an empty file"),
         ("object_id,class,v0\na,x,1\n", r"found text in \['class'\]"),
         ("object_id,v0,v1\na,1,\nb,2,3\n", r"\['v1'\]"),
         ("object_id,v0,v1\na,1\nb,2,3\n", r"\['v1'\]"),

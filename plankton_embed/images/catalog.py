@@ -219,7 +219,8 @@ class ImageCatalog:
 
         Args:
             rows: columns by name; `path` is needed. A row without `object_id` has its path, as given, as id. Whole
-                numbers that gaps have made floats of are whole: in columns of text, and in those of no unit.
+                numbers that gaps have made floats of are whole: in columns of text, and in those of no unit. Rows in
+                which all is empty are left out.
             source: what an error calls the rows.
             root: folder that relative paths start from; by default the current one.
             allow_empty: whether no rows are fine.
@@ -241,7 +242,8 @@ class ImageCatalog:
             if column in frame:
                 frame[column] = _clean_text(frame[column], clean_label if column == "label" else str.strip)
         is_bad = frame["path"].isna().to_numpy(dtype=bool, copy=True)
-        for row in np.flatnonzero(is_bad):
+        is_empty = frame[is_bad].isna().all(axis=1)  # as spreadsheets leave them below a table
+        for row in is_empty.index[~is_empty]:
             faults.add(source, "the path of an image", "an empty cell", row=line_of(int(row)), column="path")
         for column in frame.columns.difference([*TEXT_COLUMNS]):
             dtype = frame[column].dtype
@@ -383,11 +385,25 @@ def warn_of_similar_classes(catalog: ImageCatalog) -> None:
         )
 
 
-def read_class_map(path: str | Path) -> dict[str, str]:
-    """Read a class map: a CSV whose first two columns are old and new class name; an empty new name drops the class."""
+def read_class_map(path: str | Path, classes: Iterable[str] = ()) -> dict[str, str]:
+    """Read a class map: a CSV whose first two columns are old and new class name; an empty new name drops the class.
+
+    Args:
+        path: the CSV; its first line is a header, of any words but these:
+        classes: the classes that are renamed, where they are known.
+
+    Raises:
+        InputError: as `read_spreadsheet`; there is no second column, a class has two new names, or is the header.
+    """
     frame = read_spreadsheet(path, "class map")
     if frame.shape[1] < 2:
         raise InputError(f"class map {path}: expected two columns, old and new name; found {list(frame.columns)}")
+    first = clean_label(str(frame.columns[0]))
+    if first != "old" and first in classes:
+        raise InputError(
+            f"class map {path}, row 1: expected a header, such as old,new; found the class {first!r}, which would be "
+            "lost; put the line old,new above it"
+        )
     pairs = frame.iloc[:, :2].map(clean_label).drop_duplicates()
     doubled = pairs.iloc[:, 0].duplicated()
     if doubled.any():
@@ -637,7 +653,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     for field in table.schema:
         if pa.types.is_integer(field.type) and table[field.name].null_count and not _holds_numbers(field.name):
-            frame[field.name] = table[field.name].to_pandas(types_mapper=pd.ArrowDtype).astype("Int64")
+            kind = "UInt64" if pa.types.is_unsigned_integer(field.type) else "Int64"
+            frame[field.name] = table[field.name].to_pandas(types_mapper=pd.ArrowDtype).astype(kind)
     return frame
 
 
@@ -669,8 +686,9 @@ def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
     if longest:
         text = parse_table(raw, dtype=str, **options)
         for column in longest:
-            if text[column].dropna().str.fullmatch(r"-?\d{1,19}").all():
-                with suppress(ValueError, OverflowError):  # longer than 64 bits
+            if text[column].dropna().str.fullmatch(r"-?\d+").all():
+                frame[column] = text[column]
+                with suppress(ValueError, OverflowError):  # longer than 64 bits: they stay text
                     frame[column] = text[column].astype("Int64")
     return frame
 

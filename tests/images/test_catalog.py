@@ -79,6 +79,13 @@ def build(labels, **columns):
 # --- reading files
 
 
+@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "SEP=;\r"])
+def test_the_line_that_tells_excel_the_delimiter_is_passed_over(write, first):
+    end = first.strip('SEPsep=;"')
+    catalog = ImageCatalog.load(write(first + end.join(["path;label;depth_min", "a.png;x;1,5", ";;", ";;", ""])))
+    assert (catalog.labels, catalog.frame["depth_min"].tolist()) == (["x"], [1.5])
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"], ids=["plain", "BOM"])
 def test_a_csv_of_any_delimiter(tmp_path, write, delimiter, encoding):
@@ -216,6 +223,25 @@ def test_long_whole_numbers_with_a_gap_keep_their_digits(tmp_path, suffix, name)
         pa_csv.write_csv(table, tmp_path / "c.csv")
     found = ImageCatalog.load(tmp_path / f"c{suffix}").frame[name].astype(object)
     assert [str(found[0]), str(found[2])] == [str(numbers[0]), str(numbers[2])]
+
+
+def test_whole_numbers_that_64_bits_hold_only_without_a_sign_or_not_at_all_keep_their_digits(tmp_path, write):
+    numbers = pa.array([2**63 + 1, None, 5], pa.uint64())
+    pq.write_table(pa.table({"path": ["a", "b", "c"], "object_id": numbers, "haul": numbers}), tmp_path / "c.parquet")
+    catalog = ImageCatalog.load(tmp_path / "c.parquet")
+    assert catalog.frame["object_id"].tolist() == [str(2**63 + 1), "b", "5"]
+    again = ImageCatalog.load(catalog.save(tmp_path / "again.csv")).frame["haul"]
+    assert str(again[0]) == str(2**63 + 1)
+    text = f"path,haul\na,{10**22 + 1}\nb,\nc,5\n"
+    assert ImageCatalog.load(write(text)).frame["haul"].map(str)[0] == str(10**22 + 1)
+
+
+def test_text_that_parquet_has_as_bytes_is_text(tmp_path):
+    columns = {"path": [b"a.png", b"b.png"], "label": ["Médusé".encode(), "Médusé".encode("latin-1")]}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    catalog = ImageCatalog.load(tmp_path / "c.parquet")
+    assert catalog.labels == ["Médusé", "Médusé"]
+    assert catalog.paths == [str(tmp_path / name) for name in ("a.png", "b.png")]
 
 
 @pytest.mark.parametrize("text", ["1.0", "2.0"])
@@ -384,7 +410,7 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "No columns"),
+        ("", "expected a line with the names of the columns; found an empty file"),
         ("path,label\n", "expected images, found none"),
         ("file,label\na.png,x\n", r"expected a column named path; found \['file', 'label'\]"),
         ("path,label\na.png,x\n,y\n", "row 3, column path: expected the path of an image; found an empty cell"),
@@ -399,6 +425,8 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
         ("path,label,label \na.png,x,y\n", "two columns are named label"),
         ("path,label,label\na.png,x,y\n", "two columns are named label"),
         ("path,feature_a\n\na.png,1\nb.png,x\n", "row 4, column feature_a: expected a number .* found 'x'"),
+        ("path,split,label\na.png,train,x\n,,\n,,\n,,y\n", "has a fault.*row 5, column path"),  # empty rows are none
+        ("sep=;\npath;split\na.png;train\nb.png;no\n", "row 4, column split: .* found 'no'"),
         ("path,volume\na.png,'1'000\n", "row 2, column volume: .* m³ of water .* found \"'1'000\""),
     ],
 )
@@ -466,6 +494,14 @@ def test_a_class_map_is_read_as_text(write):
 def test_a_faulty_class_map_is_refused_by_name(write, text, reason):
     with pytest.raises(InputError, match=rf"(?s)c\.csv.*{reason}"):
         read_class_map(write(text))
+
+
+def test_a_class_map_without_a_header_is_refused_as_its_first_line_would_be_lost(write):
+    path = write("copepod,a\nmedusa,b\n")
+    with pytest.raises(InputError, match="row 1: expected a header, such as old,new; found the class 'copepod'"):
+        read_class_map(path, ["copepod", "medusa"])
+    assert read_class_map(path, ["medusa"]) == {"medusa": "b"}
+    assert read_class_map(write("old,new\nold,b\n"), ["old"]) == {"old": "b"}
 
 
 # --- rows
@@ -669,7 +705,8 @@ def test_text_is_cleaned_as_one_by_one(values, data):
     held = label.tolist()  # pandas may have made other numbers of them
     filled = [v for v in held if not (v is None or pd.isna(v))]
     are_whole = all(isinstance(v, float) and str(v).endswith(".0") for v in filled)
-    text = [None if v is None or pd.isna(v) else str(v).removesuffix(".0" if are_whole else "") for v in held]
+    shown = [v.decode() if isinstance(v, bytes) else v for v in held]
+    text = [None if v is None or pd.isna(v) else str(v).removesuffix(".0" if are_whole else "") for v in shown]
     expected = [None if v is None else clean_label(v) or None for v in text]
     found = build(label, sample_id=label)
     assert found.labels == expected

@@ -23,6 +23,7 @@ from plankton_embed.spreadsheet import check_quotes, drop_points, read_raw, to_t
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 LABEL_SUFFIXES = (".csv", ".tsv")
+HEADERS = frozenset({"label", "labels", "class", "classes", "class_name", "category", "name", "taxon", "target"})
 NARROWEST = 5  # pixels; an array whose last side is shorter holds channels there
 
 logger = logging.getLogger(__name__)
@@ -184,17 +185,37 @@ def _read_labels(path: Path, n_images: int, faults: Faults) -> list[str | None]:
     if len(lines[0]) == 2:
         known = _place_labels(path, lines, n_images, faults)
     else:
-        known = _order_labels(path, [line[0] for line in lines], n_images, faults)
+        by_line = csv.reader(io.StringIO(raw.decode(), newline=""), delimiter=delimiter)
+        known = _order_labels(path, ["".join(cells).strip() for cells in by_line], n_images, faults)
     return list(drop_points(pd.Series(known, dtype="str"), raw))
 
 
-def _order_labels(path: Path, cells: list[str], n_images: int, faults: Faults) -> list[str | None]:
-    """Return the labels of a single column, in which there may be a header."""
-    if len(cells) == n_images + 1 and (cells[0] == "0" or cells[0] not in cells[1:]):  # pandas names a column 0
-        return [*cells[1:]]
-    if len(cells) == n_images:
-        return [*cells]
-    faults.add(path, f"{n_images:,} rows, one for each image, or one more with a header", f"{len(cells):,}")
+def _order_labels(path: Path, lines: list[str], n_images: int, faults: Faults) -> list[str | None]:
+    """Return the labels of a single column, in which there may be a header; an empty line is an image without label.
+
+    Raises:
+        InputError: empty lines may be images without label, or between the rows for no reason.
+    """
+    filled = [line for line in lines if line]
+    has_header = filled[0].lower() in HEADERS
+    readings = []
+    while len(lines) > n_images + has_header and not lines[-1]:  # below the last image
+        lines = lines[:-1]
+    for rows in (filled, lines):
+        if len(rows) == n_images + 1 and (has_header or rows[0] == "0" or rows[0] not in rows[1:]):  # 0: of pandas
+            readings.append(rows[1:])
+        elif len(rows) == n_images and not has_header:
+            readings.append(rows)
+    if len(readings) == 2 and readings[0] != readings[1]:
+        row = lines.index("") + 1
+        raise InputError(
+            f"labels {path}, row {row}: expected a class; found an empty line, which may be an image without a class "
+            "or none; give each row the number of its image, from 0, and its class, as in 0,copepod"
+        )
+    if readings:
+        return [*readings[0]]
+    found = f"{len(filled) - 1:,} below the header" if has_header else f"{len(filled):,}"
+    faults.add(path, f"{n_images:,} rows, one for each image, or one more with a header", found)
     return [None] * n_images
 
 

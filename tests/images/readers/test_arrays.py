@@ -144,6 +144,11 @@ def test_labels_of_every_type_in_an_npz(tmp_path, labels, seen):
         ('1.0\n""\n2.0\n1.0\n', ["1", None, "2", "1"]),
         ("class\n1.0\n2.5\n2.0\n1.0\n", ["1.0", "2.5", "2.0", "1.0"]),
         (",label\n0,1.0\n1,\n2,2.0\n3,1.0\n", ["1", None, "2", "1"]),
+        ("class\n1.0\n\n2.0\n1.0\n", ["1", None, "2", "1"]),  # as a spreadsheet writes an empty cell of one column
+        ("a\n\nb\na\n", ["a", None, "b", "a"]),
+        ("label\r\na\r\n\r\nb\r\n\r\n", ["a", None, "b", None]),
+        ("a\nb\n\na\nb\n", ["a", "b", "a", "b"]),  # five lines of four images, the first no header
+        ("a\n\nb\n\na\n\nb\n", ["a", "b", "a", "b"]),
         ("\ufeffid\tclass\n0\ta\n1\t\n2\tb\n3\tb\n", ["a", None, "b", "b"]),
     ],
 )
@@ -177,6 +182,8 @@ def test_labels_as_pandas_writes_them(tmp_path):
         ("0,a\n1,b\nx,c\n3,d\n", "row 3, column .*; found 'x'"),
         ("0,a,b\n1,b,b\n2,c,b\n3,d,b\n", "expected one column .* found 3 cells in row 1; cells that hold"),
         ("0,a\n1,b\n2,c,d\n3,d\n", "found 3 cells in row 3"),
+        ("label\na\nb\nc\n", "one more with a header; found 3 below the header"),
+        ("x\na\n\nb\na\n", "row 3: expected a class; found an empty line, .* as in 0,copepod"),
         ("\n", "found an empty file"),
         ("a\0b", "zero byte"),
         ('class\na\n"b\nc"\nd\n', "row 3: .* found a quote that takes in 2 lines"),
