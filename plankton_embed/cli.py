@@ -223,6 +223,7 @@ def catalog(
         from plankton_embed.images.catalog import summarize
         from plankton_embed.images.grey_levels import find_grey_levels
         from plankton_embed.images.readers.faults import Faults
+        from plankton_embed.run_steps import READABLE
 
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
@@ -259,7 +260,10 @@ def catalog(
         )
         levels = find_grey_levels(gathered.paths, progress=not quiet) if json else None
         described = levels.to_dict(chosen.preparation) if levels else None
-        summary = summarize(gathered, not quiet, described, report=not preview)  # the preview has reported already
+        n_unreadable = sum(fault.expected == READABLE and fault.kept for fault in faults.found)
+        summary = summarize(  # the preview has reported already
+            gathered, not quiet, described, report=not preview, n_unreadable=n_unreadable
+        )
         if json:
             counts = {"n_lost": faults.n_lost, "n_kept": faults.n_kept}
             _print_json({"output": str(output), **counts, **summary.to_dict()})

@@ -171,7 +171,8 @@ def apply_corrections(
     else:
         wanted = corrections if isinstance(corrections, pd.DataFrame) else read_corrections(corrections)
         done = correct_catalog(images, wanted)
-        refuse_unknown(done.changes["correction_label"].dropna().unique(), "corrections")
+        labels = done.changes["correction_label"].dropna().unique()
+        refuse_unknown(labels, "corrections", "Write another name into the column label, or delete as the action.")
     if output is not None and changes_path is not None:
         done.catalog.save(output)
         if undo or done.changes.empty:

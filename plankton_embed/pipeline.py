@@ -36,6 +36,7 @@ from plankton_embed.images.splits import (
     check_leaks,
     mark_contradictions,
     note_contradictions,
+    note_copies,
     split_catalog,
 )
 from plankton_embed.network.model import EmbeddingModel
@@ -265,6 +266,7 @@ def catalog(
         raise SettingError("preview needs an output; its pictures are written beside it")
     if output is not None:
         refuse_overwrite(output, overwrite, CATALOG_SUFFIXES)
+        Faults.refuse_foreign(faults_path(output))
     if preview and output is not None:
         refuse_inside(source, output)
     shares = () if split is None else Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
@@ -310,7 +312,7 @@ def catalog(
     if split is not None:
         gathered = split_catalog(gathered, shares, seed=seed, group_by=group_by, hashes=hashes)
     elif gathered.has_splits:
-        gathered = _leave_out_copies(gathered, hashes, drop_duplicates)
+        gathered = _leave_out_copies(gathered, hashes, drop_duplicates, faults)
     if output is not None:
         faults.save(faults_path(output))
         gathered.save(output)
@@ -319,7 +321,7 @@ def catalog(
     levels.report(preparation)
     if preview and output is not None:
         pictures = Path(output).with_suffix("").with_name(f"{Path(output).stem}_preview")
-        summary = summarize(gathered, progress, levels.to_dict(preparation))
+        summary = summarize(gathered, progress, levels.to_dict(preparation), n_unreadable=len(reasons))
         draw_catalog(pictures, gathered, summary, levels.resolve(preparation), seed)
     return gathered
 
@@ -329,15 +331,17 @@ def faults_path(output: str | Path) -> Path:
     return Path(output).with_name(f"{Path(output).stem}_faults.csv")
 
 
-def _leave_out_copies(catalog: ImageCatalog, hashes: Sequence[str | None], drop: bool) -> ImageCatalog:
-    """Drop copies in another split, or report them."""
+def _leave_out_copies(catalog: ImageCatalog, hashes: Sequence[str | None], drop: bool, faults: Faults) -> ImageCatalog:
+    """Drop copies in another split, or leave them; report and note them in both cases."""
     checked, keep = check_leaks(catalog, hashes, drop_duplicates=True)
-    n_copies = int((~keep).sum())
-    if n_copies and not drop:
+    note_copies(catalog, hashes, keep, faults, kept=not drop)
+    if not keep.all():
         logger.warning(
-            "%d images have copies (equal pixels) in another split, such as %s; training refuses the catalog: correct "
-            "the column split, or drop them with --drop-duplicates",
-            *(n_copies, catalog.paths[int(keep.argmin())]),
+            "%d images have copies (equal pixels) in another split, such as %s; %s",
+            *(int((~keep).sum()), catalog.paths[int(keep.argmin())]),
+            "they are left out"
+            if drop
+            else "training refuses the catalog: correct the column split, or drop them with --drop-duplicates",
         )
     return checked if drop else catalog
 

@@ -47,6 +47,7 @@ from plankton_embed.images.splits import (
     is_learnable,
     mark_contradictions,
     note_contradictions,
+    note_copies,
     split_catalog,
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
@@ -69,6 +70,7 @@ from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorb
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 
+READABLE = "an image that can be read"
 UNREADABLE = "later commands leave it out; copy it again"
 MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
 
@@ -232,7 +234,7 @@ def prepare_step(
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
     images = replace(images, catalog=mark_contradictions(images.catalog, good_hashes))
     begun = None if overwrite else _take_up(folder, images)
-    images = begun or _divide(images, good_hashes, settings)
+    images = begun or _divide(images, good_hashes, settings, faults)
     whole, learnable = images.catalog, is_learnable(images.catalog)
     learnable |= settings.split.keep_contradictions
     images = images.select(learnable)
@@ -267,7 +269,7 @@ def note_unreadable(catalog: ImageCatalog, reasons: Mapping[int, str], faults: F
     """
     paths = catalog.paths
     for row, reason in reasons.items():
-        faults.add(paths[row], "an image that can be read", reason, kept=kept, remedy=UNREADABLE if kept else "")
+        faults.add(paths[row], READABLE, reason, kept=kept, remedy=UNREADABLE if kept else "")
 
 
 def _warn_of_contradictions(catalog: ImageCatalog, kept: NDArray[np.bool_]) -> None:
@@ -296,7 +298,7 @@ def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
     return replace(images, catalog=replace(images.catalog, frame=now.assign(split=before["split"].to_numpy())))
 
 
-def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings) -> RunImages:
+def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings, faults: Faults) -> RunImages:
     """Split images that have no split, and see to it that no image is on two sides."""
     if not images.catalog.has_splits:
         if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
@@ -315,6 +317,7 @@ def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings)
     checked, keep = check_leaks(images.catalog, hashes, drop_duplicates=settings.split.drop_duplicates)
     if not keep.all():
         logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
+        note_copies(images.catalog, hashes, keep, faults, kept=False)
     return replace(images, catalog=checked, prepared=images.prepared.select(keep))
 
 

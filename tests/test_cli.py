@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,18 @@ def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, mo
         done = call("catalog", images, "-o", tmp_path / f"{number}.csv", "--preview", *options)
         assert done.exit_code == 0, done.output
     assert sides == [96, 299, 80]
+
+
+def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_does(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "images")
+    whole = next((folder / "medusa").iterdir()).read_bytes()
+    (folder / "medusa" / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
+    (folder / "medusa" / "empty.png").write_bytes(b"")
+    done = call("catalog", folder, "-o", tmp_path / "c.csv", "--preview")
+    assert "32 images, 3 classes, 2 unreadable" in done.output
+    assert "faults: 0 lost (rows, images, files), 2 kept" in done.output
+    assert len(pd.read_csv(tmp_path / "c_faults.csv")) == 2
+    assert json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())["n_unreadable"] == 2
 
 
 def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):

@@ -133,3 +133,7 @@ def test_names_that_a_person_has_written_may_say_unknown(files, tmp_path):
     folder, names = files
     plain = names[["object_id", "label"]].replace({"label": {"NA": "salt"}})
     assert export(plain, folder / "catalog.csv", tmp_path / "ecotaxa.tsv").n_unknown > 0
+    for given in (names, plain):  # in EcoTaxa it would be a category
+        other = given.replace({"label": {"unknown": "Unknown"}})
+        with pytest.raises(InputError, match=r"or unknown, the label of rejected .*'Unknown'; write unknown"):
+            export(other, folder / "catalog.csv", tmp_path / "ecotaxa2.tsv")

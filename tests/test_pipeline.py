@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -451,6 +452,9 @@ def test_identical_images_on_two_sides_are_an_error_or_dropped(images, tmp_path)
     settings = {**TINY, "split.drop_duplicates": True}
     done = pe.train(leaky, tmp_path / "run", settings=settings, progress=False)
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 47
+    (row,) = pd.read_csv(done.folder.faults).to_dict("records")
+    assert (row["column"], row["outcome"]) == ("split", "lost")
+    assert "train here, test in" in row["found"]
 
 
 @pytest.fixture
@@ -530,10 +534,26 @@ def test_catalog_tells_of_copies_in_two_splits_and_of_images_that_cannot_be_read
     made = pe.catalog(tmp_path / "images", tmp_path / "c.csv", progress=False)
     assert len(made) == 5
     assert "1 images have copies (equal pixels) in another split" in caplog.text
-    (row,) = pd.read_csv(tmp_path / "c_faults.csv").to_dict("records")
+    row, copy = pd.read_csv(tmp_path / "c_faults.csv").to_dict("records")
     assert row["file"].endswith("cut.png") and row["outcome"] == "kept"
     assert row["found"].startswith("the image cannot be decoded")
-    assert len(pe.catalog(tmp_path / "images", drop_duplicates=True, progress=False)) == 4
+    assert copy["file"].endswith("1.png") and copy["outcome"] == "kept"
+    assert re.fullmatch(r"train here, test in .*again\.bmp, whose pixels are equal", copy["found"])
+    caplog.clear()
+    made = pe.catalog(tmp_path / "images", tmp_path / "c.csv", drop_duplicates=True, overwrite=True, progress=False)
+    assert len(made) == 4
+    assert "1 images have copies" in caplog.text and "they are left out" in caplog.text
+    assert pd.read_csv(tmp_path / "c_faults.csv")["outcome"].tolist() == ["kept", "lost"]
+
+
+def test_a_table_of_another_kind_is_not_replaced_by_faults(images, tmp_path):
+    (tmp_path / "c_faults.csv").write_text("engine,fault\n2,oil\n")
+    with pytest.raises(OutputError, match=r"c_faults\.csv exists already and is not a table of faults"):
+        pe.catalog(images, tmp_path / "c.csv", overwrite=True, progress=False)
+    assert (tmp_path / "c_faults.csv").read_text().startswith("engine")
+    (tmp_path / "c_faults.csv").write_text("file;row;column;expected;found;outcome\n", encoding="utf-8-sig")
+    pe.catalog(images, tmp_path / "c.csv", progress=False)
+    assert not (tmp_path / "c_faults.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN "])

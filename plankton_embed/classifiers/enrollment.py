@@ -30,7 +30,11 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
             `path` stands in both.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
-    refuse_unknown(new.classes, "the new vectors")
+    refuse_unknown(
+        new.classes,
+        "the new vectors",
+        "Give it another name where its images got it: in names.csv of clusters, or with catalog --class-map.",
+    )
     labelled = new.select(new.is_labelled)
     if len(labelled) == 0:
         raise InputError(

@@ -324,21 +324,32 @@ class ImageCatalog:
         return path
 
 
-def refuse_unknown(classes: Iterable[str], where: str | Path) -> None:
-    """Refuse classes that are called like rejected images (`unknown`), or so but for capitals and outer blanks.
+def is_unknown(name: str) -> bool:
+    """Say whether a name is that of rejected images (`unknown`), or so but for capitals and outer blanks."""
+    return unicodedata.normalize("NFKC", name).strip().casefold() == UNKNOWN
+
+
+def refuse_unknown(classes: Iterable[str], where: str | Path, remedy: str = "") -> None:
+    """Refuse classes that are called like rejected images (see `is_unknown`).
 
     Args:
         classes: class names.
         where: what an error calls their source.
+        remedy: what to do; by default the class map that renames the class.
 
     Raises:
-        InputError: there is one; the class map that renames it is given.
+        InputError: there is one.
     """
-    taken = [name for name in classes if unicodedata.normalize("NFKC", name).strip().casefold() == UNKNOWN]
+    taken = list(filter(is_unknown, classes))
     if taken:
-        raise InputError(
+        found = (
             f"{where}: expected class names other than {UNKNOWN}, the label of rejected images (--unknown-rate); found "
-            f"the class {taken[0]!r}. Rename it: write the lines old,new and {taken[0]},unidentified into a file "
+            f"the class {taken[0]!r}. "
+        )
+        raise InputError(
+            f"{found}{remedy}"
+            if remedy
+            else f"{found}Rename it: write the lines old,new and {taken[0]},unidentified into a file "
             "map.csv, and make a catalog with plankton-embed catalog SOURCE -o catalog.csv --class-map map.csv "
             f"(the line {taken[0]}, without a new name leaves its images out)"
         )
@@ -478,7 +489,11 @@ class CatalogSummary:
 
 
 def summarize(
-    catalog: ImageCatalog, progress: bool = True, grey_levels: dict[str, Any] | None = None, report: bool = True
+    catalog: ImageCatalog,
+    progress: bool = True,
+    grey_levels: dict[str, Any] | None = None,
+    report: bool = True,
+    n_unreadable: int | None = None,
 ) -> CatalogSummary:
     """Count classes and gaps, read every image's size from its header, and look for marks burnt into images.
 
@@ -487,6 +502,7 @@ def summarize(
         progress: show a bar.
         grey_levels: passed on.
         report: log how many images have marks. They are looked for in 2,000 images at most, spread over the catalog.
+        n_unreadable: images that cannot be read, where all were decoded; by default those whose size cannot.
     """
     counts = catalog.frame["label"].value_counts()
     classes = pd.DataFrame(
@@ -521,7 +537,7 @@ def summarize(
     return CatalogSummary(
         n_images=len(catalog),
         n_unlabelled=int(catalog.frame["label"].isna().sum()),
-        n_unreadable=len(catalog) - len(sizes),
+        n_unreadable=len(catalog) - len(sizes) if n_unreadable is None else n_unreadable,
         classes=classes,
         gaps=gaps,
         sizes=sizes,

@@ -104,6 +104,26 @@ def check_leaks(
     )
 
 
+def note_copies(
+    catalog: ImageCatalog, hashes: Sequence[str | None], keep: NDArray[np.bool_], faults: Faults, *, kept: bool
+) -> None:
+    """Note the images that have a copy in another split.
+
+    Args:
+        catalog: images with splits.
+        hashes: content hashes, one a row.
+        keep: (n,) the rows that `check_leaks` keeps.
+        faults: where they are noted.
+        kept: whether the others stay in the catalog.
+    """
+    paths, split = catalog.paths, catalog.frame["split"]
+    first = {hashes[row]: row for row in np.flatnonzero(keep)[::-1]}
+    for row in np.flatnonzero(~keep):
+        other = first[hashes[row]]
+        found = f"{split.iloc[row]} here, {split.iloc[other]} in {paths[other]}, whose pixels are equal"
+        faults.add(paths[row], "one split for one picture", found, column="split", kept=kept)
+
+
 def mark_contradictions(catalog: ImageCatalog, hashes: Sequence[str | None]) -> ImageCatalog:
     """Return the catalog with a column `contradicts`: the id of an image with equal pixels and another label.
 

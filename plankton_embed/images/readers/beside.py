@@ -15,7 +15,8 @@ from plankton_embed.images.readers.arrays import ARRAY_SUFFIXES, LABEL_SUFFIXES
 from plankton_embed.images.readers.flowcam import MASK
 from plankton_embed.images.readers.folder import is_image
 
-TABLES = frozenset({".csv", ".tsv", ".lst", ".adc", ".parquet", ".xlsx", ".xls", ".ods"})
+TABLES = frozenset({".csv", ".tsv", ".lst", ".adc", ".parquet"})
+SHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz"})
 OTHER_PICTURES = frozenset(  # and films, none of which is read
     {
@@ -56,6 +57,7 @@ def report_rest(path: Path, kind: str, files: Sequence[str], catalog: ImageCatal
         kinds.pop("archives", None)  # which that reader looks into itself
     remedies = {
         "tables": "one with the columns path and label is a catalog, a source of its own: {command}",
+        "sheets of a spreadsheet program": "save one with the columns path and label as CSV, which is a catalog then",
         "arrays": "each is a source of its own: {command}",
         "archives": "unpack them, and give what they hold as a source of its own",
         "pictures in formats that are not read": "save them as PNG or TIFF",
@@ -78,6 +80,7 @@ def _kind_of(file: str) -> str:
         return "texts" if place.name.lower() in TEXTS else "files without a suffix"
     kinds = {
         "tables": TABLES,
+        "sheets of a spreadsheet program": SHEETS,
         "arrays": ARRAY_SUFFIXES,
         "archives": ARCHIVES,
         "pictures in formats that are not read": OTHER_PICTURES,

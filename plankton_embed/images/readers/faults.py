@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, OutputError
 from plankton_embed.output import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,24 @@ class Faults:
             for fault in self.found
         ]
         return pd.DataFrame(rows, columns=[*COLUMNS]).astype({"row": "Int64"})
+
+    @staticmethod
+    def refuse_foreign(path: str | Path) -> None:
+        """Refuse to write where there is another table than one of faults.
+
+        Raises:
+            OutputError: there is one.
+        """
+        if not Path(path).is_file():
+            return
+        with Path(path).open("rb") as file:
+            start = file.readline(1000)
+        names = start.removeprefix(codecs.BOM_UTF8).strip().replace(b";", b",")  # as Excel may have saved it
+        if names != ",".join(COLUMNS).encode():
+            raise OutputError(
+                f"{path} exists already and is not a table of faults, which would be written there; choose another "
+                "name for the output, or move that file"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the faults as CSV (see `to_frame`); without faults, an earlier table of that name is removed."""

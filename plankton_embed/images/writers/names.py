@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, refuse_unknown
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown, refuse_unknown
 from plankton_embed.spreadsheet import to_text
 
 
@@ -59,10 +59,17 @@ def check_unknown(names: pd.DataFrame, where: str) -> None:
         where: what an error calls them.
 
     Raises:
-        InputError: a class is called so.
+        InputError: a class is called so, or an image has that label in another spelling.
     """
     classes = {str(column)[2:-1] for column in names if str(column).startswith("p(") and str(column).endswith(")")}
     guesses = ["best_label", "second_label"] if "best_label" in names else ["label", "second_label"]
     if "second_label" in names:  # of `classify`
         classes |= {str(name) for column in guesses for name in names[column].dropna().unique()}
     refuse_unknown(sorted(classes), where)
+    labels = [str(label) for label in names["label"].dropna().unique()]
+    others = [label for label in labels if label != UNKNOWN and is_unknown(label)]
+    if others:
+        raise InputError(
+            f"{where}: expected the name of a class, or {UNKNOWN}, the label of rejected images; found the label "
+            f"{others[0]!r}; write {UNKNOWN} where the image is rejected, and another name where it is a class"
+        )

@@ -118,6 +118,7 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
             "labels.csv",
             r"tables \(1\), such as labels.csv; one with the columns path and .* catalog.*labels.csv -o",
         ),
+        ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save one .* as CSV"),
         ("x/y.tsv", r"tables \(1\), such as x/y.tsv"),
         ("old.lst", r"tables \(1\)"),
         ("old.adc", r"tables \(1\)"),
