@@ -251,6 +251,7 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
 
 
 def _read_parquet(path: Path) -> EmbeddingTable:
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -268,6 +269,11 @@ def _read_parquet(path: Path) -> EmbeddingTable:
         raise InputError(
             f"expected one column of lists of numbers, called vector; found lists in {nested}; call the one of them so"
         )
+    kind = _list_kinds(data.schema)[name]
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise InputError(f"column {name}: expected lists of numbers; found lists of {kind}; save one flat list a row")
+    if not is_sure:
+        logger.warning("no column is called vector: the lists in %s are taken as the vectors", name)
     lengths = _list_lengths(data[name])
     if len(lengths) != 1 or None in lengths:
         found = "no rows" if not len(data) else ", ".join(map(str, sorted(lengths, key=str)))
@@ -317,9 +323,16 @@ def _read_npz(path: Path) -> EmbeddingTable:
     with np.load(path, allow_pickle=False) as data:
         if "vectors" not in data:
             raise InputError(f"expected an array named vectors, found {data.files}")
-        text = {name: data[name] for name in TEXT_COLUMNS if name in data}
+        try:
+            text = {name: data[name] for name in TEXT_COLUMNS if name in data}
+            vectors = data["vectors"]
+        except ValueError as error:
+            if "pickle" not in str(error):
+                raise
+            raise InputError(
+                "expected arrays of numbers or text; found Python objects; save text as np.array(names, dtype=str)"
+            ) from error
         provenance = json.loads(str(data["provenance"])) if "provenance" in data else {}
-        vectors = data["vectors"]
         others = dict[str, NDArray[Any]]()
         for name in data.files:
             try:

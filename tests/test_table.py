@@ -251,6 +251,18 @@ def test_a_catalog_with_boxes_holds_no_vectors(tmp_path):
     assert not holds_vectors(tmp_path / "c.parquet")
 
 
+def test_lists_that_are_not_called_vectors_are_taken_with_a_warning(tmp_path, caplog):
+    pq.write_table(pa.table({"object_id": ["a"], "corners": [[1.0, 2.0]]}), tmp_path / "t.parquet")
+    assert EmbeddingTable.load(tmp_path / "t.parquet").dimension == 2
+    assert caplog.messages == ["no column is called vector: the lists in corners are taken as the vectors"]
+
+
+def test_text_in_bytes_is_text(tmp_path):
+    np.savez(tmp_path / "t.npz", vectors=np.eye(2), label=np.array([b"salp ", "é".encode()]), object_id=[b"x", b"y"])
+    table = EmbeddingTable.load(tmp_path / "t.npz")
+    assert (list(table.label), list(table.object_id)) == (["salp", "é"], ["x", "y"])
+
+
 def test_an_npz_of_others_needs_only_vectors(tmp_path):
     np.savez(tmp_path / "t.npz", vectors=np.eye(3))
     table = EmbeddingTable.load(tmp_path / "t.npz")
@@ -265,7 +277,8 @@ def test_an_npz_of_others_needs_only_vectors(tmp_path):
         ({"e": [[1.0], [2.0, 3.0, 4.0]]}, "equal length"),  # four numbers in two rows, yet no 2 x 2
         ({"e": [[1.0, 2.0], None]}, "none missing"),
         ({"e": [[1.0], [2.0]], "f": [[1.0], [2.0]]}, r"\['e', 'f'\]"),
-        ({"e": [["a"], ["b"]]}, "could not convert"),
+        ({"e": [["a"], ["b"]]}, "expected lists of numbers; found lists of string"),
+        ({"vector": [[[1.0]], [[2.0]]]}, "expected lists of numbers; found lists of list<.*save one flat list a row"),
         ({"e": [[1.0], [None]]}, "not finite"),
         ({"label": ["a", "b"]}, "one numeric column a dimension"),
         ({"class": ["a", "b"], "v0": [1.0, 2.0]}, r"found text in \['class'\]"),
@@ -311,7 +324,11 @@ def test_an_npz_without_plain_vectors_is_refused_by_name(tmp_path):
     np.savez(tmp_path / "other.npz", features=np.eye(2))
     np.savez(tmp_path / "pickled.npz", vectors=np.eye(2), label=np.array(["a", None], dtype=object))
     np.savez(tmp_path / "flat.npz", vectors=np.ones(3))
-    for name, reason in (("other", r"\['features'\]"), ("pickled", "allow_pickle"), ("flat", r"\(3,\)")):
+    for name, reason in (
+        ("other", r"\['features'\]"),
+        ("pickled", "found Python objects; save text as"),
+        ("flat", r"\(3,\)"),
+    ):
         with pytest.raises(InputError, match=rf"{name}\.npz.*{reason}"):
             EmbeddingTable.load(tmp_path / f"{name}.npz")
 

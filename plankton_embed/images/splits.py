@@ -117,8 +117,8 @@ def note_copies(
         kept: whether the others stay in the catalog.
     """
     paths, split = catalog.paths, catalog.frame["split"]
-    first = {hashes[row]: row for row in np.flatnonzero(keep)[::-1]}
-    for row in np.flatnonzero(~keep):
+    first = {hashes[row]: row for row in np.flatnonzero(keep)[::-1].tolist()}
+    for row in np.flatnonzero(~keep).tolist():
         other = first[hashes[row]]
         found = f"{split.iloc[row]} here, {split.iloc[other]} in {paths[other]}, whose pixels are equal"
         faults.add(paths[row], "one split for one picture", found, column="split", kept=kept)
