@@ -62,12 +62,12 @@ def preview_sheet(
     for row in chosen:
         path, label = catalog.paths[row], catalog.labels[row] or "(unlabelled)"
         try:
-            pixels, _, (width, height) = prepare_image(path, settings)
+            image, (pixels, _, _) = open_image(path), prepare_image(path, settings)
         except InputError as fault:
             tiles.append([Tile(UNREADABLE, f"{label}\nunreadable"), Tile(UNREADABLE, str(fault))])
             continue
         seen = Tile(pixels.squeeze(), f"as seen\n{settings.target_size}×{settings.target_size}")
-        tiles.append([Tile(_open(path), f"{label}\n{width}×{height}"), seen])
+        tiles.append([Tile(image, f"{label}\n{image.width}×{image.height}"), seen])
     rows = [("", [tile for pair in tiles[i : i + per_row] for tile in pair]) for i in range(0, len(tiles), per_row)]
     return Sheet("As on disk, and as the network sees them", rows)
 

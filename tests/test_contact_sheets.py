@@ -47,3 +47,13 @@ def test_a_query_without_a_label_is_called_query_once():
     captions = [[tile.caption for tile in row] for _, row in sheet.rows]
     assert [row[0] for row in captions] == ["copepod\nquery", "query"]
     assert captions[1][1] == "(unlabelled)\n0.00"
+
+
+def test_a_preview_gives_the_size_on_disk_also_where_a_strip_is_cut_off(tmp_path):
+    pixels = np.full((80, 90), 255, np.uint8)
+    pixels[15:60, 5:85] = 120
+    pixels[68:72, 10:80] = 0  # a bar in a strip
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    catalog = ImageCatalog.from_rows({"path": ["a.png"], "label": ["copepod"]}, root=tmp_path)
+    ((_, tiles),) = preview_sheet(catalog, PreparationSettings(target_size=64)).rows
+    assert [tile.caption for tile in tiles] == ["copepod\n90×80", "as seen\n64×64"]
