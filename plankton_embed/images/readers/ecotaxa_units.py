@@ -254,7 +254,7 @@ def _read_counts(path: Path, samples: pd.Series) -> Floats:
 def _find_unit(
     frame: pd.DataFrame, pixel_size: Floats, vignettes: pd.DataFrame, faults: Faults, given: str | None
 ) -> NDArray[np.object_]:
-    """Return the unit of areas and axes of each object: `px`, `um`, or `unknown` where it cannot be told.
+    """Return the unit of areas and axes of each object: `px`, `um`, or `unknown`.
 
     It is EcoTaxa's, pixels, unless boxes in pixels say otherwise: where a width over that of its box is the pixel size
     for all objects, or where objects are larger than their own images, widths are in µm. Tables of a PlanktoScope come
