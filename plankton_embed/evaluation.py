@@ -250,8 +250,6 @@ def evaluate(
     """Name the labelled images of `query` and score the names; the arguments are those of `classify`, but for these.
 
     Args:
-        reference, query, method, n_neighbors, calibration, unknown_rate, refuse_by, status, overwrite, device,
-            progress: as `classify`.
         unseen: classes to withhold from the reference, to see whether their images are refused (at an unknown rate of
             .05, unless another is given). A network that was trained on them has seen them all the same: `seen_unseen`
             trains one that has not.
