@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
-from plankton_embed.analysis.fractions import NO_SAMPLE
+from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
 from plankton_embed.analysis.survey import (
     Abundance,
     SampleCounts,
@@ -101,8 +101,7 @@ def abundance(
 
     Raises:
         MismatchError: made by different models; both hashes are named.
-        InputError: there is no calibration set; the catalog lacks images or the column `by`; or the volumes of a
-            sample contradict one another.
+        InputError: there is no calibration set, or the catalog lacks images or the column `by`.
     """
     check_output(output, overwrite, "abundance")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
@@ -312,8 +311,13 @@ def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog
     if "why_missing" in samples:
         what = "concentration" if "volume" in samples else "individuals"
         for why, rows in samples[~samples["why_missing"].isin(["", f"no {by}"])].groupby("why_missing"):
+            first = rows["sample"].iloc[0]
+            shown = ""
+            if CONTRADICTING in str(why):
+                volumes = np.sort(survey.parts.loc[survey.parts["sample"] == first, "volume"].dropna().unique())
+                shown = f" ({', '.join(f'{volume:g}' for volume in volumes[:5])} m³)"
             logger.warning(
-                "no %s for %d of %d samples, such as %s: %s", what, len(rows), len(samples), rows["sample"].iloc[0], why
+                "no %s for %d of %d samples, such as %s%s: %s", what, len(rows), len(samples), first, shown, why
             )
     if survey.n_divided:
         logger.warning(

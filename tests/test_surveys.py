@@ -291,6 +291,23 @@ def test_why_amounts_are_missing_is_reported_once(caplog):
     assert "the catalog has 30 more images of these samples that are not counted" in caplog.text
 
 
+def test_volumes_that_contradict_one_another_cost_their_sample_alone(caplog):
+    columns = {"sample_id": WATER, "subsample_factor": 2.0, "feature_area": 9.0, "pixel_size": 10.0}
+    right = np.repeat([2.0, 3, 5], [30, 20, 40])
+    wrong = np.where(np.arange(90) == 3, 20.0, right)
+    with caplog.at_level(logging.WARNING):
+        found = count(catalog=describe(**columns, volume=wrong))
+    expected = count(catalog=describe(**columns, volume=right))
+    table, whole = found.table.set_index("sample"), expected.table.set_index("sample")
+    assert table.loc["p", ["concentration", "biovolume_concentration"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(table.loc[["q", "r"]], whole.loc[["q", "r"]])
+    pd.testing.assert_series_equal(table["individuals"], whole["individuals"])
+    assert set(found.spectra["sample"]) == {"q", "r"}
+    assert found.totals["concentration"].isna().all()
+    told = "no concentration for 1 of 3 samples, such as p (2, 20 m³): several volumes in one sample_id"
+    assert caplog.text.count("no concentration for") == caplog.text.count(told) == 1
+
+
 def test_the_fluid_that_was_run_is_named():
     fluid = describe(sample_id=WATER, volume=1e-6, volume_of="fluid that was run",
                      depth_min=np.repeat([1.0, 2, 3], [30, 20, 40]))  # fmt: skip
@@ -485,7 +502,6 @@ def test_calibration_images_of_the_reference_are_left_out(caplog):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"volume": [1, 2] * 45}, r"column volume: expected one value .* found 1, 2 in the sample a \(by sample_id\)"),
         ({"subsample_factor": [8] * 89 + [-1]}, r"column subsample_factor: expected a number above 0; found .*-1"),
         ({"volume": 0.0}, r"column volume: expected a number above 0; found .*0\.0.* for 2/0"),
         ({"latitude": ["1"] * 5 + ["north"] * 85}, r"row 6, column latitude: expected a number .* found 'north'"),

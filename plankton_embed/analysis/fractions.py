@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.errors import InputError
-
 KEYS = ["code", "sample_id", "acq_id", "volume", "volume_of", "subsample_factor"]
 NO_SAMPLE = "(none)"
 UNCLEAR = (
     "several acq_id with one volume and no subsample_factor: fractions of it, or repeats? (fractions: give factors, 1 "
     "if all was imaged; repeats: give each a sample_id of its own, and add them up with --by)"
+)
+CONTRADICTING = (
+    "several volumes in one sample_id, which is one sample of water (fix them; different water: give each a sample_id "
+    "of its own, and add them up with --by)"
 )
 SEA_WATER = "sea water"  # what volumes are of, where the catalog does not say (column `volume_of`)
 
@@ -54,16 +56,14 @@ def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> P
       concentration = sum of factors / sum of volumes. The same holds for acquisitions of one `sample_id` that have no
       factors and whose volumes differ.
 
-    Images without a `sample_id` are of one water. Without the column `subsample_factor` every factor is 1.
+    Images without a `sample_id` are of one water. Without the column `subsample_factor` every factor is 1. A sample in
+    which the volumes of one acquisition, or of the fractions of one `sample_id`, differ has no volume.
 
     Args:
         images: one row an image: `code`, its sample, and as far as known `sample_id`, `acq_id`, `volume` (m³),
             `volume_of` (what the volume is of) and `subsample_factor`.
         names: (S,) of the samples.
         by: column that the samples are from.
-
-    Raises:
-        InputError: the volumes of one acquisition, or of the fractions of one `sample_id`, differ.
     """
     grouped = images.groupby([name for name in KEYS if name in images], dropna=False)
     table = grouped.size().rename("n_images").reset_index()
@@ -74,16 +74,17 @@ def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> P
     run = parts.groupby(["code", "sample_id", "acq_id"], dropna=False).ngroup()
     has_factor = factor.notna().groupby(water).transform("any")
     n_volumes = volume.groupby(water).transform("nunique")
-    wrong = (n_volumes > 1) & (has_factor | (volume.groupby(run).transform("nunique") > 1))
-    if wrong.any():
-        raise InputError(_contradict(parts[water == water[wrong].iloc[0]], names, by))
+    contradicts = (n_volumes > 1) & (has_factor | (volume.groupby(run).transform("nunique") > 1))
+    contradicts = contradicts.groupby(water).transform("any")
+    n_volumes = n_volumes.mask(contradicts, 0)
+    volume = volume.mask(contradicts)
     own = run.where(n_volumes > 1, -1 - water)  # what has a volume of its own: an acquisition, or the whole water
     volumes = pd.DataFrame({"own": own, "code": code, "water": water, "volume": volume}).groupby("own").first()
     why_volume = why_factor = np.full(len(names), "", dtype=object)
     known: dict[str, pd.Series | NDArray[np.object_]] = {}
     if "volume" in images:
         is_unclear = (n_volumes == 1) & ~has_factor & (run.groupby(water).transform("nunique") > 1)
-        why_volume = _explain_volume(parts, is_unclear, names, by)
+        why_volume = _explain_volume(parts, contradicts, is_unclear, names, by)
         known["volume"] = volumes.groupby("code")["volume"].sum().where(why_volume == "")
     if "volume_of" in images:
         known["volume_of"] = parts.groupby("code")["volume_of"].first()
@@ -116,25 +117,15 @@ def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> P
     )
 
 
-def _contradict(water: pd.DataFrame, names: NDArray[np.object_], by: str) -> str:
-    """Return the fault of a sample of water with several volumes."""
-    sample, name = water["sample_id"].iloc[0], names[water["code"].iloc[0]]
-    place = f"{name} (by {by})" if by == "sample_id" or pd.isna(sample) else f"{sample} ({by} {name})"
-    values = ", ".join(f"{value:g}" for value in np.sort(water["volume"].dropna().unique())[:5])
-    return (
-        f"column volume: expected one value for all images of a sample; found {values} in the sample {place}; fix "
-        "them, or give every sample of water a sample_id of its own and add samples up by another column (--by COLUMN)"
-    )
-
-
 def _explain_volume(
-    parts: pd.DataFrame, is_unclear: pd.Series, names: NDArray[np.object_], by: str
+    parts: pd.DataFrame, contradicts: pd.Series, is_unclear: pd.Series, names: NDArray[np.object_], by: str
 ) -> NDArray[np.object_]:
     """Return why each sample has no volume; empty where it has one."""
     of_sample = parts["code"]
     is_missing, nameless = parts["volume"].isna().groupby(of_sample), parts["sample_id"].isna().groupby(of_sample)
     reasons = {
         f"no {by}": names == NO_SAMPLE,
+        CONTRADICTING: contradicts.groupby(of_sample).any(),
         "volume is missing": is_missing.all(),
         "volume is missing for some images": is_missing.any(),
         "sample_id is missing for some images": nameless.any() & ~nameless.all(),

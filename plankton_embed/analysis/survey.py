@@ -163,7 +163,7 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
             a round one.
 
     Raises:
-        InputError: a value is no number or time; or the volumes of a sample contradict one another.
+        InputError: a value is no number or time.
         SettingError: `depth_bin` has no meaning here, or makes too many bins.
     """
     codes, names = _name_samples(images, by)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plankton_embed.analysis.fractions import UNCLEAR, add_parts_up
-from plankton_embed.errors import InputError
+from plankton_embed.analysis.fractions import CONTRADICTING, UNCLEAR, add_parts_up
 
 
 def add_up(by="sample_id", names=("s",), **columns):
@@ -96,19 +95,25 @@ def test_images_of_no_sample_have_no_volume():
 
 
 @pytest.mark.parametrize(
-    ("columns", "place"),
+    "columns",
     [
-        ({"volume": [100, 90]}, r"s \(by sample_id\)"),
-        ({"volume": [100, 90], "acq_id": ["d1", "d1"]}, r"s \(by sample_id\)"),
-        ({"volume": [100, 90], "acq_id": ["d1", "d2"], "subsample_factor": [2, 16]}, r"s \(by sample_id\)"),
-        ({"volume": [100, 90], "by": "station"}, r"tow \(station s\)"),
-        ({"volume": [100, 90], "sample_id": [None, None], "by": "station"}, r"s \(by station\)"),
+        {},
+        {"acq_id": ["d1", "d1"]},
+        {"acq_id": ["d1", "d2"], "subsample_factor": [2, 16]},
+        {"by": "station"},
+        {"sample_id": [None, None], "by": "station"},
     ],
 )
-def test_volumes_that_contradict_one_another(columns, place):
-    message = f"column volume: expected one value for all images of a sample; found 90, 100 in the sample {place}; fix"
-    with pytest.raises(InputError, match=message):
-        add_up(**{"sample_id": ["tow", "tow"], **columns})
+def test_volumes_that_contradict_one_another_cost_their_sample(columns):
+    by = columns.pop("by", "sample_id")
+    bad = pd.DataFrame({"sample_id": ["tow", "tow"], **columns, "volume": [100.0, 90], "code": 0})
+    good = bad.assign(code=1, sample_id="other", volume=3.0)
+    parts = add_parts_up(pd.concat([bad, good], ignore_index=True), np.array(["bad", "good"], dtype=object), by)
+    assert parts.samples["why_missing"].tolist() == [CONTRADICTING, ""]
+    assert parts.samples["volume"].tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+    assert parts.water_volume.tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+    assert not parts.samples["added_up"].str.contains("samples").any()
+    assert sorted(set(parts.table["volume"])) == [3, 90, 100]  # as they are
 
 
 def test_divided_samples_are_counted():

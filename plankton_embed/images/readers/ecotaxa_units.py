@@ -163,7 +163,33 @@ def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) 
         raise SettingError(
             f"images_per_sample: it goes with tables of a UVP (acq_volimage); {faults.source} has none; leave it out"
         )
+    column = "sample_total_volume" if is_planktoscope.any() else "acq_volimage" if is_uvp.any() else "sample_tot_vol"
+    _report_contradictions(frame, volume, column, ["sample_id"], faults)
+    _report_contradictions(frame, factor, "acq_sub_part", ["sample_id", "acq_id"], faults)
     return volume, factor
+
+
+def _report_contradictions(frame: pd.DataFrame, values: Floats, column: str, keys: list[str], faults: Faults) -> None:
+    """Note samples whose images have several volumes, or acquisitions whose images have several factors."""
+    if not {*keys} <= {*frame}:
+        return
+    found = frame[keys].assign(value=values).dropna().drop_duplicates().groupby(keys)["value"].agg(list)
+    several = found[[len(different) > 1 for different in found]]
+    if several.empty:
+        return
+    name = several.index[0]
+    first = f"{name if isinstance(name, str) else name[-1]} ({', '.join(f'{v:g}' for v in sorted(several.iloc[0])[:5])}"
+    if keys == ["sample_id"]:
+        what, unit = "one volume in all rows of a sample_id", " m³)"
+        more, remedy = "abundance gives them no concentration", "fix them, or give other water another sample_id"
+    else:
+        what, unit, more, remedy = (
+            "one factor in all rows of an acq_id",
+            ")",
+            "each image counts by its own",
+            "fix them",
+        )
+    _note(faults, column, what, f"several in {len(several):,}, such as {first}{unit}; {more}", remedy)
 
 
 def _of_planktoscope(

@@ -6,6 +6,7 @@ from PIL import Image
 
 from plankton_embed.analysis.body_size import measure_bodies, unit_size
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 
 
@@ -61,6 +62,23 @@ SCOPE += ["sample_total_volume", "sample_dilution_factor"]
 def test_fractions_of_a_net_carry_their_own_factors(tmp_path):
     rows = [("tow_1", "d1", "100.0", 2)] * 4 + [("tow_1", "d2", "100.0", 16)] * 8
     assert density(read_source(write(tmp_path, NET, rows)))["tow_1"] == pytest.approx(1.36)
+
+
+def test_volumes_and_factors_that_contradict_one_another_are_reported_at_once(tmp_path, caplog):
+    rows = [("tow_1", "d1", 100, 2), ("tow_1", "d2", 90, 2), ("tow_2", "d1", 50, 2), ("tow_2", "d1", 50, 4)]
+    faults = Faults()
+    catalog = read_source(write(tmp_path, NET, rows), faults=faults)
+    assert column(catalog, "volume") == [100, 90, 50, 50]
+    assert column(catalog, "subsample_factor") == [2, 2, 2, 4]
+    assert (faults.n_lost, faults.n_kept) == (0, 2)
+    volume = "column sample_tot_vol: expected one volume in all rows of a sample_id; found several in 1, such as tow_1 (90, 100 m³)"  # noqa: E501  # fmt: skip
+    assert volume in caplog.text
+    factor = "column acq_sub_part: expected one factor in all rows of an acq_id; found several in 1, such as d1 (2, 4)"
+    assert factor in caplog.text
+    caplog.clear()
+    scope = [("s", "a", "planktoscope", 2, 40, 60, ""), ("s", "a", "planktoscope", 2, 40, 70, "")]
+    read_source(write(tmp_path / "scope", SCOPE, scope))
+    assert "column sample_total_volume: expected one volume in all rows of a sample_id" in caplog.text
 
 
 def test_a_volume_without_a_factor_is_none_and_a_factor_below_1_is_reported(tmp_path, caplog):
