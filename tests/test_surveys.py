@@ -447,6 +447,13 @@ def test_samples_along_depth_and_time(tmp_path):
     assert made >= {"profile.csv", "profile.png", "time_series.csv", "time_series.png", "size_spectra.csv"}
 
 
+def test_a_date_alone_is_no_midnight_beside_times():
+    times = pd.Series(["2014-04-20T12:00:00Z", "2014-04-20T14:00:00Z", "2014-04-20"] * 10 + ["2014-04-21"] * 60)
+    found = divide_samples(describe(sample_id=WATER, time=times).frame)
+    assert found.samples["time"].tolist() == ["2014-04-20T13:00:00Z", "2014-04-21", "2014-04-21"]
+    assert found.times[0] == pd.Timestamp("2014-04-20T13:00:00Z")
+
+
 def test_by_another_column(caplog):
     station = np.array([7.0, np.nan, 10.5])[np.arange(90) % 3]
     with caplog.at_level(logging.WARNING):

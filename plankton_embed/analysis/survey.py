@@ -239,7 +239,10 @@ def _read_numbers(images: pd.DataFrame, column: str, above: float = -np.inf) -> 
 def _read_times(
     images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]
 ) -> tuple[pd.Series, pd.Series]:
-    """Return the time of each sample, in UTC and as text: the mean where the images have several."""
+    """Return the time of each sample, in UTC and as text: the mean where the images have several.
+
+    Dates alone, which are midnights, do not count in a sample of which other images have times.
+    """
     given = images["time"]
     times = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
     wrong = given.notna() & times.isna()
@@ -249,8 +252,11 @@ def _read_times(
             f"column time: expected ISO 8601, such as 2014-04-20T04:20:11Z; found {given.iloc[row]!r} for "
             f"{images['object_id'].iloc[row]}"
         )
-    times, text = times.mask(nameless), given.astype("str").where(given.notna() & ~nameless)
-    by_sample, zoned = times.groupby(codes), text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=False)
+    text = given.astype("str").where(given.notna() & ~nameless)
+    is_clock = text.str.contains(":", regex=False, na=False)
+    text = text.where(is_clock | ~is_clock.groupby(codes).transform("any"))
+    times = times.where(text.notna())
+    by_sample, zoned = times.groupby(codes), text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=True)
     means = by_sample.mean()
     ending = np.where(zoned.groupby(codes).all(), "Z", "")
     described = means.dt.strftime("%Y-%m-%dT%H:%M:%S").str.cat(ending)

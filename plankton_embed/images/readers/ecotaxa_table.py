@@ -454,15 +454,16 @@ def _check_values(table: Table) -> None:
         what = "it is kept as it is; is it the part that was imaged (1/factor)?"
         table.report(table.numbers["acq_sub_part"] < 1, "acq_sub_part", "a sub-sampling factor of 1 or more", what)
 
-    for name, expected, parse in (
-        ("date", "a date, YYYYMMDD or YYYY-MM-DD", _to_iso_date),
-        ("time", "a time, HHMM, HHMMSS or HH:MM:SS", _to_iso_time),
+    for name, expected, parse, left in (
+        ("date", "a date, YYYYMMDD or YYYY-MM-DD", _to_iso_date, "no time"),
+        ("time", "a time, HHMM, HHMMSS or HH:MM:SS", _to_iso_time, "its date alone"),
     ):
         for column in (f"object_{name}", f"object_annotation_{name}"):
             if column in text:
                 codes, values = pd.factorize(text[column])
                 parsed = np.array([*(parse(value) for value in values), None], dtype=object)[codes]
-                table.refuse(text[column].notna().to_numpy() & (parsed == None), column, expected)  # noqa: E711
+                is_bad = text[column].notna().to_numpy() & (parsed == None)  # noqa: E711
+                table.empty(is_bad, column, expected, "" if "annotation" in column else f"; the image has {left}")
                 text[column] = pd.Series(parsed, dtype=STRING)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from plankton_embed.errors import InputError
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers import ecotaxa
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source, recognize_format
 
 HEADER = {  # name -> type
@@ -111,20 +112,18 @@ def test_every_way_to_write_a_table_reads_the_same(tmp_path_factory, **variation
 
 
 def test_blank_rows_are_passed_over_and_lines_still_counted(tmp_path):
-    lines = as_bytes(change(2, "object_date", "95")).split(b"\n")
+    lines = as_bytes(change(2, "object_area", "x")).split(b"\n")
     lines[3:3] = [b"", b"\t" * (len(HEADER) - 1)]
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_a.tsv").write_bytes(b"\n".join(lines))
-    assert faults_of(folder) == [
-        "ecotaxa_a.tsv, row 7, column object_date: expected a date, YYYYMMDD or YYYY-MM-DD; found '95'"
-    ]
+    assert faults_of(folder) == ["ecotaxa_a.tsv, row 7, column object_area: expected a number, as [f] says; found 'x'"]
 
 
 def test_a_line_end_inside_a_value_is_kept_and_counted(tmp_path):
-    rows = change(2, "object_date", "95")
+    rows = change(2, "object_area", "x")
     rows[0][list(HEADER).index("object_comment")] = "two\nlines"
     folder = write(tmp_path / "in", rows)
-    assert faults_of(folder)[0].startswith("ecotaxa_a.tsv, row 6, column object_date")
+    assert faults_of(folder)[0].startswith("ecotaxa_a.tsv, row 6, column object_area")
     assert read_source(folder, keep_going=True).frame["object_comment"][0] == "two\nlines"
 
 
@@ -300,13 +299,27 @@ def test_broken_zips_are_told(tmp_path):
         read_source(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "told", "expected"),
+    [
+        ("object_date", "20140433", "a date, YYYYMMDD or YYYY-MM-DD; found '20140433'; the image has no time", None),
+        ("object_date", "2014-0420", "a date, YYYYMMDD or YYYY-MM-DD; found '2014-0420'; the image has no time", None),
+        ("object_time", "9920", "found '9920'; the image has its date alone; the cell is read as empty", "2020-01-31"),
+        ("object_time", "5:31", "found '5:31'; the image has its date alone; the cell is read as empty", "2020-01-31"),
+    ],
+)
+def test_a_bad_date_or_time_costs_the_cell(tmp_path, caplog, column, value, told, expected):
+    faults = Faults()
+    catalog = read_source(write(tmp_path / "in", change(0, column, value)), faults=faults)
+    assert (len(catalog), faults.n_lost, faults.n_kept) == (3, 0, 1)
+    assert f"ecotaxa_a.tsv, row 3, column {column}: expected a" in caplog.text
+    assert told in caplog.text
+    assert catalog.frame["time"].fillna("").tolist() == [expected or "", "2020-01-31T12:34:56Z", ""]
+
+
 BAD_VALUES = [
     ("object_area", "1.2.3", "object_area: expected a number, as [f] says; found '1.2.3'"),
     ("object_area", "1,5", "object_area: expected a number"),  # the others have a point
-    ("object_date", "20140433", "object_date: expected a date"),
-    ("object_date", "2014-0420", "object_date: expected a date"),
-    ("object_time", "9920", "object_time: expected a time"),
-    ("object_time", "5:31", "object_time: expected a time"),
     ("object_annotation_status", "predit", "object_annotation_status: expected one of predicted, validated"),
     ("object_annotation_category", "", "object_annotation_category: expected a category, as there is a status"),
     ("object_id", "na", "object_id: expected the id of the object; found nothing"),
@@ -480,7 +493,7 @@ def test_a_real_table_without_a_column_of_statuses_is_read(real, caplog):
             ["row 4, column img_file_name: expected an image that no earlier row gives this object"],
         ),
         ("empty_tsv2", 1, 0, ["expected a table of EcoTaxa; found none (expected a table; the file is empty)"]),
-        ("tsv_issues", 13, 1, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
+        ("tsv_issues", 9, 2, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
     ],
 )
 def test_real_malformed_tables(real, folder, n_faults, n_good, expected, caplog):
