@@ -298,10 +298,9 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
     """Return a row an image; None where the bin cannot be read."""
     n_before = len(faults.found)
     missing = [suffix for suffix in SUFFIXES if suffix not in files]
-    if missing:
+    if missing and missing != [".hdr"]:
         faults.add(place, ".adc, .hdr and .roi", f"no {', no '.join(missing)}", remedy="copy the whole bin")
-        if missing != [".hdr"]:
-            return None
+        return None
     adc, roi, hdr = files[".adc"], files[".roi"], files.get(".hdr", place)
     try:
         header = "" if missing else hdr.read_text(encoding="latin-1")
@@ -314,9 +313,17 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
     except ValueError:
         faults.add(place, "a date and a time in the name of the bin", "none that exists")
         return None
-    if not header.strip() and not missing:
+    if missing and text:
+        found = "no .hdr; its images are read, without volume and position"
+        faults.add(place, ".adc, .hdr and .roi", found, kept=True, remedy="copy the whole bin")
+    elif missing:
+        faults.add(place, ".adc, .hdr and .roi", "no .hdr, and an empty .adc", remedy="copy the whole bin")
+        return None
+    elif not header.strip():
         others = "" if text or n_bytes else ", and so are the .adc and the .roi: the bin holds no data"
-        faults.add(hdr, "the settings of the instrument", f"an empty file{others}", remedy="copy the bin again")
+        others = "; its images are read, without volume and position" if text else others
+        expected, found = "the settings of the instrument", f"an empty file{others}"
+        faults.add(hdr, expected, found, kept=bool(text), remedy="copy the bin again")
         if not text:
             return None
     settings = _read_settings(header)
@@ -346,7 +353,7 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
     if imaged.empty:
         logger.warning("%s: none of the %d targets has an image: 0 images", adc, len(table))
     volume, found = analysed_volume(table, header, place.name)
-    if any(not fault.kept for fault in faults.found[n_before:]):
+    if not header.strip() or any(not fault.kept for fault in faults.found[n_before:]):
         volume, found = np.nan, "a bin with missing images, rows or settings"
     if found:
         expected = "clocks that are sound in every row" if volume > 0 else "clocks and rows that give a volume"

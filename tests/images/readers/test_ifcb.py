@@ -329,8 +329,11 @@ BREAKS = {
         0,
         f"{NEW}: expected .adc, .hdr and .roi; found no .adc, no .hdr",
     ),
-    "no hdr": (lambda p: p.with_suffix(".hdr").unlink(), 3, "found no .hdr"),
-    "empty hdr": (write(".hdr", ""), 3, "expected the settings of the instrument; found an empty file; copy the bin"),
+    "no hdr and no rows": (
+        lambda p: (p.with_suffix(".hdr").unlink(), p.with_suffix(".adc").write_text("")),
+        0,
+        "found no .hdr, and an empty .adc; copy the whole bin",
+    ),
     "empty adc": (write(".adc", ""), 0, f"expected a row a target; found an empty file, but {NEW}.roi has 125"),
     "empty all": (
         lambda p: [p.with_suffix(s).write_text("") for s in (".adc", ".hdr", ".roi")],
@@ -440,13 +443,22 @@ def test_an_image_that_two_rows_name_is_told(tmp_path, caplog):
     assert f"{NEW}.adc, row 5, column start_byte: expected bytes that no other row names; found those of" in caplog.text
 
 
-@pytest.mark.parametrize("spoil", [lambda hdr: hdr.unlink(), lambda hdr: hdr.write_text("")])
-def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, caplog):
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda hdr: hdr.unlink(), f"{NEW}: expected .adc, .hdr and .roi; found no .hdr; its images are read, without"),
+        (lambda hdr: hdr.write_text(""), f"{NEW}.hdr: expected the settings of the instrument; found an empty file; i"),
+    ],
+)
+def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, told, caplog):
     write_bin(tmp_path)
     spoil(tmp_path / f"{NEW}.hdr")  # which would tell a fast run
-    frame = read_source(tmp_path, keep_going=True).frame
+    faults = Faults()
+    frame = read_source(tmp_path, faults=faults).frame
     assert len(frame) == 3
     assert "volume" not in frame
+    assert (faults.n_lost, faults.n_kept) == (0, 2)
+    assert told in caplog.text
     assert "found a bin with missing images, rows or settings; its images have no volume" in caplog.text
 
 
