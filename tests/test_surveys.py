@@ -21,6 +21,7 @@ from plankton_embed.evaluation import classify
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.plots.profile import draw_profile
+from plankton_embed.plots.size_spectra import draw_size_spectra
 from plankton_embed.surveys import abundance
 from plankton_embed.table import EmbeddingTable
 
@@ -360,6 +361,20 @@ def test_spectra_of_all_samples_and_their_slope():
     assert np.isnan(fit_slope(line.head(2))).all()
     missed = line.assign(low=line["low"] / 32, high=line["high"] / 32, nbss=0.01).head(4)  # too small to be caught
     assert fit_slope(pd.concat([missed, line])) == pytest.approx((-1.3, np.log10(7)))
+
+
+def test_spectra_of_samples_that_share_their_water_are_not_pooled(caplog):
+    columns = {"sample_id": "tow", "acq_id": STATIONS, "feature_area": np.geomspace(1, 1e4, 90), "pixel_size": 10.0}
+    catalog = describe(**columns, volume=5.0, subsample_factor=np.where(STATIONS == "a", 2.0, 16))
+    whole, parts = count(catalog=catalog), count(catalog=catalog, by="acq_id")
+    assert (whole.shares_water, parts.shares_water) == (False, True)
+    assert pool_spectra(whole.spectra, whole.samples, whole.shares_water)["nbss"].notna().all()
+    pooled = pool_spectra(parts.spectra, parts.samples, parts.shares_water)
+    assert pooled["nbss"].isna().all()
+    assert pooled["biovolume"].gt(0).any()
+    left = draw_size_spectra(parts).figure.axes[0].child_axes[0]
+    assert "all 2 samples together: water not known (samples share it)" in left.get_legend_handles_labels()[1]
+    assert np.isnan(fit_slope(pooled)).all()
 
 
 def test_refused_images_have_a_column_of_their_own():

@@ -120,6 +120,8 @@ class Abundance:
         summary: plain values, ready for JSON.
         unknown: the label of refused images.
         parts: where a sample has several parts (fractions, bins, runs), one row a part; see `Parts.table`.
+        shares_water: whether the water of all samples together is not known though that of each is: samples share it,
+            or their volumes are of different things.
     """
 
     table: pd.DataFrame
@@ -131,6 +133,7 @@ class Abundance:
     summary: dict[str, Any]
     unknown: str
     parts: pd.DataFrame | None = None
+    shares_water: bool = False
 
     @property
     def of_volume(self) -> str:
@@ -561,6 +564,7 @@ def gather_counts(
          "n_refused": int(samples["n_refused"].sum()), **_describe_amounts(survey)},
         unknown,
         survey.parts if "n_parts" in samples else None,
+        not alike,
     )  # fmt: skip
 
 
@@ -648,17 +652,20 @@ def _follow_time(survey: Survey, shown: pd.DataFrame) -> pd.DataFrame | None:
 # ---------------------------------------------------------------------------------------------- spectra
 
 
-def pool_spectra(spectra: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+def pool_spectra(spectra: pd.DataFrame, samples: pd.DataFrame, shares_water: bool = False) -> pd.DataFrame:
     """Return the spectra of all samples together: `label`, then as `size_spectrum`.
 
     Args:
         spectra: as in `Abundance`.
         samples: as in `Abundance`; where they have volumes, `nbss` is by all of the water.
+        shares_water: as in `Abundance`; where there are volumes, `nbss` is nan then.
     """
     bins = ["low", "high", "esd_low", "esd_high"]
     pooled = spectra.groupby(["label", *bins], as_index=False, sort=False)[["count", "biovolume"]].sum()
     seen = samples["sample"].isin(spectra["sample"].unique())
-    water = float(samples.loc[seen, "volume"].sum()) if "volume" in samples else 1.0
+    water = 1.0
+    if "volume" in samples:
+        water = np.nan if shares_water else float(samples.loc[seen, "volume"].sum())
     pooled["nbss"] = pooled["biovolume"] / pooled["low"] / water
     return pooled.sort_values(["label", "low"], ignore_index=True)
 
@@ -669,9 +676,9 @@ def fit_slope(spectrum: pd.DataFrame) -> tuple[float, float]:
     Of the filled bins those from the highest on: below it, an instrument misses bodies.
 
     Returns:
-        Slope and intercept; nan where fewer than 3 such bins hold a body at least.
+        Slope and intercept; nan where fewer than 3 such bins hold a body at least, or `nbss` is not known.
     """
-    filled = spectrum[spectrum["count"] >= 1]
+    filled = spectrum[(spectrum["count"] >= 1) & spectrum["nbss"].notna()]
     filled = filled.iloc[int(filled["nbss"].to_numpy().argmax()) :] if len(filled) else filled
     if len(filled) < 3:
         return float("nan"), float("nan")

@@ -47,7 +47,7 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     title_axes(ax, "normalised biovolume size spectrum")
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=40)  # leaves room for the upper axis
     ax.set_axis_off()
-    pooled = pool_spectra(found.spectra, found.samples)
+    pooled = pool_spectra(found.spectra, found.samples, found.shares_water).dropna(subset="nbss")
     left = ax.inset_axes((0.0, 0.0, 0.46, 1.0))
     right = ax.inset_axes((0.54, 0.0, 0.46, 1.0), sharex=left, sharey=left)
     single = found.spectra[found.spectra["label"] == ALL_CLASSES]
@@ -59,6 +59,8 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
                 _draw_spectrum(left, spectrum, color="0.75", linewidth=0.7, label=name, zorder=1)
     everything = pooled[pooled["label"] == ALL_CLASSES]
     name = f"all {n_samples:,} samples" if n_samples > 1 else "all images"
+    if everything.empty:
+        name += " together: water not known" + " (samples share it)" * found.shares_water
     _draw_spectrum(left, everything, color=BLACK, marker="o", markersize=4, linewidth=1.2, label=name, zorder=3)
     slope, intercept = fit_slope(everything)
     if np.isfinite(slope):
@@ -98,7 +100,8 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
         upper.xaxis.set_minor_formatter(NullFormatter())
         upper.spines["top"].set_color(GREY)
         if not panel.lines:
-            panel.text(0.5, 0.5, "no class was found", transform=panel.transAxes, ha="center", color=GREY)
+            why = "water of all samples together is not known" if pooled.empty else "no class was found"
+            panel.text(0.5, 0.5, why, transform=panel.transAxes, ha="center", color=GREY)
             continue
         panel.legend(
             title=title,
