@@ -90,6 +90,12 @@ METADATA_COLUMNS = {
 MOST_SEARCHED = 2000  # images of a catalog in which a summary looks for marks
 NUMBER_COLUMNS = (*(name for name in METADATA_COLUMNS if name not in ("time", "volume_of", "size_unit")),)
 NUMBER = "a number such as 1234.5"
+# m³: a run of an IFCB that stopped after a second has 4e-9; the largest nets (RMT 25, towed for 5 km) filter about 1e5
+SMALLEST_VOLUME, LARGEST_VOLUME = 1e-9, 1e6
+LIMITS = {  # column -> least (not itself), most, and what is expected
+    "volume": (SMALLEST_VOLUME, LARGEST_VOLUME, "m³ of water of a sample, above 1e-9 (a microlitre) and up to 1e6"),
+    "subsample_factor": (0.0, 1e9, "times that the imaged part goes into the sample, above 0 and up to 1e9"),
+}
 FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
 STR = pd.Series(dtype="str").dtype  # object before pandas 3
 ASCII_BLANKS = "".join(filter(str.isspace, map(chr, range(128))))
@@ -225,7 +231,8 @@ class ImageCatalog:
             root: folder that relative paths start from; by default the current one.
             allow_empty: whether no rows are fine.
             faults: gathers rows without a path, with an unknown split, with the `object_id` of an earlier row, or with
-                values that should be numbers; by default they are an error.
+                values that should be numbers; by default they are an error. Volumes and sub-sampling factors that
+                cannot be (LIMITS) are emptied, which is a warning.
             line_of: the line of the file on which a row starts, counted from 0; by default rows are counted from 1.
 
         Raises:
@@ -256,6 +263,7 @@ class ImageCatalog:
                 for row, text in zip(wrong.index.tolist(), wrong, strict=True):
                     unit = f", in {METADATA_COLUMNS[column]}" if column in METADATA_COLUMNS else ""
                     faults.add(source, NUMBER + unit, repr(text), row=line_of(row), column=column)
+        _empty_absurd(frame, source, faults)
         frame["object_id"] = frame["object_id"].fillna(frame["path"]) if "object_id" in frame else frame["path"]
         is_bad |= _check_rows(frame, is_bad, source, faults, line_of)
         faults.report()
@@ -606,6 +614,23 @@ def _resolve_paths(paths: pd.Series, root: str | Path = ".") -> pd.Series:
     odd = pc.match_substring_regex(whole, r"/\.{0,2}(/|$)")
     values = [os.path.normpath(path) for path in whole.filter(odd).to_pylist()]
     return _from_arrow(pc.replace_with_mask(whole, odd, pa.array(values, whole.type)))
+
+
+def _empty_absurd(frame: pd.DataFrame, source: str, faults: Faults) -> None:
+    """Empty volumes and factors that cannot be; each column with such is a fault."""
+    for column, (least, most, expected) in LIMITS.items():
+        if column not in frame:
+            continue
+        values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        is_absurd = ~np.isnan(values) & ~((values > least) & (values <= most))
+        if is_absurd.any():
+            row = int(is_absurd.argmax())
+            name = next(name for name in ("sample_id", "object_id", "path") if name in frame)
+            n_rows = f"{is_absurd.sum():,} row" + ("s" if is_absurd.sum() > 1 else "")
+            found = f"{values[row]:g} in {n_rows}, such as that of {name} {frame[name].iloc[row]}"
+            remedy = "is the unit right?"
+            faults.add(source, expected, f"{found}; left out", column=column, kept=True, remedy=remedy)
+            frame[column] = frame[column].astype("float64").mask(is_absurd)
 
 
 def _check_rows(

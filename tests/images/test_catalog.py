@@ -817,3 +817,14 @@ def test_good_rows_of_a_faulty_catalog_are_kept_when_asked(write):
     assert listed["outcome"].eq("lost").all()
     with pytest.raises(InputError, match="has 3 faults"):
         ImageCatalog.load(path)
+
+
+@pytest.mark.parametrize(("volume", "is_kept"), [(1e-8, True), (1e6, True), (1e-9, False), (5e8, False), (0, False),
+                                                 (-2, False), (np.inf, False)])  # fmt: skip
+def test_volumes_that_cannot_be_are_left_out(volume, is_kept, caplog):
+    faults = Faults()
+    rows = {"path": ["a.png", "b.png"], "volume": [volume, 2]}
+    frame = ImageCatalog.from_rows(rows, faults=faults).frame
+    assert frame["volume"].tolist() == pytest.approx([volume if is_kept else np.nan, 2], nan_ok=True)
+    assert (faults.n_lost, faults.n_kept) == (0, 0 if is_kept else 1)
+    assert ("in 1 row, such as that of path a.png; left out" in caplog.text) is not is_kept

@@ -144,7 +144,7 @@ def read(
         n_objects = frame["_object"].nunique()
         logger.info("%s: %d images of %d objects; tables: %d", path, len(frame), n_objects, len(tables))
     frame = select_labels(_rename_columns(frame), statuses, str(path), has_status)
-    return ImageCatalog.from_rows(frame, source=str(path))
+    return ImageCatalog.from_rows(frame, source=str(path), faults=faults)
 
 
 def _is_meant(names: set[str]) -> bool:

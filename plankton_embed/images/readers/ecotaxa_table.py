@@ -19,6 +19,7 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import LARGEST_VOLUME, SMALLEST_VOLUME
 from plankton_embed.images.readers.faults import Fault
 from plankton_embed.images.readers.table_text import find_sentinels, to_degrees, to_numbers, to_utf8
 from plankton_embed.spreadsheet import find_delimiter
@@ -42,17 +43,23 @@ NUMBERS = {  # columns that are numbers whatever type is declared -> what is exp
     "img_rank": "the rank of the image, a number",
 }
 AMOUNTS = {  # the same, above 0
-    "sample_tot_vol": "m³ of water, a number above 0",
+    "sample_tot_vol": "m³ of water, a number above 1e-9 and up to 1e6",
     "acq_sub_part": "the sub-sampling factor, a number above 0",
-    "acq_imaged_volume": "ml imaged, a number above 0",
-    "sample_concentrated_sample_volume": "ml of the concentrated sample, a number above 0",
-    "sample_total_volume": "litres of water, a number above 0",
+    "acq_imaged_volume": "ml imaged, a number above 0.001 and up to 1e12",
+    "sample_concentrated_sample_volume": "ml of the concentrated sample, a number above 0.001 and up to 1e12",
+    "sample_total_volume": "litres of water, a number above 1e-6 and up to 1e9",
     "sample_dilution_factor": "the dilution factor, a number above 0",
     "acq_volimage": "litres an image, a number above 0",
     "process_particle_pixel_size_mm": "mm per pixel, a number above 0",
     "process_pixel_size": "µm per pixel, a number above 0",
     "acq_pixel": "the size of a pixel, a number above 0",
     "process_pixel": "the size of a pixel, a number above 0",
+}
+VOLUMES = {  # column -> how many of its units are 1 m³
+    "sample_tot_vol": 1.0,
+    "acq_imaged_volume": 1e6,
+    "sample_concentrated_sample_volume": 1e6,
+    "sample_total_volume": 1e3,
 }
 PREDEFINED = re.compile(r"object_(id|lat|lon|date|time|link|depth_min|depth_max|annotation_.+)(_end)?")
 QUOTES = "quotes in pairs around whole cells"
@@ -402,7 +409,10 @@ def _read_measured(table: Table, name: str) -> None:
     table.numbers[name] = np.where(np.isfinite(numbers), numbers, np.nan)
     is_nines = find_sentinels(table.text[name], numbers)
     is_bad |= np.isinf(numbers)
-    if name in AMOUNTS:
+    if name in VOLUMES:
+        volumes = numbers / VOLUMES[name]
+        is_bad |= (volumes <= SMALLEST_VOLUME) | (volumes > LARGEST_VOLUME)
+    elif name in AMOUNTS:
         is_bad |= numbers <= 0
     elif name != "img_rank":
         is_bad |= np.abs(numbers) > DEEPEST

@@ -86,7 +86,7 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     filled = [frame for frame in frames if len(frame)]
     empty = pd.DataFrame(columns=["object_id", "path", "sample_id"], dtype="str")
     rows = pd.concat(filled, ignore_index=True) if filled else empty
-    return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames))
+    return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames), faults=faults)
 
 
 def _starts_well(file: Path) -> bool:

@@ -94,7 +94,7 @@ def read(path: Path, faults: Faults) -> ImageCatalog:
     columns = ["object_id", "path", "sample_id", "ifcb_bin", "roi_number", "time"]
     filled = [frame for frame in frames if len(frame)]
     rows = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns, dtype="str")
-    return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames))
+    return ImageCatalog.from_rows(rows, source=str(path), allow_empty=bool(frames), faults=faults)
 
 
 def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> tuple[float, str]:

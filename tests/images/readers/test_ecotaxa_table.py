@@ -411,7 +411,10 @@ def test_a_comma_of_thousands_is_no_decimal_comma(tmp_path, caplog):
     ).frame
     assert frame["volume"].tolist() == pytest.approx([np.nan, 900], nan_ok=True)
     assert frame["object_area"].tolist() == ["1,200", "900"]
-    assert "row 2, column sample_tot_vol: expected m³ of water, a number above 0; found '1,250'" in caplog.text
+    assert (
+        "row 2, column sample_tot_vol: expected m³ of water, a number above 1e-9 and up to 1e6; found '1,250'"
+        in caplog.text
+    )
     assert "row 2, column object_area: expected numbers, as most cells are; found '1,200'; the column is" in caplog.text
 
 

@@ -81,6 +81,24 @@ def test_volumes_and_factors_that_contradict_one_another_are_reported_at_once(tm
     assert "column sample_total_volume: expected one volume in all rows of a sample_id" in caplog.text
 
 
+def test_volumes_that_cannot_be_cost_the_cell(tmp_path, caplog):
+    rows = [("a", "x", 5e8, 2), ("b", "x", 1e-9, 2), ("c", "x", 1e-8, 2)]
+    assert column(read_source(write(tmp_path, NET, rows)), "volume") == pytest.approx(
+        [np.nan, np.nan, 1e-8], nan_ok=True
+    )
+    told = (
+        "column sample_tot_vol: expected m³ of water, a number above 1e-9 and up to 1e6; found '500000000.0'; the cell"
+    )
+    assert told in caplog.text
+    scope = [("s", "a", "planktoscope", 1e-4, 40, 60, ""), ("t", "a", "planktoscope", 2, 40, 6e12, "")]
+    assert column(read_source(write(tmp_path / "scope", SCOPE, scope)), "volume") is None
+    assert "row 2, column acq_imaged_volume: expected ml imaged, a number above 0.001" in caplog.text
+    uvp = write(tmp_path / "uvp", ["sample_id", "acq_instrument", "acq_volimage"], [("s", "uvp5", 1.0)])
+    assert np.isnan(column(read_source(uvp, images_per_sample=1e12), "volume")).all()
+    assert "uvp: expected" not in caplog.text
+    assert "/uvp, column volume: expected m³ of water of a sample" in caplog.text
+
+
 def test_a_volume_without_a_factor_is_none_and_a_factor_below_1_is_reported(tmp_path, caplog):
     catalog = read_source(write(tmp_path, NET, [("a", "x", 10, ""), ("b", "x", 10, 0.5), ("c", "x", "", 4)]))
     assert np.isnan(column(catalog, "volume")[0])
