@@ -135,6 +135,7 @@ def read(
     faults.report()
     frame, has_status = _join(tables)
     frame = _separate_classes(frame, faults)
+    _report_null_island(frame, faults)
     vignettes = pd.DataFrame(
         [sizes.get(image, (np.nan, np.nan)) for image in frame["path"]], columns=["width", "height"]
     )
@@ -439,6 +440,18 @@ def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
     told = f"others, which are read as the classes {shown}"
     faults.add(faults.source, expected, told, column=columns[0], kept=True)
     return frame.assign(**{columns[0]: frame[columns[0]].mask(is_new, pd.Series(found, dtype="str"))})
+
+
+def _report_null_island(frame: pd.DataFrame, faults: Faults) -> None:
+    """Note positions of exactly 0°, 0°, which are kept: a mooring is there, but most stand for no position."""
+    if not {"object_lat", "object_lon"} <= {*frame}:
+        return
+    n = int(((frame["object_lat"] == 0) & (frame["object_lon"] == 0)).sum())
+    if n:
+        found = f"0°, 0° in {n:,} row{'s' if n > 1 else ''}, kept as it is"
+        remedy = "if there was no position, empty the cells"
+        expected = "measured positions"
+        faults.add(faults.source, expected, found, column="object_lat, object_lon", kept=True, remedy=remedy)
 
 
 def _rename_columns(frame: pd.DataFrame) -> pd.DataFrame:

@@ -317,6 +317,22 @@ def test_a_bad_date_or_time_costs_the_cell(tmp_path, caplog, column, value, told
     assert catalog.frame["time"].fillna("").tolist() == [expected or "", "2020-01-31T12:34:56Z", ""]
 
 
+def test_positions_of_zero_are_kept_and_reported_once(tmp_path, caplog):
+    header = {"object_id": "", "img_file_name": "", "object_lat": "", "object_lon": ""}
+    rows = [
+        ["o", "a.png", "0", "0.0"],
+        ["p", "a.png", "0°0 0", "-0"],
+        ["q", "b.png", "0", "7"],
+        ["r", "b.png", "", "0"],
+    ]
+    faults = Faults()
+    frame = read_source(write(tmp_path / "in", rows, header, types=False), faults=faults).frame
+    assert frame["latitude"].fillna(-9).tolist() == [0, 0, 0, -9]
+    assert (faults.n_lost, faults.n_kept) == (0, 1)
+    told = "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; if"
+    assert caplog.text.count("0°, 0°") == caplog.text.count(told) == 1
+
+
 BAD_VALUES = [
     ("object_area", "1.2.3", "object_area: expected a number, as [f] says; found '1.2.3'"),
     ("object_area", "1,5", "object_area: expected a number"),  # the others have a point
