@@ -29,10 +29,11 @@ from plankton_embed.images.preparation import DECODER_FAULTS, hash_pixels, open_
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.settings import PreparationSettings
-from plankton_embed.spreadsheet import MISSING as MISSING
 from plankton_embed.spreadsheet import (
+    DECIMAL_COMMA,
     THOUSANDS,
     drop_points,
+    is_text,
     list_lines,
     parse_table,
     read_decimal_commas,
@@ -41,6 +42,7 @@ from plankton_embed.spreadsheet import (
     read_spreadsheet,
     to_text,
 )
+from plankton_embed.spreadsheet import MISSING as MISSING
 from plankton_embed.spreadsheet import clean_label as clean_label
 
 logger = logging.getLogger(__name__)
@@ -283,7 +285,8 @@ class ImageCatalog:
     def load(cls, path: str | Path, root: str | Path | None = None, faults: Faults | None = None) -> ImageCatalog:
         """Read a CSV (comma, semicolon or tab; UTF-8, Latin-1, or UTF-16 with its mark) or Parquet catalog.
 
-        A comma is decimal where it does not part the columns and makes numbers of all that a column holds.
+        A comma is decimal where it does not separate the columns and makes numbers of all that a column holds. Cells
+        that leave it in doubt (1.234 beside it) are an error; with `faults.keep_going` they are emptied and reported.
 
         Args:
             path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others.
@@ -299,8 +302,9 @@ class ImageCatalog:
         if root is not None and not Path(root).is_dir():
             raise InputError(f"root folder {root} does not exist")
         is_parquet = path.suffix.lower() == ".parquet"
+        faults = Faults(str(path)) if faults is None else faults
         try:
-            frame = _read_parquet(path) if is_parquet else _read_csv(path)
+            frame = _read_parquet(path) if is_parquet else _read_csv(path, faults)
         except InputError:
             raise
         except (ValueError, OSError) as error:
@@ -699,13 +703,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, faults: Faults) -> pd.DataFrame:
     """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
     raw = read_raw(path, "catalog")
     try:
-        return _read_numbers(_parse_csv(raw, path), raw)
+        frame = _parse_csv(raw, path)
     except InputError as error:
         raise InputError(f"catalog {path} cannot be read: {error}") from error
+    return _read_numbers(frame, raw, path, faults)
 
 
 def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
@@ -734,27 +739,52 @@ def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_numbers(frame: pd.DataFrame, raw: bytes) -> pd.DataFrame:
-    """Read whole numbers that are written as floats in columns of text, and numbers with a decimal comma elsewhere."""
+def _read_numbers(frame: pd.DataFrame, raw: bytes, path: Path, faults: Faults) -> pd.DataFrame:
+    """Read whole numbers that are written as floats in columns of text, and numbers with a decimal comma elsewhere.
+
+    Beside decimal commas, numbers such as 1.234, and in such a column all that is no number with a comma, are faults,
+    which cost the cell.
+    """
     _, delimiter = read_header(raw)
     with_commas: list[str] = []
+    doubtful: dict[str, pd.Series] = {}
     for column in map(str, frame):
         if column.strip() in TEXT_COLUMNS:
             frame[column] = drop_points(frame[column], raw)
-        elif (numbers := read_decimal_commas(frame[column], delimiter)) is not None:
+            continue
+        numbers = read_decimal_commas(frame[column], delimiter)
+        if numbers is None and _holds_numbers(column) and delimiter != "," and is_text(frame[column]):
+            filled = frame[column].dropna().str.strip()
+            odd = filled[(filled != "") & ~filled.str.fullmatch(DECIMAL_COMMA)]
+            if len(odd) < filled.drop(odd.index).str.contains(",", regex=False).sum():
+                numbers = read_decimal_commas(frame[column].mask(frame.index.isin(odd.index)), delimiter)
+                doubtful |= {} if numbers is None else {column: odd}
+        if numbers is not None:
             frame[column] = numbers
             with_commas.append(column)
     if with_commas:  # 1.234 may be a thousand there
         points = [str(c) for c in frame.select_dtypes("float") if c not in with_commas]
         text = parse_table(raw, dtype=str)[points]
         for column in points:
-            filled = text[column][text[column].str.contains(".", regex=False)]
-            if len(filled) and filled.str.strip().str.fullmatch(THOUSANDS).all():
-                raise InputError(
-                    f"row {list_lines(raw)[int(filled.index[0])]}, column {column.strip()}: expected {NUMBER}; found "
-                    f"{filled.iloc[0]!r} beside the decimal commas of the column {with_commas[0].strip()}; write all "
-                    "numbers alike"
-                )
+            filled = text[column][text[column].str.contains(".", regex=False)].str.strip()
+            if len(filled) and filled.str.fullmatch(THOUSANDS).all():
+                doubtful[column] = filled
+    lines = list_lines(raw) if doubtful else []
+    for column, cells in doubtful.items():
+        beside = (
+            f"beside the decimal commas of the column {(column if column in with_commas else with_commas[0]).strip()}"
+        )
+        beside += "; the cell is read as empty" * faults.keep_going
+        for row, cell in cells.items():
+            faults.add(
+                *(path, NUMBER, f"{cell!r} {beside}"),
+                row=lines[int(str(row))],
+                column=column.strip(),
+                kept=faults.keep_going,
+                remedy="write all numbers alike",
+            )
+        frame[column] = frame[column].mask(frame.index.isin(cells.index))
+    faults.report()
     return frame
 
 

@@ -284,6 +284,26 @@ def test_numbers_in_doubt_are_faults_with_row_and_column(write, text, reason):
         ImageCatalog.load(write(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "n_kept"),
+    [
+        ("path;feature_b;feature_a\na;0,5;1.234\nb;0,7;2\n", [np.nan, 2], 1),
+        ("path;feature_a\na;0,5\nb;1.234\nc;2,5\nd;3\n", [0.5, np.nan, 2.5, 3], 1),
+        ("path;feature_a\na;0,5\nb;1.234,5\nc;2,5\nd;\n", [0.5, np.nan, 2.5, np.nan], 1),
+        ("path;feature_a\na;0,5\nb;large\n\nc;2,5\nd;1 234,5\ne;7,5\n", [0.5, np.nan, 2.5, np.nan, 7.5], 2),
+    ],
+)
+def test_numbers_in_doubt_beside_decimal_commas_cost_the_cell_when_asked(write, text, expected, n_kept):
+    path = write(text)
+    with pytest.raises(InputError, match=r"catalog --keep-going reads what is good:\n.*beside the decimal commas"):
+        ImageCatalog.load(path)
+    faults = Faults(path, keep_going=True)
+    np.testing.assert_array_equal(ImageCatalog.load(path, faults=faults).features["a"], expected)
+    assert (faults.n_lost, faults.n_kept) == (0, n_kept)
+    cells = [text.split("\n")[fault.row - 1] for fault in faults.found]
+    assert all(fault.found.split("'")[1] in cell for fault, cell in zip(faults.found, cells, strict=True))
+
+
 def test_tabs_part_decimal_commas_that_cannot_be_thousands(write):
     text = "path\tdepth_min\na\t1,234\nb\t2,5\n"
     assert ImageCatalog.load(write(text, encoding="utf-16")).frame["depth_min"].tolist() == [1.234, 2.5]
@@ -767,7 +787,7 @@ def test_a_long_csv_whose_last_rows_differ_is_read_as_a_short_one(write, first, 
     wide = "," * 2000  # pandas reads a wide table in pieces of few rows
     rows = [f"{row}.png,{value}{wide}" for row, value in enumerate([first] * 600 + last)]
     header = "path,n," + ",".join(f"empty{i}" for i in range(2000))
-    found = module._read_csv(write("\n".join([header, *rows])))["n"].iloc[599:]
+    found = module._read_csv(write("\n".join([header, *rows])), Faults())["n"].iloc[599:]
     pd.testing.assert_series_equal(
         found.astype(object), pd.Series(expected, dtype=object), check_index=False, check_names=False
     )
