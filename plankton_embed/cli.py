@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from plankton_embed.evaluation import Evaluation
+    from plankton_embed.images.catalog import CatalogSummary
     from plankton_embed.pipeline import RunResult
     from plankton_embed.settings import Settings
 
@@ -220,10 +221,7 @@ def catalog(
     """Gather images into a catalog, and sum up what it holds."""
     with _command("catalog", quiet, json):
         from plankton_embed import pipeline
-        from plankton_embed.images.catalog import summarize
-        from plankton_embed.images.grey_levels import find_grey_levels
         from plankton_embed.images.readers.faults import Faults
-        from plankton_embed.run_steps import READABLE
 
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
@@ -258,12 +256,7 @@ def catalog(
             progress=not quiet,
             faults=faults,
         )
-        levels = find_grey_levels(gathered.paths, progress=not quiet) if json else None
-        described = levels.to_dict(chosen.preparation) if levels else None
-        n_unreadable = sum(fault.expected == READABLE and fault.kept for fault in faults.found)
-        summary = summarize(  # the preview has reported already
-            gathered, not quiet, described, report=not preview, n_unreadable=n_unreadable
-        )
+        summary = cast("CatalogSummary", gathered.summary)
         if json:
             counts = {"n_lost": faults.n_lost, "n_kept": faults.n_kept}
             _print_json({"output": str(output), **counts, **summary.to_dict()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,8 @@ def catalog(
 ) -> ImageCatalog:
     """Gather images into a catalog: one row an image, with label, split and sample.
 
-    Every image is decoded: those that cannot be read, and copies (equal pixels) with two labels, are reported.
+    Every image is decoded: those that cannot be read, and copies (equal pixels) with two labels, are reported. What the
+    catalog holds is its `summary` (see `summarize`).
 
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a catalog file,
@@ -319,11 +320,11 @@ def catalog(
     preparation = preparation or PreparationSettings()
     levels = find_grey_levels(gathered.paths, progress)
     levels.report(preparation)
+    summary = summarize(gathered, progress, levels.to_dict(preparation), n_unreadable=len(reasons))
     if preview and output is not None:
-        pictures = Path(output).with_suffix("").with_name(f"{Path(output).stem}_preview")
-        summary = summarize(gathered, progress, levels.to_dict(preparation), n_unreadable=len(reasons))
+        pictures = Path(output).with_name(f"{Path(output).stem}_preview")
         draw_catalog(pictures, gathered, summary, levels.resolve(preparation), seed)
-    return gathered
+    return replace(gathered, summary=summary)
 
 
 def faults_path(output: str | Path) -> Path:

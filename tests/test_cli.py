@@ -164,6 +164,25 @@ def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_do
     assert json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())["n_unreadable"] == 2
 
 
+def test_catalog_looks_at_the_images_once(images, tmp_path, monkeypatch):
+    from plankton_embed import pipeline
+
+    calls = []
+
+    def count(name, function):
+        return lambda *args, **options: calls.append(name) or function(*args, **options)
+
+    for name in ("find_grey_levels", "summarize"):
+        function = getattr(pipeline, name)
+        for module in (pipeline, sys.modules[function.__module__]):
+            monkeypatch.setattr(module, name, count(name, function))
+    done = call("catalog", images, "-o", tmp_path / "c.csv", "--preview", "--json", "-q")
+    assert calls == ["find_grey_levels", "summarize"]
+    printed = json.loads(done.stdout)
+    drawn = json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())
+    assert {name: printed[name] for name in drawn} == drawn and drawn["n_images"] == 30
+
+
 def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
     check_fault(
         2, ["embed", str(run_folder), "{images}", "-o", str(tmp_path / "v.csv"), "--views", "3"], "views", images

@@ -113,10 +113,11 @@ class ImageCatalog:
     `frame` has one row an image and always the columns `object_id` (unique text), `path` (absolute; it may go on
     inside a file, see `images.containers`) and `label` (text, missing where unknown). Optional are `split` (train, val
     or test), `sample_id`, the columns of METADATA_COLUMNS, numeric features, whose names start with `feature_`,
-    `lineage` (`A>B>C`), `annotation_status`, and any others.
+    `lineage` (`A>B>C`), `annotation_status`, and any others. `summary` is what `pipeline.catalog` found in these rows.
     """
 
     frame: pd.DataFrame
+    summary: CatalogSummary | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -504,16 +505,16 @@ def summarize(
     catalog: ImageCatalog,
     progress: bool = True,
     grey_levels: dict[str, Any] | None = None,
-    report: bool = True,
     n_unreadable: int | None = None,
 ) -> CatalogSummary:
-    """Count classes and gaps, read every image's size from its header, and look for marks burnt into images.
+    """Count classes and gaps, read every image's size from its header, look for marks burnt into images and log them.
+
+    Marks are looked for in 2,000 images at most, spread over the catalog.
 
     Args:
         catalog: the images.
         progress: show a bar.
         grey_levels: passed on.
-        report: log how many images have marks. They are looked for in 2,000 images at most, spread over the catalog.
         n_unreadable: images that cannot be read, where all were decoded; by default those whose size cannot.
     """
     counts = catalog.frame["label"].value_counts()
@@ -538,7 +539,7 @@ def summarize(
     searched = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), MOST_SEARCHED)).astype(int))
     has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
     marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
-    if marked and report:
+    if marked:
         of = f"{len(searched)} images" if len(searched) == len(catalog) else f"{len(searched)} images looked at"
         logger.info(
             "marks: %d of %s have a scale bar, text or corner marks burnt in; preparation.remove_marks=auto (the "

@@ -260,7 +260,6 @@ def test_a_summary_counts_and_reports_marks(marked_catalog, caplog, monkeypatch)
     assert summary.n_searched == 5 and "marks: 2 of 5 images looked at" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        summarize(marked_catalog, progress=False, report=False)
         assert summarize(ImageCatalog(marked_catalog.frame.iloc[[0]]), progress=False).marked == ()
     assert caplog.text == ""
 
