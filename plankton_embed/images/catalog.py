@@ -191,7 +191,8 @@ class ImageCatalog:
             include: keep only these classes (unlabelled rows are dropped too); empty keeps all.
             exclude: drop these classes.
             class_map: old name -> new name, applied last; two old names with one new name merge, an empty new
-                name drops the class, names not in the map stay.
+                name drops the class, names not in the map stay. The names in `unvalidated_label` are renamed too; their
+                images stay, where the class is dropped without that name.
 
         Raises:
             SettingError: a name that no image has.
@@ -210,8 +211,9 @@ class ImageCatalog:
         if include:
             keep &= label.isin(include)
         frame = self.frame[keep].reset_index(drop=True)
-        if renames:
-            frame = frame.assign(label=frame["label"].map({c: renames.get(c, c) for c in known}))
+        new = {name: renames.get(name, name) or None for name in known | unvalidated}
+        columns = [name for name in ("label", "unvalidated_label") if renames and name in frame]
+        frame = frame.assign(**{name: pd.Series(frame[name].map(new).tolist(), dtype="str") for name in columns})
         return ImageCatalog(frame)
 
     @classmethod
@@ -250,7 +252,7 @@ class ImageCatalog:
             raise InputError(f"{source}: expected a column named path; found {list(frame.columns)}")
         for column in TEXT_COLUMNS:
             if column in frame:
-                frame[column] = _clean_text(frame[column], clean_label if column == "label" else str.strip)
+                frame[column] = _clean_text(frame[column], clean_label if column.endswith("label") else str.strip)
         is_bad = frame["path"].isna().to_numpy(dtype=bool, copy=True)
         is_empty = frame[is_bad].isna().all(axis=1)  # as spreadsheets leave them below a table
         for row in is_empty.index[~is_empty]:

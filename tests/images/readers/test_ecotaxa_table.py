@@ -286,6 +286,17 @@ def test_a_class_map_may_name_classes_that_are_not_validated(tmp_path):
     assert catalog.with_classes(class_map={"medusa": "jelly", "copepod": "crustacean"}).labels == ["crustacean", None]
 
 
+def test_a_class_map_renames_names_that_are_not_validated_too(tmp_path):
+    catalog = read_source(write_statuses(tmp_path, ["validated", "predicted", "validated", "predicted"]))
+    assert values(catalog, "unvalidated_label") == [None, "medusa", None, "medusa"]
+    renamed = catalog.with_classes(class_map={"medusa": "Hydrozoa"})
+    assert renamed.labels == ["copepod", None, "copepod", None]
+    assert values(renamed, "unvalidated_label") == [None, "Hydrozoa", None, "Hydrozoa"]
+    dropped = catalog.with_classes(class_map={"medusa": ""})
+    assert dropped.labels == renamed.labels and values(dropped, "unvalidated_label") == [None] * 4
+    assert dropped.frame.dtypes.equals(catalog.frame.dtypes)
+
+
 def test_an_empty_status_is_not_validated_and_no_column_keeps_all(tmp_path, caplog):
     columns = ["object_annotation_category", "object_annotation_status"]
     folder = write_rows(tmp_path / "in", columns, [("copepod", "validated"), ("medusa", "")])
