@@ -20,7 +20,7 @@ from plankton_embed.analysis.clusters import (
     Clusters,
     find_clusters,
 )
-from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects, join_tables
+from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
 from plankton_embed.analysis_folder import check_output, list_ids, save_sheets, write_analysis
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, OutputError, SettingError
@@ -188,7 +188,7 @@ def _look_into_run(path: Path) -> tuple[EmbeddingTable | None, pd.DataFrame | No
     for split in SPLITS[1:]:
         if run.vectors(split).is_file():
             part = EmbeddingTable.load(run.vectors(split))
-            others = part if others is None else join_tables(others, part)
+            others = part if others is None else others.join(part)
     if run.settings.exists() and run.catalog.is_file():
         frame = ImageCatalog.load(run.catalog).frame
         if CONTRADICTS in frame:

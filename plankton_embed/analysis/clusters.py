@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -174,9 +174,7 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
             "vectors that were grouped"
         )
     labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
-    named = EmbeddingTable(
-        table.vectors, table.object_id, labels, table.path, table.sample_id, provenance=table.provenance
-    )
+    named = replace(table, label=labels)
     return named.select(named.is_labelled)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.errors import DependencyError, InputError, SettingError
-from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
+from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 N_NEIGHBORS = 10
@@ -145,17 +144,11 @@ def find_suspects(
     rows = np.flatnonzero(labelled)
     if others is not None and others.is_labelled.any():
         rows = np.concatenate([rows, len(table) + np.flatnonzero(others.is_labelled)])
-        known = join_tables(known, others.select(others.is_labelled))
+        known = known.join(others.select(others.is_labelled))
         codes = np.unique(known.label.astype(str), return_inverse=True)[1]
         _, nearest, distances = _ask_neighbors(known, codes, int(codes.max()) + 1, min(n_neighbors, len(known) - 1))
     copies = _find_copies(known, rows, codes, nearest, distances, limit)
     return Suspects(table, ranking, copies, _list_contradictions(copies, marked))
-
-
-def join_tables(one: EmbeddingTable, other: EmbeddingTable) -> EmbeddingTable:
-    """Return the rows of one table, and then those of the other."""
-    columns: dict[str, Any] = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in TEXT_COLUMNS}
-    return EmbeddingTable(np.concatenate([one.vectors, other.vectors]), **columns, provenance=one.provenance)
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:
@@ -198,7 +191,7 @@ def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
             columns |= {"copy_object_id": before.object_id[other], "copy_split": before_split[other]}
             columns |= {f"copy_{name}": getattr(before, name)[other] for name in ("label", "path")}
             found.append(pd.DataFrame({**columns, "cosine": cosine[mine]}))
-        before = unit if before is None else join_tables(before, unit)
+        before = unit if before is None else before.join(unit)
         before_split = np.concatenate([before_split, np.full(len(unit), split, dtype=object)])
     whole = pd.concat([part for part in found if len(part)] or found, ignore_index=True)
     return whole.sort_values("cosine", ascending=False, kind="stable", ignore_index=True)

@@ -14,7 +14,7 @@ from plankton_embed.classifiers.naming import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.output import progress_bar
-from plankton_embed.table import TEXT_COLUMNS, EmbeddingTable
+from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +49,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
             raise InputError(
                 f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {mend}"
             )
-    columns = {name: np.concatenate([getattr(reference, name), getattr(labelled, name)]) for name in TEXT_COLUMNS}
-    vectors = np.concatenate([reference.vectors, labelled.vectors])
-    return EmbeddingTable(vectors, **columns, provenance=reference.provenance)  # type: ignore[arg-type]
+    return reference.join(labelled)
 
 
 def measure_learning(

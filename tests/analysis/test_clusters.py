@@ -1,5 +1,7 @@
 """Groups: by hand, against scikit-learn's scores, and the names a person gives them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,8 +64,9 @@ def test_names_become_labels(blobs):
     vectors, truth = blobs
     found = group(vectors, "tree", n_clusters=3)
     names = pd.DataFrame({"cluster": [1, 2, 3], "name": ["Acartia", None, " Oithona "]})
-    named = apply_names(found.table, found.images(), names)
-    assert len(named) == 75
+    table = replace(found.table, columns={"row": np.arange(len(found.table))})
+    named = apply_names(table, found.images(), names)
+    assert len(named) == 75 and named.columns["row"].tolist() == np.flatnonzero(truth != 1).tolist()
     assert set(named.label) == {"Acartia", "Oithona"}
     assert named.object_id.tolist() == [str(row) for row in np.flatnonzero(truth != 1)]
     np.testing.assert_array_equal(named.vectors, found.table.vectors[truth != 1])

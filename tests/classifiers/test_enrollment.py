@@ -1,5 +1,7 @@
 """New classes without training: what joins the reference, and the learning curve."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,16 @@ def test_a_class_enrolled_is_named_at_once(known, new, query):
     np.testing.assert_array_equal(both.vectors[120:], new.vectors)
     right = fit_classifier(both, "centroid").predict(query.vectors) == query.label
     assert right[90:].mean() > 0.85  # the new classes
+
+
+def test_numbers_beside_the_vectors_are_kept_and_those_of_one_side_are_missing_on_the_other(known, new):
+    known = replace(known, columns={"depth": np.arange(120), "flag": np.arange(120) > 3})
+    new = replace(new, columns={"haul": np.full(64, 0.5), "depth": np.arange(64)})
+    both = add_examples(known, new)
+    assert [*both.columns] == ["depth", "flag", "haul"]
+    assert both.columns["depth"].tolist() == [*range(120), *range(64)]
+    np.testing.assert_array_equal(both.columns["flag"], [0.0] * 4 + [1.0] * 116 + [np.nan] * 64)
+    np.testing.assert_array_equal(both.columns["haul"], [np.nan] * 120 + [0.5] * 64)
 
 
 def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
