@@ -1200,9 +1200,14 @@ def _shares(text: str | None) -> list[float] | None:
 
 
 def _print_run(result: RunResult, json: bool) -> None:
+    import pandas as pd
+
     scores, folder = result.scores, result.folder
+    faults = pd.read_csv(folder.faults) if folder.faults.exists() else pd.DataFrame()
+    n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # runs of old list lost ones alone
+    n_lost = len(faults) - n_kept
     if json:
-        _print_json({"output": str(folder.path), **scores})
+        _print_json({"output": str(folder.path), "n_lost": n_lost, "n_kept": n_kept, **scores})
         return
     if scores["split"] is None:
         typer.echo("no labelled images outside train: no scores")
@@ -1219,12 +1224,13 @@ def _print_run(result: RunResult, json: bool) -> None:
         "names": folder.predictions,
         "scores": folder.scores,
         "pictures": folder.figures,
-        "left out": folder.faults,
     }
     typer.echo("")
     for name, path in places.items():
         if path.exists():
             typer.echo(f"{name:10}{path}")
+    if len(faults):
+        typer.echo(f"{'faults':10}{n_lost} lost (rows, images, files), {n_kept} kept -> {folder.faults}")
 
 
 def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:

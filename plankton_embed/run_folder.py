@@ -19,7 +19,7 @@ class RunFolder:
 
     @property
     def faults(self) -> Path:
-        """Images that were left out, with the reason."""
+        """What was wrong in the source and its images, with what was lost or kept."""
         return self.path / "faults.csv"
 
     @property

@@ -50,7 +50,7 @@ def run_folder(images, quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     done = call("run", images, "-o", folder, "--settings", quick, "--seed", 3)
     assert done.exit_code == 0, done.output
-    assert "pictures" in done.stdout
+    assert "pictures" in done.stdout and "faults" not in done.stdout
     return folder
 
 
@@ -150,6 +150,21 @@ def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, mo
         done = call("catalog", images, "-o", tmp_path / f"{number}.csv", "--preview", *options)
         assert done.exit_code == 0, done.output
     assert sides == [96, 299, 80]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("outcome\nlost\nkept\nkept\n", "faults    1 lost (rows, images, files), 2 kept -> "),
+        ("object_id,path,reason\na,a.png,empty\n", "faults    1 lost (rows, images, files), 0 kept -> "),  # of old
+    ],
+)
+def test_a_run_tells_faults_that_lost_something_from_those_that_did_not(run_folder, tmp_path, rows, expected):
+    images, folder = images_of(run_folder), shutil.copytree(run_folder, tmp_path / "run")
+    (folder / "faults.csv").write_text(rows)
+    assert expected in call("run", images, "-o", folder, "--device", "cpu").stdout
+    counts = json.loads(call("run", images, "-o", folder, "--device", "cpu", "--json").stdout)
+    assert (counts["n_lost"], counts["n_kept"]) == (1, rows.count("kept"))
 
 
 def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_does(images, tmp_path):
