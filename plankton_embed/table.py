@@ -134,12 +134,14 @@ class EmbeddingTable:
     def join(self, other: EmbeddingTable) -> EmbeddingTable:
         """Return these rows, and then those of another table; numbers that one of them lacks are nan there."""
         both = (self, other)
-        text = {name: np.concatenate([getattr(table, name) for table in both]) for name in ("vectors", *TEXT_COLUMNS)}
+        rows: dict[str, Any] = {
+            name: np.concatenate([getattr(table, name) for table in both]) for name in ("vectors", *TEXT_COLUMNS)
+        }
         columns = {
             name: np.concatenate([table.columns.get(name, np.full(len(table), np.nan)) for table in both])
-            for name in (*self.columns, *(name for name in other.columns if name not in self.columns))
+            for name in self.columns | other.columns
         }
-        return replace(self, **text, columns=columns)
+        return replace(self, **rows, columns=columns)
 
     def check_same_model(self, other: EmbeddingTable, names: tuple[str, str] = ("reference", "query")) -> None:
         """Make sure that distances between this table and another mean something.
