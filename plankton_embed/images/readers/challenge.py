@@ -61,7 +61,7 @@ def read(
 
     Args:
         path: the folder, or its table of classes.
-        faults: gathers rows that are wrong or have no image.
+        faults: gathers rows without id or image, and cells that are wrong.
         label_column: one of LABEL_COLUMNS, whose text is the class; by default the first that is there, `level2` in
             the FlowCam set and `taxon` in ZooScanNet.
         status: statuses of the rows whose classes are labels (see `read_statuses`); by default `validated`.
@@ -93,11 +93,11 @@ def read(
         )
     ids, table, rows = table["objid"], table[labelled], rows[labelled].copy()
     rows["path"] = _find_images(folder, rows["object_id"], ids, table_path, faults)
-    good = rows["path"].notna()
-    good &= _add_metadata(rows, table, table_path, faults)
+    _add_metadata(rows, table, table_path, faults)
     features = _read_features(folder, ids, faults)
     faults.report()
-    rows = rows[good].join(features, on="object_id") if features is not None else rows[good]
+    rows = rows[rows["path"].notna()]
+    rows = rows.join(features, on="object_id") if features is not None else rows
     rows = select_labels(rows, statuses, str(table_path), pd.Series("status" in table, index=rows.index))
     return ImageCatalog.from_rows(rows, source=str(path), root=folder)
 
@@ -203,39 +203,35 @@ def _list_images(place: Path) -> list[str]:
     return [name for name in visible if f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES]
 
 
-def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: Faults) -> pd.Series:
-    """Put place, depth, time, status and lineage into `rows`; return which rows have no fault in them."""
-    good = pd.Series(True, index=rows.index)
+def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: Faults) -> None:
+    """Put place, depth, time, status and lineage into `rows`; a cell that is wrong is read as empty."""
 
-    def refuse(bad: pd.Series, column: str, expected: str) -> None:
-        good[bad] = False
+    def note(bad: pd.Series, column: str, expected: str, outcome: str = "the cell is read as empty") -> None:
         for line, found in _lines(table.loc[bad, column]):
-            faults.add(path, expected, repr(found), row=line, column=column)
+            faults.add(path, expected, f"{found!r}; {outcome}", row=line, column=column, kept=True)
 
     for column, (low, high) in RANGES.items():
         if column in table:
             numbers, _ = to_numbers(table[column], decimal_comma=False)
             is_nines = pd.Series(find_sentinels(table[column], numbers), index=rows.index)
-            rows[column] = np.where(is_nines, np.nan, numbers)
-            for line, found in _lines(table.loc[is_nines, column]):
-                what = f"{found!r}, a number of nines, which stands for a missing value; the cell is read as empty"
-                faults.add(path, "a measured value", what, row=line, column=column, kept=True)
-            outside = ~rows[column].between(low, high) & table[column].notna() & ~is_nines
-            refuse(outside, column, f"a number from {low:,} to {high:,}")
+            is_inside = pd.Series(numbers, index=rows.index).between(low, high) & ~is_nines
+            rows[column] = np.where(is_inside, numbers, np.nan)
+            nines = "a number of nines, which stands for a missing value; the cell is read as empty"
+            note(is_nines, column, "a measured value", nines)
+            outside = ~is_inside & table[column].notna() & ~is_nines
+            note(outside, column, f"a number from {low:,} to {high:,}")
     if {"depth_min", "depth_max"} <= set(rows):
-        for line, found in _lines(table.loc[rows["depth_min"] > rows["depth_max"], "depth_min"]):
-            what = f"{found!r}; it is below depth_max; both are kept as they are"
-            faults.add(path, "the lesser of both depths", what, row=line, column="depth_min", kept=True)
+        is_turned = rows["depth_min"] > rows["depth_max"]
+        note(is_turned, "depth_min", "the lesser of both depths", "it is below depth_max; both are kept as they are")
     if "objdate" in table:
         rows["time"], bad_date, bad_time = _join_times(table)
-        refuse(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD")
-        refuse(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS")
+        note(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD", "the object has no time")
+        note(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS", "the object has its date alone")
     if "status" in table:
         rows["annotation_status"] = table["status"].str.strip().str.lower().replace(STATUS)
     for column, name in KEPT.items():
         if column in table:
             rows[name] = table[column]
-    return good
 
 
 def _join_times(table: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -301,6 +297,7 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
             logger.warning("%s: passed over the column %s, which holds text", path, column)
             continue
         for line, found in _lines(table.loc[bad, column]):
-            faults.add(path, "a number", repr(found), row=line, column=column)
+            what = f"{found!r}; the cell is read as empty"
+            faults.add(path, "a number", what, row=line, column=column, kept=True)
         numbers[column] = np.where(np.isfinite(values), values, np.nan)
     return pd.DataFrame(numbers).set_axis(table["objid"])

@@ -3,6 +3,7 @@
 import gzip
 import io
 import logging
+import re
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from plankton_embed.images.readers.challenge import recognize
 from plankton_embed.images.readers.source import read_source
 
 IDS = ["32756761", "32756762", "32756763", "32756764", "32756765"]
+DATE = "2013-09-19"
 META = """\
 objid,projid,id,status,latitude,longitude,objdate,objtime,depth_min,depth_max,unique_name,lineage,level1,level2
 32756761,133,9,V,43.685,7.3155,2013-09-19,09:05:00,0,75.5,Copepoda<Maxillopoda,living>Crustacea>Copepoda,copepods,Calanoida
@@ -184,13 +186,6 @@ def change(flowcam, old, new, name="meta.csv"):
         ("meta.csv", "32756765,", "32756763,", "row 6, column objid: expected .* once; found 32756763 again", 3),
         ("meta.csv", "32756765,", ",", "row 6, column objid: expected an object's id; found an empty cell", 3),
         ("meta.csv", "32756765,", "99,", r"row 6, column objid: expected an image 99\.jpg in imgs.*; found none", 3),
-        ("meta.csv", "43.685,7.3155,2013", "93.685,7.3155,2013", "row 2, column latitude: .* 90; found '93.685'", 3),
-        ("meta.csv", "-43.5,-7", "-43.5,7°W", "row 4, column longitude: .* from -180 to 180; found '7°W'", 3),
-        ("meta.csv", "0,75.5,Cop", "0,deep,Cop", "row 2, column depth_max: expected a number .* found 'deep'", 3),
-        ("meta.csv", "2013-09-20", "2013-09-31", "row 4, column objdate: .* found '2013-09-31'", 3),
-        ("meta.csv", "2013-09-20", "20.9.2013", "row 4, column objdate", 3),
-        ("meta.csv", "09:05:00", "9 h", "row 2, column objtime: expected a time, HH:MM:SS or HHMMSS; found '9 h'", 3),
-        ("features_native.csv", "500,5.5", "500,wide", "native.csv, row 4, column mean: .* found 'wide'", 4),
         ("features_native.csv", "32756765,", "32756761,", "native.csv, row 4, column objid: .* 32756761 again", 4),
     ],
 )  # fmt: skip
@@ -201,6 +196,30 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
     good = read_source(flowcam, keep_going=True)
     assert len(good) == n_good
     assert good.frame["object_id"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told", "column", "left"),
+    [
+        ("meta.csv", "43.685,7.3155,2013", "93.685,7.3155,2013", "row 2, column latitude: .*93.685", "latitude", None),
+        ("meta.csv", "-43.5,-7", "-43.5,7°W", "row 4, column longitude: .*-180 to 180; found '7°W'", "longitude", None),
+        ("meta.csv", "0,75.5,Cop", "0,deep,Cop", "row 2, column depth_max: .* found 'deep'", "depth_max", None),
+        ("meta.csv", "2013-09-20", "2013-09-31", "row 4, column objdate: .*-31.; .* no time", "time", None),
+        ("meta.csv", "2013-09-20", "20.9.2013", "row 4, column objdate", "time", None),
+        ("meta.csv", "09:05:00", "9 h", "row 2, column objtime: .* HHMMSS; found '9 h'; .* date alone", "time", DATE),
+        ("features_native.csv", "500,5.5", "500,wide", "native.csv, row 4, .*'wide'; .* empty", "feature_mean", None),
+    ],
+)  # fmt: skip
+def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, column, left):
+    whole = read_source(flowcam).frame
+    change(flowcam, old, new, name)
+    frame = read_source(flowcam).frame
+    assert re.search(f"kept: .*{told}", caplog.text)
+    differs = frame[column].astype(object).ne(whole[column]) & whole[column].notna()
+    assert differs.sum() == 1
+    value = frame.loc[differs, column].iloc[0]
+    assert value == left if left else pd.isna(value)
+    pd.testing.assert_frame_equal(frame.drop(columns=column), whole.drop(columns=column))
 
 
 @pytest.mark.parametrize(
@@ -252,13 +271,13 @@ def test_tables_as_spreadsheets_save_them(flowcam):
         read_source(flowcam)
 
 
-def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_told(tmp_path):
+def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_told(tmp_path, caplog):
     put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:3]}, "folder")
     meta = "objid,level2,latitude\n" + "".join(f"{objid},a,45.5\n" for objid in IDS[:3])
     (tmp_path / "meta.csv").write_text(meta)
     (tmp_path / "features_x.csv").write_text(f'objid,area\n{IDS[0]},"1,234"\n{IDS[1]},2\n{IDS[2]},3\n')
-    with pytest.raises(InputError, match=r"features_x\.csv, row 2, column area: expected a number; found '1,234'"):
-        read_source(tmp_path)
+    assert column(read_source(tmp_path), "feature_area") == [None, 2, 3]
+    assert "row 2, column area: expected a number; found '1,234'; the cell is read as empty" in caplog.text
     (tmp_path / "meta.csv").write_text(
         meta.replace(f"{IDS[1]},a", f'{IDS[1]},"a').replace(f"{IDS[2]},a", f'{IDS[2]},a"')
     )
