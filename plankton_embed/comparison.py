@@ -21,6 +21,7 @@ from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, S
 from plankton_embed.evaluation import write_frame
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.corrections import UNTOUCHED
+from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.measurement import (
@@ -156,10 +157,11 @@ def compare(
             refuse_filled_in(sheet, *UNTOUCHED)
     elif folder.model.exists() or folder.checkpoints.exists():
         raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
-    given = read_source(source, root, status=status)
+    faults = Faults()
+    given = read_source(source, root, status=status, faults=faults)
     if given.has_splits:
         _check_test_images(given)  # before anything is written
-    prepared = prepare_step(folder, given, chosen, overwrite, progress)
+    prepared = prepare_step(folder, given, chosen, overwrite, progress, faults)
     images, options["white_level_16bit"] = prepared.catalog, prepared.preparation.white_level_16bit
     if not folder.comparison.exists():  # a new one, or begun anew, perhaps by a call that was stopped
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
@@ -177,8 +179,8 @@ def compare(
         _measure_apart(trial)
         found = _gather(place)
     if found.runs.empty:
-        faults = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
-        raise PlanktonEmbedError(f"not one system was measured; {faults}")
+        described = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
+        raise PlanktonEmbedError(f"not one system was measured; {described}")
     return found
 
 
