@@ -58,18 +58,17 @@ def preview_sheet(
     turn = labels.groupby(labels).cumcount().to_numpy()
     n_shown = max(n_images, min(labels.nunique(), MOST_PREVIEWED))
     chosen = np.sort(shuffled[np.argsort(turn, kind="stable")[:n_shown]])
-    tiles = []
+    tiles: list[Tile] = []
     for row in chosen:
         path, label = catalog.paths[row], catalog.labels[row] or "(unlabelled)"
         try:
             image, (pixels, _, _) = open_image(path), prepare_image(path, settings)
         except InputError as fault:
-            tiles.append([Tile(UNREADABLE, f"{label}\nunreadable"), Tile(UNREADABLE, str(fault))])
+            tiles += [Tile(UNREADABLE, f"{label}\nunreadable"), Tile(UNREADABLE, str(fault))]
             continue
         seen = Tile(pixels.squeeze(), f"as seen\n{settings.target_size}×{settings.target_size}")
-        tiles.append([Tile(image, f"{label}\n{image.width}×{image.height}"), seen])
-    rows = [("", [tile for pair in tiles[i : i + per_row] for tile in pair]) for i in range(0, len(tiles), per_row)]
-    return Sheet("As on disk, and as the network sees them", rows)
+        tiles += [Tile(image, f"{label}\n{image.width}×{image.height}"), seen]
+    return Sheet("As on disk, and as the network sees them", _lay_out(tiles, 2 * per_row))
 
 
 def marks_sheet(
@@ -80,28 +79,27 @@ def marks_sheet(
     Args:
         catalog: the images.
         rows: those with marks (`CatalogSummary.marked`).
-        settings: how images are prepared; where they keep the marks, the sheet says so.
+        settings: how images are prepared; where they keep the marks, the title of the sheet shows it.
         n_images: shown at most, spread over these rows.
         per_row: pairs side by side.
     """
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), n_images)).astype(int))
-    tiles = []
+    tiles: list[Tile] = []
     for row in [rows[number] for number in chosen]:
         image = to_8bit(open_image(catalog.paths[row]), settings)
         kinds, rest = find_marks(image).kinds, remove_marks(image)
         before = f"{catalog.labels[row] or '(unlabelled)'}\n{image.width}×{image.height}"
-        tiles.append([Tile(image, before), Tile(rest, f"without {', '.join(kinds)}\n{rest.width}×{rest.height}")])
-    lines = [("", [tile for pair in tiles[i : i + per_row] for tile in pair]) for i in range(0, len(tiles), per_row)]
+        tiles += [Tile(image, before), Tile(rest, f"without {', '.join(kinds)}\n{rest.width}×{rest.height}")]
     kept = "" if settings.remove_marks == "auto" else " (which preparation.remove_marks=off keeps)"
-    return Sheet(f"Images with marks burnt in, before and after their removal{kept}", lines)
+    return Sheet(f"Images with marks burnt in, before and after their removal{kept}", _lay_out(tiles, 2 * per_row))
 
 
 def misclassified_sheet(names: pd.DataFrame, n_images: int = 40, per_row: int = 8) -> Sheet:
     """Show the wrongly named images whose wrong class was nearest, with truth and guess."""
     wrong = names[names["label"] != names["true_label"]].sort_values("distance", kind="stable")
     tiles = [_guess_tile(row) for _, row in wrong.head(n_images).iterrows()]
-    rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
-    return Sheet(f"{len(wrong)} of {len(names)} images named wrongly; the surest {len(tiles)}", rows)
+    title = f"{len(wrong)} of {len(names)} images named wrongly; the surest {len(tiles)}"
+    return Sheet(title, _lay_out(tiles, per_row))
 
 
 def losses_sheet(losses: pd.DataFrame, per_row: int = 5) -> Sheet:
@@ -111,8 +109,7 @@ def losses_sheet(losses: pd.DataFrame, per_row: int = 5) -> Sheet:
         caption = f"{row['label']}\n→ {row['predicted']}\nloss {row['loss']:.2f}, p {row['probability']:.2f}"
         frame: Literal["right", "wrong"] = "right" if row["label"] == row["predicted"] else "wrong"
         tiles.append(Tile(_open(row["path"]), caption, frame))
-    rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
-    return Sheet(f"The {len(tiles)} highest losses: true label → guess", rows)
+    return Sheet(f"The {len(tiles)} highest losses: true label → guess", _lay_out(tiles, per_row))
 
 
 def worst_classes_sheet(
@@ -221,10 +218,9 @@ def suspects_sheets(suspects: Suspects, n_images: int = 40, per_sheet: int = 40,
             Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{_score(row['score'])}")
             for row in first[top : top + per_sheet].to_dict("records")
         ]
-        rows = [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
         shown = f"{top + 1} to {top + len(tiles)}" if len(first) > per_sheet else f"the {len(tiles)}"
         title = f"The most suspect of {len(suspects.ranking):,} labels, and what they may be: {shown}"
-        yield Sheet(title, rows)
+        yield Sheet(title, _lay_out(tiles, per_row))
 
 
 def _score(score: float) -> str:
@@ -238,8 +234,11 @@ def copies_sheet(suspects: Suspects, n_pairs: int = 20, per_row: int = 4) -> She
         for pair in suspects.copies.head(n_pairs).to_dict("records")
         for side in ("1", "2")
     ]
-    rows = [("", tiles[start : start + 2 * per_row]) for start in range(0, len(tiles), 2 * per_row)]
-    return Sheet(f"{len(suspects.copies):,} near-copies with two labels", rows)
+    return Sheet(f"{len(suspects.copies):,} near-copies with two labels", _lay_out(tiles, 2 * per_row))
+
+
+def _lay_out(tiles: list[Tile], per_row: int) -> list[tuple[str, list[Tile]]]:
+    return [("", tiles[start : start + per_row]) for start in range(0, len(tiles), per_row)]
 
 
 def _label_tile(table: EmbeddingTable, row: int) -> Tile:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
@@ -60,7 +60,7 @@ def embed(
         model = EmbeddingModel.load(model, device)
     catalog = read_source(source, root, status=status)
     paths = catalog.paths
-    if any(name.strip().casefold() == UNKNOWN for name in catalog.classes):
+    if any(map(is_unknown, catalog.classes)):
         logger.warning(
             "%s is the label of rejected images, and a class here: classify, evaluate, abundance and enroll refuse "
             "such vectors; rename the class first (catalog --class-map)",

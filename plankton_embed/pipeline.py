@@ -14,10 +14,7 @@ import pandas as pd
 from plankton_embed import contact_sheets
 from plankton_embed.embedding import embed
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import (
-    Reference,
-    load_vectors,
-)
+from plankton_embed.evaluation import Reference, load_vectors
 from plankton_embed.images.catalog import (
     ImageCatalog,
     hash_images,
@@ -122,16 +119,7 @@ def run(
         SettingError: the folder holds a run with other settings.
         OutputError: the folder holds something else.
     """
-    folder, chosen = open_run(source, output, settings, overwrite, device)
-    faults = Faults()
-    images = prepare_step(
-        folder, read_source(source, root, status=status, faults=faults), chosen, overwrite, progress, faults
-    )
-    model = train_step(folder, images, chosen, device, progress)
-    embed_step(folder, model, images, progress)
-    near_copies_step(folder)
-    index_step(folder)
-    return RunResult(folder, evaluate_step(folder, images, chosen, progress))
+    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
 
 
 def train(
@@ -163,14 +151,30 @@ def train(
             f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
             "or choose another folder"
         )
+    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=False)
+
+
+def _do_steps(
+    source: Source,
+    output: str | Path,
+    settings: SettingsLike,
+    root: str | Path | None,
+    status: str | Sequence[str] | None,
+    overwrite: bool,
+    device: str,
+    progress: bool,
+    *,
+    with_index: bool,
+) -> RunResult:
     folder, chosen = open_run(source, output, settings, overwrite, device)
     faults = Faults()
-    images = prepare_step(
-        folder, read_source(source, root, status=status, faults=faults), chosen, overwrite, progress, faults
-    )
+    given = read_source(source, root, status=status, faults=faults)
+    images = prepare_step(folder, given, chosen, overwrite, progress, faults)
     model = train_step(folder, images, chosen, device, progress)
     embed_step(folder, model, images, progress)
     near_copies_step(folder)
+    if with_index:
+        index_step(folder)
     return RunResult(folder, evaluate_step(folder, images, chosen, progress))
 
 
@@ -268,8 +272,8 @@ def catalog(
     if output is not None:
         refuse_overwrite(output, overwrite, CATALOG_SUFFIXES)
         Faults.refuse_foreign(faults_path(output))
-    if preview and output is not None:
-        refuse_inside(source, output)
+        if preview:
+            refuse_inside(source, output)
     shares = () if split is None else Settings.build(overrides={"split.fractions": tuple(split)}).split.fractions
     renames = read_class_map(class_map) if isinstance(class_map, str | Path) else class_map
     if split is not None and drop_duplicates:

@@ -70,8 +70,6 @@ from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorb
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 
-READABLE = "an image that can be read"
-UNREADABLE = "later commands leave it out; copy it again"
 MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
 
 logger = logging.getLogger(__name__)
@@ -193,7 +191,7 @@ def prepare_step(
     settings: Settings,
     overwrite: bool,
     progress: bool,
-    faults: Faults | None = None,
+    faults: Faults,
 ) -> RunImages:
     """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings.
 
@@ -208,7 +206,6 @@ def prepare_step(
         progress: show bars.
         faults: what was wrong in the source; joined by what is wrong with its images.
     """
-    faults = Faults() if faults is None else faults
     warn_of_similar_classes(source)
     refuse_unknown(source.classes, "the images to train on")
     hashes, reasons = hash_images(source.paths, progress)
@@ -269,7 +266,8 @@ def note_unreadable(catalog: ImageCatalog, reasons: Mapping[int, str], faults: F
     """
     paths = catalog.paths
     for row, reason in reasons.items():
-        faults.add(paths[row], READABLE, reason, kept=kept, remedy=UNREADABLE if kept else "")
+        remedy = "later commands leave it out; copy it again" if kept else ""
+        faults.add(paths[row], "an image that can be read", reason, kept=kept, remedy=remedy)
 
 
 def _warn_of_contradictions(catalog: ImageCatalog, kept: NDArray[np.bool_]) -> None:

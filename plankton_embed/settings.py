@@ -104,7 +104,7 @@ class PreparationSettings(_Part):
     )
     scaling_16bit: Literal["source", "image"] = Field(
         "source",
-        description="images of more than 8 bits: source: one scale for all, and inverted where a TIFF says that 0 is "
+        description="images of more than 8 bits: source: one scale for all, and inverted where in a TIFF 0 is "
         "white; image: as models of earlier releases saw them",
     )
     remove_marks: Literal["auto", "off"] = Field(

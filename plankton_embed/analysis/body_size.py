@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 UM3_PER_MM3 = 1e9
-SIZE_COLUMNS = ("esd", "biovolume_sphere", "biovolume_ellipsoid")
 
 
 def unit_size(images: pd.DataFrame) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
     Raises:
         MismatchError: made by different models.
         InputError: no row of `new` has a label, a class of it is called like rejected images, or an `object_id` or a
-            `path` stands in both.
+            `path` is in both.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
     refuse_unknown(

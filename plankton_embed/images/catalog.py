@@ -103,8 +103,6 @@ STR = pd.Series(dtype="str").dtype  # object before pandas 3
 ASCII_BLANKS = "".join(filter(str.isspace, map(chr, range(128))))
 N_ROWS_AT_ONCE = 50_000  # written to a CSV
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class ImageCatalog:
@@ -340,7 +338,7 @@ class ImageCatalog:
 
 
 def is_unknown(name: str) -> bool:
-    """Say whether a name is that of rejected images (`unknown`), or so but for capitals and outer blanks."""
+    """Return whether a name is that of rejected images (`unknown`), or so but for capitals and outer blanks."""
     return unicodedata.normalize("NFKC", name).strip().casefold() == UNKNOWN
 
 

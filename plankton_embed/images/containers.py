@@ -100,8 +100,8 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
 def open_array(path: Path, stamp: int, name: str = "") -> tuple[NDArray[np.generic], float]:
     """Return an array of a .npy file, on the disk, or a named one of a .npz file, in memory; and its largest value.
 
-    Nothing is unpickled. The largest value (nan for uint8 and bool, which need none) tells 0-1 from 0-255, and 8 bits
-    in a wider type.
+    Nothing is unpickled. The largest value (nan for uint8 and bool, which need none) separates 0-1 from 0-255, and 8
+    bits in a wider type.
     """
     if path.suffix.lower() == ".npy":
         array = np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))

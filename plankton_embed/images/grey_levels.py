@@ -183,7 +183,7 @@ class GreyLevels:
         return "" if n == self.n_more_bits else f" ({n:,} of them looked at, evenly spaced)"
 
     def _doubts(self) -> Iterator[str]:
-        """Say where the white level that was found may be another."""
+        """Report where the white level that was found may be another."""
         level, held = self.white_level, self.scaled
         if level is None:
             return
@@ -218,7 +218,7 @@ class GreyLevels:
             )
 
     def _misfits(self, level: int, whose: str, remedy: str) -> Iterator[str]:
-        """Say where a given white level cannot be right."""
+        """Report where a given white level cannot be right."""
         held, found = self.scaled, self.white_level
         if found is None:
             return
@@ -236,7 +236,7 @@ class GreyLevels:
             )
 
     def _mixtures(self) -> Iterator[str]:
-        """Say where a source holds several bit depths."""
+        """Report where a source holds several bit depths."""
         level, held = self.white_level, self.scaled
         n_others = self.n_images - self.n_more_bits
         if level is None:
@@ -275,7 +275,7 @@ class GreyLevels:
             )
 
     def _faults(self) -> Iterator[str]:
-        """Say what is lost of some images."""
+        """Report what is lost of some images."""
         beyond = self.scaled[self.scaled["largest"] > WHITE_LEVEL]
         if len(beyond):
             yield (
@@ -423,8 +423,8 @@ def _spread(rows: Sequence[int], most: int) -> list[int]:
 
 
 def _are_apart(below: pd.Series, above: pd.Series, level: int) -> bool:
-    """Tell whether largest values are in two groups, the lower of which nearly fills its white level."""
-    if len(below) == 0 or len(above) < 2 or len(above) * FEW <= len(below):  # so few are told as such
+    """Return whether largest values are in two groups, the lower of which nearly fills its white level."""
+    if len(below) == 0 or len(above) < 2 or len(above) * FEW <= len(below):  # so few are reported as such
         return False
     return bool(above.min() >= 2 * below.max() and below.quantile(0.1) > level / 2)
 

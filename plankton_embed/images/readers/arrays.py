@@ -220,7 +220,7 @@ def _order_labels(path: Path, lines: list[str], n_images: int, faults: Faults) -
 
 
 def _parse_labels(path: Path, text: str) -> tuple[list[list[str]], str]:
-    """Return the rows of one or two cells, and whichever of comma, semicolon and tab parts them evenly."""
+    """Return the rows of one or two cells, and whichever of comma, semicolon and tab separates them evenly."""
     try:
         tables = [[row for row in csv.reader(io.StringIO(text, newline=""), delimiter=by) if row] for by in ",;\t"]
     except csv.Error as error:

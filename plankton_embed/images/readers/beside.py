@@ -7,6 +7,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import filterfalse
 from pathlib import Path, PurePosixPath
 
 from plankton_embed.images.catalog import ImageCatalog
@@ -89,7 +90,7 @@ def _kind_of(file: str) -> str:
 
 
 def _part(kind: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide files that are no images into those of a source of the format, and the others."""
+    """Divide files that are not images into those of a source of the format, and the others."""
     runs = {_folder(file) for file in files if file.lower().endswith(".lst")}
 
     def is_of_format(file: str) -> bool:
@@ -106,10 +107,7 @@ def _part(kind: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
             return "/" not in file and is_known
         return kind == "arrays" and "/" not in file and suffix in (*ARRAY_SUFFIXES, *LABEL_SUFFIXES)
 
-    mine = [is_of_format(file) for file in files]
-    return [f for f, own in zip(files, mine, strict=True) if own], [
-        f for f, own in zip(files, mine, strict=True) if not own
-    ]
+    return [*filter(is_of_format, files)], [*filterfalse(is_of_format, files)]
 
 
 def _report_images(path: Path, kind: str, images: Sequence[str], own: Sequence[str], catalog: ImageCatalog) -> None:

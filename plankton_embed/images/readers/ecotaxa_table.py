@@ -130,7 +130,7 @@ class Table:
 
 
 def read_header(file: Path) -> set[str]:
-    """Return the names of the columns; none where the first row is empty, or the file cannot be read or is no text."""
+    """Return the names of the columns; none where the first row is empty, or the file cannot be read or is not text."""
     try:
         with file.open("rb") as opened:
             line = to_utf8(opened.read(1 << 16)).split(b"\n", 1)[0].decode(errors="replace")
@@ -143,7 +143,7 @@ def read_table(raw: bytes, file: Path) -> Table:
     """Read the cells of a table, find out which columns are numbers, and check its values.
 
     Raises:
-        InputError: it is no table, or has no rows.
+        InputError: it is not a table, or has no rows.
     """
     raw = to_utf8(raw)
     first = raw.split(b"\n", 1)[0].decode()
@@ -237,7 +237,7 @@ def _read_cells(table: Table, raw: bytes, delimiter: str, n_columns: int) -> _Ce
         if cells is None or len(plain.odd) < len(cells.odd) + cells.n_swallowed:
             row = 1 if cells is None else int(cells.lines[min([*cells.swallowing, *cells.odd])])
             found = "a stray one; in this table quotes are read as plain characters, but for pairs around a cell"
-            if not table.found:  # the header's is told already
+            if not table.found:  # the header's is reported already
                 table.add(row, None, QUOTES, found, kept=True)
             cells, has_quotes = plain, False
     for row in cells.swallowing:
@@ -247,7 +247,7 @@ def _read_cells(table: Table, raw: bytes, delimiter: str, n_columns: int) -> _Ce
         cells.is_lost[row] = True
     for row, (length, text) in cells.odd.items():
         line, expected = int(cells.lines[row]), f"{n_columns} values, as in the header"
-        values = next(csv.reader([text], delimiter=delimiter)) if has_quotes else text.split(delimiter)
+        values = _split_row(text, delimiter, has_quotes)
         extra = values[n_columns:]
         doubtful = any(delimiter in v or "\n" in v for v in values) if has_quotes else text.count('"') % 2 == 1
         if row and not doubtful and length < n_columns:
@@ -299,10 +299,7 @@ def _split(raw: bytes, delimiter: str, n_columns: int, has_quotes: bool) -> _Cel
         swallowing = even[is_swallowing]
         n_swallowed = int(inside[swallowing].sum() + inside[list(odd)].sum())
     if odd:
-        parts = [
-            next(csv.reader([text], delimiter=delimiter)) if has_quotes else text.split(delimiter)
-            for _, text in odd.values()
-        ]
+        parts = [_split_row(text, delimiter, has_quotes) for _, text in odd.values()]
         added = pa.table({name: pa.array([dict(enumerate(row)).get(int(name), "") for row in parts]) for name in names})
         order = np.argsort(np.concatenate([even, list(odd)]))
         cells = pa.concat_tables([cells, added]).take(order)
@@ -310,6 +307,10 @@ def _split(raw: bytes, delimiter: str, n_columns: int, has_quotes: bool) -> _Cel
         cells = pa.table({name: _unquote(cells.column(name)) for name in names})
     lines = 1 + np.arange(n_rows) + np.cumsum(inside) - inside
     return _Cells(cells, lines, odd, n_swallowed, swallowing, np.zeros(n_rows, dtype=bool))
+
+
+def _split_row(text: str, delimiter: str, has_quotes: bool) -> list[str]:
+    return next(csv.reader([text], delimiter=delimiter)) if has_quotes else text.split(delimiter)
 
 
 def _unquote(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -329,7 +330,7 @@ def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _find_types(text: pd.DataFrame) -> dict[str, str]:
-    """Return what the first row declares by column, such as [t] or [f]; nothing if it is no row of types."""
+    """Return what the first row declares by column, such as [t] or [f]; nothing if it is not a row of types."""
     if text.empty:
         return {}
     first = {str(name): str(kind) for name, kind in text.iloc[0].fillna("").items()}

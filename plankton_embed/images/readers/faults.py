@@ -152,7 +152,8 @@ def _describe(same: list[Fault]) -> str:
     """Return one line for faults of one kind: the first row of a table, or the first files, and how many more."""
     first, n_files = same[0], len({fault.file for fault in same})
     if n_files == 1:
-        return f"{first}{_and_more(len(same) - 1, 'such row')}"
+        n_more = len(same) - 1
+        return str(first) + (f" (and {n_more} more such row{'s' if n_more > 1 else ''})" if n_more else "")
     column = "" if first.column is None else f", column {first.column}"
     remedy = f"; {first.remedy}" if first.remedy else ""
     found = [f"{fault.file}: {fault.found}" for fault in same[:MOST_EXAMPLES]]
@@ -164,7 +165,3 @@ def _cut(lines: list[str]) -> list[str]:
     if len(lines) <= MOST_SHOWN:
         return lines
     return [*lines[:MOST_SHOWN], f"and {len(lines) - MOST_SHOWN} more"]
-
-
-def _and_more(n: int, what: str) -> str:
-    return "" if n == 0 else f" (and {n} more {what}{'s' if n > 1 else ''})"

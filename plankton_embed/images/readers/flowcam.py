@@ -53,7 +53,7 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     Columns besides the path: `object_id` (RUN_00007, by the id of the particle), `sample_id` (the run: the name of the
     `.lst`), `pixel_size` (`cal_const`), `time` (`timestamp`, by the clock of the instrument's computer) and, as a
     feature under its own name, every other field that is a number (sizes are in µm; those that start with `raw_` in
-    pixels) and does not tell of a place in the collage or in the run (NO_FEATURES). With `<run>_run_summary.txt` beside
+    pixels) and is not a place in the collage or in the run (NO_FEATURES). With `<run>_run_summary.txt` beside
     the `.lst` also `volume` (m³, its Fluid Volume Imaged) and `volume_of` (fluid that was run: a sample may have been
     concentrated or diluted before). A run from which something is missing has no volume, nor one whose summary counts
     other particles than the list; the reason is a warning.

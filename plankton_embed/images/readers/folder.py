@@ -34,7 +34,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
 
     Split folders are train, val (valid, validate, validation) and test, and are taken as such when no other folder
     with images lies beside them. Deeper folders belong to their class. Hidden files, folders that other programs leave
-    (FOREIGN_FOLDERS), and files that are no images by their suffix are passed over. The object id is the path below
+    (FOREIGN_FOLDERS), and files that are not images by their suffix are passed over. The object id is the path below
     `folder`, with forward slashes.
 
     Args:
@@ -45,7 +45,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
 
     Raises:
         InputError: the folder is missing, there is no image in it, or its classes are a level deeper; or images or
-            other folders lie beside split folders.
+            other folders are beside split folders.
     """
     root = os.path.abspath(folder)  # noqa: PTH100  (keeps links as they are)
     if not os.path.isdir(root):  # noqa: PTH112
@@ -104,7 +104,7 @@ def list_images(folder: str | Path) -> Iterator[str]:
 
 
 def is_image(path: str) -> bool:
-    """Say whether a file is an image by its suffix."""
+    """Return whether a file is an image by its suffix."""
     return path[-LONGEST_SUFFIX:].lower().endswith(IMAGE_ENDS)  # twenty times as fast as by its Path
 
 
@@ -136,7 +136,7 @@ def list_files(folder: str | Path, faults: Faults | None = None) -> Iterator[str
 
 
 def _is_foreign(folder: str) -> bool:
-    """Say whether a folder of this name is hidden, or left by another program."""
+    """Return whether a folder of this name is hidden, or left by another program."""
     name = folder.lower()
     return name.startswith((".", "__macosx")) or name in FOREIGN_FOLDERS or name.endswith(FOREIGN_ENDS)
 

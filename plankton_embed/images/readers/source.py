@@ -130,7 +130,7 @@ def recognize_format(path: Path, files: Sequence[str] | None = None) -> SourceFo
 
 
 def _describe_zip(path: Path) -> str:
-    """Return what an error says of a ZIP without tables."""
+    """Return what an error adds for a ZIP without tables."""
     try:
         with zipfile.ZipFile(path) as archive:
             inner = [name for name in archive.namelist() if name.lower().endswith(".zip")]

@@ -12,7 +12,7 @@ from plankton_embed.errors import SettingError
 logger = logging.getLogger(__name__)
 
 STATUSES = ("validated", "predicted", "dubious", "discarded", "empty")
-UNVALIDATED = "unvalidated_label"  # column of the names that are no labels
+UNVALIDATED = "unvalidated_label"  # column of the names that are not labels
 
 
 def read_statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def _name_copy(path: str) -> PurePath:
 
 
 def _copy_images(images: pd.DataFrame, path: Path) -> None:
-    """Copy images to their names beside the table; those that are no files of their own become PNG."""
+    """Copy images to their names beside the table; those that are not files of their own become PNG."""
     with write_folder_atomically(path.with_name(f"{path.stem}_images")) as folder:
         for source, name in zip(images["path"], images["img_file_name"], strict=True):
             try:
