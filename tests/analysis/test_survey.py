@@ -33,7 +33,7 @@ def correction():
 
 
 def test_intervals_hold_the_individuals_of_tows_in_two_fractions(correction):
-    """A smaller `benchmarks/fractions.py`."""
+    """A smaller `benchmarks/tow_fractions.py`."""
     rng = np.random.default_rng(20)
     holds = []
     for _ in range(30):

@@ -1,6 +1,6 @@
 """Tows in two fractions: how often the intervals of concentrations hold the true concentration of the tow.
 
-    python benchmarks/fractions.py                              # 200 tows for each of three seeds: 15 minutes
+    python benchmarks/tow_fractions.py                              # 200 tows for each of three seeds: 15 minutes
 
 Every tow is simulated anew: its classes are overlapping normal distributions, whose classifier has a bias of its own
 that 25 calibration images a class do not show fully; the numbers of individuals are log-normal over the classes
