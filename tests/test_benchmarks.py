@@ -1,6 +1,7 @@
 """What the benchmarks make before they measure: catalogs by hand, weights that compute the same."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from safetensors.torch import save_file
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.images.catalog import ImageCatalog
 
-BENCHMARK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "comparison.py"))
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+BENCHMARK = runpy.run_path(str(FOLDER / "comparison.py"))
+
+
+def test_no_benchmark_hides_a_module_of_python():
+    assert not {path.stem for path in FOLDER.glob("*.py")} & sys.stdlib_module_names
 
 
 def catalog(sizes, splits=("train", "val", "test")):
