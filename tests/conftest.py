@@ -8,11 +8,15 @@ from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets gain nothing from more
 
+import hypothesis
 import pytest
 
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.output import write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -449,7 +449,6 @@ def test_channels_follow_the_color(color, channels):
     assert PreparationSettings(color=color).n_channels == channels
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_as_override_is_read_or_refused_with_a_reason(text):
     try:
@@ -458,7 +457,7 @@ def test_any_text_as_override_is_read_or_refused_with_a_reason(text):
         assert str(error)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda s: st.dictionaries(st.text(max_size=8), s)))
 def test_any_file_content_is_read_or_refused_with_a_reason(tmp_path_factory, values):
     path = tmp_path_factory.getbasetemp() / "any.yaml"

@@ -411,7 +411,7 @@ def test_refused_images_have_a_column_of_their_own():
     assert alone["high"].tolist() == [0, 0, 0, 0, 15]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz")), min_size=1, max_size=40),
     st.sampled_from(["em", "confusion"]),

@@ -55,7 +55,7 @@ def small(**changes):
     return EmbeddingTable(**{**given_values, **changes})
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), suffix=st.sampled_from(SUFFIXES))
 def test_any_table_comes_back_bit_for_bit(tmp_path, table, suffix):
     assert same(EmbeddingTable.load(table.save(tmp_path / f"t{suffix}")), table)

@@ -57,7 +57,7 @@ def test_there_are_so_many_others_and_no_more(k):
         VectorIndex.build(EmbeddingTable(FIVE)).search_others(k)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(1, 60),
     n_queries=st.integers(0, 30),

@@ -124,7 +124,7 @@ def test_divided_samples_are_counted():
     assert add_up(**columns).n_divided == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["a", "b", "c"]), st.sampled_from(["1", "2", None])), min_size=1

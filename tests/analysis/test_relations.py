@@ -36,7 +36,7 @@ def relate(points, label=None, *arguments, **options):
     return find_relations(table, *arguments, n_threads=1, progress=False, **options)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n=st.integers(4, 14),
     dimension=st.integers(1, 5),

@@ -56,7 +56,7 @@ def test_energy_of_five_points_by_hand():
 
 
 @given(st.lists(st.integers(-50, 50), min_size=5, max_size=14), st.integers(2, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_energy_agrees_with_scipy(values, n_first):
     """scipy takes the pairs of an image with itself along, and the root."""
     points = np.array(values, dtype=float)

@@ -27,7 +27,7 @@ def test_five_points_on_a_line():
     assert tree[:, 3].tolist() == [2, 2, 4, 5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(2, 200), dimension=st.integers(1, 8), n_groups=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_the_tree_is_scipys(n, dimension, n_groups, seed):
     rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def test_copies_join_at_zero():
     assert (join(np.ones((5, 2)))[:, 2] == 0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(2, 60), dimension=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_equal_distances_give_a_tree_that_adds_up(n, dimension, seed):
     points = np.random.default_rng(seed).integers(0, 4, size=(n, dimension)).astype(float)
@@ -73,7 +73,7 @@ def test_equal_distances_give_a_tree_that_adds_up(n, dimension, seed):
     assert (tree[:, 2] ** 2).sum() / 2 == pytest.approx(sum_of_squares(points), abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 100))
 def test_heights_follow_the_scale_and_not_the_place(scale, seed):
     points = np.random.default_rng(seed).normal(size=(80, 5))

@@ -72,7 +72,7 @@ def test_the_quarter_turn_of_a_tall_image_is_stretched():
     np.testing.assert_array_equal(grow_classes(images, labels).images[8], np.asarray(turned))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(0, 5))
 def test_no_picture_lies_on_both_sides(sizes, seed):
     images, labels = draw(sizes)

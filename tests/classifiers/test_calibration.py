@@ -51,7 +51,7 @@ def test_agrees_with_scikit_learn():
     np.testing.assert_allclose(ours, theirs.predict_proba(vectors[60:]), atol=0.002)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), factor=st.floats(1e-3, 1e3), shift=st.floats(-50, 50))
 def test_the_temperature_grows_with_the_logits_and_not_with_what_is_added_to_them(seed, factor, shift):
     rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def test_what_tells_nothing_has_temperature_one():
 # ------------------------------------------------------------------------------------------ held-out images
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 12), n=st.integers(1, 300))
 def test_a_tenth_is_held_out_and_every_class_is_left(seed, n_classes, n):
     codes = np.random.default_rng(seed).integers(n_classes, size=n)

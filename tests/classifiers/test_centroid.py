@@ -57,7 +57,7 @@ def test_a_tie_goes_to_the_first_name():
     assert NearestCentroidClassifier().fit([[0.0], [2.0]], ["b", "a"]).predict([[1.0]]).tolist() == ["a"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(2, 8), dimension=st.integers(1, 12))
 def test_agrees_with_scikit_learn(seed, n_classes, dimension):
     rng = np.random.default_rng(seed)

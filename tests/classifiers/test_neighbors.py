@@ -46,7 +46,7 @@ def test_a_tie_goes_to_the_nearer_class_mean_not_to_the_nearer_vector():
     assert NeighborsClassifier(1).fit(vectors, labels).predict([[0.4]]).tolist() == ["far"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 20))
 def test_agrees_with_scikit_learn_where_there_is_no_tie(seed, k):
     vectors, codes, query = random_case(seed)
@@ -58,7 +58,7 @@ def test_agrees_with_scikit_learn_where_there_is_no_tie(seed, k):
     np.testing.assert_array_equal(ours.predict(query)[clear], theirs.predict(query)[clear])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
 def test_ties_are_settled_as_counted_by_brute_force(seed, k):
     vectors, codes, query = random_case(seed)

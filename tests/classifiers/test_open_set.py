@@ -27,7 +27,7 @@ def test_five_images_by_hand():
     assert scores.to_dict()["auroc"] == scores.auroc
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n=st.integers(4, 300), step=st.sampled_from([0.001, 0.3]))
 def test_agrees_with_scikit_learn(seed, n, step):
     rng = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ def test_thresholds_by_hand():
     assert conformal_threshold(np.arange(1.0, 19), 0.05) == np.inf
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n=st.integers(19, 60), rate=st.sampled_from([0.05, 0.1, 0.2, 0.5]))
 def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
     rng = np.random.default_rng(seed)
@@ -126,7 +126,7 @@ def test_strangeness_by_hand():
     np.testing.assert_allclose(Refuser("density", 2).fit(line, labels).strangeness(asked, names), wanted)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
 def test_strangeness_agrees_with_brute_force(seed, k):
     rng = np.random.default_rng(seed)

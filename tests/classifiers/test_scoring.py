@@ -56,7 +56,7 @@ def test_confusion_has_the_truth_in_its_rows():
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=names_of)
 def test_scores_agree_with_scikit_learn(pairs):
     truth, names = zip(*pairs, strict=True)

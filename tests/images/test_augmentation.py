@@ -110,7 +110,7 @@ def test_half_of_the_images_are_mirrored():
     assert 70 < sum(mirrored) < 130
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     strength=st.builds(
         AugmentationSettings, flip=st.booleans(), rotation=st.floats(0, 180), zoom=st.floats(0, 0.99),

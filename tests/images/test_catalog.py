@@ -152,7 +152,7 @@ def test_hard_labels_come_back(tmp_path, suffix):
     assert set(catalog.classes) == set(labels) - {None}
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.sampled_from(["train", "val", "test"])), min_size=1, max_size=5),
     suffix=st.sampled_from(FORMATS),
@@ -717,7 +717,7 @@ def test_numbers_that_are_categories_stay_whole_where_a_value_is_missing():
     assert build(pd.Series([None, 0, 12], dtype="category")).labels == [None, "0", "12"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(values=st.lists(MESSY_TEXT | MISSING_VALUE, min_size=1) | st.lists(MESSY_VALUE, min_size=1), data=st.data())
 def test_text_is_cleaned_as_one_by_one(values, data):
     kind = data.draw(st.sampled_from([None, "object", "category"]))
@@ -734,7 +734,7 @@ def test_text_is_cleaned_as_one_by_one(values, data):
     pd.testing.assert_series_equal(found.frame["sample_id"], pd.Series(samples, dtype="str"), check_names=False)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     paths=st.lists(MESSY_PATH.map("/".join).filter(str.strip), min_size=1, unique_by=str.strip),
     root=st.sampled_from([".", "/", "//", "/a/../b", "x/é/"]),
@@ -759,7 +759,7 @@ COLUMNS = {
 }
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dtypes=st.lists(st.sampled_from(list(COLUMNS)), max_size=4), n=st.integers(0, 7), data=st.data())
 def test_a_csv_is_written_as_by_pandas(tmp_path, monkeypatch, dtypes, n, data):
     monkeypatch.setattr(module, "N_ROWS_AT_ONCE", 3)

@@ -104,7 +104,7 @@ def test_a_column_is_dropped_only_for_one_that_is_kept():
 cells = st.floats(-1e6, 1e6).map(lambda x: round(x, 3)) | st.just(np.nan) | st.just(np.inf)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=cells))
 def test_what_comes_out_is_finite_and_no_pair_of_it_too_alike(table):
     preparation = FeaturePreparation().fit(table)

@@ -81,7 +81,7 @@ def test_sizes_by_hand(side, size, inside, portrait):
 
 
 @given(st.integers(3, 400), st.integers(3, 400), st.sampled_from([75, 96, 150, 299]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_size_follows_the_rule_of_the_report(width, height, side):
     """Grow, then shrink, as the report says in two steps; ours is one, so a pixel of rounding may differ."""
     long, short = max(width, height), min(width, height)
@@ -397,7 +397,7 @@ def test_a_picture_of_30000_by_30000_is_refused_in_little_memory(tmp_path, name)
 
 
 @given(data=st.data(), name=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_a_damaged_file_is_prepared_or_refused_and_nothing_else(data, name):
     file = bytearray(encode(Image.fromarray(ramp(30, 20)), name))

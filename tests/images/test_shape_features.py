@@ -194,7 +194,7 @@ def test_a_body_at_the_border_and_one_of_one_pixel():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_quarter_turns_change_little(seed, turns):
     grey = blob(seed)
     before, after = measure_shape(grey), measure_shape(np.rot90(grey, turns))
@@ -207,7 +207,7 @@ def test_quarter_turns_change_little(seed, turns):
 
 
 @given(st.integers(0, 10_000), st.integers(-45, 55))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_brightness_changes_grey_levels_only(seed, change):
     grey = blob(seed)
     before, after = measure_shape(grey), measure_shape((grey.astype(int) + change).astype(np.uint8))
@@ -218,7 +218,7 @@ def test_brightness_changes_grey_levels_only(seed, change):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_light_on_dark_has_the_same_shape(seed):
     grey = blob(seed)
     before, after = measure_shape(grey), measure_shape(255 - grey)
@@ -229,7 +229,7 @@ def test_light_on_dark_has_the_same_shape(seed):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_agrees_with_scipy(seed):
     grey = blob(seed)
     mask, _ = find_body(grey)

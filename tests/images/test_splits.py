@@ -59,7 +59,7 @@ def test_shares_that_nearly_sum_to_one_divide_a_large_class_whole(n):
 
 
 @given(labels=st.lists(st.sampled_from("abc"), min_size=1, max_size=60), fractions=FRACTIONS, seed=st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_single_images_are_divided_exactly(labels, fractions, seed):
     for label, found in counts(split_catalog(build(labels), fractions, seed=seed)).items():
         n = labels.count(label)
@@ -76,7 +76,7 @@ def test_single_images_are_divided_exactly(labels, fractions, seed):
     files=st.lists(st.integers(0, 30), min_size=60, max_size=60),
     fractions=FRACTIONS,
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nothing_is_torn_apart_and_every_class_is_trained(rows, hashes, files, fractions):
     labels, samples = zip(*rows, strict=True)
     n = len(rows)

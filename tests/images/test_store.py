@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -224,7 +224,6 @@ def test_no_image_has_no_sides():
 SIDES = st.lists(st.tuples(st.integers(3, 10_000), st.integers(3, 10_000)), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(sizes=SIDES, um=st.floats(0.01, 1000))
 def test_width_and_height_may_be_swapped_and_a_scale_is_a_sum_of_logs(sizes, um):
     size = np.array(sizes)

@@ -317,7 +317,7 @@ def test_averaged_vectors_of_a_sigmoid_stay_between_0_and_1(pictures):
 SQUARE = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(0, 256, (75, 75), np.uint8))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(image=SQUARE, view=st.integers(0, 7))
 def test_eight_views_are_the_same_however_the_image_is_turned_or_mirrored(model, image, view):
     seen = turn_view(torch.from_numpy(image)[None, None], view)[0, 0].numpy()

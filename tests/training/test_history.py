@@ -19,7 +19,7 @@ def record(epoch, centroid=NAN, knn=NAN):
     return EpochRecord(epoch, 0.1, 0.2, 1e-3, centroid, knn)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(*[numbers] * 8, *[counts] * 3, *[numbers] * 2), max_size=5))
 def test_a_history_comes_back_unchanged(tmp_path, rows):
     history = History([EpochRecord(epoch, *row) for epoch, row in enumerate(rows, 1)])

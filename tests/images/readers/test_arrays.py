@@ -47,7 +47,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_siz
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, min_side=5, max_side=7)),
     data=st.data(),

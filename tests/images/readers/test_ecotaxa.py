@@ -95,7 +95,7 @@ def test_columns_become_those_of_a_catalog(tmp_path):
     assert list(frame["sample_tot_vol"][:2]) == [12.5, 12.5]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "latin-1"]),
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),

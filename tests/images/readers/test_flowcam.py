@@ -378,7 +378,7 @@ def test_a_run_that_lost_images_has_no_volume(tmp_path, caplog):
 sides = st.tuples(st.integers(3, 12), st.integers(3, 12))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(sides, min_size=1, max_size=9), colour=st.booleans())
 def test_any_boxes_come_back_pixel_by_pixel(tmp_path_factory, sizes, colour):
     lefts = np.cumsum([0, *(w + 1 for w, _ in sizes)])[:-1].tolist()

@@ -591,7 +591,7 @@ def test_the_gaps_of_a_joined_image_are_background(tmp_path):
 sides = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda wh: wh if min(wh) else (0, 0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(boxes=st.lists(sides, min_size=1, max_size=8), bin_id=st.sampled_from([NEW, OLD]), seed=st.integers(0, 99))
 def test_any_boxes_come_back_pixel_by_pixel(tmp_path_factory, boxes, bin_id, seed):
     rng = np.random.default_rng(seed)

@@ -279,7 +279,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("n_examples", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_what_is_written_is_read_as_it_was(folder, n_examples):
-    settings(max_examples=n_examples, deadline=None)(given(ROWS, st.booleans())(check_round_trip))(folder)
+    settings(max_examples=n_examples)(given(ROWS, st.booleans())(check_round_trip))(folder)
 
 
 def check_round_trip(folder, rows, image_names):

@@ -170,7 +170,7 @@ LABEL = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
 TABLES_EACH = 10
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(LABEL, min_size=1, max_size=5, unique=True), st.data())
 def test_scores_are_read_as_they_were_written(tmp_path_factory, classes, data):
     """A hundred times ten tables, a bin each."""
