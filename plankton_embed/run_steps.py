@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from plankton_embed import contact_sheets
 from plankton_embed.analysis.suspects import NEAR_COSINE, find_near_copies
 from plankton_embed.classifiers.naming import METHODS, fit_classifier, select_known
+from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.evaluation import (
@@ -403,6 +404,13 @@ def _make_validation(
     gallery, truth = known.select(chosen), np.array(val.catalog.labels, dtype=str)
     labels = np.array(gallery.catalog.labels, dtype=object)
     classes, precision = set(labels), settings.training.precision
+    if len(truth):
+        logger.info(
+            "after every epoch, %s images of val are predicted (centroid, and kNN with k %d) from %s of train, at most "
+            "%d a class: the final scores, from all of them, are higher; the epoch of the highest %s is kept",
+            *(f"{len(truth):,}", settings.classification.n_neighbors, f"{len(labels):,}", n),
+            settings.training.choose_by.replace("_", " "),
+        )
 
     def validate(model: EmbeddingModel) -> Validation:
         vectors = model.embed_prepared(gallery.prepared, precision=precision, views=1)
@@ -411,13 +419,16 @@ def _make_validation(
         reference = EmbeddingTable(vectors, label=labels)
         k = fitting_k(reference, settings)
         queries = model.embed_prepared(val.prepared, precision=precision, views=1)
-        centroid, knn = (fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn"))
+        predicted = [fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn")]
+        scores = [score_names(truth, names, n_bootstrap=0).metrics for names in predicted]
+        centroid, knn = (float(score["accuracy"]) for score in scores)
         return Validation(
             vectors,
             class_index[chosen],
-            centroid_accuracy=float((centroid == truth).mean()),
-            knn_accuracy=float((knn == truth).mean()),
-            n_never_predicted=count_never_predicted(truth, centroid, classes),
+            centroid_accuracy=centroid,
+            knn_accuracy=knn,
+            score=float(np.mean([score[settings.training.choose_by] for score in scores])),
+            n_never_predicted=count_never_predicted(truth, predicted[0], classes),
         )
 
     return validate

@@ -184,6 +184,8 @@ class AugmentationSettings(_Part):
 class TrainingSettings(_Part):
     """How the network learns: objective, batches, optimizer, length, and what is kept."""
 
+    OLD_BEHAVIOUR = {"choose_by": "accuracy"}
+
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
     miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
@@ -223,13 +225,24 @@ class TrainingSettings(_Part):
     compile: bool = Field(False, description="compile the network first, which takes minutes")
 
     validation_images_per_class: int = Field(
-        30, ge=1, description="training images a class that name the validation images after each epoch"
+        30, ge=1, description="training images a class that predict the validation images after each epoch"
+    )
+    choose_by: Literal["balanced_accuracy", "accuracy"] = Field(
+        "balanced_accuracy",
+        description="what the best epoch has most of, on the validation images: balanced_accuracy gives every class "
+        "the same weight, accuracy every image",
     )
     stop_on_collapse: bool = Field(False, description="end the training when the space collapses")
     keep_checkpoints: int = Field(2, ge=1, description="newest training states kept")
     keep_every_epoch: bool = Field(False, description="keep the weights of every epoch too, as a film needs them")
     checkpoint_minutes: float = Field(10.0, ge=0, description="within an epoch a state is written this often")
     tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
+
+    def objective_at(self, progress: float) -> ObjectiveName:
+        """The name of the objective at a share 0-1 of the training."""
+        if self.objective != "scheduled":
+            return self.objective
+        return self.proxy_objective if progress < self.proxy_share else "triplet"
 
     @property
     def objective_settings(self) -> set[str]:

@@ -466,3 +466,9 @@ def test_any_file_content_is_read_or_refused_with_a_reason(tmp_path_factory, val
         Settings.load(path)
     except (SettingError, InputError) as error:
         assert str(error)
+
+
+def test_the_objective_at_a_share_of_the_training():
+    training = Settings.build().training
+    assert [training.objective_at(share) for share in (0, 0.79, 0.8, 1)] == ["normalized_softmax"] * 2 + ["triplet"] * 2
+    assert Settings.build(overrides={"training.objective": "supcon"}).training.objective_at(0.9) == "supcon"

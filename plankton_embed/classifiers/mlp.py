@@ -36,7 +36,8 @@ class MLPClassifier(CalibratedClassifier):
     Args:
         hidden: widths of the hidden layers.
         epochs: most epochs.
-        patience: epochs without a lower loss on the calibration images before training stops; the best epoch is kept.
+        patience: epochs without a lower loss on half of the calibration images before training stops; the best epoch
+            is kept. The other half gives the temperature: loss and temperature of the same images would flatter.
         batch_size: vectors a step.
         learning_rate: of AdamW; falls to zero along a half cosine over `epochs`.
         weight_decay: of AdamW.
@@ -47,11 +48,12 @@ class MLPClassifier(CalibratedClassifier):
     Attributes:
         classes_: (C,) class names, sorted.
         centroids_: float64 (C, d), class means, which `distances` measures to.
-        history_: one row an epoch: loss, and loss and accuracy on the calibration images.
+        history_: one row an epoch: loss, and loss and accuracy on the calibration images that stop it.
         temperature_: what the logits are divided by.
     """
 
     _learns_from_all = False
+    _stops_early = True
 
     def __init__(
         self,

@@ -17,7 +17,8 @@ class EpochRecord:
     """What one epoch did; nan is what could not be measured, such as accuracies without validation images.
 
     `loss`: of the steps that had something to learn from, 0 where none had. `active_share`: the share of a batch's
-    triplets that break the margin, learned from or not. `within_distance`, `between_distance`: mean Euclidean distance
+    triplets that break the margin, learned from or not. `score`: what chooses the best epoch (`training.choose_by`),
+    the mean of that of the centroid and of kNN. `within_distance`, `between_distance`: mean Euclidean distance
     of images of one class, of two. `effective_rank`: how many directions the vectors use. `n_never_predicted`: classes
     that no validation image was named as (see `count_never_predicted`). `n_empty_steps`: batches that had nothing to
     learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
@@ -29,6 +30,7 @@ class EpochRecord:
     learning_rate: float
     centroid_accuracy: float = math.nan
     knn_accuracy: float = math.nan
+    score: float = math.nan
     within_distance: float = math.nan
     between_distance: float = math.nan
     effective_rank: float = math.nan
@@ -50,8 +52,8 @@ class History:
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch whose mean of centroid and kNN accuracy is highest, the later of equals; without any, the last."""
-        return max(self.records, key=lambda r: (_or_zero(r.centroid_accuracy + r.knn_accuracy), r.epoch))
+        """The epoch of the highest score, the later of equals; without any, the last."""
+        return max(self.records, key=lambda record: (_score(record), record.epoch))
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -67,11 +69,16 @@ class History:
     def load(cls, path: str | Path) -> History:
         """Read what `save` wrote."""
         try:
-            frame, names = pd.read_csv(path), [f.name for f in fields(EpochRecord)]
+            names = [f.name for f in fields(EpochRecord)]
+            frame = pd.read_csv(path)
+            if "score" not in frame:  # of an earlier release
+                frame["score"] = math.nan
             return cls([EpochRecord(*row) for row in frame[names].itertuples(index=False)])
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a training history: {error}") from error
 
 
-def _or_zero(value: float) -> float:
-    return value if value == value else 0.0
+def _score(record: EpochRecord) -> float:
+    """Return the score of an epoch; of one that an earlier release has recorded, the mean accuracy; 0 without any."""
+    scores = (record.score, (record.centroid_accuracy + record.knn_accuracy) / 2, 0.0)
+    return next(score for score in scores if not math.isnan(score))

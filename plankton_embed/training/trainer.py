@@ -43,14 +43,16 @@ STATISTICS_IMAGES = 1024  # that settle the statistics of the batch norms after 
 class Validation:
     """What is seen of the space after an epoch.
 
-    `vectors` (n, d) and `class_index` (n,) of some training images; the accuracies with which they name the
-    validation images, nan where there are none; and how many classes of those no image was named as.
+    `vectors` (n, d) and `class_index` (n,) of some training images; the accuracies with which they predict the
+    validation images, and the `score` that chooses the best epoch, nan where there are none; and how many classes of
+    those no image was predicted as.
     """
 
     vectors: NDArray[np.float32]
     class_index: NDArray[np.integer]
     centroid_accuracy: float = math.nan
     knn_accuracy: float = math.nan
+    score: float = math.nan
     n_never_predicted: int = 0
 
 
@@ -94,6 +96,10 @@ def train_model(
         found = f"{class_index.min()} to {class_index.max()}"
         raise InputError(f"class_index: expected every code from 0 to {n_classes - 1}, found {n_classes} from {found}")
     training, device, net = settings.training, model.device, model.net
+    names_loss = objective is None
+    if names_loss and training.objective == "scheduled":
+        first, then = training.objective_at(0), training.objective_at(1)
+        logger.info("objective: %s, and %s from %.0f %% of the training on", first, then, 100 * training.proxy_share)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         objective = (objective or build_objective(training, n_classes, model.dimension)).to(device)
@@ -198,7 +204,8 @@ def train_model(
             if tracker:
                 tracker.log_epoch(history.records[-1])
             if progress:
-                bar.write(_describe(history.records[-1], training.epochs), file=bar.fp)
+                loss_name = f"{training.objective_at(progress_made)} loss" if names_loss else "loss"
+                bar.write(_describe(history.records[-1], training.epochs, loss_name), file=bar.fp)
             fault = find_collapse(history.records, n_classes)
             if fault is not None and find_collapse(history.records[:-1], n_classes) is None:
                 logger.warning(fault)
@@ -352,14 +359,15 @@ def _describe_space(seen: Validation | None) -> dict[str, Any]:
         **asdict(measure_spread(seen.vectors, seen.class_index)),
         "centroid_accuracy": seen.centroid_accuracy,
         "knn_accuracy": seen.knn_accuracy,
+        "score": seen.score,
         "n_never_predicted": seen.n_never_predicted,
     }
 
 
-def _describe(record: EpochRecord, n_epochs: int) -> str:
+def _describe(record: EpochRecord, n_epochs: int, loss_name: str) -> str:
     accuracy = ""
     if not math.isnan(record.centroid_accuracy):
         accuracy = f"  val centroid {record.centroid_accuracy:.3f}  val kNN {record.knn_accuracy:.3f}"
     skipped = f"  {record.n_broken_steps} steps skipped, not finite" if record.n_broken_steps else ""
     skipped += f"  {record.n_empty_steps} steps without a triplet" if record.n_empty_steps else ""
-    return f"epoch {record.epoch}/{n_epochs}  loss {record.loss:.4f}{accuracy}  {record.seconds:.0f} s{skipped}"
+    return f"epoch {record.epoch}/{n_epochs}  {loss_name} {record.loss:.4f}{accuracy}  {record.seconds:.0f} s{skipped}"

@@ -8,6 +8,7 @@ import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from plankton_embed.classifiers import mlp
+from plankton_embed.classifiers.calibration import fit_temperature, hold_out
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, OutputError, SettingError
 
@@ -52,7 +53,7 @@ def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
     np.testing.assert_allclose(head.predict_proba(images[0]), wanted, atol=1e-5)
 
 
-def test_the_epoch_with_the_lowest_calibration_loss_is_kept(images):
+def test_half_of_the_calibration_images_stop_the_training_and_the_others_give_the_temperature(images):
     rng = np.random.default_rng(1)
     noise = rng.permutation(images[1])  # nothing to learn: the loss on other images only rises
     held = images[0][:80], noise[:80]
@@ -62,8 +63,18 @@ def test_the_epoch_with_the_lowest_calibration_loss_is_kept(images):
     assert len(losses) == best + 1 + 4 < 100
     logits = np.log(head.predict_proba(held[0])) * head.temperature_
     codes = np.searchsorted(head.classes_, held[1])
-    chances = torch.log_softmax(torch.from_numpy(logits), dim=1).numpy()
-    assert -chances[np.arange(80), codes].mean() == pytest.approx(losses[best], rel=1e-4)
+    half = hold_out(codes, 0.5)
+    assert half.sum() == 40
+    assert abs(codes[half].sum() - codes.sum() / 2) <= 1  # as many of each class
+    logs = torch.log_softmax(torch.from_numpy(logits[half]), dim=1).numpy()
+    assert -logs[np.arange(40), codes[half]].mean() == pytest.approx(losses[best], rel=1e-4)
+    assert head.temperature_ == pytest.approx(fit_temperature(logits[~half], codes[~half]), rel=1e-3)
+
+
+def test_a_single_calibration_image_does_both(images):
+    head = MLPClassifier(**SMALL).fit(images[0][1:], images[1][1:], (images[0][:1], images[1][:1]))
+    assert "calibration_loss" in head.history_
+    assert head.temperature_ > 0
 
 
 def test_without_images_to_watch_all_epochs_are_trained():

@@ -1,8 +1,9 @@
 """The record of the epochs: which was best, and a table that comes back unchanged."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ def record(epoch, centroid=NAN, knn=NAN):
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.tuples(*[numbers] * 8, *[counts] * 3, *[numbers] * 2), max_size=5))
+@given(rows=st.lists(st.tuples(*[numbers] * 9, *[counts] * 3, *[numbers] * 2), max_size=5))
 def test_a_history_comes_back_unchanged(tmp_path, rows):
     history = History([EpochRecord(epoch, *row) for epoch, row in enumerate(rows, 1)])
     history.save(tmp_path / "history.csv")
@@ -42,6 +43,22 @@ def test_a_history_comes_back_unchanged(tmp_path, rows):
 )
 def test_the_best_epoch(accuracies, best):
     assert History([record(n, *pair) for n, pair in enumerate(accuracies, 1)]).best.epoch == best
+
+
+def test_the_best_epoch_has_the_highest_score():
+    records = [replace(record(n, 0.9, 0.9), score=score) for n, score in enumerate([0.3, 0.5, 0.4], 1)]
+    assert History(records).best.epoch == 2
+
+
+def test_a_history_of_an_earlier_release_has_no_score(tmp_path):
+    History([record(1, 0.6, 0.8), record(2, 0.5, 0.5)]).save(tmp_path / "history.csv")
+    old = pd.read_csv(tmp_path / "history.csv").drop(columns="score")
+    old.to_csv(tmp_path / "history.csv", index=False)
+    loaded = History.load(tmp_path / "history.csv")
+    assert math.isnan(loaded.records[0].score)
+    assert loaded.best.epoch == 1
+    loaded.records.append(replace(record(3, 0.6, 0.7), score=0.68))  # the run goes on in this release
+    assert loaded.best.epoch == 1
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\0"])

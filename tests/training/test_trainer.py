@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -286,7 +287,9 @@ def test_without_validation_the_last_epoch_ends_in_the_model(images, tmp_path):
 def test_a_record_holds_what_the_steps_and_the_validation_gave(images, tmp_path):
     watched, rng = Watched(), np.random.default_rng(0)
     vectors = [rng.normal(size=(8, 3)) for _ in range(2)]
-    views = iter([Validation(vectors[0], np.arange(8) // 2, 0.1, 0.2, 3), Validation(vectors[1], np.arange(8) // 4)])
+    views = iter(
+        [Validation(vectors[0], np.arange(8) // 2, 0.1, 0.2, 0.15, 3), Validation(vectors[1], np.arange(8) // 4)]
+    )
     changes = {"training.epochs": 2}
     _, history = train(images, tmp_path, validate=lambda model: next(views), objective=watched, **changes)
     for number, record in enumerate(history.records):
@@ -298,9 +301,18 @@ def test_a_record_holds_what_the_steps_and_the_validation_gave(images, tmp_path)
         spread = measure_spread(vectors[number], np.arange(8) // [2, 4][number])
         assert vars(spread).items() <= vars(record).items()
     first, second = history.records
-    assert (first.centroid_accuracy, first.knn_accuracy, first.n_never_predicted) == (0.1, 0.2, 3)
+    assert (first.centroid_accuracy, first.knn_accuracy, first.score, first.n_never_predicted) == (0.1, 0.2, 0.15, 3)
     assert math.isnan(second.centroid_accuracy)
     assert (first.n_empty_steps, first.n_broken_steps) == (0, 0)
+
+
+def test_an_epoch_is_shown_with_the_objective_that_its_loss_is_of(images, tmp_path, capsys, caplog):
+    built = Settings.build(overrides={**QUICK, "training.epochs": 3, "training.objective": "scheduled"})
+    caplog.set_level("INFO")
+    train_model(build(built), images, CLASS_INDEX, built, RunFolder(tmp_path), progress=True)
+    assert "objective: normalized_softmax, and triplet from 80 % of the training on" in caplog.text
+    shown = re.findall(r"epoch (\d)/3  (\w+) loss", capsys.readouterr().err)
+    assert shown == [("1", "normalized_softmax"), ("2", "normalized_softmax"), ("3", "triplet")]
 
 
 def test_the_history_on_disk_is_the_history(images, tmp_path):
