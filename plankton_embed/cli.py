@@ -108,7 +108,9 @@ Draws = Annotated[int | None, typer.Option(help="draws of each number of example
 Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
 Vectors = Annotated[Path, typer.Argument(help="vectors, or a run (its training vectors)", show_default=False)]
 DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
-NNeighbors = Annotated[int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: 10]")]
+NNeighbors = Annotated[
+    int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: that of the reference's run, else 10]")
+]
 
 
 def main() -> None:
@@ -879,7 +881,7 @@ def suspects(
     vectors: Vectors,
     output: Output,
     folds: Annotated[int, typer.Option(help="folds of the head whose loss is a signal; 0: without")] = 5,
-    neighbors: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours asked")] = 10,
+    neighbors: NNeighbors = None,
     cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")] = False,
     corrections: Annotated[int, typer.Option(help="rows of corrections.csv")] = 240,
     seed: DrawSeed = 0,

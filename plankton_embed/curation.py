@@ -20,11 +20,11 @@ from plankton_embed.analysis.clusters import (
     Clusters,
     find_clusters,
 )
-from plankton_embed.analysis.suspects import N_NEIGHBORS, Suspects, find_suspects
+from plankton_embed.analysis.suspects import Suspects, find_suspects
 from plankton_embed.analysis_folder import check_output, list_ids, save_sheets, write_analysis
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import Reference, load_vectors, write_frame
+from plankton_embed.evaluation import Reference, load_settings, load_vectors, write_frame
 from plankton_embed.images.catalog import SPLITS, UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.corrections import CORRECTIONS_FILE, CorrectedCatalog, read_corrections, undo_corrections
 from plankton_embed.images.corrections import apply_corrections as correct_catalog
@@ -88,7 +88,7 @@ def suspects(
     output: str | Path | None = None,
     *,
     n_folds: int = 5,
-    n_neighbors: int = N_NEIGHBORS,
+    n_neighbors: int | None = None,
     use_cleanlab: bool = False,
     n_corrections: int = 240,
     seed: int = 0,
@@ -104,7 +104,7 @@ def suspects(
             with two labels come first, its images, 40 a picture: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
         n_folds: the head's loss joins the signals, each fold of the images named by a head that learned from the
             others; 0, or where every class has but one image: without it.
-        n_neighbors: k of the neighbours' disagreement.
+        n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
         use_cleanlab: cleanlab's label quality joins the signals (extra `clean`).
         n_corrections: rows of `corrections.csv`.
         seed: of the folds.
@@ -116,13 +116,12 @@ def suspects(
     if n_corrections < 0:
         raise SettingError(f"corrections: expected rows, 0 or more; found {n_corrections}")
     check_output(output, overwrite, "suspects")
+    k = load_settings(vectors).classification.n_neighbors if n_neighbors is None else n_neighbors
     table = load_vectors(vectors)
     table = table.select(table.is_labelled)
     chances = _predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
     others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
-    found = find_suspects(
-        table, chances, n_neighbors=n_neighbors, use_cleanlab=use_cleanlab, others=others, marked=marked
-    )
+    found = find_suspects(table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked)
 
     def write(folder: Path) -> None:
         write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))

@@ -67,12 +67,16 @@ UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
 
 @dataclass(frozen=True)
 class Naming:
-    """How images are to be named: method, k of kNN, share of known images that may be refused, and by what measure."""
+    """How images get their labels: method, k of kNN, share of reference-class images that may be refused, and measure.
+
+    `settings` are those of the run that is the reference; without a k they give it.
+    """
 
     method: Method = "centroid"
     n_neighbors: int | None = None
     unknown_rate: float | None = None
     refuse_by: RefusalMeasure | None = None
+    settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
         if self.n_neighbors is not None and self.method != "knn":
@@ -91,8 +95,10 @@ class Naming:
         return self.refuse_by or "neighbor"
 
     def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
-        """Fit the classifier; where no k is asked for, that of the settings, or as many as there are vectors."""
-        k = fitting_k(known, Settings()) if self.n_neighbors is None else self.n_neighbors
+        """Fit the classifier; where no k is given, with that of the settings, or as many as there are vectors."""
+        k = fitting_k(known, self.settings) if self.n_neighbors is None else self.n_neighbors
+        if self.method == "knn":
+            logger.info("k of kNN: %d", k)
         return fit_classifier(known, self.method, k, calibration, progress=progress)
 
 
@@ -126,7 +132,8 @@ def classify(
             embeds.
         method: `centroid`, `knn` or `mlp`.
         output: CSV to write.
-        n_neighbors: k of kNN; by default that of the settings.
+        n_neighbors: k of kNN; by default that of the run that the reference is or is saved in (see `find_run`), else
+            10.
         calibration: labelled vectors of images that the network was not trained on, for probabilities and refusing (and
             for the MLP to know when to stop); by default `val.parquet` beside the reference, if there is one.
         probabilities: give them; by default where there is a calibration set.
@@ -148,7 +155,7 @@ def classify(
     """
     if output is not None:
         refuse_overwrite(output, overwrite, (".csv",))
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     known = load_labelled(reference)
     asked = load_query(reference, query, device, progress, status)
     known.check_same_model(asked)
@@ -263,7 +270,8 @@ def evaluate(
         refuse_overwrite(output, overwrite, made_of="scores.json")
         if RunFolder(Path(output)).settings.exists():
             raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
-    naming = Naming(method, n_neighbors, UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate, refuse_by)
+    rate = UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate
+    naming = Naming(method, n_neighbors, rate, refuse_by, load_settings(reference))
     known = load_labelled(reference)
     asked = load_query(reference, query, device, progress, status)
     needed = ["refusing"] if naming.unknown_rate is not None else []
@@ -407,7 +415,7 @@ def enroll(
         curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
             `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
         query: labelled vectors to name for the curve, of new and known classes; by default half of the new images.
-        n_neighbors: k of kNN in the curve; by default that of the settings.
+        n_neighbors: k of kNN in the curve; by default as in `classify`.
         n_draws: draws of each number of examples; by default 10.
         seed: of the draws; by default 0.
         status: of new images: which names are labels (see `embed`).
@@ -445,7 +453,7 @@ def enroll(
             known,
             added,
             None if query is None else load_query(reference, query, device, progress),
-            n_neighbors=Settings().classification.n_neighbors if n_neighbors is None else n_neighbors,
+            n_neighbors=load_settings(reference).classification.n_neighbors if n_neighbors is None else n_neighbors,
             n_draws=10 if n_draws is None else n_draws,
             seed=seed or 0,
             progress=progress,
@@ -465,6 +473,32 @@ def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
         return vectors
     path = Path(vectors)
     return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
+
+
+def find_run(vectors: Reference) -> RunFolder | None:
+    """Return the run that vectors belong to: its folder was given, or a file in it or in its `vectors/`; else None."""
+    if isinstance(vectors, EmbeddingTable):
+        return None
+    path = Path(vectors).absolute()
+    folder = path if path.is_dir() else path.parent
+    run = RunFolder(folder.parent if folder.name == "vectors" else folder)
+    return run if run.settings.is_file() else None
+
+
+def load_settings(vectors: Reference) -> Settings:
+    """Return the settings of the run that vectors belong to (see `find_run`), else the defaults.
+
+    Raises:
+        InputError: the settings of the run cannot be read.
+    """
+    run = find_run(vectors)
+    try:
+        return Settings() if run is None else Settings.load(run.settings)
+    except SettingError as error:
+        raise InputError(
+            f"{run.settings if run else vectors} cannot be used: {error}\nA newer release may have written it: use "
+            "that one, or copy the vectors out of the run, where the default settings are used"
+        ) from error
 
 
 def load_labelled(vectors: Reference, split: str = "train", what: str = "the reference") -> EmbeddingTable:

@@ -46,7 +46,15 @@ from plankton_embed.analysis.taxonomy_files import read_taxonomy
 from plankton_embed.analysis_folder import as_json, check_output, list_ids, save_sheets, write_analysis
 from plankton_embed.classifiers.naming import Method
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.evaluation import Naming, Reference, find_calibration, load_query, load_vectors, write_frame
+from plankton_embed.evaluation import (
+    Naming,
+    Reference,
+    find_calibration,
+    load_query,
+    load_settings,
+    load_vectors,
+    write_frame,
+)
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.output import progress_bar, refuse_overwrite
 from plankton_embed.plots.dendrogram import draw_dendrogram
@@ -302,7 +310,7 @@ def taxonomy(
         held = find_calibration(vectors, calibration, known, asked)
         if held is None and certainty is not None:
             raise SettingError("certainty takes probabilities, and these a calibration set; give one (--calibration)")
-        classifier = Naming(method or "knn").fit(known, held, progress)
+        classifier = Naming(method or "knn", settings=load_settings(vectors)).fit(known, held, progress)
         truth = asked.label.astype(str)
         by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
         backed_off = None
@@ -416,7 +424,7 @@ def _embed_epochs(
     by_epoch = {}
     for epoch, path in progress_bar(epochs.items(), "epochs", "epoch", shown=progress):
         load_weights(path, model.net)
-        by_epoch[epoch] = model.embed_prepared(prepared, views=1)
+        by_epoch[epoch] = model.embed_prepared(prepared)
     return by_epoch
 
 

@@ -18,6 +18,7 @@ from plankton_embed.evaluation import (
     count_shared,
     find_calibration,
     load_query,
+    load_settings,
     load_vectors,
     select_calibration,
     write_frame,
@@ -69,7 +70,7 @@ def shift(
         InputError: there is no calibration set, or too little of it was kept from training.
     """
     check_output(output, overwrite, "shift")
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     known = load_vectors(reference)
     asked = load_query(reference, new, device, progress)
     known.check_same_model(asked, ("reference", "new"))

@@ -20,7 +20,6 @@ from plankton_embed.evaluation import (
     Naming,
     draw_evaluation,
     evaluate_names,
-    fitting_k,
     write_curve,
     write_tables,
 )
@@ -153,7 +152,7 @@ def seen_unseen(
     everything = add_examples(test, asked)
     examples.save(place / "vectors" / "unseen_train.parquet")
     everything.save(place / "vectors" / "test.parquet")
-    naming = Naming("knn", fitting_k(known, chosen), unknown_rate, refuse_by)
+    naming = Naming("knn", None, unknown_rate, refuse_by, chosen)
     evaluation = evaluate_names(known, everything, naming, held)
     draws = measure_learning(
         known,

@@ -496,7 +496,7 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
             logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")
         by_method = {}
         for method in METHODS:
-            naming = Naming(method, fitting_k(known, settings) if method == "knn" else None)
+            naming = Naming(method, settings=settings)
             by_method[method] = evaluation = evaluate_names(known, asked, naming, held, progress=progress)
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)

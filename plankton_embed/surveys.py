@@ -31,6 +31,7 @@ from plankton_embed.evaluation import (
     find_calibration,
     load_labelled,
     load_query,
+    load_settings,
     select_calibration,
     write_frame,
 )
@@ -104,7 +105,7 @@ def abundance(
         InputError: there is no calibration set, or the catalog lacks images or the column `by`.
     """
     check_output(output, overwrite, "abundance")
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by)
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     known = load_labelled(reference)
     asked, metadata = _load_images(reference, query, catalog, root, device, progress)
     known.check_same_model(asked)

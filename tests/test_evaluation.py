@@ -9,10 +9,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import plankton_embed as pe
+from plankton_embed import curation, evaluation
+from plankton_embed.analysis.taxonomy_files import parse_newick
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.mlp import MLPClassifier
+from plankton_embed.classifiers.naming import fit_classifier
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.evaluation import find_calibration
+from plankton_embed.run_folder import RunFolder
 
 METHODS = ["centroid", "knn", "mlp"]
 
@@ -355,3 +359,73 @@ def test_copies_with_two_labels_in_the_query_are_told(caplog):
     query = pe.EmbeddingTable([[0.0, 0.1], [0, 0.1], [1, 1], [2, 2]], label=["a", "b", "b", None])
     pe.evaluate(known, query, progress=False)
     assert "2 of 3 images of the query have a copy (an equal vector) with another label, such as 0 (a)" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ the run of a reference
+
+
+@pytest.fixture
+def run_of_three(known, held, asked, tmp_path):
+    """A run whose k is 3, not 10; its folder, and vectors in it and in `vectors/`."""
+    run = RunFolder(tmp_path / "run")
+    for name, table in (("train", known), ("val", held), ("test", asked)):
+        table.save(run.vectors(name))
+    known.save(run.path / "mine.npz")
+    pe.Settings.build(overrides={"classification.n_neighbors": 3}).save(run.settings)
+    return run
+
+
+@pytest.mark.parametrize("place", ["", "vectors/train.parquet", "mine.npz"])
+def test_the_k_of_a_run_is_that_of_its_vectors(run_of_three, held, asked, place):
+    naming = {"calibration": held, "progress": False}
+    names = pe.classify(run_of_three.path / place, asked, "knn", **naming)
+    three, ten = (pe.classify(run_of_three.path, asked, "knn", n_neighbors=k, **naming) for k in (3, 10))
+    pd.testing.assert_frame_equal(names, three)
+    assert not names.equals(ten)
+
+
+def test_elsewhere_k_is_the_default(run_of_three, known, asked, tmp_path):
+    known.save(tmp_path / "copied.parquet")
+    for reference in (known, tmp_path / "copied.parquet"):
+        ten = pe.classify(reference, asked, "knn", n_neighbors=10, progress=False)
+        pd.testing.assert_frame_equal(pe.classify(reference, asked, "knn", progress=False), ten)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda run, asked: pe.evaluate(run, asked, "knn"),
+        lambda run, asked: pe.abundance(run, asked, method="knn", n_draws=20),
+        lambda run, asked: pe.shift(run, asked, method="knn", n_permutations=1000),
+        lambda run, asked: pe.taxonomy(
+            run, parse_newick("('Calanus',('Méduse<Cnidaria','фиш, egg'),'detritus');"), query=asked
+        ),
+    ],
+)
+def test_every_command_takes_the_k_of_the_run(run_of_three, asked, command, monkeypatch):
+    ks = []
+
+    def spy(known, method, k, *arguments, **options):
+        ks.append(k)
+        return fit_classifier(known, method, k, *arguments, **options)
+
+    monkeypatch.setattr(evaluation, "fit_classifier", spy)
+    command(run_of_three.path, asked)
+    assert ks == [3]
+
+
+def test_suspects_and_the_curve_of_enrolled_classes_take_the_k_of_the_run(run_of_three, tmp_path, monkeypatch):
+    path, ks = run_of_three.vectors("train"), []
+    for module, name in ((curation, "find_suspects"), (evaluation, "measure_learning")):
+        inner = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _inner=inner, **o: ks.append(o["n_neighbors"]) or _inner(*a, **o))
+    pe.suspects(path, n_folds=0, progress=False)
+    new = make_table(9, 9, classes=("larva",))
+    pe.enroll(path, new, tmp_path / "both.parquet", curve=True, n_draws=1, progress=False)
+    assert ks == [3, 3]
+
+
+def test_settings_that_cannot_be_read_are_an_error(run_of_three, asked):
+    run_of_three.settings.write_text("classification:\n  n_nachbarn: 3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"settings\.yaml cannot be used: .*n_nachbarn.*\n.*copy the vectors out"):
+        pe.classify(run_of_three.path, asked, progress=False)
