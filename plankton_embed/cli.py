@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn", "mlp")
+N_MISSING = 10  # labels that the reference lacks, on screen
 UNITS = {  # of the columns of `abundance`, as they are shown
     "biovolume": "biovolume (mm³)",
     "biovolume_concentration": "biovolume (mm³ m⁻³)",
@@ -493,7 +494,8 @@ def evaluate(
             _print_json(found.to_dict())
         else:
             _print_scores({method: found.scores_dict()})
-            _print_retrieval(found.retrieval, found.self_centroid_accuracy)
+            _print_missing(found.to_dict()["missing_classes"])
+            _print_retrieval(found.retrieval, found.retrieval_of, found.self_centroid_accuracy)
             _print_refusing(found)
 
 
@@ -1218,7 +1220,12 @@ def _print_run(result: RunResult, json: bool) -> None:
             f"\n{scores['n_images']} images of the {scores['split']} split, named by {scores['n_train']} of train"
         )
         _print_scores({name: scores[name] for name in METHODS})
-        _print_retrieval(scores["retrieval"], scores["self_centroid_accuracy"])
+        _print_missing(scores.get("missing_classes", []))  # a run of an earlier release has none
+        _print_retrieval(
+            scores["retrieval"],
+            scores.get("retrieval_of", f"queries: {scores['split']}, gallery: train"),
+            scores["self_centroid_accuracy"],
+        )
     places = {
         "model": folder.model,
         "vectors": folder.vectors("test").parent,
@@ -1238,20 +1245,46 @@ def _print_run(result: RunResult, json: bool) -> None:
 def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
     head = f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
     typer.echo(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))
+    notes: dict[str, None] = {}
     for name, s in methods.items():
-        low, high = s["intervals_95"]["accuracy"]
-        typer.echo(
-            f"{name:10}{s['accuracy']:8.3f} ({low:.3f}-{high:.3f}){s['balanced_accuracy']:9.3f}"
-            f"{s['f1_macro']:10.3f}{s['f1_weighted']:13.3f}"
-            + (f"{s['calibration']['ece']:8.3f}" if "calibration" in s else "")
-        )
+        shared = s.get("shared_classes")
+        rows = {name: s} | ({"  shared": shared} if shared and shared["n_images"] < s["n_images"] else {})
+        for title, row in rows.items():
+            interval = "(no interval)"
+            if row["intervals_95"]:
+                interval = "({:.3f}-{:.3f})".format(*row["intervals_95"]["accuracy"])
+            elif "no_intervals" in row:
+                notes[f"no interval: {row['no_intervals']}"] = None
+            typer.echo(
+                f"{title:10}{row['accuracy']:8.3f} {interval:>13}{row['balanced_accuracy']:9.3f}"
+                f"{row['f1_macro']:10.3f}{row['f1_weighted']:13.3f}"
+                + (f"{row['calibration']['ece']:8.3f}" if "calibration" in row else "")
+            )
+        if len(rows) > 1:
+            notes[f"shared: over the {rows['  shared']['n_images']} images whose label the reference has"] = None
+    for note in notes:
+        typer.echo(note)
 
 
-def _print_retrieval(retrieval: Mapping[str, float], self_centroid: float) -> None:
+def _print_missing(missing: Sequence[Mapping[str, Any]]) -> None:
+    """Show the labels that the reference lacks, the most frequent first."""
+    if not missing:
+        return
+    import pandas as pd
+
+    n, share = sum(row["n_images"] for row in missing), sum(row["share"] for row in missing)
+    more = f"; the first {N_MISSING}, all in the JSON" if len(missing) > N_MISSING else ""
+    typer.echo(f"\n{len(missing)} labels are not in the reference ({n} images, {share:.1%}){more}:")
+    _print_table(
+        pd.DataFrame(missing).head(N_MISSING).assign(share=[f"{row['share']:.1%}" for row in missing][:N_MISSING])
+    )
+
+
+def _print_retrieval(retrieval: Mapping[str, float], of: str, self_centroid: float) -> None:
     shown = {"map_at_r": "MAP@R"} | {name: name.replace("_at_", "@") for name in retrieval if name.startswith("recall")}
     parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
     if parts:
-        typer.echo(f"retrieval: {', '.join(parts)}")
+        typer.echo(f"retrieval ({of}): {', '.join(parts)}")
     typer.echo(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
 
 

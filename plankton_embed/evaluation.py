@@ -31,6 +31,7 @@ from plankton_embed.classifiers.open_set import OpenSetScores, count_names, scor
 from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser, check_measure, least_calibration
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,
+    find_missing,
     score_names,
     score_retrieval,
     self_centroid_accuracy,
@@ -183,24 +184,30 @@ def classify(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well labelled images are named that the reference has not seen.
+    """How well labelled images are predicted that the reference has not seen.
 
-    `scores` of the names (where images may be refused: before any is, and of known classes alone); the `names` given;
-    the fitted `classifier`; where there is a calibration set, `reliability` of the probabilities, without and with
-    their temperature; where images may be refused, the `refuser` and the `counts` by class; where classes are unseen,
-    `open_set`. Of the space itself: `retrieval` (recall@k and MAP@R, queries against the reference) and the
-    `self_centroid_accuracy` of the query on itself (flattering; for comparison with the 2019 recipe only).
+    `scores` of the predictions, over all labelled images (where images may be refused: before any is, and over those
+    of the reference's classes alone). `missing`: the labels that the reference lacks, whose images no prediction can
+    get right (see `find_missing`); where there are such, `shared`: the scores over the other images, None without any.
+    The `names` given; the fitted `classifier`; where there is a calibration set, `reliability` of the probabilities,
+    without and with their temperature; where images may be refused, the `refuser` and the `counts` by class; where
+    classes are unseen, `open_set`. Of the space itself: `retrieval` (recall@k and MAP@R; `retrieval_of` names queries
+    and gallery) and the `self_centroid_accuracy` of the query on itself (flattering; for comparison with the 2019
+    recipe only).
     """
 
     naming: Naming
     scores: ClassificationScores
     names: pd.DataFrame
     classifier: Classifier
+    missing: pd.DataFrame
+    shared: ClassificationScores | None = None
     reliability: tuple[Reliability, Reliability] | None = None
     refuser: Refuser | None = None
     counts: pd.DataFrame | None = None
     open_set: OpenSetScores | None = None
     retrieval: dict[str, float] = field(default_factory=dict)
+    retrieval_of: str = ""
     self_centroid_accuracy: float = float("nan")
 
     @property
@@ -213,13 +220,18 @@ class Evaluation:
         return {
             "method": self.method,
             **self.scores_dict(),
+            "missing_classes": self.missing.to_dict("records"),
             "retrieval": self.retrieval,
+            "retrieval_of": self.retrieval_of,
             "self_centroid_accuracy": self.self_centroid_accuracy,
         }
 
     def scores_dict(self) -> dict[str, Any]:
         """Return what depends on the method, as plain values."""
         values = self.scores.to_dict()
+        if len(self.missing):
+            shared = None if self.shared is None else self.shared.to_dict()
+            values["shared_classes"] = shared and {name: shared[name] for name in shared if name != "per_class"}
         if self.reliability is not None:
             before, after = self.reliability
             values["calibration"] = {
@@ -282,7 +294,11 @@ def evaluate(
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
     _warn_of_copies(asked)
     evaluation = evaluate_names(known, asked, naming, held, progress=progress)
-    evaluation = replace(evaluation, **score_space(known, asked))
+    missing = evaluation.missing[~evaluation.missing["label"].isin(unseen)].reset_index(drop=True)
+    _warn_of_missing(missing, known)
+    names = [_describe_source(*source) for source in ((query, ("test", "val")), (reference, ("train",)))]
+    space = score_space(known, asked, f"queries: {names[0]}, gallery: {names[1]}")
+    evaluation = replace(evaluation, missing=missing, **space)
     if output is not None:
         with write_folder_atomically(output) as folder:
             write_json(folder / "scores.json", evaluation.to_dict())
@@ -303,6 +319,28 @@ def _warn_of_copies(asked: EmbeddingTable) -> None:
             "copies only one can be right: correct the labels (suspects lists them first)",
             *(len(doubtful), len(rows), asked.object_id[doubtful[0]], asked.label[doubtful[0]]),
         )
+
+
+def _warn_of_missing(missing: pd.DataFrame, known: EmbeddingTable) -> None:
+    """Report the labels of the query that the reference lacks."""
+    if len(missing):
+        first = missing.iloc[0]
+        nearest = f"its nearest name is {first['nearest']}" if first["nearest"] else "it has no similar name"
+        logger.warning(
+            "%d labels of the query (%d images, %.1f %%) are not among the %d classes of the reference, such as %s "
+            "(%s); these count as wrong: see the score over the shared classes, or rename labels (catalog --class-map)",
+            *(len(missing), missing["n_images"].sum(), 100 * missing["share"].sum(), len(known.classes)),
+            *(first["label"], nearest),
+        )
+
+
+def _describe_source(vectors: Reference, splits: Sequence[str]) -> str:
+    """Return what a note calls vectors: the split of a run, or the name of the file."""
+    if isinstance(vectors, EmbeddingTable):
+        return "a table"
+    run = RunFolder(Path(vectors))
+    is_run = run.settings.exists()
+    return next((name for name in splits if is_run and run.vectors(name).exists()), Path(vectors).name)
 
 
 def evaluate_names(
@@ -332,11 +370,16 @@ def evaluate_names(
     truth = asked.label.astype(str)
     is_known = np.isin(truth, known.classes)
     scored = is_known if refuser is not None and is_known.any() else np.ones(len(asked), dtype=bool)
+    scores, shared = score_names(truth[scored], forced[scored]), None
+    if is_known.any() and not is_known.all():
+        shared = scores if scored is is_known else score_names(truth[is_known], forced[is_known])
     return Evaluation(
         naming,
-        score_names(truth[scored], forced[scored]),
+        scores,
         names,
         classifier,
+        find_missing(truth, known.classes),
+        shared=shared,
         reliability=None
         if calibration is None or not is_known.any()
         else _measure_reliability(classifier, asked.select(is_known)),
@@ -348,11 +391,15 @@ def evaluate_names(
     )
 
 
-def score_space(known: EmbeddingTable, asked: EmbeddingTable) -> dict[str, Any]:
-    """Return the scores of the space itself, whatever names the images: `retrieval` and `self_centroid_accuracy`."""
+def score_space(known: EmbeddingTable, asked: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
+    """Return the scores of the space itself, whatever the method: those of `Evaluation` and what they are of."""
     asked = asked.select(asked.is_labelled)
     retrieval = score_retrieval(asked, known) if set(asked.classes) & set(known.classes) else {}
-    return {"retrieval": retrieval, "self_centroid_accuracy": self_centroid_accuracy(asked)}
+    return {
+        "retrieval": retrieval,
+        "retrieval_of": retrieval_of,
+        "self_centroid_accuracy": self_centroid_accuracy(asked),
+    }
 
 
 def _measure_reliability(classifier: Classifier, asked: EmbeddingTable) -> tuple[Reliability, Reliability]:

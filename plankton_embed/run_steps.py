@@ -503,7 +503,8 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
-        scores |= score_space(known, asked)
+        scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
+        scores |= score_space(known, asked, f"queries: {split}, gallery: train")
         _draw_neighbors(folder.figures / "neighbors.png", known, asked, settings.seed)
         card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
         with write_atomically(folder.model / CARD_FILE) as temporary:

@@ -105,6 +105,20 @@ def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
     np.testing.assert_allclose(table.vectors, model.embed(list(table.path), views=4), atol=1e-5)
 
 
+def test_an_evaluation_prints_what_it_could_not_score(vectors, tmp_path):
+    done = call("evaluate", vectors / "train.parquet", vectors / "test.parquet", "-m", "knn")
+    assert done.exit_code == 0, done.output
+    assert "1 labels are not in the reference (20 images, 20.0%):" in done.stdout
+    assert "shared: over the 80 images whose label the reference has" in done.stdout
+    assert "retrieval (queries: test.parquet, gallery: train.parquet): recall@1" in done.stdout
+    assert "no interval" not in done.stdout
+    few = EmbeddingTable.load(vectors / "test.parquet").select(np.arange(0, 75, 5))
+    few.save(tmp_path / "few.parquet")
+    done = call("evaluate", vectors / "train.parquet", tmp_path / "few.parquet")
+    assert "(no interval)" in done.stdout and "no interval: 15 images; expected at least 20" in done.stdout
+    assert "not in the reference" not in done.stdout
+
+
 def test_a_quiet_command_prints_nothing_but_what_is_written_nowhere_and_json(vectors, run_folder, tmp_path):
     train, test = vectors / "train.parquet", vectors / "test.parquet"
     done = call("run", images_of(run_folder), "-o", run_folder, "-q", "--device", "cpu")
@@ -112,7 +126,7 @@ def test_a_quiet_command_prints_nothing_but_what_is_written_nowhere_and_json(vec
     done = call("classify", train, test, "-o", tmp_path / "names.csv", "-q")
     assert (done.exit_code, done.output) == (0, "") and len(pd.read_csv(tmp_path / "names.csv")) == 100
     assert json.loads(call("pca", train, "-o", tmp_path / "pca", "-q", "--json").stdout)["output"]
-    assert call("evaluate", train, test, "-o", tmp_path / "scores", "-q").output == ""
+    assert call("evaluate", train, test, "-o", tmp_path / "scores", "-q").stdout == ""  # a warning: a class is missing
     assert "accuracy" in call("evaluate", train, test, "-q").stdout
     failed = call("pca", train, "-o", tmp_path / "pca", "-q")
     assert (failed.exit_code, failed.stdout) == (1, "") and "exists already" in failed.stderr

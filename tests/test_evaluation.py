@@ -272,6 +272,34 @@ def test_withheld_classes_must_be_in_the_query(known, held, asked):
             pe.evaluate(known, query, calibration=held, unseen=["detritus"], progress=False)
 
 
+def test_labels_that_the_reference_lacks_are_scored_apart(known, asked, tmp_path, caplog):
+    other = asked.label.copy()
+    other[other == "detritus"] = "Detritus (dead)"
+    found = pe.evaluate(known, replace(asked, label=other), "knn", tmp_path / "out", progress=False)
+    told = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    missing = {"label": "Detritus (dead)", "n_images": 100, "share": 0.25, "nearest": "detritus"}
+    assert told["missing_classes"] == found.missing.to_dict("records") == [missing]
+    right = (found.names["label"] == found.names["true_label"]).to_numpy()
+    assert told["accuracy"] == right.mean()
+    shared = told["shared_classes"]
+    assert (shared["n_images"], shared["accuracy"]) == (300, right[other != "Detritus (dead)"].mean())
+    assert set(shared["intervals_95"]) == set(told["intervals_95"])
+    assert "1 labels of the query (100 images, 25.0 %) are not among the 4 classes" in caplog.text
+    assert told["retrieval_of"] == "queries: a table, gallery: a table"
+    whole = pe.evaluate(known, asked, "knn", progress=False).to_dict()
+    assert whole["missing_classes"] == [] and "shared_classes" not in whole
+
+
+def test_a_query_without_a_shared_class_has_no_score_over_them(known, asked):
+    found = pe.evaluate(known, replace(asked, label=["whale"] * len(asked)), progress=False).to_dict()
+    assert found["shared_classes"] is None and found["missing_classes"][0]["share"] == 1
+
+
+def test_withheld_classes_are_not_listed_as_missing(known, held, asked):
+    found = pe.evaluate(known, asked, calibration=held, unseen=["detritus"], progress=False)
+    assert found.missing.empty
+
+
 # ------------------------------------------------------------------------------------------ enroll
 
 

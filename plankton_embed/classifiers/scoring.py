@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 RECALL_AT = (1, 5, 10)
+LEAST_IMAGES = 20  # for an interval: of fewer, the draws look much more alike than other images would
 MOST_NEIGHBORS = 2**22  # held in memory at a time
 
 
@@ -25,7 +27,8 @@ class ClassificationScores:
 
     `metrics`: accuracy, balanced_accuracy, f1_macro, f1_weighted, f1_micro; defined as in scikit-learn, over the
     classes that occur in the truth or among the names (balanced accuracy: in the truth). `intervals`: for each, the
-    2.5 and 97.5 % points over bootstrap draws of the images. `per_class`: label, precision, recall, f1, support.
+    2.5 and 97.5 % points over bootstrap draws of the images; empty where there are none, and `no_intervals` says why.
+    `per_class`: label, precision, recall, f1, support.
     `confusion`: counts, rows true, columns predicted.
     """
 
@@ -34,13 +37,15 @@ class ClassificationScores:
     intervals: dict[str, tuple[float, float]]
     per_class: pd.DataFrame
     confusion: pd.DataFrame
+    no_intervals: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {
             "n_images": self.n_images,
             **self.metrics,
-            "intervals_95": {name: list(interval) for name, interval in self.intervals.items()},
+            "intervals_95": {name: list(interval) for name, interval in self.intervals.items()} or None,
+            **({"no_intervals": self.no_intervals} if self.no_intervals else {}),
             "per_class": self.per_class.to_dict("records"),
         }
 
@@ -51,7 +56,7 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
     Args:
         truth: (n,) true class names.
         names: (n,) names given.
-        n_bootstrap: draws for the intervals; 0 leaves them out.
+        n_bootstrap: draws for the intervals; 0 leaves them out, and so do fewer than 20 images.
         seed: of the draws.
 
     Raises:
@@ -67,8 +72,10 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
     counts = _confusion(cells, len(classes))
     precision, recall, f1 = _class_scores(counts)
     rng = np.random.default_rng(seed)
+    why_not = f"{len(truth)} images; expected at least {LEAST_IMAGES}" if len(truth) < LEAST_IMAGES else None
     draws = [
-        _metrics(_confusion(cells[rng.integers(len(cells), size=len(cells))], len(classes))) for _ in range(n_bootstrap)
+        _metrics(_confusion(cells[rng.integers(len(cells), size=len(cells))], len(classes)))
+        for _ in range(0 if why_not else n_bootstrap)
     ]
     metrics = _metrics(counts)
     intervals = {}
@@ -83,7 +90,32 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
             {"label": classes, "precision": precision, "recall": recall, "f1": f1, "support": counts.sum(axis=1)}
         ),
         confusion=pd.DataFrame(counts, classes, classes).rename_axis("true label", axis=0),
+        no_intervals=why_not if n_bootstrap else None,
     )
+
+
+def find_missing(labels: Iterable[str], classes: Sequence[str]) -> pd.DataFrame:
+    """Return the labels that are not among the classes, one row each, most images first.
+
+    Args:
+        labels: (n,) of the images.
+        classes: those of the reference.
+
+    Returns:
+        `label`, `n_images`, `share` (of all n images), and `nearest`: the class with the most similar name, capitals
+        aside; None where no name is similar (difflib's ratio is below .6).
+    """
+    counts = pd.Series(list(labels), dtype=object).value_counts()
+    shares = counts / max(counts.sum(), 1)
+    missing = [str(label) for label in counts.index if label not in set(classes)]
+    by_name = {name.casefold(): name for name in classes}
+    similar = (difflib.get_close_matches(label.casefold(), by_name, n=1) for label in missing)
+    return pd.DataFrame({
+        "label": missing,
+        "n_images": [int(counts[label]) for label in missing],
+        "share": [float(shares[label]) for label in missing],
+        "nearest": pd.Series([by_name[found[0]] if found else None for found in similar], dtype=object),
+    })  # fmt: skip
 
 
 def score_retrieval(

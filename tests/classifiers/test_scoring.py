@@ -12,7 +12,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn import metrics
 
 from plankton_embed.classifiers import scoring
-from plankton_embed.classifiers.scoring import score_names, score_retrieval, self_centroid_accuracy
+from plankton_embed.classifiers.scoring import find_missing, score_names, score_retrieval, self_centroid_accuracy
 from plankton_embed.errors import InputError, MismatchError
 from plankton_embed.table import EmbeddingTable
 
@@ -91,10 +91,31 @@ def test_the_seed_settles_the_intervals():
 
 
 def test_scores_are_ready_for_json():
-    told = json.loads(json.dumps(score_names(TRUTH, NAMES, n_bootstrap=9).to_dict()))
+    told = json.loads(json.dumps(score_names(TRUTH * 4, NAMES * 4, n_bootstrap=9).to_dict()))
     assert told["accuracy"] == pytest.approx(0.6)
     assert told["per_class"][0]["label"] == "a"
     assert set(told["intervals_95"]) == {"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "f1_micro"}
+
+
+def test_no_interval_under_twenty_images():
+    few, enough = (score_names(TRUTH[:1] * n, NAMES[:1] * n, n_bootstrap=9) for n in (19, 20))
+    assert few.to_dict()["intervals_95"] is None
+    assert few.to_dict()["no_intervals"] == "19 images; expected at least 20"
+    assert enough.to_dict()["intervals_95"]["accuracy"] == [1, 1]
+    assert "no_intervals" not in enough.to_dict()
+    assert few.metrics == enough.metrics
+
+
+def test_labels_that_the_reference_lacks_are_listed_with_the_nearest_name():
+    labels = ["calanus"] * 3 + ["Calanus"] + ["Sagita"] * 2 + ["zz"] * 3 + ["Sagitta"]
+    found = find_missing(labels, ["Calanus", "Sagitta", "Oithona"])
+    assert found.to_dict("records") == [
+        {"label": "calanus", "n_images": 3, "share": 0.3, "nearest": "Calanus"},
+        {"label": "zz", "n_images": 3, "share": 0.3, "nearest": None},
+        {"label": "Sagita", "n_images": 2, "share": 0.2, "nearest": "Sagitta"},
+    ]
+    assert find_missing(["Calanus"], ["Calanus"]).empty
+    assert list(find_missing([], ["Calanus"])) == ["label", "n_images", "share", "nearest"]
 
 
 @pytest.mark.parametrize(
