@@ -105,6 +105,13 @@ RefuseByOption = Annotated[
         "  [default: neighbor]"
     ),
 ]
+IntervalsBy = Annotated[
+    str | None,
+    typer.Option(
+        help="column, such as sample_id, whose values are drawn as a whole: images of one sample are more alike  "
+        "[default: images]"
+    ),
+]
 Draws = Annotated[int | None, typer.Option(help="draws of each number of examples  [default: 10]")]
 Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
 Vectors = Annotated[Path, typer.Argument(help="vectors, or a run (its training vectors)", show_default=False)]
@@ -465,6 +472,7 @@ def evaluate(
     unseen: Unseen = "",
     unknown_rate: UnknownRate = None,
     refuse_by: RefuseByOption = None,
+    intervals_by: IntervalsBy = None,
     status: Status = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -485,6 +493,7 @@ def evaluate(
             unseen=_read_names(unseen),
             unknown_rate=unknown_rate,
             refuse_by=refuse_by,
+            intervals_by=intervals_by,
             status=status,
             overwrite=overwrite,
             device=device,
@@ -957,6 +966,7 @@ def shift(
     refuse_by: RefuseByOption = None,
     permutations: Annotated[int, typer.Option(help="permutations of each test; 1000 at least")] = 2000,
     draws: Annotated[int, typer.Option(help="draws from the calibration images, which a flagged sample exceeds")] = 100,
+    intervals_by: IntervalsBy = None,
     seed: DrawSeed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -978,6 +988,7 @@ def shift(
             refuse_by=refuse_by,
             n_permutations=permutations,
             n_draws=draws,
+            intervals_by=intervals_by,
             seed=seed,
             overwrite=overwrite,
             device=device,
@@ -1016,6 +1027,7 @@ def abundance(
     depth_bin: Annotated[
         float | None, typer.Option(help="m, bins of a profile within samples; by default a round width")
     ] = None,
+    intervals_by: IntervalsBy = None,
     seed: DrawSeed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -1042,6 +1054,7 @@ def abundance(
             n_draws=draws,
             level=level,
             depth_bin=depth_bin,
+            intervals_by=intervals_by,
             seed=seed,
             overwrite=overwrite,
             device=device,

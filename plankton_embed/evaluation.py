@@ -30,6 +30,7 @@ from plankton_embed.classifiers.naming import (
 from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
 from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser, check_measure, least_calibration
 from plankton_embed.classifiers.scoring import (
+    LEAST_SAMPLES,
     ClassificationScores,
     find_missing,
     score_names,
@@ -37,7 +38,7 @@ from plankton_embed.classifiers.scoring import (
     self_centroid_accuracy,
 )
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
@@ -208,6 +209,7 @@ class Evaluation:
     open_set: OpenSetScores | None = None
     retrieval: dict[str, float] = field(default_factory=dict)
     retrieval_of: str = ""
+    intervals_by: str | None = None
     self_centroid_accuracy: float = float("nan")
 
     @property
@@ -220,6 +222,7 @@ class Evaluation:
         return {
             "method": self.method,
             **self.scores_dict(),
+            "intervals_by": self.intervals_by or "image",
             "missing_classes": self.missing.to_dict("records"),
             "retrieval": self.retrieval,
             "retrieval_of": self.retrieval_of,
@@ -261,6 +264,7 @@ def evaluate(
     unseen: Sequence[str] = (),
     unknown_rate: float | None = None,
     refuse_by: RefusalMeasure | None = None,
+    intervals_by: str | None = None,
     status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -272,11 +276,15 @@ def evaluate(
         unseen: classes to withhold from the reference, to see whether their images are refused (at an unknown rate of
             .05, unless another is given). A network that was trained on them has seen them all the same: `seen_unseen`
             trains one that has not.
+        intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`: one of the
+            vectors, or of the catalog of the images or the run (see `read_samples`). By default every image is drawn
+            for itself, as if images of one sample were as different as those of several.
         output: folder for `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and pictures;
             for the MLP also the classifier itself.
 
     Raises:
-        InputError: the query has no labels, or a class to withhold is not in the reference.
+        InputError: the query has no labels, a class to withhold is not in the reference, or there is no column of that
+            name.
     """
     if output is not None:
         refuse_overwrite(output, overwrite, made_of="scores.json")
@@ -285,7 +293,8 @@ def evaluate(
     rate = UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate
     naming = Naming(method, n_neighbors, rate, refuse_by, load_settings(reference))
     known = load_labelled(reference)
-    asked = load_query(reference, query, device, progress, status)
+    asked, images = load_described(reference, query, device, progress, status)
+    samples = None if intervals_by is None else read_samples(intervals_by, asked, query, images)
     needed = ["refusing"] if naming.unknown_rate is not None else []
     held = find_calibration(reference, calibration, known, asked, needed)
     unseen = [clean_label(name) for name in unseen]
@@ -293,12 +302,12 @@ def evaluate(
     if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
     _warn_of_copies(asked)
-    evaluation = evaluate_names(known, asked, naming, held, progress=progress)
+    evaluation = evaluate_names(known, asked, naming, held, samples=samples, progress=progress)
     missing = evaluation.missing[~evaluation.missing["label"].isin(unseen)].reset_index(drop=True)
     _warn_of_missing(missing, known)
     names = [_describe_source(*source) for source in ((query, ("test", "val")), (reference, ("train",)))]
     space = score_space(known, asked, f"queries: {names[0]}, gallery: {names[1]}")
-    evaluation = replace(evaluation, missing=missing, **space)
+    evaluation = replace(evaluation, missing=missing, intervals_by=intervals_by, **space)
     if output is not None:
         with write_folder_atomically(output) as folder:
             write_json(folder / "scores.json", evaluation.to_dict())
@@ -349,10 +358,12 @@ def evaluate_names(
     naming: Naming,
     calibration: EmbeddingTable | None,
     *,
+    samples: NDArray[np.str_] | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Name the labelled rows of one table by those of another, and score the names."""
+    """Predict the labelled rows of one table by those of another, and score; intervals draw whole `samples` (n,)."""
     known.check_same_model(asked)
+    samples = None if samples is None else samples[asked.is_labelled]
     asked = asked.select(asked.is_labelled)
     if len(asked) == 0:
         raise InputError(
@@ -370,9 +381,13 @@ def evaluate_names(
     truth = asked.label.astype(str)
     is_known = np.isin(truth, known.classes)
     scored = is_known if refuser is not None and is_known.any() else np.ones(len(asked), dtype=bool)
-    scores, shared = score_names(truth[scored], forced[scored]), None
+
+    def score(rows: NDArray[np.bool_]) -> ClassificationScores:
+        return score_names(truth[rows], forced[rows], samples=None if samples is None else samples[rows])
+
+    scores, shared = score(scored), None
     if is_known.any() and not is_known.all():
-        shared = scores if scored is is_known else score_names(truth[is_known], forced[is_known])
+        shared = scores if scored is is_known else score(is_known)
     return Evaluation(
         naming,
         scores,
@@ -563,31 +578,93 @@ def load_query(
     `status` says which names of images are labels (see `embed`). As of the reference, no class of it may be called like
     rejected images.
     """
+    return load_described(reference, query, device, progress, status)[0]
+
+
+def load_described(
+    reference: Reference, query: Reference, device: str, progress: bool, status: str | Sequence[str] | None = None
+) -> tuple[EmbeddingTable, ImageCatalog | None]:
+    """Return `load_query`, and where the query is images their catalog too."""
     if status is not None and (isinstance(query, EmbeddingTable) or not embeds_images(reference, query)):
         raise SettingError(
             "status: it goes with images; the query is vectors, whose labels were chosen when it was made"
         )
     if isinstance(query, EmbeddingTable):
-        return load_labelled(query, what="the query")
+        return load_labelled(query, what="the query"), None
     path = Path(query)
     run_folder = RunFolder(path)
     if run_folder.settings.exists():
         split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
         if split is None:
             raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
-        return load_labelled(path, split)
+        return load_labelled(path, split), None
     if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
         if path.is_dir():
             raise InputError(
                 f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "
                 "give a run as reference, whose model embeds them"
             )
-        return load_labelled(path)
+        return load_labelled(path), None
     images = read_source(path, status=status)
     refuse_unknown(images.classes, path)
     from plankton_embed.embedding import embed  # torch, which vectors alone do not need
 
-    return embed(reference, images, device=device, progress=progress)
+    return embed(reference, images, device=device, progress=progress), images
+
+
+def read_samples(
+    column: str, table: EmbeddingTable, source: Reference, images: ImageCatalog | None = None
+) -> NDArray[np.str_]:
+    """Return the text of a column (n,), by which intervals draw whole samples.
+
+    Args:
+        column: of the vectors, such as `sample_id`; else of the catalog, by `object_id`.
+        table: the vectors.
+        source: what they were read from; where it is a run, or in one (see `find_run`), that run's catalog is looked
+            into.
+        images: the catalog of the images, where they were embedded.
+
+    Raises:
+        InputError: there is no such column, or it is empty.
+    """
+    run, values = find_run(source), pd.Series(None, range(len(table)), dtype=object)
+    if images is None and run is not None and run.catalog.is_file():
+        images = ImageCatalog.load(run.catalog)
+    if column in table.columns:
+        values = pd.Series(table.columns[column])
+    elif column == "sample_id" and any(table.sample_id):
+        values = pd.Series(table.sample_id)
+    elif images is not None and column in images.frame:
+        values = images.frame.drop_duplicates("object_id").set_index("object_id")[column].reindex(table.object_id)
+    n_empty = int(values.isna().sum())
+    if n_empty == len(values):
+        known = [
+            *(["sample_id"] if any(table.sample_id) else []),
+            *table.columns,
+            *([] if images is None else images.frame),
+        ]
+        raise InputError(
+            f"intervals_by: expected a column of the vectors or of their catalog with a value for each of {len(table)} "
+            f"images; found nothing in {column!r}; there are {', '.join(dict.fromkeys(known)) or 'no such columns'}"
+        )
+    if n_empty:
+        logger.warning("%d of %d images have no %s; they are drawn together", n_empty, len(values), column)
+    return values.astype("str").where(values.notna(), "").to_numpy(dtype=str)
+
+
+def read_held_samples(column: str, held: EmbeddingTable, source: Reference) -> NDArray[np.intp]:
+    """Return the code of the sample of each calibration image (m,), by which intervals or draws take whole samples.
+
+    Raises:
+        InputError: there is no such column, or it has fewer than 5 values.
+    """
+    codes, names = pd.factorize(read_samples(column, held, source))
+    if len(names) < LEAST_SAMPLES:
+        raise InputError(
+            f"intervals_by: expected calibration images with at least {LEAST_SAMPLES} values of {column}; found "
+            f"{len(names)}; calibrate on images of more samples (--calibration VECTORS), or leave it out"
+        )
+    return np.asarray(codes, dtype=np.intp)
 
 
 def embeds_images(reference: Reference, query: str | Path) -> bool:

@@ -20,6 +20,7 @@ from plankton_embed.evaluation import (
     load_query,
     load_settings,
     load_vectors,
+    read_held_samples,
     select_calibration,
     write_frame,
 )
@@ -41,6 +42,7 @@ def shift(
     refuse_by: RefusalMeasure | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_DRAWS,
+    intervals_by: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     device: str = "auto",
@@ -60,6 +62,9 @@ def shift(
         unknown_rate: share of known images that may be refused.
         n_permutations: of each test, at least 1,000.
         n_draws: from the calibration images, whose effects a flagged sample exceeds.
+        intervals_by: column whose values, at least 5, these draws take as a whole, such as `sample_id`: a flagged
+            sample then differs by more than the calibration samples do among themselves. A column of the calibration
+            vectors, or of the catalog of the run that they are in; by default single images are drawn.
         seed: of both.
         overwrite: replace the output.
         device: where to embed.
@@ -87,8 +92,17 @@ def shift(
     classifier = naming.fit(known, held, progress)
     refuser = fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     held_names, names = (name_images(classifier, table, refuser) for table in (held, asked))
+    source = reference if calibration is None else calibration
     shifted = find_shift(
-        held, held_names, asked, names, n_permutations=n_permutations, n_draws=n_draws, seed=seed, progress=progress
+        held,
+        held_names,
+        asked,
+        names,
+        calibration_samples=None if intervals_by is None else read_held_samples(intervals_by, held, source),
+        n_permutations=n_permutations,
+        n_draws=n_draws,
+        seed=seed,
+        progress=progress,
     )
 
     def write(folder: Path) -> None:
@@ -98,6 +112,11 @@ def shift(
         write_frame(folder / "predictions.csv", names)
         save_figure(draw_shift(shifted, unknown_rate), folder / "shift.png")
 
-    settings = {"method": method, "unknown_rate": unknown_rate, "refuse_by": naming.measure}
+    settings = {
+        "method": method,
+        "unknown_rate": unknown_rate,
+        "refuse_by": naming.measure,
+        "intervals_by": intervals_by or "image",
+    }
     write_analysis(output, "shift", None, {**settings, **shifted.to_dict()}, write)
     return shifted

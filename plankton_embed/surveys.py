@@ -32,6 +32,8 @@ from plankton_embed.evaluation import (
     load_labelled,
     load_query,
     load_settings,
+    read_held_samples,
+    read_samples,
     select_calibration,
     write_frame,
 )
@@ -67,6 +69,7 @@ def abundance(
     n_draws: int = N_DRAWS,
     level: float = LEVEL,
     depth_bin: float | None = None,
+    intervals_by: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     device: str = "auto",
@@ -95,6 +98,9 @@ def abundance(
         n_draws: of the intervals, at least 20.
         level: share of the intervals that should hold the true count.
         depth_bin: m, bins of the profile where images of a sample have depths of their own; by default a round width.
+        intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`, in the
+            calibration set (at least 5 of them) and among the images counted together (see `CountCorrection`): a column
+            of the vectors, or of the catalog of the images or the run. By default every image is drawn for itself.
         seed: of the draws; what a sample gets depends on no other sample.
         overwrite: replace the output.
         device: where to embed.
@@ -102,7 +108,8 @@ def abundance(
 
     Raises:
         MismatchError: made by different models; both hashes are named.
-        InputError: there is no calibration set, or the catalog lacks images or the column `by`.
+        InputError: there is no calibration set, or it has fewer than 5 values of `intervals_by`; or the catalog lacks
+            images or the column `by`.
     """
     check_output(output, overwrite, "abundance")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
@@ -121,7 +128,13 @@ def abundance(
     held = select_calibration(found, known)
     classifier = naming.fit(known, held, progress)
     refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
-    corrector, summary = _learn_errors(known, held, classifier, refuser, method, correction, n_draws, level, seed)
+    held_samples, drawn_by = None, None
+    if intervals_by is not None:
+        held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)
+        drawn_by = _code_samples(intervals_by, asked, query, images)
+    corrector, summary = _learn_errors(
+        known, held, classifier, refuser, method, correction, n_draws, level, seed, held_samples
+    )
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
@@ -131,7 +144,8 @@ def abundance(
         vectors = asked.vectors[survey.rows[number]]
         order, logs = classifier.assess(vectors)
         refused = _refuse(refuser, classifier, vectors, order[:, 0])
-        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, unknown_rate or 0.0)
+        inner = None if drawn_by is None else drawn_by[survey.rows[number]]
+        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, unknown_rate or 0.0, inner)
 
     bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
@@ -142,6 +156,7 @@ def abundance(
         "correction": correction,
         "level": level,
         "n_draws": n_draws,
+        "intervals_by": intervals_by or "image",
         "seed": seed,
         "biovolume": survey.biovolume_kind,
     }
@@ -227,6 +242,14 @@ def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: st
     return images
 
 
+def _code_samples(column: str, asked: EmbeddingTable, query: Reference, images: pd.DataFrame) -> NDArray[np.intp]:
+    """Return the code of what each image counted is drawn with."""
+    own = images[column] if column in images and images[column].notna().any() else None
+    return np.asarray(
+        pd.factorize(read_samples(column, asked, query) if own is None else own, use_na_sentinel=False)[0]
+    )
+
+
 def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
     """Return (n,) whether each image is the first of its object (EcoTaxa's objects may have several).
 
@@ -253,6 +276,7 @@ def _learn_errors(
     n_draws: int,
     level: float,
     seed: int,
+    samples: NDArray[np.intp] | None,
 ) -> tuple[CountCorrection, dict[str, Any]]:
     """Learn from the calibration images that get a name how names go wrong; return also what the summary says of it."""
     codes = np.searchsorted(classifier.classes_, held.label.astype(str))
@@ -264,7 +288,16 @@ def _learn_errors(
     if method != "centroid":
         prior = np.bincount(np.searchsorted(classifier.classes_, known.label[known.is_labelled].astype(str)))
         prior = prior / prior.sum()
-    corrector = CountCorrection(logs[kept], codes[kept], prior, correction, n_draws=n_draws, level=level, seed=seed)
+    corrector = CountCorrection(
+        logs[kept],
+        codes[kept],
+        prior,
+        correction,
+        samples=None if samples is None else samples[kept],
+        n_draws=n_draws,
+        level=level,
+        seed=seed,
+    )
     described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
     return corrector, {"n_classes": len(classifier.classes_), "calibration": described}
 

@@ -14,6 +14,7 @@ from plankton_embed.analysis.taxonomy_files import parse_newick
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.evaluation import find_calibration
 from plankton_embed.run_folder import RunFolder
@@ -457,3 +458,46 @@ def test_settings_that_cannot_be_read_are_an_error(run_of_three, asked):
     run_of_three.settings.write_text("classification:\n  n_nachbarn: 3\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"settings\.yaml cannot be used: .*n_nachbarn.*\n.*copy the vectors out"):
         pe.classify(run_of_three.path, asked, progress=False)
+
+
+# ------------------------------------------------------------------------------------------ intervals by sample
+
+
+def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, asked, tmp_path, caplog):
+    numbers = np.arange(len(asked)) % 8
+    tow = np.array([f"tow {number}" for number in numbers], dtype=object)
+    wanted = score_names(asked.label, pe.classify(run_of_three.path, asked, progress=False)["label"], samples=tow)
+    catalog = pe.ImageCatalog.from_rows({"object_id": asked.object_id, "path": asked.object_id, "tow": tow})
+    catalog.frame[["object_id", "path", "tow"]].sample(frac=1, random_state=0).to_csv(run_of_three.catalog, index=False)
+    for query, column in (
+        (replace(asked, sample_id=tow), "sample_id"),
+        (replace(asked, columns={"net": numbers}), "net"),
+        (run_of_three.path, "tow"),
+        (run_of_three.vectors("test"), "tow"),
+    ):
+        found = pe.evaluate(run_of_three.path, query, intervals_by=column, progress=False)
+        assert found.scores.intervals == wanted.intervals
+        assert found.to_dict()["intervals_by"] == column
+    assert pe.evaluate(run_of_three.path, asked, progress=False).to_dict()["intervals_by"] == "image"
+    with pytest.raises(InputError, match=r"intervals_by: .*400 images; found nothing in 'leg'; there are .*tow"):
+        pe.evaluate(run_of_three.path, run_of_three.path, intervals_by="leg", progress=False)
+    with pytest.raises(InputError, match="found nothing in 'sample_id'; there are no such columns"):
+        pe.evaluate(run_of_three.path, asked, intervals_by="sample_id", progress=False)
+    tow[:30] = None
+    pe.evaluate(run_of_three.path, replace(asked, sample_id=tow), intervals_by="sample_id", progress=False)
+    assert "30 of 400 images have no sample_id; they are drawn together" in caplog.text
+
+
+@pytest.mark.parametrize("command", [pe.abundance, pe.shift])
+def test_counts_and_shift_draw_whole_calibration_samples(known, held, asked, command, tmp_path):
+    options = {"n_draws": 20, "progress": False}
+    tows = np.array([f"tow {number}" for number in range(8)], dtype=object)
+    of = {n: replace(held, sample_id=tows[np.arange(len(held)) % n]) for n in (4, 8)}
+    query = replace(asked, sample_id=tows[np.arange(len(asked)) % 2])
+    for column, n in ((None, 8), ("sample_id", 8)):
+        out = tmp_path / str(column)
+        command(known, query, out, calibration=of[n], intervals_by=column, **options)
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        assert summary["intervals_by"] == (column or "image")
+    with pytest.raises(InputError, match="expected calibration images with at least 5 values of sample_id; found 4"):
+        command(known, query, calibration=of[4], intervals_by="sample_id", **options)

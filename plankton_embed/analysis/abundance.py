@@ -18,6 +18,7 @@ METHODS: tuple[CorrectionMethod, ...] = ("em", "confusion")
 N_DRAWS = 200
 LEVEL = 0.9  # share of the intervals that should hold the true count
 BIAS_PRECISION = 5.0  # of the normal prior of every bias, and of the logarithm of the scale
+SAMPLE_PRECISION = 1.0  # the same where whole samples are drawn: the biases of a few samples vary more than their mean
 MOST_ITERATIONS, TOLERANCE = 500, 1e-6
 
 Floats = NDArray[np.float64]
@@ -30,7 +31,8 @@ class CorrectedCounts:
 
     `count`, `low` and `high` (C,) of the classes; `membership` (n, C): the chance that each image is of each class,
     given the mix of the sample; its columns add up to `count`. `draws` (B, C): the counts of the bootstrap draws, which
-    add up over samples draw by draw, since a draw takes the same calibration images for all of them.
+    add up over samples draw by draw, since a draw takes the same calibration images for all of them
+    (where whole samples are drawn: for all that have as many samples).
     """
 
     count: Floats
@@ -51,12 +53,17 @@ class CountCorrection:
     The intervals come from bootstrap draws. Each draws the calibration images anew within their classes, the images of
     the sample too, and then a class for every image of the sample. With `em` it also draws what the biases are shrunk
     to, from the normal distribution that shrinking stands for; else few calibration images would look like certainty.
+    With `samples` each draw takes whole samples of calibration images (see `draw_whole`): images of one sample are more
+    alike than those of several. How the classifier errs differs between samples, those that are counted among
+    them: of G calibration samples a draw takes k, 1/k = 1/m + 1/G (at least 1), where m samples are counted together.
+    What it learns then varies as much as the difference between their errors and those of the calibration samples.
 
     Args:
         log_probabilities: (m, C) logarithms of the probabilities of the calibration images, not trained on.
         codes: (m,) their classes, as columns.
         prior: (C,) mix of classes that the probabilities take for granted; by default all alike.
         method: `em` or `confusion`.
+        samples: (m,) which calibration images belong together, as codes from 0; by default each is independent.
         n_draws: bootstrap draws.
         level: share of the intervals that should hold the true count.
         seed: of the draws.
@@ -73,6 +80,7 @@ class CountCorrection:
         prior: ArrayLike | None = None,
         method: CorrectionMethod = "em",
         *,
+        samples: Codes | None = None,
         n_draws: int = N_DRAWS,
         level: float = LEVEL,
         seed: int = 0,
@@ -93,15 +101,32 @@ class CountCorrection:
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         learn = self._learn_biases if method == "em" else self._learn_errors
+        self._samples, self._n_draws, self._calibration = samples, n_draws, (ratios, named, known)
         self._learned = learn(ratios, named, known)
+        self._draws_by_sample: dict[int, list[Floats]] = {}
+        self._draws: list[Floats] = []
+        if samples is not None:
+            return
         rng = np.random.default_rng(seed)
         order = np.argsort(known, kind="stable")
         counts = np.bincount(known, minlength=self.n_classes)
         first = np.repeat(np.cumsum(counts) - counts, counts)
-        self._draws = []
         for _ in range(n_draws):
             drawn = order[first + (rng.random(len(known)) * np.repeat(counts, counts)).astype(int)]
             self._draws.append(learn(ratios[drawn], named[drawn], known[drawn], rng))
+
+    def _take_draws(self, n_counted: int) -> list[Floats]:
+        """Return what each draw has learned, where so many samples are counted together."""
+        if self._samples is None:
+            return self._draws
+        n_known = len(np.unique(self._samples))
+        n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
+        if n_drawn not in self._draws_by_sample:
+            rng, (ratios, named, known) = np.random.default_rng([self.seed, n_drawn]), self._calibration
+            learn = self._learn_biases if self.method == "em" else self._learn_errors
+            rows = (draw_whole(self._samples, rng, n_drawn, known) for _ in range(self._n_draws))
+            self._draws_by_sample[n_drawn] = [learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
+        return self._draws_by_sample[n_drawn]
 
     def _learn_errors(
         self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None
@@ -120,8 +145,9 @@ class CountCorrection:
         offset = np.log((counts + 0.5) / (n + 0.5 * self.n_classes))
         centre = np.zeros(1 + self.n_classes)
         start = centre
+        precision = BIAS_PRECISION if rng is None or self._samples is None else SAMPLE_PRECISION
         if rng is not None:
-            centre = rng.normal(0, BIAS_PRECISION**-0.5, len(centre))
+            centre = rng.normal(0, precision**-0.5, len(centre))
             start = self._learned
 
         def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -130,7 +156,7 @@ class CountCorrection:
             excess = np.exp(logs)
             excess[rows, known] -= 1
             slope = np.append(scale * (excess * ratios).sum(), excess.sum(axis=0))
-            return BIAS_PRECISION / 2 * (off**2).sum() - logs[rows, known].sum(), BIAS_PRECISION * off + slope
+            return precision / 2 * (off**2).sum() - logs[rows, known].sum(), precision * off + slope
 
         return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x)
 
@@ -141,28 +167,53 @@ class CountCorrection:
         logs = np.exp(learned[0]) * ratios + learned[1:]
         return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
 
-    def correct(self, log_probabilities: ArrayLike) -> CorrectedCounts:
-        """Correct the counts of one sample, given the log-probabilities (n, C) of its images."""
+    def correct(self, log_probabilities: ArrayLike, samples: Codes | None = None) -> CorrectedCounts:
+        """Correct the counts of images that are counted together.
+
+        Args:
+            log_probabilities: (n, C) of the images.
+            samples: (n,) which of them belong together, as codes; where there are several, whole ones are drawn. By
+                default each image is independent.
+        """
         logs = np.asarray(log_probabilities, dtype=float).reshape(-1, self.n_classes)
         n = len(logs)
         if n == 0:
-            zeros = np.zeros((len(self._draws), self.n_classes))
+            zeros = np.zeros((self._n_draws, self.n_classes))
             return CorrectedCounts(zeros[0], zeros[0], zeros[0], zeros[:0], zeros)
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
         mix = find_mix(evidence)
         membership = _share_out(evidence, mix)
         rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
-        counts = np.empty((len(self._draws), self.n_classes))
-        for number, draw in enumerate(self._draws):
+        n_counted = 1 if samples is None else len(np.unique(samples))
+        counts = np.empty((self._n_draws, self.n_classes))
+        for number, draw in enumerate(self._take_draws(n_counted)):
             evidence = self._weigh(draw, ratios, named)
-            times = np.bincount(rng.integers(0, n, n), minlength=n).astype(float)
+            drawn = rng.integers(0, n, n) if samples is None or n_counted == 1 else draw_whole(samples, rng, n_counted)
+            times = np.bincount(drawn, minlength=n).astype(float)
             chance = _share_out(evidence, find_mix(evidence, times, mix)).cumsum(axis=1)
             classes = (chance < rng.random((n, 1))).sum(axis=1).clip(max=self.n_classes - 1)
             counts[number] = np.bincount(classes, minlength=self.n_classes)
         count = membership.sum(axis=0)
         low, high = np.quantile(counts, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return CorrectedCounts(count, np.minimum(low, count), np.maximum(high, count), membership, counts)
+
+
+def draw_whole(samples: Codes, rng: np.random.Generator, n_drawn: int, classes: Codes | None = None) -> Codes:
+    """Draw whole samples, with replacement, and return the rows of their images.
+
+    Args:
+        samples: (n,) the sample of each image, as codes.
+        rng: what to draw with.
+        n_drawn: samples to draw.
+        classes: (n,) the class of each image; one that no drawn sample has is taken from one of its samples.
+    """
+    rows = np.split(np.argsort(samples, kind="stable"), np.cumsum(np.unique(samples, return_counts=True)[1])[:-1])
+    drawn = np.concatenate([rows[number] for number in rng.integers(len(rows), size=n_drawn)])
+    if classes is None:
+        return drawn
+    lost = [np.flatnonzero(classes == code) for code in np.setdiff1d(classes, classes[drawn])]
+    return np.concatenate([drawn, *(own[samples[own] == samples[rng.choice(own)]] for own in lost)])
 
 
 def find_mix(evidence: Floats, times: Floats | None = None, start: Floats | None = None) -> Floats:

@@ -43,8 +43,10 @@ class Shift:
       pairs in which the new image is the stranger one, less the share in which it is not (Cliff's delta), averaged over
       the new images; negative where they are less strange.
 
-    A comparison is flagged where p < .001 and the effect lies above those of all draws. Images are taken as independent
-    of one another, which those of one tow are not quite: of a large sample a small effect is no alarm.
+    A comparison is flagged where p < .001 and the effect is above those of all draws. Images are taken as independent
+    of one another, which those of one tow are not quite: of a large sample a small effect is not an alarm. Where the
+    samples of the calibration images are given, every draw takes whole ones, so that a flagged sample differs by more
+    than these do among themselves; the p-values stay those of single images.
 
     Attributes:
         samples: one row a sample, the most unlike first, after a row for all images together (without `sample_id`):
@@ -80,6 +82,7 @@ def find_shift(
     new: EmbeddingTable,
     new_names: pd.DataFrame,
     *,
+    calibration_samples: NDArray[np.intp] | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_DRAWS,
     seed: int = 0,
@@ -93,6 +96,7 @@ def find_shift(
             `strangeness`, and the `threshold` above which an image is refused.
         new: vectors; their `sample_id` says which belong together, those without stand in the row of all images only.
         new_names: the names they got.
+        calibration_samples: (m,) codes of the samples that the draws take as a whole; by default single images.
         n_permutations: of each test; at least 1,000, or no p could be below .001.
         n_draws: from the calibration images.
         seed: of permutations and draws; what a sample gets depends on no other sample.
@@ -110,7 +114,7 @@ def find_shift(
         raise InputError(f"shift needs at least {2 * LEAST_IMAGES} calibration images; found {len(calibration)}")
     if len(new) == 0:
         raise InputError("there are no new images to compare with the calibration images")
-    known = _Compared.take(calibration, calibration_names, MOST_CALIBRATION, seed)
+    known = _Compared.take(calibration, calibration_names, MOST_CALIBRATION, seed, calibration_samples)
     between = cdist(known.vectors, known.vectors).astype(np.float32)
     label_counts = calibration_names["best_label"].value_counts()
     samples, classes = [], []
@@ -120,7 +124,10 @@ def find_shift(
         if len(rows) >= LEAST_IMAGES:
             asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
             row |= _compare(asked, known, between, n_permutations, n_draws, seed)
-            row |= _compare_mix(names["best_label"].value_counts(), label_counts, n_permutations, n_draws, seed)
+            row |= _compare_mix(
+                names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,
+                n_permutations, n_draws, seed,
+            )  # fmt: skip
         samples.append(row | _describe(names))
         classes.append(_describe_classes(names, calibration_names).assign(sample_id=sample_id))
     is_right = calibration_names["best_label"].to_numpy() == calibration.label
@@ -134,17 +141,26 @@ def find_shift(
 
 @dataclass(frozen=True)
 class _Compared:
-    """What is compared of images: `vectors` (n, d), `names` (n,), `strangeness` (n,)."""
+    """What is compared of images: `vectors` (n, d), `names` (n,), `strangeness` (n,), and `samples` (n,) or None."""
 
     vectors: NDArray[np.float32]
     names: NDArray[np.str_]
     strangeness: NDArray[np.float64]
+    samples: NDArray[np.intp] | None = None
 
     @classmethod
-    def take(cls, table: EmbeddingTable, names: pd.DataFrame, most: int, seed: int) -> _Compared:
+    def take(
+        cls,
+        table: EmbeddingTable,
+        names: pd.DataFrame,
+        most: int,
+        seed: int,
+        samples: NDArray[np.intp] | None = None,
+    ) -> _Compared:
         rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
         strangeness = names["strangeness"].to_numpy(dtype=np.float64)
-        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], strangeness[rows])
+        own = None if samples is None else samples[rows]
+        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], strangeness[rows], own)
 
 
 def _compare(
@@ -160,27 +176,43 @@ def _compare(
     across = cdist(asked.vectors, known.vectors)
     distances = np.block([[cdist(asked.vectors, asked.vectors), across], [across.T, known_distances]])
     is_new = np.arange(n + n_known) < n
-    drawn = np.arange(n_known) < min(n, n_known // 2)
-    draws = np.concatenate(list(permute(drawn, np.zeros(n_known), n_draws, seed)), axis=1)
+    if known.samples is None:
+        drawn = np.arange(n_known) < min(n, n_known // 2)
+        draws = np.concatenate(list(permute(drawn, np.zeros(n_known), n_draws, seed)), axis=1)
+    else:
+        draws = draw_samples(known.samples, min(n, n_known // 2), n_draws, seed)
 
     names = np.concatenate([asked.names, known.names])
     strangeness = np.concatenate([asked.strangeness, known.strangeness])
     effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
-    largest = float(energy_effect(known_distances)(draws).max())
+    largest = float(np.fmax.reduce(energy_effect(known_distances)(draws)))
     found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
     effect, p = judge_division(rank_effect(strangeness, names), is_new, names, n_permutations, seed, two_sided=True)
     largest = float(np.fmax.reduce(np.abs(rank_effect(known.strangeness, known.names)(draws))))
     return found | {"appearance_effect": effect, "appearance_draws": largest, "appearance_p": p}
 
 
-def _compare_mix(asked: pd.Series, known: pd.Series, n_permutations: int, n_draws: int, seed: int) -> dict[str, float]:
+def _compare_mix(
+    asked: pd.Series,
+    known: pd.Series,
+    known_names: pd.DataFrame,
+    samples: NDArray[np.intp] | None,
+    n_permutations: int,
+    n_draws: int,
+    seed: int,
+) -> dict[str, float]:
     """Return effect, largest effect of the draws and p by the counts of the names; names change hands at random."""
     labels = asked.index.union(known.index)
     of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (asked, known))
     n, n_known = int(of_asked.sum()), int(of_known.sum())
     rng, both = np.random.default_rng(seed), of_asked + of_known
     shuffled = rng.multivariate_hypergeometric(both, n, size=n_permutations, method="marginals")
-    drawn = rng.multivariate_hypergeometric(of_known, min(n, n_known // 2), size=n_draws, method="marginals")
+    if samples is None:
+        drawn = rng.multivariate_hypergeometric(of_known, min(n, n_known // 2), size=n_draws, method="marginals")
+    else:
+        codes = labels.get_indexer(pd.Index(known_names["best_label"]))
+        divisions = draw_samples(samples, min(n, n_known // 2), n_draws, seed)
+        drawn = np.array([np.bincount(codes[column > 0], minlength=len(labels)) for column in divisions.T])
     effect = float(mix_effect(of_asked, of_known))
     largest = float(mix_effect(drawn, of_known - drawn).max())
     return {"mix_effect": effect, "mix_draws": largest, "mix_p": _share(mix_effect(shuffled, both - shuffled), effect)}
@@ -271,6 +303,23 @@ def permute(
         for rows in rows_of:
             divisions[rows] = rng.permuted(divisions[rows], axis=0)
         yield divisions
+
+
+def draw_samples(samples: NDArray[np.intp], n: int, n_draws: int, seed: int) -> NDArray[np.float32]:
+    """Return random divisions (m, n_draws) of m images, whose first part is whole samples with n images at least.
+
+    A last sample that would leave fewer than two images for the second part is left out.
+    """
+    rng, (_, codes) = np.random.default_rng(seed), np.unique(samples, return_inverse=True)
+    sizes = np.bincount(codes)
+    divisions = np.zeros((len(codes), n_draws), dtype=np.float32)
+    for number in range(n_draws):
+        order = rng.permutation(len(sizes))
+        total = sizes[order].cumsum()
+        n_taken = int(np.searchsorted(total, n)) + 1
+        n_taken -= n_taken > 1 and total[n_taken - 1] > len(codes) - 2
+        divisions[np.isin(codes, order[:n_taken]), number] = 1
+    return divisions
 
 
 def _share(by_chance: NDArray[np.float64], effect: float) -> float:

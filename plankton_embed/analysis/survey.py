@@ -350,6 +350,7 @@ def count_sample(
     refused: NDArray[np.bool_],
     correction: CountCorrection,
     unknown_rate: float = 0.0,
+    drawn_by: NDArray[np.intp] | None = None,
 ) -> SampleCounts:
     """Count what one sample holds.
 
@@ -371,6 +372,7 @@ def count_sample(
         refused: (n,) whether the image is called unknown.
         correction: learned from the calibration images.
         unknown_rate: share of the images of known classes that is refused.
+        drawn_by: (n,) codes of what is drawn as a whole among these images (see `CountCorrection.correct`).
     """
     rows = survey.rows[number]
     n, n_classes = log_probabilities.shape
@@ -383,7 +385,10 @@ def count_sample(
     values = np.unique(factor)  # nan is one of them, once
     for value in values:
         part = np.isnan(factor) if np.isnan(value) else factor == value
-        one = _count_part(labels, named[part], log_probabilities[part], refused[part], correction, unknown_rate, rng)
+        inner = None if drawn_by is None else drawn_by[part]
+        one = _count_part(
+            labels, named[part], log_probabilities[part], refused[part], correction, unknown_rate, rng, inner
+        )
         weights[part] = one.weights
         count, images, draws = count + one.count, images + one.images, draws + one.draws
         individuals = individuals + value * one.images
@@ -434,10 +439,11 @@ def _count_part(
     correction: CountCorrection,
     unknown_rate: float,
     rng: np.random.Generator,
+    drawn_by: NDArray[np.intp] | None,
 ) -> _PartCounts:
     n, n_classes, n_refused = len(named), log_probabilities.shape[1], int(refused.sum())
     n_kept = n - n_refused
-    found = correction.correct(log_probabilities[~refused])
+    found = correction.correct(log_probabilities[~refused], None if drawn_by is None else drawn_by[~refused])
     raised = min(1 / (1 - unknown_rate), n / n_kept) if n_kept else 1.0
     table = np.zeros((3, len(labels)))
     table[:, :n_classes] = np.stack([found.count, found.low, found.high]) * raised

@@ -18,6 +18,7 @@ from plankton_embed.vector_index import VectorIndex
 
 RECALL_AT = (1, 5, 10)
 LEAST_IMAGES = 20  # for an interval: of fewer, the draws look much more alike than other images would
+LEAST_SAMPLES = 5  # the same, where whole samples are drawn
 MOST_NEIGHBORS = 2**22  # held in memory at a time
 
 
@@ -50,13 +51,17 @@ class ClassificationScores:
         }
 
 
-def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, seed: int = 0) -> ClassificationScores:
-    """Score given names against true ones.
+def score_names(
+    truth: ArrayLike, names: ArrayLike, *, samples: ArrayLike | None = None, n_bootstrap: int = 1000, seed: int = 0
+) -> ClassificationScores:
+    """Score predicted class names against true ones.
 
     Args:
         truth: (n,) true class names.
-        names: (n,) names given.
-        n_bootstrap: draws for the intervals; 0 leaves them out, and so do fewer than 20 images.
+        names: (n,) predicted class names.
+        samples: (n,) the sample of each image; the draws then take whole samples, for images of one sample are more
+            alike than images of several. By default each image is independent.
+        n_bootstrap: draws for the intervals; 0 leaves them out, and so do fewer than 20 images or 5 samples.
         seed: of the draws.
 
     Raises:
@@ -73,10 +78,18 @@ def score_names(truth: ArrayLike, names: ArrayLike, *, n_bootstrap: int = 1000, 
     precision, recall, f1 = _class_scores(counts)
     rng = np.random.default_rng(seed)
     why_not = f"{len(truth)} images; expected at least {LEAST_IMAGES}" if len(truth) < LEAST_IMAGES else None
-    draws = [
-        _metrics(_confusion(cells[rng.integers(len(cells), size=len(cells))], len(classes)))
-        for _ in range(0 if why_not else n_bootstrap)
-    ]
+    places = np.arange(len(cells)) if samples is None else np.unique(np.asarray(samples, str), return_inverse=True)[1]
+    n = int(places.max()) + 1  # images, or samples
+    if samples is not None and n < LEAST_SAMPLES:
+        why_not = f"{n} samples; expected at least {LEAST_SAMPLES}"
+    draws = []
+    for _ in range(0 if why_not else n_bootstrap):
+        drawn = rng.integers(n, size=n)
+        if samples is None:
+            draws.append(_metrics(_confusion(cells[drawn], len(classes))))
+        else:
+            times = np.bincount(drawn, minlength=n)[places]
+            draws.append(_metrics(_confusion(np.repeat(cells, times), len(classes))))
     metrics = _metrics(counts)
     intervals = {}
     for name in metrics if draws else ():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
-from plankton_embed.analysis.abundance import CountCorrection, find_mix
+from plankton_embed.analysis.abundance import CountCorrection, draw_whole, find_mix
 from plankton_embed.errors import InputError, SettingError
 
 CENTRES = np.array([0.0, 1.5, 3.0, 4.5, 6.0])
@@ -131,3 +133,31 @@ def test_nine_intervals_in_ten_hold_the_true_count():
         counts = correction.correct(draw(rng, true, bias)[0])
         hits += list(((counts.low <= true) & (true <= counts.high))[true >= 20])
     assert 0.85 <= np.mean(hits) <= 0.95
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=30), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_whole_samples_are_drawn_and_no_class_is_lost(images, n_drawn):
+    samples, classes = map(np.array, zip(*images, strict=True))
+    drawn = draw_whole(samples, np.random.default_rng(0), n_drawn)
+    times = np.bincount(drawn, minlength=len(samples))
+    assert all(len(set(times[samples == sample])) == 1 for sample in samples)
+    assert sum(times[np.argmax(samples == sample)] for sample in set(samples)) == n_drawn
+    with_all = draw_whole(samples, np.random.default_rng(0), n_drawn, classes)
+    assert set(classes[with_all]) == set(classes) and (with_all[: len(drawn)] == drawn).all()
+
+
+@pytest.mark.parametrize("method", ["em", "confusion"])
+def test_samples_whose_errors_differ_have_wider_intervals(method):
+    rng = np.random.default_rng(0)
+    parts = [draw(rng, [10] * 5, bias=np.linspace(-1, 1, 5) * 2 * step) for step in rng.normal(size=12)]
+    logs, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    asked, _ = draw(rng, [60] * 5)
+    tows, eight = np.repeat(np.arange(12), 50), np.arange(300) % 8
+    by_image = CountCorrection(logs, codes, method=method, n_draws=60).correct(asked)
+    corrector = CountCorrection(logs, codes, method=method, samples=tows, n_draws=60)
+    one, several = corrector.correct(asked), corrector.correct(asked, eight)
+    np.testing.assert_array_equal(one.count, by_image.count)  # the draws are for the intervals alone
+    widths = [(found.high - found.low).mean() for found in (by_image, several, one)]
+    assert widths[0] < widths[1] < widths[2]
+    np.testing.assert_array_equal(several.draws, corrector.correct(asked, eight).draws)

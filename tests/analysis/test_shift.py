@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import energy_distance, mannwhitneyu, permutation_test
 
-from plankton_embed.analysis.shift import energy_effect, find_shift, judge_division, mix_effect, permute, rank_effect
+from plankton_embed.analysis.shift import (
+    draw_samples,
+    energy_effect,
+    find_shift,
+    judge_division,
+    mix_effect,
+    permute,
+    rank_effect,
+)
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -234,3 +242,31 @@ def test_what_cannot_be_compared(size, n_known, options, error, message):
     new, new_names = draw(20, 0)
     with pytest.raises(error, match=message):
         find_shift(known.select(range(n_known)), names[:n_known], new.select(range(size)), new_names[:size], **options)
+
+
+@given(st.lists(st.integers(0, 9), min_size=20, max_size=60), st.integers(10, 30))
+@settings(max_examples=40, deadline=None)
+def test_draws_of_whole_samples(samples, n):
+    samples, n = np.array(samples), min(n, len(samples) // 2)
+    drawn = draw_samples(samples, n, 5, 0)
+    for division in drawn.T:
+        assert all(len(set(division[samples == sample])) == 1 for sample in samples)
+        assert 1 <= division.sum() <= len(samples)
+        assert division.sum() >= n or (samples == np.bincount(samples).argmax()).sum() > n
+
+
+def test_a_sample_that_differs_no_more_than_calibration_samples_do_is_flagged_by_image_alone():
+    rng, moves = np.random.default_rng(1), np.random.default_rng(2).normal(0, 1.2, (12, 6))
+    parts = [draw(40, 50 + number, moved=move) for number, move in enumerate(moves)]
+    vectors = np.concatenate([table.vectors for table, _ in parts])
+    label = np.concatenate([table.label for table, _ in parts])
+    names, tows = pd.concat([part for _, part in parts], ignore_index=True), np.repeat(np.arange(12), 40)
+    new = draw(40, 99, moved=rng.normal(0, 1.2, 6))
+    calibration = (EmbeddingTable(vectors, label=label), names)
+    by_image = find_shift(*calibration, *new, n_permutations=1000).samples.iloc[0]
+    by_sample = find_shift(*calibration, *new, calibration_samples=tows, n_permutations=1000).samples.iloc[0]
+    assert by_image["vectors_flagged"] and not by_sample["vectors_flagged"]
+    for name in ("vectors", "mix", "appearance"):
+        assert by_sample[f"{name}_effect"] == by_image[f"{name}_effect"]
+        assert by_sample[f"{name}_p"] == by_image[f"{name}_p"]
+    assert by_sample["vectors_draws"] > 2 * by_image["vectors_draws"]

@@ -180,3 +180,20 @@ def test_self_centroid_by_hand():
     # centroids: a at 2, b at 9; the a at 6 lies nearer to b, and the unlabelled row takes no part
     table = labelled([[0], [0], [6], [9], [9], [50]], ["a", "a", "a", "b", "b", None])
     assert self_centroid_accuracy(table) == pytest.approx(4 / 5)
+
+
+def test_ten_copies_of_every_image_in_one_sample_are_one_image():
+    truth, names = np.array(TRUTH * 6), np.array(NAMES * 6)
+    tens = np.repeat(np.arange(100, 100 + len(truth)), 10)
+    copied = score_names(np.repeat(truth, 10), np.repeat(names, 10), samples=tens, n_bootstrap=200)
+    for name, interval in score_names(truth, names, n_bootstrap=200).intervals.items():
+        assert copied.intervals[name] == pytest.approx(interval)
+    by_image = score_names(np.repeat(truth, 10), np.repeat(names, 10), n_bootstrap=200).intervals["accuracy"]
+    low, high = copied.intervals["accuracy"]
+    assert high - low > 2 * (by_image[1] - by_image[0])
+
+
+def test_no_interval_of_fewer_than_five_samples():
+    scores = score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 4, n_bootstrap=9)
+    assert scores.intervals == {} and scores.no_intervals == "4 samples; expected at least 5"
+    assert score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 5, n_bootstrap=9).intervals
