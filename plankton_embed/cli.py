@@ -654,10 +654,14 @@ def compare(
             progress=not quiet,
         )
         if json:
-            _print_json({"systems": found.summary.to_dict("records"), "faults": found.faults})
+            systems, tests = found.summary.to_dict("records"), found.tests.to_dict("records")
+            _print_json({"systems": systems, "faults": found.faults, "mcnemar": tests})
             return
         columns = ["name", "start", "n_seeds", "f1_macro", "accuracy", "training_minutes", "images_per_second"]
         _print_table(found.summary[columns])
+        if len(found.tests):
+            typer.echo("McNemar's test of the best classifier, p corrected (Holm) for all pairs of a seed:")
+            _print_table(found.tests_of_best)
         typer.echo(f"tables and pictures -> {output}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -17,6 +18,7 @@ import pandas as pd
 from plankton_embed import measurement
 from plankton_embed.baselines.losses import LOSSES_FILE
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
+from plankton_embed.classifiers.scoring import compare_right, correct_holm
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.evaluation import write_frame
 from plankton_embed.images.catalog import ImageCatalog
@@ -54,6 +56,7 @@ MEASURED = {  # column: title in the table, decimals
     "peak_memory_mb": ("peak memory, MB", 0),
 }
 TABLES = ("runs.csv", "comparison.csv", "comparison.md", "comparison.png")
+TESTS_FILE = "mcnemar.csv"
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +67,21 @@ class Comparison:
 
     `runs`: one row for a classifier and seed, with `system`, `name` (an embedding has several classifiers), `origin`,
     `start` (what its weights were at first), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
-    could not be measured.
+    could not be measured. `tests`: McNemar's test of every two classifiers of a seed, on whether they predict a test
+    image right: `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected for the
+    number of tests of that seed.
     """
 
     runs: pd.DataFrame
     faults: dict[str, str]
+    tests: pd.DataFrame
+
+    @property
+    def tests_of_best(self) -> pd.DataFrame:
+        """The tests between the classifier of the best macro F1 and each other, of all seeds."""
+        best = self.summary["name"].iloc[0]
+        chosen: pd.DataFrame = self.tests[(self.tests["name"] == best) | (self.tests["other"] == best)]
+        return chosen.reset_index(drop=True)
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -83,7 +96,7 @@ class Comparison:
         return rows.sort_values("f1_macro", ascending=False, kind="stable").reset_index()
 
     def to_markdown(self) -> str:
-        """Return the table for a page; behind a mean stands the sd over the seeds."""
+        """Return the table for a page, the sd over the seeds behind a mean; then the tests of the best classifier."""
         titles = ["name", "of", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
         lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
         for row in self.summary.to_dict("records"):
@@ -94,6 +107,13 @@ class Comparison:
                 cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
             lines.append(f"| {' | '.join(cells)} |")
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
+        if len(self.tests):
+            lines.append(f"\nMcNemar's exact test; Holm: corrected for all pairs of a seed, as in {TESTS_FILE}:\n")
+        lines += [
+            f"- {row['name']} and {row['other']}, seed {row['seed']}: {row['only_name_right']} and "
+            f"{row['only_other_right']} test images right alone, p = {row['p']:.2g}, Holm {row['p_holm']:.2g}"
+            for row in self.tests_of_best.to_dict("records")
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -120,9 +140,9 @@ def compare(
 
     Args:
         source: a catalog, its file, or what `catalog` reads; without splits it is divided as the settings say.
-        output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, and below `systems/`, for every system
-            and seed, names, scores by class, confusion matrix and highest losses; of nets curves, layer table and
-            weights, of an embedding its run.
+        output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, `mcnemar.csv` (see `Comparison`), and
+            below `systems/`, for every system and seed, names, scores by class, confusion matrix and highest losses; of
+            nets curves, layer table and weights, of an embedding its run.
         only: names of systems (see SYSTEMS); by default DEFAULT_SYSTEMS.
         budget: minutes of wall time for which each may learn; a net may stop earlier by its own rule, and trees are
             done in seconds. None: as long as its own settings say.
@@ -165,7 +185,7 @@ def compare(
     images, options["white_level_16bit"] = prepared.catalog, prepared.preparation.white_level_16bit
     if not folder.comparison.exists():  # a new one, or begun anew, perhaps by a call that was stopped
         shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
-        for name in (FEATURES_FILE, *TABLES):
+        for name in (FEATURES_FILE, TESTS_FILE, *TABLES):
             (place / name).unlink(missing_ok=True)
     write_json(folder.comparison, options)
     _check_test_images(images)
@@ -249,6 +269,31 @@ def _measure_apart(trial: Trial) -> None:
         logger.warning("%s, seed %d: not measured: %s", trial.name, trial.seed, trial.fault.read_text(encoding="utf-8"))
 
 
+def _test_pairs(place: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return `Comparison.tests`, from the predictions that the trials wrote."""
+    right: dict[int, dict[str, pd.Series]] = {}
+    for row in rows:
+        folder = place / SYSTEMS_FOLDER / row["system"] / f"seed_{row['seed']}"
+        inner = folder / row["name"].removeprefix(f"{row['system']}_")  # an embedding has several classifiers
+        path = (inner if inner.is_dir() else folder) / "predictions.csv"
+        if not path.is_file():  # removed by hand
+            continue
+        found = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("object_id")
+        right.setdefault(row["seed"], {})[row["name"]] = found["label"] == found["true_label"]
+    columns = ["seed", "name", "other", "only_name_right", "only_other_right", "p", "p_holm"]
+    tables = []
+    for seed, of_seed in right.items():
+        table = pd.DataFrame(
+            [
+                (seed, name, other, *compare_right(*(of_seed[n].sort_index().to_numpy() for n in (name, other))))
+                for name, other in itertools.combinations(of_seed, 2)
+            ],
+            columns=columns[:-1],
+        )
+        tables.append(table.assign(p_holm=correct_holm(table["p"])))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
 def _gather(place: Path) -> Comparison:
     """Gather the finished trials of a folder, and write their tables and figure where there are any."""
     rows: list[dict[str, Any]] = []
@@ -259,13 +304,14 @@ def _gather(place: Path) -> Comparison:
             rows += json.loads(measures.read_text(encoding="utf-8"))
         if fault.exists():
             faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
-    found = Comparison(pd.DataFrame(rows), faults)
+    found = Comparison(pd.DataFrame(rows), faults, _test_pairs(place, rows))
     if not rows:
         return found
     found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has nothing for nan
     runs, summary, page, figure = (place / name for name in TABLES)
     write_frame(runs, found.runs)
     write_frame(summary, found.summary)
+    write_frame(place / TESTS_FILE, found.tests)
     with write_atomically(page) as temporary:
         temporary.write_text(found.to_markdown(), encoding="utf-8")
     save_figure(draw_comparison(found.runs), figure)

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from plankton_embed.baselines.growing import divide_and_grow, grow_classes
 from plankton_embed.baselines.inputs import read_pixels
@@ -25,7 +26,7 @@ from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_h
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
-from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE
+from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, fit_temperature
 from plankton_embed.classifiers.naming import METHODS, fit_classifier
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.contact_sheets import losses_sheet
@@ -217,8 +218,8 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy() & learnable), settings)
     trunk = trial.system.trunk or settings.network.trunk
     weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
-    measure = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding}[trial.system.kind]
-    rows = measure(trial, images, weights, options["budget"])
+    kinds = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding, "softmax": _measure_softmax}
+    rows = kinds[trial.system.kind](trial, images, weights, options["budget"])
     shared = {
         "system": trial.name,
         "origin": trial.system.origin,
@@ -269,13 +270,8 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
     return [Outcome(trial.name, trees.classes_, chances, doubts, learning, naming, size).measure(images, trial.place)]
 
 
-def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
-    """Train an embedding; name by every method, and by an MLP on the vectors with trees on the features beside it."""
-    from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel  # here: no other system needs so much memory
-    from plankton_embed.pipeline import train
-    from plankton_embed.training.history import History
-
-    settings, run = images.settings, RunFolder(trial.place / "run")
+def _open_training(trial: Trial, run: RunFolder, settings: Settings, weights: str, budget: float | None) -> Settings:
+    """Return the settings with which a trunk is trained; remove a training that was begun with others."""
     changes: dict[str, Any] = {"seed": trial.seed, "network.weights": weights}
     if budget is not None:
         changes["training.minutes"] = budget
@@ -284,6 +280,50 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     own = Settings.build(overrides={**settings.flat(), **changes})
     if run.settings.exists() and Settings.load(run.settings) != own:  # from other weights, which did not fit
         shutil.rmtree(run.path)
+    return own
+
+
+def _measure_softmax(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
+    """Train the trunk of an embedding as a plain classifier, with the recipe of the embedding."""
+    from safetensors.torch import save_file
+
+    from plankton_embed.baselines.softmax import train_softmax
+    from plankton_embed.training.history import History
+
+    run = RunFolder(trial.place / "training")
+    own = _open_training(trial, run, images.settings, weights, budget)
+    own.save(run.settings)
+    classes, codes = np.unique(images.labels("train"), return_inverse=True)
+    held = None
+    is_held = np.isin(images.labels("val"), classes)
+    if is_held.any():
+        held = images.squares("val").select(is_held), np.searchsorted(classes, images.labels("val")[is_held])
+    model = train_softmax(images.squares("train"), codes, held, own, run, device=trial.device, progress=trial.progress)
+    learning = sum(record.seconds for record in History.load(run.history).records)
+    temperature = 1.0
+    if held is not None:  # as the embedding's classifiers have one
+        scores, seconds = _clock(model.embed_prepared, held[0], progress=trial.progress)
+        temperature, learning = fit_temperature(scores, held[1]), learning + seconds
+
+    def predict(split: str) -> Chances:
+        scores = model.embed_prepared(images.squares(split), progress=trial.progress)
+        return np.asarray(softmax(scores.astype(float) / temperature, axis=1))
+
+    path = trial.place / NET_WEIGHTS_FILE
+    save_file({name: value.cpu().contiguous() for name, value in model.net.state_dict().items()}, path)
+    chances, naming = _clock(predict, "test")
+    size, doubts = path.stat().st_size, predict(images.doubted)
+    return [Outcome(trial.name, classes, chances, doubts, learning, naming, size).measure(images, trial.place)]
+
+
+def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
+    """Train an embedding; name by every method, and by an MLP on the vectors with trees on the features beside it."""
+    from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel  # here: no other system needs so much memory
+    from plankton_embed.pipeline import train
+    from plankton_embed.training.history import History
+
+    settings, run = images.settings, RunFolder(trial.place / "run")
+    own = _open_training(trial, run, settings, weights, budget)
     train(
         images.catalog, run.path, settings=own, resume=run.settings.exists(), device=trial.device,
         progress=trial.progress,

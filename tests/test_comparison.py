@@ -147,6 +147,23 @@ def test_the_tables_hold_the_means_and_spreads_of_the_runs(finished):
     assert (runs.loc["boosted_trees", "f1_macro"] == 1).all()  # by the areas
 
 
+def test_every_two_classifiers_of_a_seed_are_tested(finished):
+    found, folder = finished
+    tests = pd.read_csv(folder / "mcnemar.csv")
+    pd.testing.assert_frame_equal(tests, found.tests, check_dtype=False)
+    assert tests["seed"].tolist() == [0, 1] and (tests["p_holm"] == tests["p"]).all()  # one pair a seed
+    for row in tests.to_dict("records"):
+        right = []
+        for name in (row["name"], row["other"]):
+            path = folder / f"systems/{name}/seed_{row['seed']}/predictions.csv"
+            names = pd.read_csv(path, keep_default_na=False).set_index("object_id").sort_index()
+            right.append(names["label"] == names["true_label"])
+        assert row["only_name_right"] == (right[0] & ~right[1]).sum()
+        assert row["only_other_right"] == (right[1] & ~right[0]).sum()
+        line = f"- {row['name']} and {row['other']}, seed {row['seed']}: {row['only_name_right']} and"
+        assert line in (folder / "comparison.md").read_text()
+
+
 def test_markdown_and_figure(finished):
     found, folder = finished
     text = (folder / "comparison.md").read_text()
@@ -285,6 +302,40 @@ def test_the_default_weights_count_as_given(do, in_process, monkeypatch, tmp_pat
     assert found.runs["start"].tolist() == ["resnet18: imagenet"]
     with pytest.raises(SettingError, match=r"other weights of resnet18 \(imagenet\)"):
         do(["fine_tuned"], budget=BUDGET, weights={"resnet18": str(tmp_path)}, seeds=2)
+
+
+def test_softmax_has_the_trunk_the_recipe_and_the_budget_of_the_embedding(do, in_process, tmp_path, monkeypatch):
+    from plankton_embed.baselines import softmax
+
+    trained, train_model = [], softmax.train_model
+    monkeypatch.setattr(
+        softmax, "train_model", lambda model, *a, **o: trained.append(model) or train_model(model, *a, **o)
+    )
+    settings = {**SETTINGS, "seed": 5, "training.epochs": 2, "embedding.views": 2, "training.objective": "triplet"}
+    found = do(["softmax", "embedding"], budget=2, settings=settings)
+    assert found.faults == {}
+    place = tmp_path / "out" / "systems"
+    own, ours = (
+        Settings.load(place / path / "settings.yaml") for path in ("softmax/seed_5/training", "embedding/seed_5/run")
+    )
+    assert own == ours and own.training.minutes == 2
+    row = found.runs.set_index("name").loc["softmax"]
+    assert (row["start"], row["seed"]) == ("scratch", 5)
+    names = pd.read_csv(place / "softmax/seed_5/predictions.csv", keep_default_na=False)
+    assert len(names) == 20 and names["probability"].between(0.25, 1).all()
+    assert row["accuracy"] == pytest.approx((names["label"] == names["true_label"]).mean())
+
+    (model,) = trained
+    from plankton_embed.network.embedding_net import build_net
+
+    start, ours = build_net(model.network, 5, kind=softmax.SoftmaxNet), build_net(own.network, 5)
+    for name, value in ours.trunk.state_dict().items():
+        assert (start.trunk.state_dict()[name] == value).all()  # the same first weights
+    assert (model.views, model.net.head.out_features) == (2, 4)
+    scores = model.embed_pixels(np.full((1, 32, 32, 1), 99, np.uint8), np.zeros((1, 2), np.float32))
+    assert not np.isclose(np.linalg.norm(scores), 1)  # scores, not unit vectors
+    history = pd.read_csv(place / "softmax/seed_5/training/history.csv")
+    assert len(history) == 2 and row["training_minutes"] >= history["seconds"].sum() / 60
 
 
 def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, monkeypatch, tmp_path):

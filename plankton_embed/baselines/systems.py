@@ -18,13 +18,14 @@ class System:
     """A way of naming images.
 
     `origin`: the system that it comes from, A to D, or `ours`. `build` gives its classifier with its own settings, from
-    the weights of a trunk where it is `pretrained`; that of an embedding is not used. `pixels`: height, width and
-    channels that its net is shown, None: the padded squares that an embedding is shown. `grow`: small classes of the
-    training part are grown by A's passes. `trunk`: the one that learned before, None: that of the settings.
+    the weights of a trunk where it is `pretrained`; that of an embedding or of `softmax`, which is trained like one, is
+    not used. `pixels`: height, width and channels that its net is shown, None: the padded squares that an embedding is
+    shown. `grow`: small classes of the training part are grown by A's passes. `trunk`: the one that learned before,
+    None: that of the settings.
     """
 
     origin: str
-    kind: Literal["net", "trees", "embedding"]
+    kind: Literal["net", "trees", "embedding", "softmax"]
     build: Callable[..., Any] = dict
     pixels: tuple[int, int, Channels] | None = None
     grow: bool = False
@@ -74,6 +75,8 @@ SYSTEMS: dict[str, System] = {
     ),
     "boosted_trees": System("D", "trees", BoostedTreesClassifier),
     "boosted_trees_lightgbm": System("D", "trees", lambda: BoostedTreesClassifier(kind="lightgbm")),
+    "softmax": System("ours", "softmax"),
+    "softmax_pretrained": System("ours", "softmax", pretrained=True),
     "embedding": System("ours", "embedding"),
     "embedding_pretrained": System("ours", "embedding", pretrained=True),
 }
@@ -88,6 +91,8 @@ DEFAULT_SYSTEMS = (  # one of each kind; the others are variants of these
     "lenet_weighted",
     "vgg19_frozen",
     "boosted_trees",
+    "softmax",
+    "softmax_pretrained",
     "embedding",
     "embedding_pretrained",
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError
@@ -129,6 +130,25 @@ def find_missing(labels: Iterable[str], classes: Sequence[str]) -> pd.DataFrame:
         "share": [float(shares[label]) for label in missing],
         "nearest": pd.Series([by_name[found[0]] if found else None for found in similar], dtype=object),
     })  # fmt: skip
+
+
+def compare_right(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """Compare two classifiers on the same images, by whether each predicts an image right (n,).
+
+    Returns:
+        How many images the first alone and the second alone predict right, and the p-value of McNemar's exact test.
+    """
+    alone = int((one & ~other).sum()), int((other & ~one).sum())
+    return *alone, float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
+
+
+def correct_holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return the p-values (m,) of m tests corrected for their number (Holm 1979, Scand. J. Statist. 6)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
 
 
 def score_retrieval(

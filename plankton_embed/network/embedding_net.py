@@ -25,7 +25,7 @@ class EmbeddingNet(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.size_inputs = settings.size_inputs != "none"
         self.head = nn.Linear(n_features + 2 * self.size_inputs, settings.dimension)
-        self.output = settings.output
+        self.output: str = settings.output
         if settings.output == "sigmoid":  # as Keras starts a dense layer
             nn.init.xavier_uniform_(self.head.weight)
             nn.init.zeros_(self.head.bias)
@@ -47,10 +47,12 @@ class EmbeddingNet(nn.Module):
         return vectors.sigmoid() if self.output == "sigmoid" else functional.normalize(vectors, dim=1)
 
 
-def build_net(settings: NetworkSettings, seed: int, *, empty: bool = False) -> EmbeddingNet:
+def build_net(
+    settings: NetworkSettings, seed: int, *, empty: bool = False, kind: type[EmbeddingNet] = EmbeddingNet
+) -> EmbeddingNet:
     """Build a net with its starting weights, or with any weights (`empty`) when others will be loaded into it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)
-        net = EmbeddingNet(trunk, n_features, settings)
+        net = kind(trunk, n_features, settings)
     return net.to(memory_format=torch.channels_last)

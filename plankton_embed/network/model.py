@@ -173,7 +173,7 @@ class EmbeddingModel:
             batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
             shown_sides = torch.from_numpy(sides).to(self.device)
             vectors = torch.stack([self.net(turn_view(batch, view), shown_sides) for view in VIEWS[n_views]]).mean(0)
-            if self.network.output == "unit":
+            if self.net.output == "unit":
                 vectors = functional.normalize(vectors, dim=1)
             return vectors.cpu().numpy()
 

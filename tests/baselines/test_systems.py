@@ -265,4 +265,4 @@ def test_d_freezes_vgg_19(measure, draw_shapes, tmp_path):
 def test_every_kind_is_among_the_defaults():
     assert set(DEFAULT_SYSTEMS) <= set(SYSTEMS)
     assert {SYSTEMS[name].origin for name in DEFAULT_SYSTEMS} == {"A", "B", "C", "D", "ours"}
-    assert {SYSTEMS[name].kind for name in DEFAULT_SYSTEMS} == {"net", "trees", "embedding"}
+    assert {SYSTEMS[name].kind for name in DEFAULT_SYSTEMS} == {"net", "trees", "embedding", "softmax"}

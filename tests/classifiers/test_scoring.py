@@ -1,6 +1,7 @@
 """Scores against scikit-learn, a direct bootstrap, pytorch-metric-learning, and by hand."""
 
 import json
+import math
 import warnings
 
 import numpy as np
@@ -12,7 +13,14 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn import metrics
 
 from plankton_embed.classifiers import scoring
-from plankton_embed.classifiers.scoring import find_missing, score_names, score_retrieval, self_centroid_accuracy
+from plankton_embed.classifiers.scoring import (
+    compare_right,
+    correct_holm,
+    find_missing,
+    score_names,
+    score_retrieval,
+    self_centroid_accuracy,
+)
 from plankton_embed.errors import InputError, MismatchError
 from plankton_embed.table import EmbeddingTable
 
@@ -197,3 +205,19 @@ def test_no_interval_of_fewer_than_five_samples():
     scores = score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 4, n_bootstrap=9)
     assert scores.intervals == {} and scores.no_intervals == "4 samples; expected at least 5"
     assert score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 5, n_bootstrap=9).intervals
+
+
+def test_mcnemar_by_hand():
+    one = np.array([True] * 9 + [False] * 3 + [True] * 20)
+    other = np.array([False] * 8 + [True] * 4 + [True] * 20)
+    only_one, only_other, p = compare_right(one, other)  # of 11 images that one alone has right, 8 and 3
+    assert (only_one, only_other) == (8, 3)
+    assert p == pytest.approx(2 * sum(math.comb(11, k) for k in range(4)) / 2**11)
+    assert compare_right(one, one) == (0, 0, 1.0)
+
+
+def test_holm_by_hand():
+    # .01 × 4, .02 × 3, .03 × 2, .04 × 1, none below the one before
+    assert correct_holm([0.03, 0.01, 0.04, 0.02]).tolist() == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert correct_holm([0.5, 0.9]).tolist() == [1, 1]
+    assert correct_holm([]).tolist() == []

@@ -1,0 +1,90 @@
+"""The plain classifier on an embedding's trunk: the same recipe, with cross-entropy in place of its objective."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from plankton_embed.images.store import PreparedImages
+from plankton_embed.network.embedding_net import EmbeddingNet, build_net
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.training.objectives import Objective
+from plankton_embed.training.trainer import Validation, train_model
+
+
+class SoftmaxNet(EmbeddingNet):
+    """The trunk, then one linear layer that gives a score a class (b, C)."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.output = "scores"
+
+    def place(self, vectors: Tensor) -> Tensor:
+        """Leave the scores as they are."""
+        return vectors
+
+
+class CrossEntropy(Objective):
+    """Softmax cross-entropy of scores (b, C)."""
+
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        return functional.cross_entropy(vectors, labels)
+
+
+def train_softmax(
+    images: PreparedImages,
+    class_index: NDArray[np.integer],
+    validation: tuple[PreparedImages, NDArray[np.integer]] | None,
+    settings: Settings,
+    run: RunFolder,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbeddingModel:
+    """Train a softmax classifier as an embedding is trained; it keeps its best epoch by validation accuracy.
+
+    Trunk, first weights, batches, augmentation, optimizer, schedule and limit of time are those of the embedding with
+    the same settings and seed; a linear layer to the classes, trained by cross-entropy, takes the place of the layer to
+    the space and of its objective. Training goes on from the states in `run`.
+
+    Args:
+        images: prepared training images.
+        class_index: (n,) class code of each, 0 … C-1.
+        validation: prepared images and their class codes; None: the last epoch is kept.
+        settings: as for an embedding; `objective`, `stop_on_collapse` and the dimension are passed over.
+        run: where states, weights and history go.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Returns:
+        A model whose vectors are the scores (n, C) before the softmax, averaged over `embedding.views`.
+    """
+    network = settings.network.model_copy(update={"dimension": int(np.max(class_index)) + 1})
+    training = settings.training.model_copy(update={"stop_on_collapse": False})  # of scores it says nothing
+    model = EmbeddingModel(build_net(network, settings.seed, kind=SoftmaxNet), network, settings.preparation).to(device)
+    model.views = settings.embedding.views
+
+    def validate(model: EmbeddingModel, images: PreparedImages, codes: NDArray[np.integer]) -> Validation:
+        scores = model.embed_prepared(images, precision=training.precision, views=1)
+        accuracy = float((scores.argmax(axis=1) == codes).mean())
+        return Validation(scores, codes, accuracy, accuracy)
+
+    train_model(
+        model,
+        images,
+        class_index,
+        settings.model_copy(update={"training": training}),
+        run,
+        validate=None if validation is None else partial(validate, images=validation[0], codes=validation[1]),
+        objective=CrossEntropy(),
+        progress=progress,
+    )
+    return model
