@@ -1,5 +1,7 @@
 """The cut tree: six points by hand, scikit-learn and scipy, and where there is little to cut."""
 
+from itertools import pairwise, product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,6 @@ from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import pdist
 from sklearn.metrics import calinski_harabasz_score
 
-from plankton_embed.analysis import dendrogram as module
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.analysis.dendrogram import build_dendrogram
 from plankton_embed.errors import InputError, SettingError
@@ -75,11 +76,19 @@ def test_turning_branches_keeps_the_tree_and_brings_like_leaves_together(blobs):
     np.testing.assert_allclose(heights[np.triu_indices(120, 1)], expected)
     assert blobs.cophenetic_correlation == pytest.approx(np.corrcoef(pdist(vectors), expected)[0, 1])
 
-    def walk(tree):
-        means = np.stack([vectors[tree.members(node)].mean(axis=0) for node in tree.roots(12)])
-        return np.linalg.norm(np.diff(means, axis=0), axis=1).sum()
+    leaves = blobs.leaves.index.tolist()
+    means = {node: vectors[blobs.tree.members(node)].mean(axis=0) for node in leaves}
 
-    assert walk(blobs.tree) < walk(module.Tree(plain))
+    def orders(node):
+        if node in means:
+            return [[node]]
+        pairs = product(*map(orders, blobs.tree.children[node].tolist()))
+        return [order for one, other in pairs for order in (one + other, other + one)]
+
+    walks = [sum(np.linalg.norm(means[a] - means[b]) for a, b in pairwise(order)) for order in orders(blobs.tree.root)]
+    assert len(walks) == 2**11
+    assert walks[0] == pytest.approx(min(walks))  # the first is the order of the tree itself
+    assert orders(blobs.tree.root)[0] == leaves
 
 
 def test_newick_of_a_cut_tree():
