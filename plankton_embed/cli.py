@@ -55,6 +55,7 @@ IndexKind = Literal["flat", "ivf_sq8"]
 TreeOf = Literal["images", "classes"]
 ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
+Split = Literal["train", "val", "test"]
 Definition = Literal["exact", "window_2019"]
 Preset = Literal["cpu", "quick", "gpu"]
 Correction = Literal["em", "confusion"]
@@ -115,6 +116,10 @@ IntervalsBy = Annotated[
 Draws = Annotated[int | None, typer.Option(help="draws of each number of examples  [default: 10]")]
 Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
 Vectors = Annotated[Path, typer.Argument(help="vectors, or a run (its training vectors)", show_default=False)]
+Analysed = Annotated[Path, typer.Argument(help="vectors, or a run (see --split)", show_default=False)]
+SplitOption = Annotated[
+    Split | None, typer.Option("--split", help="vectors of a run to use  [default: test, else val, else train]")
+]
 DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
 NNeighbors = Annotated[
     int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: that of the reference's run, else 10]")
@@ -669,6 +674,7 @@ def compare(
 def pca(
     vectors: Annotated[Path, typer.Argument(help="vectors, or a run; for a film a run", show_default=False)],
     output: Output,
+    split: SplitOption = None,
     method: Annotated[
         ProjectionMethod, typer.Option("--method", "-m", help="umap and tsne need the extra reduce")
     ] = "pca",
@@ -696,6 +702,7 @@ def pca(
             made = exploration.film(
                 vectors,
                 output,
+                split=split,
                 basis_epoch=basis,
                 per_class=per_class,
                 seconds=seconds,
@@ -714,6 +721,7 @@ def pca(
         found = exploration.pca(
             vectors,
             output,
+            split=split,
             method=method,
             n_components=components,
             per_class=per_class,
@@ -727,8 +735,9 @@ def pca(
 
 @app.command()
 def dendrogram(
-    vectors: Vectors,
+    vectors: Analysed,
     output: Output,
+    split: SplitOption = None,
     of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")] = "images",
     leaves: Annotated[int | None, typer.Option(help="leaves of the cut tree  [default: 40, of classes all]")] = None,
     branches: Annotated[
@@ -743,7 +752,14 @@ def dendrogram(
         from plankton_embed import exploration
 
         found = exploration.dendrogram(
-            vectors, output, of=of, n_leaves=leaves, n_branches=branches, overwrite=overwrite, progress=not quiet
+            vectors,
+            output,
+            split=split,
+            of=of,
+            n_leaves=leaves,
+            n_branches=branches,
+            overwrite=overwrite,
+            progress=not quiet,
         )
         if not json:
             columns = ["branch", "n_images", "label", "purity", "n_classes"]
@@ -753,9 +769,10 @@ def dendrogram(
 
 @app.command()
 def taxonomy(
-    vectors: Vectors,
+    vectors: Analysed,
     tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
     output: Output,
+    split: SplitOption = None,
     query: Annotated[
         Path | None, typer.Option(help="labelled vectors to name; by default the test images of a run")
     ] = None,
@@ -780,6 +797,7 @@ def taxonomy(
             vectors,
             tree,
             output,
+            split=split,
             query=query,
             method=method,
             calibration=calibration,
@@ -838,8 +856,9 @@ def clusters(
 @app.command()
 def relations(
     context: typer.Context,
-    vectors: Vectors,
+    vectors: Analysed,
     output: OptionalOutput = None,
+    split: SplitOption = None,
     epsilon: Annotated[float, typer.Option(help="how far two relations may differ, a Euclidean distance")] = 0.2,
     images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")] = 1000,
     same_class: Annotated[bool, typer.Option("--same-class", help="relations within a class count too")] = False,
@@ -863,7 +882,7 @@ def relations(
         if query is not None:
             searching = ("output", "epsilon", "images", "same_class", "definition", "limit", "shuffles", "seed")
             _refuse_given(context, (*searching, "overwrite"), "--query only answers")
-            by_class, by_image = exploration.analogy(vectors, *query, k=answers)
+            by_class, by_image = exploration.analogy(vectors, *query, k=answers, split=split)
             if json:
                 _print_json({"classes": by_class.to_dict("records"), "images": by_image.to_dict("records")})
             else:
@@ -876,6 +895,7 @@ def relations(
         found = exploration.relations(
             vectors,
             output,
+            split=split,
             epsilon=epsilon,
             n_images=images,
             same_class=same_class,

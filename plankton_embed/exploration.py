@@ -55,7 +55,7 @@ from plankton_embed.evaluation import (
     load_vectors,
     write_frame,
 )
-from plankton_embed.images.catalog import ImageCatalog, content_hashes
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.output import progress_bar, refuse_overwrite
 from plankton_embed.plots.dendrogram import draw_dendrogram
 from plankton_embed.plots.figure import save_figure
@@ -75,6 +75,7 @@ def pca(
     vectors: Reference,
     output: str | Path | None = None,
     *,
+    split: str | None = None,
     method: ProjectionMethod = "pca",
     n_components: int | None = None,
     per_class: int = N_PER_CLASS,
@@ -84,7 +85,9 @@ def pca(
     """Bring vectors onto few axes: principal components, or a map.
 
     Args:
-        vectors: a table, its file, or the folder of a run (its training vectors); all of them make the axes.
+        vectors: a table, its file, or the folder of a run; all of them make the axes.
+        split: of a run: `train`, `val` or `test`; by default test, else val, else train. Training vectors look better
+            separated than they are, since the loss has sorted them by label.
         output: folder to write: `coordinates.csv`, `ends.csv` and `ends.png` (the images at both ends of every axis),
             `scatter.png`, `scatter_3d.png`; for components also `explained.csv`, `explained.png`, `loadings.csv`.
         method: `pca`; `umap` or `tsne` with the extra `reduce`.
@@ -94,7 +97,7 @@ def pca(
         overwrite: replace the output.
     """
     check_output(output, overwrite, "pca")
-    table = load_vectors(vectors)
+    table, split = _load_split(vectors, split)
     shown = draw_per_class(table, per_class, seed)
     found = fit_projection(table, method, n_components, seed=seed)
     rows = pd.Index(table.object_id).get_indexer(pd.Index(shown.object_id))
@@ -115,7 +118,7 @@ def pca(
             write_frame(folder / "loadings.csv", found.loadings().reset_index())
 
     explained = None if found.explained is None else found.explained.tolist()
-    summary = {"method": method, "n_vectors": len(table), "n_shown": len(shown), "explained": explained}
+    summary = {"split": split, "method": method, "n_vectors": len(table), "n_shown": len(shown), "explained": explained}
     write_analysis(output, "pca", table, summary, write)
     return found
 
@@ -124,6 +127,7 @@ def film(
     run: str | Path,
     output: str | Path | None = None,
     *,
+    split: str | None = None,
     basis_epoch: int | None = None,
     per_class: int = N_PER_CLASS,
     seconds: float | None = None,
@@ -137,8 +141,9 @@ def film(
     Args:
         run: folder of a finished run, trained with `training.keep_every_epoch`.
         output: `.mp4` (extra `video`), `.webp` or `.gif` to write; without a suffix the first of these that can be.
+        split: as `pca`.
         basis_epoch: whose principal components are the axes; by default the last.
-        per_class: images of each class, drawn once, of test (where there is none, of val or train).
+        per_class: images of each class, drawn once.
         seconds: length; by default by the number of epochs.
         seed: of the drawing.
         overwrite: replace the output.
@@ -161,8 +166,7 @@ def film(
         raise SettingError(f"basis: epoch {basis_epoch} was not kept; those that were: {', '.join(map(str, epochs))}")
     check_seconds(seconds)
     path = None if output is None else refuse_overwrite(name_film(output), overwrite)
-    split = next((name for name in ("test", "val") if folder.vectors(name).exists()), "train")
-    table = draw_per_class(load_vectors(run, split), per_class, seed)
+    table = draw_per_class(_load_split(run, split)[0], per_class, seed)
     by_epoch = _embed_epochs(folder, table, epochs, device, progress)
     history = pd.read_csv(folder.history)
     accuracies = dict(zip(history["epoch"].tolist(), history["centroid_accuracy"].tolist(), strict=True))
@@ -176,6 +180,7 @@ def dendrogram(
     vectors: Reference,
     output: str | Path | None = None,
     *,
+    split: str | None = None,
     of: Literal["images", "classes"] = "images",
     n_leaves: int | None = None,
     n_branches: int | None = None,
@@ -185,10 +190,11 @@ def dendrogram(
     """Join images, or class means, into Ward's tree; describe its leaves and branches.
 
     Args:
-        vectors: a table, its file, or the folder of a run (its training vectors).
+        vectors: a table, its file, or the folder of a run.
         output: folder to write: `nodes.csv` (`central` is a JSON list of ids), `classes.csv` (what every node holds),
             `branches.csv` (class by branch), `images.csv` (leaf and branch of each), `cuts.csv`, `linkage.parquet` (the
             whole tree, as scipy's), `tree.nwk`, `dendrogram.png`, `branches.png`.
+        split: as `pca`.
         of: `images`, or `classes`: the means of the classes, so that `n_images` counts classes.
         n_leaves: leaves of the cut tree; by default 40, and all of the classes.
         n_branches: main branches; by default the number that parts the vectors best (see `build_dendrogram`).
@@ -198,7 +204,7 @@ def dendrogram(
     if of not in ("images", "classes"):
         raise SettingError(f"of: expected images or classes; found {of!r}")
     check_output(output, overwrite, "dendrogram")
-    table = load_vectors(vectors)
+    table, split = _load_split(vectors, split)
     if of == "classes":
         table = average_classes(table)
         if len(table) < 2:
@@ -224,6 +230,7 @@ def dendrogram(
         save_sheets(folder, "branches", [contact_sheets.branches_sheet(found)])
 
     summary = {
+        "split": split,
         "of": of,
         "n_vectors": len(found.table),
         "n_leaves": len(found.leaves),
@@ -267,6 +274,7 @@ def taxonomy(
     tree: str | Path | Taxonomy,
     output: str | Path | None = None,
     *,
+    split: str | None = None,
     query: Reference | None = None,
     method: Method | None = None,
     calibration: Reference | None = None,
@@ -279,10 +287,11 @@ def taxonomy(
     """Hold the learned tree against a taxonomy; score names rank by rank, and back off to ranks that are certain.
 
     Args:
-        vectors: a table, its file, or the folder of a run (its training vectors).
+        vectors: a table, its file, or the folder of a run.
         tree: a taxonomy or its file (see `read_taxonomy`).
         output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
             calibration set `backed_off.csv`.
+        split: of the class means that are compared with the taxonomy, as `pca`; images are named by training vectors.
         query: labelled vectors to name; by default the test images, where `vectors` is a run.
         method: of naming: `centroid`, `knn` (the default) or `mlp`.
         calibration: as `classify`.
@@ -293,8 +302,8 @@ def taxonomy(
     """
     check_output(output, overwrite, "taxonomy")
     given = tree if isinstance(tree, Taxonomy) else read_taxonomy(tree)
-    known = load_vectors(vectors)
-    compared = compare_taxonomy(known, given, n_permutations=n_permutations, seed=seed)
+    table, split = _load_split(vectors, split)
+    compared = compare_taxonomy(table, given, n_permutations=n_permutations, seed=seed)
     if query is None and not isinstance(vectors, EmbeddingTable) and RunFolder(Path(vectors)).settings.exists():
         query = vectors
     found = TaxonomyFindings(compared)
@@ -302,6 +311,7 @@ def taxonomy(
         if not (method is None and calibration is None and certainty is None):
             raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
     else:
+        known = load_vectors(vectors)
         asked = load_query(vectors, query, "auto", progress)
         known.check_same_model(asked)
         asked = asked.select(asked.is_labelled)
@@ -334,7 +344,7 @@ def taxonomy(
             if frame is not None:
                 write_frame(folder / name, frame)
 
-    write_analysis(output, "taxonomy", None, found.to_dict(), write)
+    write_analysis(output, "taxonomy", None, {"split": split, **found.to_dict()}, write)
     return found
 
 
@@ -342,6 +352,7 @@ def relations(
     vectors: Reference,
     output: str | Path | None = None,
     *,
+    split: str | None = None,
     epsilon: float = EPSILON,
     n_images: int = N_RELATED,
     same_class: bool = False,
@@ -355,8 +366,9 @@ def relations(
     """Find relations between images that repeat: x₁ is to y₁ as x₂ is to y₂.
 
     Args:
-        vectors: a table, its file, or the folder of a run (its training vectors).
+        vectors: a table, its file, or the folder of a run.
         output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
+        split: as `pca`.
         epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
         n_images: images to compare, at most 3,000; of more, as many of each class are drawn as can be.
         same_class: relations within a class count too.
@@ -367,7 +379,8 @@ def relations(
     if not 4 <= n_images <= MOST_RELATED:
         raise SettingError(f"n_images: expected 4 to {MOST_RELATED:,}; found {n_images}")
     check_output(output, overwrite, "relations")
-    table = keep_labelled(load_vectors(vectors))
+    table, split = _load_split(vectors, split)
+    table = keep_labelled(table)
     drawn = _draw_evenly(table, n_images, seed)
     if len(drawn) < len(table):
         logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))
@@ -393,14 +406,45 @@ def relations(
         write_frame(folder / "analogies.csv", found.analogies)
         save_sheets(folder, "relations", [contact_sheets.relations_sheet(found)])
 
-    summary = {"epsilon": epsilon, "definition": definition, "n_images": len(found.table), "n_found": found.n_found}
+    summary = {
+        "split": split,
+        "epsilon": epsilon,
+        "definition": definition,
+        "n_images": len(found.table),
+        "n_found": found.n_found,
+    }
     write_analysis(output, "relations", found.table, summary, write)
     return found
 
 
-def analogy(vectors: Reference, a: str, b: str, c: str, k: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answer "a is to b as c is to ?" with the nearest classes and the nearest images (see `complete_analogy`)."""
-    return complete_analogy(load_vectors(vectors), a, b, c, k)
+def analogy(
+    vectors: Reference, a: str, b: str, c: str, k: int = 10, *, split: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answer "a is to b as c is to ?" with the nearest classes and the nearest images (see `complete_analogy`).
+
+    `split` as `pca`.
+    """
+    return complete_analogy(_load_split(vectors, split)[0], a, b, c, k)
+
+
+def _load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, str | None]:
+    """Return vectors and their split: of a run the one given, by default test, else val, else train."""
+    if split is not None and split not in SPLITS:
+        raise SettingError(f"split: expected {', '.join(SPLITS)}; found {split!r}")
+    if isinstance(vectors, EmbeddingTable) or not Path(vectors).is_dir():
+        if split is not None:
+            raise SettingError("split: it chooses among the vectors of a run, and these are a table; leave it out")
+        return load_vectors(vectors), None
+    run = RunFolder(Path(vectors))
+    there = [name for name in reversed(SPLITS) if run.vectors(name).exists()]
+    if split is not None and split not in there:
+        raise InputError(f"{vectors} has no {split} vectors; those it has: {', '.join(there) or 'none'}")
+    chosen = split or next(iter(there), "train")
+    table = load_vectors(vectors, chosen)
+    logger.info("vectors: the %s split of %s, %d images", chosen, vectors, len(table))
+    if chosen == "train":
+        logger.warning("the loss has sorted training vectors by label: classes look better separated than they are")
+    return table, chosen
 
 
 def _embed_epochs(

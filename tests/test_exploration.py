@@ -247,6 +247,47 @@ def test_a_film_shows_every_epoch_on_common_axes(filmed, tmp_path):
             pe.film(filmed.path, **wrong, progress=False)
 
 
+def test_a_run_shows_images_that_it_was_not_trained_on(filmed, table, tmp_path, caplog):
+    def analyse(verb, run, **options):
+        out = tmp_path / verb
+        if verb == "taxonomy":
+            (tmp_path / "t.csv").write_text("label,lineage\ncopepod,A>B\nmedusa,A\nfish_egg,A\n")
+            pe.taxonomy(run, tmp_path / "t.csv", out, n_permutations=5, overwrite=True, progress=False, **options)
+        else:
+            quiet = {} if verb == "pca" else {"progress": False}
+            getattr(pe, verb)(run, out, overwrite=True, **quiet, **options)
+        return json.loads((out / "summary.json").read_text())
+
+    run = RunFolder(shutil.copytree(filmed.path, tmp_path / "run"))
+    n = {split: len(pe.EmbeddingTable.load(run.vectors(split))) for split in ("train", "val", "test")}
+    assert len(set(n.values())) == 3
+    count = {"pca": "n_vectors", "dendrogram": "n_vectors", "relations": "n_images", "taxonomy": "n_images"}
+    for verb, name in count.items():
+        for split in (None, "train"):
+            summary = analyse(verb, run.path, split=split)
+            assert summary["split"] == (split or "test")
+            assert name not in summary or summary[name] == n[split or "test"]
+        assert analyse(verb, run.vectors("train"))["split"] is None
+    reference = pe.EmbeddingTable.load(run.vectors("train"))
+    by_rank = [
+        pe.taxonomy(given, tmp_path / "t.csv", query=run.vectors("test"), n_permutations=5, progress=False).by_rank
+        for given in (run.path, reference)
+    ]
+    pd.testing.assert_frame_equal(*by_rank)  # named by training vectors, whichever are compared with the taxonomy
+    run.vectors("test").unlink()
+    assert analyse("dendrogram", run.path)["split"] == "val"
+    with pytest.raises(InputError, match="has no test vectors; those it has: val, train"):
+        analyse("pca", run.path, split="test")
+    caplog.clear()
+    run.vectors("val").unlink()
+    assert analyse("dendrogram", run.path)["n_vectors"] == n["train"]
+    assert "look better separated than they are" in caplog.text
+    with pytest.raises(SettingError, match="expected train, val, test; found 'all'"):
+        analyse("pca", run.path, split="all")
+    with pytest.raises(SettingError, match="these are a table"):
+        analyse("pca", run.vectors("train"), split="train")
+
+
 def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         pe.film(tmp_path)
