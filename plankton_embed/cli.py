@@ -859,7 +859,10 @@ def relations(
     vectors: Analysed,
     output: OptionalOutput = None,
     split: SplitOption = None,
-    epsilon: Annotated[float, typer.Option(help="how far two relations may differ, a Euclidean distance")] = 0.2,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="how far two relations may differ, a Euclidean distance; by default as far as --limit needs"),
+    ] = None,
     images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")] = 1000,
     same_class: Annotated[bool, typer.Option("--same-class", help="relations within a class count too")] = False,
     definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")] = "exact",

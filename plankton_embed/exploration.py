@@ -24,7 +24,6 @@ from plankton_embed.analysis.projection import (
 )
 from plankton_embed.analysis.projection import Method as ProjectionMethod
 from plankton_embed.analysis.relations import (
-    EPSILON,
     LIMIT,
     N_SHUFFLES,
     Definition,
@@ -353,7 +352,7 @@ def relations(
     output: str | Path | None = None,
     *,
     split: str | None = None,
-    epsilon: float = EPSILON,
+    epsilon: float | None = None,
     n_images: int = N_RELATED,
     same_class: bool = False,
     definition: Definition = "exact",
@@ -369,7 +368,7 @@ def relations(
         vectors: a table, its file, or the folder of a run.
         output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
         split: as `pca`.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the least with which `limit` relations are found.
         n_images: images to compare, at most 3,000; of more, as many of each class are drawn as can be.
         same_class: relations within a class count too.
         definition, limit, n_shuffles, seed: as `find_relations`; the seed is that of the drawing of images too.
@@ -408,7 +407,7 @@ def relations(
 
     summary = {
         "split": split,
-        "epsilon": epsilon,
+        "epsilon": found.epsilon,
         "definition": definition,
         "n_images": len(found.table),
         "n_found": found.n_found,

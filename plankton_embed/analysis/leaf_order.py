@@ -46,8 +46,8 @@ def order_leaves(linkage: Floats, distances: Floats) -> Floats:
         leaves.append(np.concatenate([leaves[left], leaves[right]]))
 
     ordered = linkage.copy()
-    first, last = np.unravel_index(costs[-1].argmin(), costs[-1].shape)
-    waiting = [(2 * n - 2, int(first), len(costs[-1]) + int(last))]
+    first, last = divmod(int(costs[-1].argmin()), costs[-1].shape[1])
+    waiting = [(2 * n - 2, first, len(costs[-1]) + last)]
     while waiting:  # from the root down: which leaves meet where the two children of a node meet
         node, first, last = waiting.pop()
         if node < n:

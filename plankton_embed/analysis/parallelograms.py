@@ -10,9 +10,10 @@ the few that are left, as a matrix product in single precision, and what is near
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,18 @@ from plankton_embed.output import progress_bar
 
 CELL = 64  # sums at most
 LEADING = 8  # axes that are looked at first
-TASKS = 256  # parts of the search
+LARGE = 16 * CELL  # sums of a node, from which on all axes are looked at: below, comparing is as cheap
+PARTS, TASKS = 16, 256  # of the search: divided by one thread, and by all
 CANCELLED = 1e-6  # of the largest squared norm; below, squared distances by scalar products have lost their digits
 BLOCK = 2**22  # distances held in memory at a time, a thread
+SAMPLED = 10**8  # pairs of sums that an estimate looks at
+ENOUGH = 2 * 10**6  # found ones, after which the rest of the sample is left out
+N_DESCENTS, LEAST_DESCENTS, DESCENT_SECONDS = 32, 8, 5.0  # of the estimate of the time; by then
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
+Task = tuple[int, int, Rows]
+SINGLE = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,13 @@ class Parallelograms:
     c: Rows
     d: Rows
     distance: Floats
+
+    def select(self, rows: Rows | NDArray[np.bool_]) -> Parallelograms:
+        """Return some of them."""
+        return Parallelograms(self.a[rows], self.b[rows], self.c[rows], self.d[rows], self.distance[rows])
+
+
+Choose = Callable[[Parallelograms], NDArray[np.bool_]]
 
 
 def find_parallelograms(
@@ -52,73 +66,171 @@ def find_parallelograms(
         n_threads: by default one a core.
         progress: show a bar.
     """
-    centered = np.asarray(points, dtype=np.float64)
-    centered = centered - centered.mean(axis=0)
-    centered = centered @ np.linalg.svd(centered, full_matrices=False)[2].T  # widest axis first
-    search = _Search(centered, epsilon)
-    n_threads = n_threads or os.cpu_count() or 1
-    with (
-        threadpool_limits(1, "blas"),
-        ThreadPoolExecutor(n_threads) as pool,
-        progress_bar(len(search.sums), "relations", "pair", shown=progress) as bar,
-    ):
-        tasks = search.divide(0, len(search.sums), np.arange(len(search.sums)), TASKS)
-        for start in range(0, len(tasks), 2 * n_threads):  # in blocks, so that what is found does not pile up
-            block = tasks[start : start + 2 * n_threads]
-            for (low, high, _), found in zip(block, pool.map(search.compare, block), strict=True):
-                yield from found
-                bar.update(high - low)
+    return ParallelogramSearch(points, n_threads).find(epsilon, progress=progress)
 
 
-class _Search:
-    """The sums of all pairs, in the order of a k-d tree whose nodes are ranges, each divided at its middle."""
+class ParallelogramSearch:
+    """The sums of all pairs, in the order of a k-d tree whose nodes are ranges, each divided at its middle.
 
-    def __init__(self, points: Floats, epsilon: float):
+    Args:
+        points: (n, d), finite.
+        n_threads: by default one a core.
+    """
+
+    def __init__(self, points: NDArray[np.floating], n_threads: int | None = None):
+        centered = np.asarray(points, dtype=np.float64)
+        centered = centered - centered.mean(axis=0)
+        self.points = centered @ np.linalg.svd(centered, full_matrices=False)[2].T  # widest axis first
+        self.n_threads = n_threads or os.cpu_count() or 1
         first, second = np.triu_indices(len(points), 1)
-        sums = (points[first] + points[second]).astype(np.float32)
+        sums = (self.points[first] + self.points[second]).astype(np.float32)
         order = _order_by_halves(sums)
         self.sums, self.first, self.second = sums[order], first[order], second[order]
         self.leading = np.ascontiguousarray(self.sums[:, :LEADING])
-        self.norms = np.einsum("nd,nd->n", self.sums, self.sums)
-        self.points, self.gram = points, points @ points.T
-        self.epsilon = epsilon
-        rounding = 8 * points.shape[1] * np.finfo(np.float32).eps * float(self.norms.max(initial=0.0))
-        self.reach = np.float32(epsilon**2 + rounding)
+        self.longest = float(np.linalg.norm(self.sums, axis=1).max(initial=0.0))
+        self.gram = self.points @ self.points.T
 
-    def divide(self, low: int, high: int, near: Rows, n_parts: int) -> list[tuple[int, int, Rows]]:
+    @property
+    def samples_all(self) -> bool:
+        """Whether an estimate looks at every two sums."""
+        return len(self.sums) ** 2 <= SAMPLED
+
+    def find(self, epsilon: float, *, progress: bool = True) -> Iterator[Parallelograms]:
+        """Yield all within ε, block by block, each once."""
+        n = len(self.sums)
+        with (
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(self.n_threads) as pool,
+            progress_bar(n, "relations", "pair", shown=progress) as bar,
+        ):
+            parts = self._divide((0, n, np.arange(n)), PARTS, epsilon)
+            divided = pool.map(lambda part: self._divide(part, TASKS // PARTS, epsilon), parts)
+            tasks = [task for part in divided for task in part]
+            for start in range(0, len(tasks), 2 * self.n_threads):  # in blocks, so that what is found does not pile up
+                block = tasks[start : start + 2 * self.n_threads]
+                compared = pool.map(lambda task: self._compare(task, epsilon), block)
+                for (low, high, _), found in zip(block, compared, strict=True):
+                    yield from found
+                    bar.update(high - low)
+
+    def bound_least(self, n: int, choose: Choose, rng: np.random.Generator) -> tuple[float, float]:
+        """Return an ε within which n parallelograms are expected, and a few more, by a random part of the sums.
+
+        Args:
+            n: how many.
+            choose: which are counted.
+            rng: of the part.
+
+        Returns:
+            The distance, inf where there are fewer or too few to be met in a sample; and how many are expected within.
+        """
+        rows = self._draw(rng)
+        expected = n * 2 * len(rows) / len(self.sums)
+        n_kept = int(np.ceil(expected + 3 * np.sqrt(expected) + 5))
+        reach, least, n_measured = np.inf, np.zeros(0), 0
+        for block in self._blocks(rows):
+            if np.isinf(reach) and not self.samples_all and n_measured > 4 * ENOUGH:
+                break
+            for found in self._measure_near(block, np.arange(len(self.sums)), reach):
+                n_measured += len(found.a)
+                least = np.concatenate([least, found.distance[choose(found)]])
+                if len(least) >= n_kept:
+                    least = np.partition(least, n_kept - 1)[:n_kept]
+                    reach = float(least.max())
+        return reach, len(least) * len(self.sums) / (2 * len(rows))
+
+    def estimate_count(self, epsilon: float, choose: Choose, rng: np.random.Generator) -> float:
+        """Return how many parallelograms are within ε, as a random part of the sums has it."""
+        n_found, n_seen = 0, 0
+        for block in self._blocks(self._draw(rng)):
+            for found in self._measure_near(block, np.arange(len(self.sums)), epsilon):
+                n_found += int(choose(found).sum())
+            n_seen += len(block)
+            if n_found >= ENOUGH:
+                break
+        return n_found * len(self.sums) / (2 * max(n_seen, 1))
+
+    def estimate_seconds(self, epsilon: float, rng: np.random.Generator) -> float:
+        """Return how long `find` takes, by random ways down its tree (Knuth 1975, doi 10.2307/2005469)."""
+        n, start = len(self.sums), perf_counter()
+        with threadpool_limits(1, "blas"):
+            parts = self._divide((0, n, np.arange(n)), PARTS, epsilon)
+            divided = perf_counter()
+            seconds: list[float] = []
+            for part in rng.permutation(np.resize(np.arange(len(parts)), N_DESCENTS)):
+                if len(seconds) >= LEAST_DESCENTS and perf_counter() - divided > DESCENT_SECONDS:
+                    break
+                task, weight, taken = parts[part], 1, 0.0
+                while task[1] - task[0] > CELL:
+                    before = perf_counter()
+                    halves = self._divide(task, 2, epsilon)
+                    taken += weight * (perf_counter() - before)
+                    task, weight = halves[rng.integers(2)], 2 * weight
+                before = perf_counter()
+                self._compare(task, epsilon)
+                seconds.append(taken + weight * (perf_counter() - before))
+        return divided - start + float(np.mean(seconds)) * len(parts) / self.n_threads
+
+    def _draw(self, rng: np.random.Generator) -> Rows:
+        n = len(self.sums)
+        return rng.permutation(n)[: max(1, SAMPLED // n)]
+
+    def _blocks(self, rows: Rows) -> Iterator[Rows]:
+        """Yield one row, and then larger and larger blocks: the first show how near is near."""
+        start, size = 0, 1
+        while start < len(rows):
+            yield rows[start : start + size]
+            start, size = start + size, min(2 * size, CELL)
+
+    def _divide(self, task: Task, n_parts: int, epsilon: float) -> list[Task]:
         """Return the ranges of a node's parts, each with the sums from its first on that lie near its box."""
-        near = self._keep_near(low, high, near[np.searchsorted(near, low) :])
+        low, high, near = task
+        near = self._keep_near(low, high, near[np.searchsorted(near, low) :], epsilon)
         if n_parts == 1 or high - low <= CELL:
             return [(low, high, near)]
         middle = (low + high) // 2
-        return self.divide(low, middle, near, n_parts // 2) + self.divide(middle, high, near, n_parts // 2)
+        halves = (low, middle, near), (middle, high, near)
+        return [part for half in halves for part in self._divide(half, n_parts // 2, epsilon)]
 
-    def compare(self, task: tuple[int, int, Rows]) -> list[Parallelograms]:
+    def _compare(self, task: Task, epsilon: float) -> list[Parallelograms]:
         """Compare the sums of a node with those near it, cell by cell."""
         low, high, near = task
         if high - low > CELL:
-            return [found for part in self.divide(low, high, near, 2) for found in self.compare(part)]
-        found = []
-        step = max(1, BLOCK // max(high - low, 1))
-        for start in range(0, len(near), step):
-            other = near[start : start + step]
-            squared = self.norms[low:high, None] + self.norms[other] - 2 * (self.sums[low:high] @ self.sums[other].T)
-            p, q = np.nonzero(squared <= self.reach)
-            p, q = p + low, other[q]
-            once = p < q
-            found.append(self._measure(p[once], q[once]))
-        return found
+            return [found for part in self._divide(task, 2, epsilon) for found in self._compare(part, epsilon)]
+        return list(self._measure_near(np.arange(low, high), near, epsilon, once=True))
 
-    def _keep_near(self, low: int, high: int, near: Rows) -> Rows:
-        """Keep the sums that lie within reach of the box around a node: by the leading axes, then by all."""
-        for sums in (self.leading, self.sums):
+    def _keep_near(self, low: int, high: int, near: Rows, epsilon: float) -> Rows:
+        """Keep the sums that are within reach of the box around a node: by the leading axes, of a large one by all."""
+        reach = np.float32((epsilon + SINGLE * self.longest) ** 2 * (1 + 4 * self.sums.shape[1] * SINGLE))
+        for sums in (self.leading, self.sums) if high - low > LARGE else (self.leading,):
             own = sums[low:high]
             others = sums[near]
             others -= np.clip(others, own.min(axis=0), own.max(axis=0))
-            near = near[np.einsum("nd,nd->n", others, others) <= self.reach]
+            near = near[np.einsum("nd,nd->n", others, others) <= reach]
         return near
 
-    def _measure(self, p: Rows, q: Rows) -> Parallelograms:
+    def _measure_near(self, own: Rows, near: Rows, epsilon: float, once: bool = False) -> Iterator[Parallelograms]:
+        """Yield those of some sums and others within ε; `once`: of every two sums only the one with the lower first."""
+        center = self.sums[own].mean(axis=0)  # from here what is close has short vectors, so little rounding
+        left = self.sums[own] - center
+        left_norms = np.einsum("nd,nd->n", left, left)
+        step = max(1, BLOCK // max(len(own), 1))
+        for start in range(0, len(near), step):
+            others = near[start : start + step]
+            right = self.sums[others] - center
+            right_norms = np.einsum("nd,nd->n", right, right)
+            largest = float(max(left_norms.max(), right_norms.max()))
+            rounding = SINGLE * (self.longest + np.sqrt(largest)), 8 * left.shape[1] * SINGLE * largest
+            reach = (epsilon + rounding[0]) ** 2 + rounding[1]
+            squared = -2 * left @ right.T
+            squared += right_norms
+            p, q = np.nonzero(squared <= (reach - left_norms).astype(np.float32)[:, None])
+            p, q = own[p], others[q]
+            kept = p < q if once else p != q
+            if kept.any():
+                yield self._measure(p[kept], q[kept], epsilon)
+
+    def _measure(self, p: Rows, q: Rows, epsilon: float) -> Parallelograms:
         """Keep pairs of sums of four different points whose distance, in double precision, is at most ε."""
         swap = self.first[p] > self.first[q]
         p, q = np.where(swap, q, p), np.where(swap, p, q)
@@ -130,7 +242,7 @@ class _Search:
         sides = self.points[a[near]] + self.points[b[near]] - self.points[c[near]] - self.points[d[near]]
         squared[near] = np.einsum("nd,nd->n", sides, sides)
         distance = np.sqrt(squared)
-        keep = (distance <= self.epsilon) & (a != c) & (b != d) & (b != c)
+        keep = (distance <= epsilon) & (a != c) & (b != d) & (b != c)
         return Parallelograms(a[keep], b[keep], c[keep], d[keep], distance[keep])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from time import perf_counter
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,18 +13,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.parallelograms import Parallelograms, find_parallelograms
+from plankton_embed.analysis.parallelograms import Parallelograms, ParallelogramSearch
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
-EPSILON = 0.2
 LIMIT = 10_000
 N_SHUFFLES = 99
 MOST_SHUFFLED = 50_000_000  # relations counted in all shuffles together
 BLOCK = 2**18  # relations gathered at a time
+LONG = 180.0  # seconds, after which a search is worth a warning
+N_TRIES = 4  # searches, each a quarter further, to reach the limit
 SAME_POINT = 1e-6  # of the widest distance from the mean: images nearer than this are copies
 ANALOGY_COLUMNS = ("x1", "y1", "x2", "y2", "n_classes", "support", "expected", "p_value", "p_any")
 WINDOW = range(2, 11)  # the neighbours in the order of length that the report of 2019 compares
@@ -38,7 +40,7 @@ class Relations:
 
     Attributes:
         table: the images compared.
-        epsilon: how far ‖(x₁ - y₁) - (x₂ - y₂)‖ may be from 0.
+        epsilon: how far ‖(x₁ - y₁) - (x₂ - y₂)‖ may be from 0: as given, or as chosen.
         n_found: how many there are.
         best: those with the least `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`, `length`
             (mean of the two relations), `relative` (the distance over the length of the shorter of the two ways to read
@@ -59,7 +61,7 @@ class Relations:
 
 def find_relations(
     table: EmbeddingTable,
-    epsilon: float = EPSILON,
+    epsilon: float | None = None,
     *,
     different_classes: bool | None = None,
     definition: Definition = "exact",
@@ -71,24 +73,29 @@ def find_relations(
 ) -> Relations:
     """Find every pair of relations between four different images that are alike.
 
+    How many there are and how long the search takes are estimated from a sample and reported before it starts.
+
     Args:
         table: images; time and memory grow with the fourth and the second power of their number, so give 2,000 at most.
             Those without label are left aside where others have one.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the least with which `limit` relations are found (more,
+            where that is below a millionth of the widest distance from the mean). Then images with equal vectors are
+            compared once: copies alone could exceed every limit.
         different_classes: ask for two classes at the ends of both relations; by default where the images have labels.
         definition: `exact`, or `window_2019`: relations compared with the 2nd to 10th next in the order of their
             length, as the report of 2019 did, which misses nearly all.
         limit: relations kept, the best; all are counted.
         n_shuffles: shufflings of the labels.
-        seed: of the shufflings.
+        seed: of the shufflings and of the sample.
         n_threads: by default one a core.
         progress: show bars.
 
     Raises:
-        InputError: fewer than four images, or classes are asked for and there are fewer than two.
+        InputError: fewer than four images; or classes are compared and there are fewer than two, or, where ε is to be
+            chosen, a single image outside the largest.
         SettingError: ε, limit or definition cannot be used.
     """
-    if not (np.isfinite(epsilon) and epsilon > 0):
+    if epsilon is not None and not (np.isfinite(epsilon) and epsilon > 0):
         raise SettingError(f"epsilon: expected a distance above 0; found {epsilon}")
     if limit < 1 or n_shuffles < 0:
         raise SettingError(f"expected a limit of at least 1 and shuffles of at least 0; found {limit} and {n_shuffles}")
@@ -97,20 +104,34 @@ def find_relations(
     if different_classes is None:
         different_classes = bool(table.is_labelled.any())
     table = keep_labelled(table)
+    if epsilon is None:
+        table = _drop_copies(table)
     if different_classes and len(table.classes) < 2:
         raise InputError(f"relations between classes need at least 2 of them; found {len(table.classes)}")
     if len(table) < 4:
         raise InputError(f"two relations need four images; found {len(table)}")
+    if epsilon is None and different_classes and len(table) - np.unique(table.label, return_counts=True)[1].max() < 2:
+        raise InputError("no relation can repeat between classes: all images but one are of one class")
     points = table.vectors.astype(np.float64)
     classes = np.array(table.classes or ["unlabelled"])
     codes = np.searchsorted(classes, table.label.astype(str)) if table.is_labelled.all() else None
+    ends = codes if different_classes else None
+    least = SAME_POINT * float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
+
+    def start() -> tuple[_Gatherer, _AnalogyCounter | None]:
+        counter = None if codes is None else _AnalogyCounter(codes, len(classes), n_shuffles, seed)
+        return _Gatherer(points, ends, limit, least), counter
+
     found: Iterable[Parallelograms]
     if definition == "exact":
-        found = find_parallelograms(points, epsilon, n_threads=n_threads, progress=progress)
+        search = _Search(ParallelogramSearch(points, n_threads), ends, np.random.default_rng(seed), progress)
+        search.seconds_each = _time_gathering(*start(), len(points))
+        epsilon, found = search.choose(limit, least) if epsilon is None else search.within(epsilon)
     else:
-        found = [find_in_window(points, epsilon)]
-    gatherer = _Gatherer(points, codes if different_classes else None, limit)
-    counter = None if codes is None else _AnalogyCounter(codes, len(classes), n_shuffles, seed)
+        found = [find_in_window(points, np.inf if epsilon is None else epsilon)]
+        if epsilon is None:
+            epsilon, found = _keep_nearest(found, limit, ends, least)
+    gatherer, counter = start()
     for block in _gather_blocks(found):
         gatherer.add(block)
         if counter is not None:
@@ -126,6 +147,97 @@ def keep_labelled(table: EmbeddingTable) -> EmbeddingTable:
         return table
     logger.warning("%d images have no label and are left out", int((~labelled).sum()))
     return table.select(labelled)
+
+
+def _drop_copies(table: EmbeddingTable) -> EmbeddingTable:
+    """Keep the first of images with equal vectors."""
+    first = np.sort(np.unique(table.vectors, axis=0, return_index=True)[1])
+    if len(first) == len(table):
+        return table
+    logger.warning(
+        "%d of %d images have the vector of an earlier one and are left out; with an epsilon that is given, all stay",
+        *(len(table) - len(first), len(table)),
+    )
+    return table.select(first)
+
+
+class _Search:
+    """Reports what is expected, then searches; chooses ε where none is given."""
+
+    def __init__(self, search: ParallelogramSearch, codes: Rows | None, rng: np.random.Generator, progress: bool):
+        self.search, self.codes, self.rng, self.progress = search, codes, rng, progress
+        self.seconds_each = 0.0  # to gather one pair
+
+    def within(self, epsilon: float) -> tuple[float, Iterable[Parallelograms]]:
+        """Return ε, and all that is within it."""
+        self._announce(epsilon, self.search.estimate_count(epsilon, self._are_readable, self.rng))
+        return epsilon, self.search.find(epsilon, progress=self.progress)
+
+    def choose(self, limit: int, least: float) -> tuple[float, Iterable[Parallelograms]]:
+        """Return the least ε with which `limit` are found, `least` or more, and all that is within it."""
+        bound, expected = self.search.bound_least(limit, self._are_readable, self.rng)
+        if np.isinf(bound) and not self.search.samples_all:  # few can be read: look as far as for any
+            logger.warning("few relations lead from one class to another, so fewer than %d may be found", limit)
+            bound, _ = self.search.bound_least(limit, lambda found: np.ones(len(found.a), dtype=bool), self.rng)
+            return self.within(max(bound, least))
+        if bound <= least:
+            return self.within(least)
+        widest = 2.001 * self.search.longest  # no two sums are further apart
+        bound = min(bound, widest)
+        self._announce(bound, expected)
+        for _ in range(N_TRIES):
+            chosen, found = _keep_nearest(self.search.find(bound, progress=self.progress), limit, self.codes, least)
+            n_found = sum(len(block.a) for block in found)
+            if n_found >= limit or bound == widest:
+                break
+            bound, chosen = min(1.25 * bound, widest), bound  # the sample had more than its share
+        logger.info("epsilon: %.6g, chosen so that %d relations are found", chosen, n_found)
+        return chosen, found
+
+    def _are_readable(self, found: Parallelograms) -> NDArray[np.bool_]:
+        return np.logical_or(*_are_readable(found, self.codes))
+
+    def _announce(self, epsilon: float, expected: float) -> None:
+        """Report how many relations are expected, and how long the search takes."""
+        seconds = self.search.estimate_seconds(epsilon, self.rng) + expected * self.seconds_each
+        logger.log(
+            logging.WARNING if seconds > LONG else logging.INFO,
+            "relations: of %d images, differences up to epsilon %.4g: about %s pairs, about %s%s",
+            *(len(self.search.points), epsilon, f"{float(f'{expected:.2g}'):,.0f}"),
+            f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min",
+            "; a smaller epsilon or fewer images take less" if seconds > LONG else "",
+        )
+
+
+def _time_gathering(gatherer: _Gatherer, counter: _AnalogyCounter | None, n_points: int) -> float:
+    """Return the seconds that gathering takes a pair."""
+    a, b, c, d = np.random.default_rng(0).integers(n_points, size=(4, BLOCK // 4))
+    block = Parallelograms(a, b, c, d, np.ones(BLOCK // 4))
+    before = perf_counter()
+    gatherer.add(block)
+    if counter is not None:
+        counter.add(block)
+    return (perf_counter() - before) / len(block.a)
+
+
+def _keep_nearest(
+    blocks: Iterable[Parallelograms], n: int, codes: Rows | None, least: float
+) -> tuple[float, list[Parallelograms]]:
+    """Return the distance of the n-th nearest that can be read (of fewer, the last), and all up to it.
+
+    The distance is at least `least`.
+    """
+    none = np.zeros(0, dtype=np.intp)
+    nearest, reach = Parallelograms(none, none, none, none, np.zeros(0)), least
+    for block in _gather_blocks(blocks):
+        readable = np.logical_or(*_are_readable(block, codes))
+        near = readable if len(nearest.a) < n else readable & (block.distance <= reach)
+        nearest = _join_blocks([nearest, block.select(near)])
+        last = min(n, len(nearest.a)) - 1
+        if last >= 0:
+            reach = max(float(np.partition(nearest.distance, last)[last]), least)
+            nearest = nearest.select(nearest.distance <= reach)
+    return reach, [nearest]
 
 
 def find_in_window(points: NDArray[np.float64], epsilon: float) -> Parallelograms:
@@ -178,18 +290,14 @@ def _join_blocks(blocks: list[Parallelograms]) -> Parallelograms:
 class _Gatherer:
     """Counts what is found, and keeps the best."""
 
-    def __init__(self, points: NDArray[np.float64], codes: Rows | None, limit: int):
-        self.points, self.codes, self.limit = points, codes, limit
-        self.least = SAME_POINT * float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
+    def __init__(self, points: NDArray[np.float64], codes: Rows | None, limit: int, least: float):
+        self.points, self.codes, self.limit, self.least = points, codes, limit, least
         self.n_found = 0
         self._best = pd.DataFrame(columns=["x1", "y1", "x2", "y2", "distance", "length", "relative"], dtype=float)
 
     def add(self, found: Parallelograms) -> None:
         """Take in a block."""
-        if self.codes is None:
-            one = other = np.ones(len(found.a), dtype=bool)
-        else:
-            one, other = _are_readable(*(self.codes[ends] for ends in (found.a, found.b, found.c, found.d)))
+        one, other = _are_readable(found, self.codes)
         self.n_found += int((one | other).sum())
         lengths = [
             (self._length(found.a, u) + self._length(v, found.b)) / 2
@@ -222,7 +330,14 @@ class _Gatherer:
         return np.asarray(np.linalg.norm(self.points[x] - self.points[y], axis=1))
 
 
-def _are_readable(a: Rows, b: Rows, c: Rows, d: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _are_readable(found: Parallelograms, codes: Rows | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether each may be read as a → c like d → b, and as a → d like c → b; without classes always."""
+    if codes is None:
+        return np.ones(len(found.a), dtype=bool), np.ones(len(found.a), dtype=bool)
+    return _lead_elsewhere(*(codes[ends] for ends in (found.a, found.b, found.c, found.d)))
+
+
+def _lead_elsewhere(a: Rows, b: Rows, c: Rows, d: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return whether a → c as d → b, and whether a → d as c → b, leads from one class to another, both times."""
     return (a != c) & (d != b), (a != d) & (c != b)
 
@@ -267,7 +382,7 @@ class _AnalogyCounter:
             as_high += drawn >= seen
             any_as_high += most[kinds] >= seen
         a, b, c, d = _read_name(self.names, self.n_classes)
-        one, _ = _are_readable(a, b, c, d)
+        one, _ = _lead_elsewhere(a, b, c, d)
         n = self.n_shuffles or np.nan  # without shufflings nothing is known of chance
         columns = [
             *(classes[a], classes[np.where(one, c, d)], classes[np.where(one, d, c)], classes[b], kinds, self.support),
@@ -296,7 +411,7 @@ def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
     """Return one number for the classes of each parallelogram, however it is turned; -1 where it cannot be read."""
     a, b = corners[:, :2].min(axis=1), corners[:, :2].max(axis=1)
     c, d = corners[:, 2:].min(axis=1), corners[:, 2:].max(axis=1)
-    one, other = _are_readable(a, b, c, d)
+    one, other = _lead_elsewhere(a, b, c, d)
     first, second = a * n_classes + b, c * n_classes + d
     key = np.minimum(first, second) * n_classes**2 + np.maximum(first, second)
     return np.where(one | other, key, -1)

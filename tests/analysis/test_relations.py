@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plankton_embed.analysis import parallelograms as search
 from plankton_embed.analysis import relations as module
-from plankton_embed.analysis.parallelograms import find_parallelograms
+from plankton_embed.analysis.parallelograms import ParallelogramSearch, find_parallelograms
 from plankton_embed.analysis.relations import complete_analogy, find_in_window, find_relations
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -50,6 +50,7 @@ def test_the_same_as_comparing_every_two_relations(n, dimension, epsilon, cell, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "CELL", cell)
         patch.setattr(search, "BLOCK", 50)
+        patch.setattr(search, "LARGE", 4)
         blocks = list(find_parallelograms(points, epsilon, n_threads=2, progress=False))
     found = corners_of(blocks)
     assert found == compare_all(points, epsilon)
@@ -57,6 +58,14 @@ def test_the_same_as_comparing_every_two_relations(n, dimension, epsilon, cell, 
     for block in blocks:
         sides = points[block.a] - points[block.c] - points[block.d] + points[block.b]
         np.testing.assert_allclose(block.distance, np.linalg.norm(sides, axis=1), atol=1e-12)
+
+
+def test_tight_classes_are_searched_exactly():
+    """Rounding in single precision is that of a cell, which is small where points are close."""
+    rng = np.random.default_rng(8)
+    points = rng.normal(size=(3, 4))[np.arange(12) % 3] + 1e-4 * rng.normal(size=(12, 4))
+    for epsilon in (5e-5, 2e-4, 1):
+        assert corners_of(find_parallelograms(points, epsilon, progress=False)) == compare_all(points, epsilon)
 
 
 def test_a_square_by_hand():
@@ -217,6 +226,83 @@ def test_analogies_are_completed(planted):
         complete_analogy(planted, "whale", "adult", "zoea")
 
 
+def test_epsilon_is_chosen_by_how_many_are_wanted(planted, caplog):
+    caplog.set_level("INFO")
+    chosen = find_relations(planted, limit=300, n_threads=1, progress=False, n_shuffles=0)
+    assert chosen.n_found == 300
+    given = find_relations(planted, chosen.epsilon, n_threads=1, progress=False, n_shuffles=0, limit=300)
+    assert given.best.equals(chosen.best)
+    assert chosen.best["distance"].max() == chosen.epsilon
+    assert f"epsilon: {chosen.epsilon:.6g}, chosen so that 300 relations are found" in caplog.text
+    few = relate([[0, 0], [3, 0], [0, 1], [3, 1.1]], list("abcd"))
+    assert (few.n_found, few.best["distance"].max()) == (3, pytest.approx(few.epsilon))  # all there are
+    window = find_relations(planted, definition="window_2019", limit=50, progress=False, n_shuffles=0)
+    assert window.n_found == 50
+
+
+@pytest.mark.parametrize("limit", [20, 1000])
+def test_a_part_of_the_sums_is_enough_to_choose(planted, monkeypatch, limit):
+    everything = find_relations(planted, limit=limit, n_threads=1, progress=False, n_shuffles=0)
+    monkeypatch.setattr(search, "SAMPLED", 30 * 1128)  # 30 of the 1,128 sums
+    for seed in range(5):
+        part = find_relations(planted, limit=limit, n_threads=1, progress=False, n_shuffles=0, seed=seed)
+        assert part.epsilon == everything.epsilon  # the sample only bounds it
+        assert part.n_found == limit
+
+
+def test_what_is_expected_is_reported_before_the_search(caplog):
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(60, 3))
+    true = relate(points, None, 0.4).n_found
+    found = ParallelogramSearch(points, 1)
+    everything = found.estimate_count(0.4, lambda some: np.ones(len(some.a), dtype=bool), rng)
+    assert everything == true
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "SAMPLED", 1770 * 100)
+        parts = [
+            found.estimate_count(0.4, lambda some: np.ones(len(some.a), dtype=bool), np.random.default_rng(seed))
+            for seed in range(30)
+        ]
+    assert np.mean(parts) == pytest.approx(true, rel=0.1)
+    assert found.estimate_seconds(0.4, rng) > 0
+    caplog.set_level("INFO")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LONG", 0)
+        relate(points, None, 0.4)
+    assert f"about {float(f'{true:.2g}'):,.0f} pairs" in caplog.text
+    assert "a smaller epsilon or fewer images take less" in caplog.text
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_copies_are_compared_once_where_epsilon_is_chosen(caplog):
+    rng = np.random.default_rng(6)
+    points, labels = rng.normal(size=(20, 3)), list("abcd") * 5
+    once = relate(points, labels, limit=50)
+    copied = relate(np.repeat(points, 5, axis=0), np.repeat(labels, 5), limit=50)
+    assert (copied.epsilon, copied.n_found) == (once.epsilon, 50)
+    assert "80 of 100 images have the vector of an earlier one and are left out" in caplog.text
+    assert relate(np.repeat(points, 5, axis=0), np.repeat(labels, 5), once.epsilon).n_found > 1000
+    with pytest.raises(InputError, match="four images; found 1"):
+        relate(np.ones((9, 2)))
+
+
+def test_as_many_equal_ones_as_a_lattice_has():
+    found = relate(np.arange(30)[:, None], None, limit=10)
+    equal = sum(a + b == c + d for (a, b), (c, d) in combinations(combinations(range(30), 2), 2) if a != c and b != d)
+    assert found.n_found == equal
+    assert 0 < found.epsilon < 1e-4
+
+
+def test_few_that_lead_from_class_to_class(monkeypatch, caplog):
+    """Where a sample meets none that can be read, any are looked for."""
+    monkeypatch.setattr(search, "SAMPLED", 1)
+    monkeypatch.setattr(search, "ENOUGH", 1)
+    points = np.random.default_rng(7).normal(size=(40, 3))
+    found = relate(points, [*"bb", *"a" * 38], limit=30)
+    assert found.n_found == relate(points, [*"bb", *"a" * 38], found.epsilon).n_found
+    assert "few relations lead from one class to another" in caplog.text
+
+
 def test_copies_and_few_images():
     copies = relate(np.zeros((5, 2)), list("abcde"), 0.1, n_shuffles=3)
     assert copies.n_found == 15  # five fours, three parallelograms each
@@ -231,6 +317,7 @@ def test_copies_and_few_images():
         (3, None, {}, InputError, "four images; found 3"),
         (5, ["a"] * 5, {}, InputError, "at least 2 of them; found 1"),
         (5, ["a", "b", None, None, None], {}, InputError, "four images; found 2"),
+        (5, ["a"] * 4 + ["b"], {}, InputError, "all images but one are of one class"),
         (5, None, {"epsilon": 0}, SettingError, "epsilon"),
         (5, None, {"epsilon": np.nan}, SettingError, "epsilon"),
         (5, None, {"limit": 0}, SettingError, "limit"),
