@@ -53,7 +53,7 @@ def test_rows_are_in_the_order_of_macro_f1_and_have_a_mark_a_seed():
 def test_equals_stand_in_the_order_of_the_table():
     runs = make_runs({f"net_{number}": [0.5] for number in np.random.default_rng(0).permutation(30)})
     whole = runs.assign(system=runs["name"], worst_class="x", **dict.fromkeys(set(MEASURED) - set(runs), 1.0))
-    table = Comparison(whole, {}).summary["name"]
+    table = Comparison(whole, {}, pd.DataFrame()).summary["name"]
     assert y_names(draw_comparison(whole)) == [f"{name} (A, scratch)" for name in table]
     assert table.tolist() == runs["name"].tolist()  # as they came
 
