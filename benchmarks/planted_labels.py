@@ -1,22 +1,29 @@
 """Wrong labels planted among the training images: how many of the first suspects are they?
 
     python benchmarks/planted_labels.py ndsb40.csv --root ndsb -o runs/planted --folds 2
+    python benchmarks/planted_labels.py ndsb121.csv --root ndsb -o runs/filed --cluster 100 --clean runs/ndsb121
 
 A share of the training labels is swapped to a random other class. With --folds 1 one network learns from all of them,
 wrong ones included, and `suspects` ranks its training vectors as it does for every run (the head names each fifth from
 the others). With more folds a network a fold learns from the other folds, and `suspects` ranks the vectors of images
 that it has never seen; the rankings are put together by their scores. As many suspects are taken as labels were
-planted, so precision and recall are one number. Every signal stands beside the score made of all. A run is gone on
+planted, so precision and recall are one number. Every signal is listed beside the score made of all. A run is gone on
 with, a finished one is used.
+
+With --cluster N the labels are not swapped at random: N images of one class that look alike are filed under another, as
+when a person learned a class wrongly. They are half of a k-means cluster of a class, in the vectors of a network that
+was trained on the right labels (--clean); class, cluster and the other class are drawn by the seed.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from parts import parse_arguments
+from sklearn.cluster import KMeans
 
 from plankton_embed import curation
 from plankton_embed.images.catalog import ImageCatalog
@@ -34,6 +41,28 @@ def plant(labels: pd.Series, share: float, seed: int) -> pd.Series:
     return chosen.map(lambda label: random.choice(classes[classes != label]))
 
 
+def file_cluster(labels: pd.Series, clean: EmbeddingTable, n: int, seed: int) -> pd.Series:
+    """Return n labels of one class, half of a k-means cluster, as another class; by a seed.
+
+    Args:
+        labels: of the training images, by row of the catalog; in the order of the vectors.
+        clean: their vectors, of a network that was trained on the right labels.
+        n: images to file wrongly.
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    counts = labels.value_counts().sort_index()
+    chosen = random.choice(counts.index[counts >= 4 * n])
+    rows = np.flatnonzero(labels == chosen)
+    k = len(rows) // (2 * n)  # clusters of about twice as many images
+    cluster = KMeans(k, n_init=10, random_state=seed).fit_predict(clean.vectors[rows])
+    sizes = np.bincount(cluster)
+    nearest = np.abs(np.where(sizes >= 1.5 * n, sizes, np.inf) - 2 * n).argmin()
+    moved = random.choice(rows[cluster == nearest], n, replace=False)
+    other = random.choice(counts.index[(counts.index != chosen) & (counts >= n / 2)])
+    return pd.Series(other, index=labels.index[np.sort(moved)])
+
+
 def rank_suspects(catalog: ImageCatalog, split: str, arguments: Namespace, name: str) -> pd.DataFrame:
     """Train on the training images; rank the images of a split."""
     folder = arguments.output / name
@@ -47,10 +76,19 @@ def main() -> None:
         share=(float, 0.05, "share of the training labels to swap"),
         folds=(int, 1, "networks, each trained on the other folds; 1: one, trained on all"),
         seed=(int, 0, "of the swapped labels and of the folds"),
+        cluster=(int, 0, "images of one cluster to file under another class; 0: swap labels at random"),
+        clean=(Path, None, "run on the right labels, in whose vectors clusters are found"),
     )
     frame = ImageCatalog.load(arguments.catalog, root=arguments.root).frame.reset_index(drop=True)
     train = frame.index[frame["split"] == "train"]
-    swapped = plant(frame.loc[train, "label"], arguments.share, arguments.seed)
+    labels = frame.loc[train, "label"]
+    if arguments.cluster:
+        clean = EmbeddingTable.load(RunFolder(arguments.clean).vectors("train"))
+        order = pd.Index(clean.object_id).get_indexer(frame.loc[train, "object_id"])
+        swapped = file_cluster(labels, clean.select(order), arguments.cluster, arguments.seed)
+        print(f"{labels[swapped.index[0]]} -> {swapped.iloc[0]}: {len(swapped)} images")
+    else:
+        swapped = plant(labels, arguments.share, arguments.seed)
     wrong = frame.loc[swapped.index, "object_id"]
     frame.loc[swapped.index, "label"] = swapped
     rankings = []
