@@ -294,7 +294,7 @@ def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
     columns = ["object_id", "label", *(["split"] if images.catalog.has_splits else [])]
     if not before[columns].astype("str").equals(now[columns].reset_index(drop=True).astype("str")):
         return None
-    return replace(images, catalog=replace(images.catalog, frame=now.assign(split=before["split"].to_numpy())))
+    return replace(images, catalog=ImageCatalog(now.assign(split=before["split"].to_numpy())))
 
 
 def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings, faults: Faults) -> RunImages:

@@ -336,6 +336,7 @@ def test_softmax_has_the_trunk_the_recipe_and_the_budget_of_the_embedding(do, in
     assert not np.isclose(np.linalg.norm(scores), 1)  # scores, not unit vectors
     history = pd.read_csv(place / "softmax/seed_5/training/history.csv")
     assert len(history) == 2 and row["training_minutes"] >= history["seconds"].sum() / 60
+    assert history["score"].between(0, 1).all()  # what chooses the epoch, as of the embedding
 
 
 def test_the_budget_reaches_every_kind_and_an_embedding_goes_on(do, in_process, monkeypatch, tmp_path):

@@ -100,7 +100,7 @@ class CountCorrection:
         self.log_prior = np.zeros(self.n_classes) if prior is None else np.log(np.asarray(prior, dtype=float))
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
-        learn = self._learn_biases if method == "em" else self._learn_errors
+        learn = self._learn = self._learn_biases if method == "em" else self._learn_errors
         self._samples, self._n_draws, self._calibration = samples, n_draws, (ratios, named, known)
         self._learned = learn(ratios, named, known)
         self._draws_by_sample: dict[int, list[Floats]] = {}
@@ -123,9 +123,10 @@ class CountCorrection:
         n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
         if n_drawn not in self._draws_by_sample:
             rng, (ratios, named, known) = np.random.default_rng([self.seed, n_drawn]), self._calibration
-            learn = self._learn_biases if self.method == "em" else self._learn_errors
             rows = (draw_whole(self._samples, rng, n_drawn, known) for _ in range(self._n_draws))
-            self._draws_by_sample[n_drawn] = [learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
+            self._draws_by_sample[n_drawn] = [
+                self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows
+            ]
         return self._draws_by_sample[n_drawn]
 
     def _learn_errors(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.model import EmbeddingModel
@@ -49,7 +50,7 @@ def train_softmax(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingModel:
-    """Train a softmax classifier as an embedding is trained; it keeps its best epoch by validation accuracy.
+    """Train a softmax classifier as an embedding is trained; it keeps its best epoch by `training.choose_by` too.
 
     Trunk, first weights, batches, augmentation, optimizer, schedule and limit of time are those of the embedding with
     the same settings and seed; a linear layer to the classes, trained by cross-entropy, takes the place of the layer to
@@ -74,8 +75,9 @@ def train_softmax(
 
     def validate(model: EmbeddingModel, images: PreparedImages, codes: NDArray[np.integer]) -> Validation:
         scores = model.embed_prepared(images, precision=training.precision, views=1)
-        accuracy = float((scores.argmax(axis=1) == codes).mean())
-        return Validation(scores, codes, accuracy, accuracy)
+        metrics = score_names(codes, scores.argmax(axis=1), n_bootstrap=0).metrics
+        accuracy = metrics["accuracy"]
+        return Validation(scores, codes, accuracy, accuracy, metrics[training.choose_by])
 
     train_model(
         model,
