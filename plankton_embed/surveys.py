@@ -22,7 +22,7 @@ from plankton_embed.analysis.survey import (
 )
 from plankton_embed.analysis_folder import check_output, write_analysis
 from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser
-from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.evaluation import (
     NO_CALIBRATION,
@@ -132,7 +132,7 @@ def abundance(
     if intervals_by is not None:
         held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)
         drawn_by = _code_samples(intervals_by, asked, query, images)
-    corrector, summary = _learn_errors(
+    corrector, kept, summary = _learn_errors(
         known, held, classifier, refuser, method, correction, n_draws, level, seed, held_samples
     )
     _warn(survey, images[by], held, classifier)
@@ -145,7 +145,7 @@ def abundance(
         order, logs = classifier.assess(vectors)
         refused = _refuse(refuser, classifier, vectors, order[:, 0])
         inner = None if drawn_by is None else drawn_by[survey.rows[number]]
-        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, unknown_rate or 0.0, inner)
+        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, kept, inner)
 
     bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
@@ -277,8 +277,12 @@ def _learn_errors(
     level: float,
     seed: int,
     samples: NDArray[np.intp] | None,
-) -> tuple[CountCorrection, dict[str, Any]]:
-    """Learn from the calibration images that get a name how names go wrong; return also what the summary says of it."""
+) -> tuple[CountCorrection, NDArray[np.float64] | None, dict[str, Any]]:
+    """Learn from the calibration images how predictions go wrong, and which share of each class is not refused.
+
+    Returns:
+        The correction, the shares (see `count_sample`), and what the summary reports of the calibration.
+    """
     codes = np.searchsorted(classifier.classes_, held.label.astype(str))
     order, logs = classifier.assess(held.vectors)
     kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
@@ -299,7 +303,12 @@ def _learn_errors(
         seed=seed,
     )
     described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
-    return corrector, {"n_classes": len(classifier.classes_), "calibration": described}
+    shares = None
+    if refuser is not None:
+        rejected = refuser.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
+        shares = estimate_kept(rejected, codes, len(classifier.classes_), n_draws, seed)
+        described["rejected"] = float(rejected.mean())
+    return corrector, shares, {"n_classes": len(classifier.classes_), "calibration": described}
 
 
 def _refuse(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import nbinom
 
 from plankton_embed.analysis.abundance import CountCorrection
 from plankton_embed.analysis.body_size import measure_bodies, size_spectrum, unit_size
@@ -349,7 +348,7 @@ def count_sample(
     log_probabilities: Floats,
     refused: NDArray[np.bool_],
     correction: CountCorrection,
-    unknown_rate: float = 0.0,
+    kept: Floats | None = None,
     drawn_by: NDArray[np.intp] | None = None,
 ) -> SampleCounts:
     """Count what one sample holds.
@@ -359,9 +358,9 @@ def count_sample(
     not imaged, every draw has a number of its own (negative binomial: what a random part leaves out, given what it
     holds), so that the interval of `individuals` holds the sampling error too.
 
-    Of the images of known classes a share `unknown_rate` is refused: by as much the counts of the classes are raised,
-    up to the images of the sample. What is left of the images is the corrected count of `unknown`; its interval tells
-    by how much the number of known images that were refused varies by chance.
+    Of the images of each class a share is refused: the count of the class is divided by the share that is kept, as far
+    as there are refused images. The rest of these is the corrected count of `unknown`. Every draw has its own shares,
+    and its own number of refused images of each class (negative binomial).
 
     Args:
         survey: of all samples.
@@ -371,7 +370,8 @@ def count_sample(
         log_probabilities: (n, C).
         refused: (n,) whether the image is called unknown.
         correction: learned from the calibration images.
-        unknown_rate: share of the images of known classes that is refused.
+        kept: (1 + D, C), the share of each class's images that is not refused: the estimate, then one row for each of
+            the D draws of the correction (see `estimate_kept`); by default all are kept.
         drawn_by: (n,) codes of what is drawn as a whole among these images (see `CountCorrection.correct`).
     """
     rows = survey.rows[number]
@@ -386,9 +386,7 @@ def count_sample(
     for value in values:
         part = np.isnan(factor) if np.isnan(value) else factor == value
         inner = None if drawn_by is None else drawn_by[part]
-        one = _count_part(
-            labels, named[part], log_probabilities[part], refused[part], correction, unknown_rate, rng, inner
-        )
+        one = _count_part(labels, named[part], log_probabilities[part], refused[part], correction, kept, rng, inner)
         weights[part] = one.weights
         count, images, draws = count + one.count, images + one.images, draws + one.draws
         individuals = individuals + value * one.images
@@ -437,32 +435,35 @@ def _count_part(
     log_probabilities: Floats,
     refused: NDArray[np.bool_],
     correction: CountCorrection,
-    unknown_rate: float,
+    kept: Floats | None,
     rng: np.random.Generator,
     drawn_by: NDArray[np.intp] | None,
 ) -> _PartCounts:
     n, n_classes, n_refused = len(named), log_probabilities.shape[1], int(refused.sum())
-    n_kept = n - n_refused
     found = correction.correct(log_probabilities[~refused], None if drawn_by is None else drawn_by[~refused])
-    raised = min(1 / (1 - unknown_rate), n / n_kept) if n_kept else 1.0
-    table = np.zeros((3, len(labels)))
-    table[:, :n_classes] = np.stack([found.count, found.low, found.high]) * raised
-    count = np.bincount(named[~refused], minlength=len(labels)).astype(float)
-    weights = np.zeros((n, len(labels)))
-    weights[~refused, :n_classes] = found.membership * raised
-    draws = np.zeros((len(found.draws), len(labels)))
-    draws[:, :n_classes] = found.draws * raised
+    images, draws = np.zeros((3, len(labels))), np.zeros((len(found.draws), len(labels)))
+    count, weights = np.bincount(named[~refused], minlength=len(labels)).astype(float), np.zeros((n, len(labels)))
+    images[:, :n_classes] = found.count, found.low, found.high
+    draws[:, :n_classes] = found.draws
+    weights[~refused, :n_classes] = found.membership
     if n_refused:
-        unknown = max(n - n_kept * raised, 0.0)
-        tails = [(1 + correction.level) / 2, (1 - correction.level) / 2]
-        among = nbinom.ppf(tails, n_kept, 1 - unknown_rate) if n_kept else np.zeros(2)  # known images refused
-        bounds = np.maximum(n_refused - among, 0)
-        table[:, -1] = unknown, min(bounds[0], unknown), max(bounds[1], unknown)
-        among = rng.negative_binomial(n_kept, 1 - unknown_rate, len(draws)) if n_kept else np.zeros(len(draws))
-        draws[:, -1] = np.maximum(n_refused - among, 0)
+        kept = np.ones((1 + len(draws), n_classes)) if kept is None else kept
+        lost = _limit(found.count * (1 / kept[0] - 1), n_refused)
+        lost_draws = _limit(rng.negative_binomial(np.maximum(found.draws, 1), kept[1:]) * (found.draws > 0), n_refused)
+        weights[~refused, :n_classes] *= 1 + lost / np.maximum(found.count, 1e-300)
+        weights[refused, -1] = 1 - lost.sum() / n_refused
+        draws[:, :n_classes] += lost_draws
+        draws[:, -1] = n_refused - lost_draws.sum(axis=1)
+        images[0] = weights.sum(axis=0)
+        images[1:] = _bound(images[0], draws, correction.level)
         count[-1] = n_refused
-        weights[refused, -1] = unknown / n_refused
-    return _PartCounts(count, table.round(DECIMALS), draws, weights)
+    return _PartCounts(count, images.round(DECIMALS), draws, weights)
+
+
+def _limit(lost: Floats, n_refused: int) -> Floats:
+    """Return numbers of refused images (…, C) of known classes; no more altogether than were refused."""
+    most = np.maximum(lost.sum(axis=-1, keepdims=True), n_refused)
+    return np.asarray(lost * (n_refused / most))
 
 
 def _draw_rest(imaged: Floats, factor: float, rng: np.random.Generator) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.classifiers.refusal import ENOUGH, RefusalMeasure, Refuser
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.table import EmbeddingTable
@@ -20,6 +21,8 @@ from plankton_embed.table import EmbeddingTable
 Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
 WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # their reference grows by being given vectors
+logger = logging.getLogger(__name__)
+
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 
 
@@ -82,7 +85,15 @@ def fit_refuser(
     refuse_unknown(reference.classes, "the reference")
     known = select_known(calibration, reference)
     names = classifier.predict(known.vectors) if len(known) else known.label
-    return Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
+    refuser = Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
+    least = refuser.thresholds_.loc[refuser.thresholds_["n_pooled"].idxmin()]
+    if least["n_pooled"] < ENOUGH:
+        logger.warning(
+            "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% of "
+            "the images of known classes will be rejected, where %.1f %% are asked for; give more calibration images",
+            *(least["n_pooled"], ENOUGH, 100 * least["rejected_low"], 100 * least["rejected_high"], 100 * rate),
+        )
+    return refuser
 
 
 def select_known(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:

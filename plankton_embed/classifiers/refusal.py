@@ -7,13 +7,17 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import beta, betabinom
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
-ENOUGH = 19  # calibration images for a threshold of a class's own: the least that can refuse one in twenty
+ENOUGH = 100  # calibration scores for a threshold; with fewer the rejected share is uncertain
+LEVEL = 0.9  # of the interval of the rejected share
 MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, that its spread is measured on
 
 RefusalMeasure = Literal["centroid", "neighbor", "density"]
@@ -34,8 +38,10 @@ class Refuser:
         n_neighbors: k; at most the known vectors.
 
     Attributes:
-        thresholds_: one row a class: label, threshold, spread, n_calibration (images named so), n_pooled (those the
-            threshold was read from).
+        thresholds_: one row a class: label, threshold, spread, n_calibration (calibration images predicted as the
+            class), n_pooled (scores that the threshold was read from); `rejected`, the expected share of further images
+            of the kind that is rejected, and `rejected_low` and `rejected_high`, its 90 % interval (the share varies
+            with the calibration images: a beta distribution; Vovk 2012, arXiv 1209.2673).
     """
 
     def __init__(self, measure: RefusalMeasure = "neighbor", n_neighbors: int = 10):
@@ -99,11 +105,12 @@ class Refuser:
     def calibrate(self, vectors: NDArray[Any], names: ArrayLike, rate: float = 0.05) -> Self:
         """Set the thresholds so that a share `rate` of the known images named as a class is refused.
 
-        Of the n calibration images named as a class, the threshold is the strangeness of number
-        ceil((1 - rate) (n + 1)), counted from the least strange: a further image of the kind then exceeds it with a
-        probability of at most `rate` (split conformal prediction, class by class). A class with too few of them (19,
-        or what the rate needs) shares those of the classes whose spread is most like its own, each taken in relation to
-        the spread of its class.
+        Of n calibration scores, the threshold is number ceil((1 - rate) (n + 1)), counted from the smallest: a further
+        score of the kind exceeds it with a probability of at most `rate` (split conformal prediction, by predicted
+        class: Mondrian; Vovk et al. 2005, Algorithmic Learning in a Random World). A class with fewer than 100 scores
+        (or what the rate needs) takes more from the classes whose spread is most similar, each score in relation to the
+        spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335). It takes as many as make
+        (n + 1) rate a whole number, where there are so many, because rounding up rejects fewer images than `rate`.
 
         Args:
             vectors: of images of known classes that the network was not trained on, (n, d).
@@ -122,19 +129,33 @@ class Refuser:
             )
         codes = self._codes(names)
         scaled = self._strangeness(vectors, codes) / self._spread[codes]
-        own = [scaled[codes == code] for code in range(len(self.classes_))]
+        order = np.random.default_rng(0).permutation(len(scaled))  # of a class that gives a part of its scores
+        own = [scaled[order[codes[order] == code]] for code in range(len(self.classes_))]
         n_own = np.array([len(part) for part in own])
-        enough = min(max(ENOUGH, needed), len(scaled))
         rows = []
         for code, label in enumerate(self.classes_):
             likest = np.argsort(np.abs(np.log(self._spread / self._spread[code])), kind="stable")
             likest = np.concatenate([[code], likest[likest != code]])
-            n_classes = int(np.searchsorted(np.cumsum(n_own[likest]), enough)) + 1
-            pooled = np.concatenate([own[other] for other in likest[:n_classes]])
+            n = max(n_own[code], min(whole_pool(max(n_own[code], ENOUGH, needed), rate), len(scaled)))
+            n_classes = int(np.searchsorted(np.cumsum(n_own[likest]), n)) + 1
+            pooled = np.concatenate([own[other] for other in likest[:n_classes]])[:n]
             threshold = conformal_threshold(pooled, rate) * self._spread[code]
-            rows.append((label, threshold, self._spread[code], n_own[code], len(pooled)))
-        self.thresholds_ = pd.DataFrame(rows, columns=["label", "threshold", "spread", "n_calibration", "n_pooled"])
+            rows.append((label, threshold, self._spread[code], n_own[code], n))
+        table = pd.DataFrame(rows, columns=["label", "threshold", "spread", "n_calibration", "n_pooled"])
+        n_above = table["n_pooled"] + 1 - conformal_rank(table["n_pooled"].to_numpy(), rate)
+        table["rejected"] = n_above / (table["n_pooled"] + 1)
+        for end, tail in (("low", (1 - LEVEL) / 2), ("high", (1 + LEVEL) / 2)):
+            table[f"rejected_{end}"] = beta.ppf(tail, n_above, table["n_pooled"] + 1 - n_above)
+        self.thresholds_ = table
         return self
+
+    def count_rejected(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
+        """Return for each calibration image, 0 to 1, how much of it counts as rejected, had it not set the threshold.
+
+        A score that is its own threshold would exceed that of the others; of n + 1 images as many are rejected as of n.
+        """
+        n_pooled = self.thresholds_["n_pooled"].to_numpy()[self._codes(names)]
+        return (self.strangeness(vectors, names) >= self.threshold(names)) * n_pooled / (n_pooled + 1)
 
     def threshold(self, names: ArrayLike) -> NDArray[np.float64]:
         """Return the threshold of the class of each name, (n,)."""
@@ -168,5 +189,52 @@ def least_calibration(rate: float) -> int:
 
 def conformal_threshold(scores: NDArray[np.floating], rate: float) -> float:
     """Return the score that a further one of the kind exceeds with a probability of at most `rate`."""
-    rank = int(np.ceil(round((1 - rate) * (len(scores) + 1), 9)))
+    rank = int(conformal_rank(np.array(len(scores)), rate))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else np.inf
+
+
+def conformal_rank(n: NDArray[np.integer], rate: float) -> NDArray[np.intp]:
+    """Return which of n scores is the threshold, counted from the smallest: 1 to n + 1, where n + 1 is none of them."""
+    return np.ceil(np.round((1 - rate) * (n + 1), 9)).astype(np.intp)
+
+
+def whole_pool(n: int, rate: float) -> int:
+    """Return the least number of scores, n or more, whose threshold rejects a share of exactly `rate` (or nearly)."""
+    rejected = np.ceil(round((n + 1) * rate, 9))
+    return max(n, int(np.ceil(round(rejected / rate, 9))) - 1)
+
+
+def estimate_kept(
+    rejected: NDArray[np.float64], codes: NDArray[np.intp], n_classes: int, n_draws: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """Estimate which share of the images of each class is not rejected.
+
+    The shares of the classes are taken as drawn from one beta distribution, which is fitted to them (empirical Bayes):
+    a class with few calibration images gets nearly the share of all.
+
+    Args:
+        rejected: (m,) of `Refuser.count_rejected` for the calibration images.
+        codes: (m,) their true classes.
+        n_classes: C.
+        n_draws: from the posterior distribution of each share.
+        seed: of the draws.
+
+    Returns:
+        (1 + n_draws, C): the posterior means, then the draws.
+    """
+    n_images = np.bincount(codes, minlength=n_classes)
+    whole = np.bincount(codes, rejected > 0, minlength=n_classes)
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        mean, size = expit(parameters[0]), np.exp(parameters[1])
+        return -float(betabinom.logpmf(whole, n_images, mean * size, (1 - mean) * size).sum())
+
+    start = np.log([(whole.sum() + 0.5) / (n_images.sum() - whole.sum() + 0.5), 20])
+    found = minimize(loss, start, bounds=[(-12, 12), np.log([2, 1000])], method="L-BFGS-B").x
+    mean, size = expit(found[0]), np.exp(found[1])
+    above, below = whole + mean * size, n_images - whole + (1 - mean) * size
+    rng, n_rejected = np.random.default_rng([seed, 3]), whole.sum() + 0.5
+    of_all = rng.beta(n_rejected, len(codes) + 1 - n_rejected, (n_draws, 1)) * (len(codes) + 1) / n_rejected
+    drawn = rng.beta(above, below, (n_draws, n_classes)) * of_all  # thresholds are too high or low for all classes
+    share = np.concatenate([[above / (above + below)], drawn])
+    return np.asarray(1 - np.minimum(share * (rejected.sum() / max(whole.sum(), 1)), 0.99))

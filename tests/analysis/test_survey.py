@@ -23,7 +23,8 @@ def count_tow(codes, factor, rng, correction, unknown_rate=0.0):
     logs = classify(codes, rng)
     refused = np.zeros(len(codes), bool) if not unknown_rate else rng.random(len(codes)) < 0.3
     survey = divide_samples(images.assign(volume=1.0))
-    return count_sample(survey, 0, LABELS, logs.argmax(axis=1), logs, refused, correction, unknown_rate)
+    kept = np.full((61, 5), 1 - unknown_rate)
+    return count_sample(survey, 0, LABELS, logs.argmax(axis=1), logs, refused, correction, kept)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from plankton_embed.classifiers.naming import fit_classifier, fit_refuser
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.refusal import Refuser, conformal_threshold
+from plankton_embed.classifiers.refusal import Refuser, conformal_threshold, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -73,14 +73,60 @@ def test_strange_images_are_refused_and_known_ones_are_not():
 
 def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
     known = draw(0, 100, spread=(0.5, 3.0, 0.55, 3.2))
-    vectors, names = draw(1, 25, spread=(0.5, 3.0, 0.55, 3.2))
-    few = (names != "class 2") | (np.arange(100) < 53)  # three of the third class
+    vectors, names = draw(1, 110, spread=(0.5, 3.0, 0.55, 3.2))
+    few = (names != "class 2") | (np.arange(440) < 223)  # three of the third class
     table = Refuser("centroid").fit(*known).calibrate(vectors[few], names[few]).thresholds_
     assert table["label"].tolist() == [f"class {n}" for n in range(4)]
-    assert table["n_calibration"].tolist() == [25, 25, 3, 25]
-    assert table["n_pooled"].tolist() == [25, 25, 28, 25]
+    assert table["n_calibration"].tolist() == [110, 110, 3, 110]
+    assert table["n_pooled"].tolist() == [119] * 4  # the least number from 100 on of which 1 more is a multiple of 20
     wide, narrow = table["threshold"][[1, 3]], table["threshold"][[0, 2]]
     assert wide.min() > 2 * narrow.max()
+
+
+def test_the_table_of_thresholds_has_the_rejected_share_and_its_interval():
+    known, (vectors, names) = draw(0, 100), draw(1, 5)
+    few = Refuser().fit(*known).calibrate(vectors, names).thresholds_.iloc[0]
+    assert few["n_pooled"] == 20
+    assert few["rejected"] == pytest.approx(1 / 21)  # one place of 21 is above the largest of 20
+    assert few["rejected_low"] == pytest.approx(1 - 0.95 ** (1 / 20))  # of the largest: 1 - u ** (1 / n)
+    assert few["rejected_high"] == pytest.approx(1 - 0.05 ** (1 / 20))
+    many = Refuser().fit(*known).calibrate(*draw(1, 119)).thresholds_
+    assert many["rejected"].tolist() == pytest.approx([0.05] * 4)
+    assert (many["rejected_high"] < 0.09).all()
+
+
+def test_few_calibration_images_are_reported(caplog):
+    (vectors, labels), (few, of_few) = draw(0, 100), draw(1, 10)
+    reference, calibration = EmbeddingTable(vectors, label=labels), EmbeddingTable(few, label=of_few)
+    fit_refuser(reference, fit_classifier(reference), calibration)
+    assert "40 calibration images, fewer than 100; between 0.9 and 11.3 % of the images" in caplog.text
+
+
+def test_calibration_images_are_counted_as_if_they_had_not_set_the_threshold():
+    known = draw(0, 100)
+    counted, rejected = [], []
+    for seed in range(30):
+        held, further = draw(100 + seed, 30), draw(200 + seed, 300)
+        refuser = Refuser().fit(*known).calibrate(*held)
+        counted.append(refuser.count_rejected(*held).mean())
+        rejected.append(refuser.refuse(*further).mean())
+    assert np.mean(counted) == pytest.approx(0.05, abs=0.004)  # 6 of 120
+    assert np.mean(rejected) == pytest.approx(np.mean(counted), abs=0.01)
+
+
+def test_kept_shares_of_classes_with_few_images_are_nearly_those_of_all():
+    n_images = np.array([400, 400, 400, 4])
+    codes = np.repeat(np.arange(4), n_images)
+    rejected = np.arange(len(codes)) % 100 < np.array([2, 5, 20, 0])[codes]
+    kept = estimate_kept(rejected.astype(float), codes, 5, 400)
+    assert kept.shape == (401, 5)
+    assert kept[0, :3] == pytest.approx([0.98, 0.95, 0.8], abs=0.02)
+    assert 0.85 < kept[0, 3] < 0.97  # not 1
+    assert kept[0, 4] == pytest.approx(0.9, abs=0.05)  # no image at all
+    assert kept[1:].mean(axis=0) == pytest.approx(kept[0], abs=0.02)
+    spread = kept[1:].std(axis=0)
+    assert (spread[:3] < spread[3]).all()
+    assert (estimate_kept(np.zeros(20), np.repeat([0, 1], 10), 2, 20)[0] > 0.9).all()
 
 
 def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_same():
