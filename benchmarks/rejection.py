@@ -74,7 +74,8 @@ def measure(run: RunFolder, method: str, n_each: int, n_draws: int, rate: float)
         )
         rejection = refuser.count_rejected(images.vectors[held], names[predicted[held]])
         kept_shares = estimate_kept(rejection, codes[held], n_classes, N_BOOTSTRAP, seed)
-        assert refuser.refuse(strange, names[of_stranger[0][:, 0]]).all()
+        if not refuser.refuse(strange, names[of_stranger[0][:, 0]]).all():
+            raise SystemExit("a stranger is not rejected; give more calibration images")
         part = np.random.default_rng(seed).permutation(len(rest))[:N_SAMPLE]
         found = count_sample(
             divide_samples(pd.DataFrame({"object_id": range(len(part) + N_STRANGERS), "sample_id": "s"})),

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from plankton_embed import contact_sheets
 from plankton_embed.analysis.clusters import load_named
+from plankton_embed.analysis.shift import APPEARANCE, LEAST_IMAGES, TOO_FEW, UNLIKE, find_shift
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
@@ -64,6 +65,7 @@ NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
     "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
+MOST_JUDGED, MOST_JUDGED_CALIBRATION = 300, 1000  # images of a sample, and for calibration, of the verdict on shift
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
 
 
@@ -178,9 +180,75 @@ def classify(
         probabilities=held is not None and probabilities is not False,
         all_probabilities=all_probabilities,
     )
+    if held is not None and len(asked):
+        measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+        judge_shift(measures, classifier, select_known(held, known), [asked])
     if output is not None:
         write_frame(Path(output), names)
     return names
+
+
+def judge_shift(
+    measures: Refuser,
+    classifier: Classifier,
+    calibration: EmbeddingTable,
+    samples: Sequence[EmbeddingTable],
+    names: Sequence[str] | None = None,
+) -> list[str]:
+    """Return for each sample whether it is like the calibration images, and report it in one line.
+
+    It is `find_shift` with fewer images (300 of a sample, 1,000 for calibration) and 1,000 permutations.
+
+    Args:
+        measures: fitted on the reference, for the novelty of images.
+        classifier: fitted on the reference.
+        calibration: labelled images of classes of the reference.
+        samples: new images.
+        names: of the samples; by default they are one sample, the query.
+
+    Returns:
+        The verdicts (see `Shift`); `too few images` also where there are too few calibration images.
+    """
+    if len(calibration) < 2 * LEAST_IMAGES:
+        logger.info("shift: not compared, with fewer than %d calibration images", 2 * LEAST_IMAGES)
+        return [TOO_FEW] * len(samples)
+
+    def describe(table: EmbeddingTable) -> pd.DataFrame:
+        order, logs = classifier.assess(table.vectors)
+        best = classifier.classes_[order[:, 0]]
+        return pd.DataFrame({
+            "best_label": best,
+            "probability": np.exp(logs.max(axis=1)),
+            "strangeness": measures.strangeness(table.vectors, best),
+            "threshold": np.inf,
+        })  # fmt: skip
+
+    of_calibration, verdicts = describe(calibration), []
+    for sample in samples:
+        rows = np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])
+        images = EmbeddingTable(sample.vectors[rows])
+        found = find_shift(
+            calibration,
+            of_calibration,
+            images,
+            describe(images),
+            n_permutations=1000,
+            most_calibration=MOST_JUDGED_CALIBRATION,
+        )
+        verdicts.append(str(found.samples["verdict"].iloc[0]))
+    differs = np.isin(verdicts, [APPEARANCE, UNLIKE])
+    advice = "their labels and counts are unreliable; see shift"
+    if names is None and differs.any():
+        logger.warning("shift: the images look unlike the calibration images (%s); %s", verdicts[0], advice)
+    elif differs.any():
+        logger.warning(
+            "shift: the images of %d of %d samples look unlike the calibration images, such as %s (%s); %s",
+            *(int(differs.sum()), len(verdicts), names[int(differs.argmax())] if names else "", APPEARANCE, advice),
+        )
+    else:
+        counted = pd.Series(verdicts).value_counts()
+        logger.info("shift: %s", ", ".join(f"{name} ({n})" for name, n in counted.items()) if names else verdicts[0])
+    return verdicts
 
 
 @dataclass(frozen=True)
@@ -696,6 +764,7 @@ def find_calibration(
     if calibration is not None:
         held = load_labelled(calibration, "val")
         known.check_same_model(held, ("reference", "calibration"))
+        held = drop_contradictions(held, known)
         n_shared = count_shared(held, asked)
         if n_shared:
             logger.warning(
@@ -711,7 +780,7 @@ def find_calibration(
             fault = _why_not(known, held, asked)
             if not fault:
                 logger.info("calibration: %s", beside)
-                return held
+                return drop_contradictions(held, known)
             fault = f"{beside} {fault}"
     if needed_for:
         raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}; {fault}")
@@ -728,6 +797,24 @@ def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable)
     if count_shared(held, asked):
         return "holds images of the query"
     return ""
+
+
+def drop_contradictions(held: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
+    """Leave out calibration images that have a copy (an equal vector) with another label, there or in the reference."""
+    tables = [held.select(held.is_labelled), known.select(known.is_labelled)]
+    keys = pd.Series([row.tobytes() for table in tables for row in table.vectors], dtype=object)
+    labels = pd.Series(np.concatenate([table.label for table in tables]), dtype=object)
+    doubtful = np.zeros(len(held), dtype=bool)
+    n_labels = labels.groupby(keys.to_numpy()).transform("nunique").to_numpy()
+    doubtful[held.is_labelled] = n_labels[: len(tables[0])] > 1
+    if doubtful.any():
+        first = int(doubtful.argmax())
+        logger.warning(
+            "calibration: %d of %d images have a copy (an equal vector) with another label and are left out, such as "
+            "%s (%s); correct the labels (suspects lists them first)",
+            *(int(doubtful.sum()), len(held), held.object_id[first], held.label[first]),
+        )
+    return held.select(~doubtful)
 
 
 def select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:

@@ -23,6 +23,7 @@ from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.evaluation import (
     Naming,
     draw_evaluation,
+    drop_contradictions,
     evaluate_names,
     fitting_k,
     score_space,
@@ -490,7 +491,7 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
         asked = EmbeddingTable.load(folder.vectors(split))
         held = None
         if split == "test" and folder.vectors("val").exists():
-            held = EmbeddingTable.load(folder.vectors("val"))
+            held = drop_contradictions(EmbeddingTable.load(folder.vectors("val")), known)
             held = held if len(select_known(held, known)) else None
         if held is None:
             logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
+from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest
 from plankton_embed.analysis.survey import (
     Abundance,
     SampleCounts,
@@ -29,6 +30,7 @@ from plankton_embed.evaluation import (
     Naming,
     Reference,
     find_calibration,
+    judge_shift,
     load_labelled,
     load_query,
     load_settings,
@@ -49,6 +51,7 @@ from plankton_embed.table import EmbeddingTable, holds_vectors
 
 logger = logging.getLogger(__name__)
 
+FEW_CALIBRATION = 5  # images of a class
 FEW_IMAGES = 20  # of a sample: with fewer the intervals are rough
 
 
@@ -135,17 +138,23 @@ def abundance(
     corrector, kept, summary = _learn_errors(
         known, held, classifier, refuser, method, correction, n_draws, level, seed, held_samples
     )
+    measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+    fit_test = _learn_fit(measures, held, classifier, refuser, corrector, seed)
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
     labels.append(UNKNOWN)
+    fit_p = np.full(len(survey.rows), np.nan)
 
     def count(number: int) -> SampleCounts:
         vectors = asked.vectors[survey.rows[number]]
         order, logs = classifier.assess(vectors)
         refused = _refuse(refuser, classifier, vectors, order[:, 0])
         inner = None if drawn_by is None else drawn_by[survey.rows[number]]
-        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, kept, inner)
+        novelty = measures.novelty(vectors[~refused], classifier.classes_[order[~refused, 0]])
+        fit_p[number] = fit_test.p_value(logs[~refused], novelty)
+        is_corrected = not fit_p[number] < FIT_LIMIT
+        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, kept, inner, is_corrected)
 
     bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
@@ -161,6 +170,9 @@ def abundance(
         "biovolume": survey.biovolume_kind,
     }
     counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
+    samples = [asked.select(rows) for rows in survey.rows]
+    verdicts = judge_shift(measures, classifier, held, samples, survey.samples["sample"].tolist())
+    _describe_fit(counted, fit_p, verdicts, correction)
     write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
     return counted
 
@@ -311,6 +323,44 @@ def _learn_errors(
     return corrector, shares, {"n_classes": len(classifier.classes_), "calibration": described}
 
 
+def _learn_fit(
+    measures: Refuser,
+    held: EmbeddingTable,
+    classifier: Classifier,
+    refuser: Refuser | None,
+    corrector: CountCorrection,
+    seed: int,
+) -> MixtureTest:
+    """Learn from the calibration images that are not refused how novel those of each class are."""
+    order, logs = classifier.assess(held.vectors)
+    kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
+    codes = np.searchsorted(classifier.classes_, held.label[kept].astype(str))
+    novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
+    return MixtureTest(corrector, logs[kept], codes, novelty, seed)
+
+
+def _describe_fit(counted: Abundance, fit_p: NDArray[np.float64], verdicts: list[str], correction: str) -> None:
+    """Add to the samples and to the summary which samples are not corrected, why, and how they differ; warn."""
+    failed = fit_p < FIT_LIMIT
+    why = f"the images are no mixture of the classes of the calibration images (p < {FIT_LIMIT:g})"
+    columns = {
+        "correction": np.where(failed, "none", correction),
+        "why_uncorrected": np.where(failed, why, ""),
+        "fit_p": fit_p,
+        "shift": verdicts,
+    }
+    for place, (name, values) in enumerate(columns.items(), start=3):
+        counted.samples.insert(place, name, values)
+    counted.summary["n_uncorrected"] = int(failed.sum())
+    if failed.any():
+        logger.warning(
+            "%d of %d samples are not corrected and have no intervals, such as %s: %s. There may be images of unknown "
+            "classes or of another instrument (see shift): reject unknown classes (--unknown-rate), or calibrate with "
+            "images like those of the sample",
+            *(int(failed.sum()), len(failed), counted.samples["sample"].iloc[int(failed.argmax())], why),
+        )
+
+
 def _refuse(
     refuser: Refuser | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
@@ -320,12 +370,13 @@ def _refuse(
 
 def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: Classifier) -> None:
     """Say where the counts are less sure than their intervals tell."""
-    untested = sorted({str(name) for name in classifier.classes_} - set(held.classes))
-    if untested:
-        named = ", ".join(untested[:5]) + (", …" if len(untested) > 5 else "")
+    n_held = pd.Series(held.label.astype(str)).value_counts().reindex(classifier.classes_.astype(str), fill_value=0)
+    few = n_held[n_held < FEW_CALIBRATION].sort_values(kind="stable")
+    if len(few):
+        named = ", ".join(f"{name} ({n})" for name, n in few.head(5).items()) + (", …" if len(few) > 5 else "")
         logger.warning(
-            "%d of %d classes have no calibration image, so their errors are unknown: %s",
-            *(len(untested), len(classifier.classes_), named),
+            "%d of %d classes have fewer than %d calibration images (%d have none); their errors are uncertain: %s",
+            *(len(few), len(n_held), FEW_CALIBRATION, int((few == 0).sum()), named),
         )
     n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
     if n_small:

@@ -501,3 +501,30 @@ def test_counts_and_shift_draw_whole_calibration_samples(known, held, asked, com
         assert summary["intervals_by"] == (column or "image")
     with pytest.raises(InputError, match="expected calibration images with at least 5 values of sample_id; found 4"):
         command(known, query, calibration=of[4], intervals_by="sample_id", **options)
+
+
+# ------------------------------------------------------------------------------------------ calibration
+
+
+def test_copies_with_two_labels_calibrate_nothing(known, held, asked, caplog):
+    """Rows 0 and 50 are copies of one another; row 1 is a copy of an image of the reference with another label."""
+    vectors = held.vectors.copy()
+    vectors[50], vectors[1], vectors[2] = vectors[0], known.vectors[-1], known.vectors[0]
+    assert held.label[0] != held.label[50]
+    assert held.label[2] == known.label[0]
+    calibration = find_calibration(known, replace(held, vectors=vectors), known, asked)
+    assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 50]
+    assert "calibration: 3 of 160 images have a copy (an equal vector) with another label" in caplog.text
+
+
+def test_new_images_get_one_line_about_shift(known, held, asked, caplog):
+    with caplog.at_level("INFO"):
+        pe.classify(known, asked, calibration=held, progress=False)
+    assert [record.message for record in caplog.records if "shift" in record.message] == ["shift: alike"]
+    caplog.clear()
+    other = replace(asked, vectors=asked.vectors + np.float32(3)).select(np.arange(400) < 17)
+    with caplog.at_level("INFO"):
+        pe.classify(known, other, calibration=held, progress=False)
+    (line,) = [record for record in caplog.records if "shift" in record.message]
+    assert line.levelname == "WARNING"
+    assert line.message.startswith("shift: the images look unlike the calibration images (appearance)")

@@ -20,6 +20,7 @@ from plankton_embed.errors import InputError, MismatchError, OutputError, Settin
 from plankton_embed.evaluation import classify
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
+from plankton_embed.plots.abundance import draw_abundance
 from plankton_embed.plots.profile import draw_profile
 from plankton_embed.plots.size_spectra import draw_size_spectra
 from plankton_embed.surveys import abundance
@@ -85,7 +86,12 @@ def test_counts_where_names_are_right(folder, tmp_path, caplog):
     np.testing.assert_allclose(corrected, counts, atol=0.2)
     np.testing.assert_allclose(corrected.sum(axis=1), [40, 50], atol=1e-6)
     samples = pd.read_csv(out / "samples.csv")
-    assert samples.to_dict("list") == {"sample": ["a", "b"], "n_images": [40, 50], "n_refused": [0, 0]}
+    assert samples.drop(columns=["fit_p", "why_uncorrected"]).to_dict("list") == {
+        "sample": ["a", "b"], "n_images": [40, 50], "n_refused": [0, 0], "correction": ["em"] * 2,
+        "shift": ["class mix"] * 2
+    }  # fmt: skip
+    assert samples["why_uncorrected"].isna().all()
+    assert (samples["fit_p"] > 0.01).all()
     summary = json.loads((out / "summary.json").read_text())
     assert summary["analysis"] == "abundance"
     assert (summary["n_images"], summary["n_samples"], summary["n_classes"], summary["n_refused"]) == (90, 2, 4, 0)
@@ -120,6 +126,8 @@ def test_water_and_subsample_by_hand():
     assert table.loc["b", "copepod"]["concentration"] == pytest.approx(table.loc["b", "copepod"]["corrected"] / 0.5)
     a, b = found.samples.to_dict("records")
     assert a.pop("longitude") % 360 == pytest.approx(180)
+    for name in ("correction", "why_uncorrected", "fit_p", "shift"):
+        del a[name]
     assert a == {
         "sample": "a", "n_images": 40, "n_refused": 0, "latitude": -10.5, "time": "2020-01-02T03:04:05Z", "depth": 20,
         "volume": 2, "subsample_factor": 4,
@@ -461,6 +469,44 @@ def test_depths_within_samples():
         count(catalog=catalog, depth_bin=-1)
 
 
+def test_a_sample_with_other_images_is_not_corrected(caplog):
+    """Far from the known classes is a third of sample a; its counts are the predictions, without intervals."""
+    known = draw(np.arange(120) % 4, 11)
+    others = replace(draw([0] * 20, 12), vectors=draw([0] * 20, 12).vectors + np.float32(12))
+    query = add_examples(known, others)
+    sample_id = np.repeat(np.array(["b", "a", "a"], dtype=object), [80, 40, 20])
+    factor = np.where(sample_id == "a", 2.0, 1.0)
+    query = replace(query, sample_id=sample_id)
+    with caplog.at_level(logging.WARNING):
+        found = count(query, catalog=describe(query, sample_id=sample_id, subsample_factor=factor))
+    samples = found.samples.set_index("sample")
+    assert samples["correction"].to_dict() == {"a": "none", "b": "em"}
+    assert samples["fit_p"]["a"] < 0.01 < samples["fit_p"]["b"]
+    assert "no mixture of the classes" in samples["why_uncorrected"]["a"]
+    assert samples["shift"].to_dict() == {"a": "appearance", "b": "alike"}
+    assert found.summary["n_uncorrected"] == 1
+    assert "1 of 2 samples are not corrected and have no intervals, such as a" in caplog.text
+    assert "the images of 1 of 2 samples look unlike the calibration images, such as a (appearance)" in caplog.text
+    a, b = (found.table[found.table["sample"] == name] for name in "ab")
+    assert a["corrected"].tolist() == a["count"].tolist()
+    assert a["individuals"].tolist() == (2 * a["count"]).tolist()
+    assert a[["low", "high", "individuals_low", "individuals_high"]].isna().all(axis=None)
+    assert b.notna().all(axis=None)
+    assert found.totals[["low", "high"]].isna().all(axis=None)  # of all samples together
+    assert found.totals["corrected"].sum() == pytest.approx(140)
+    draw_abundance(found)
+
+
+def test_few_images_of_another_instrument_are_reported(caplog):
+    """All 17 get one name; alone the counts do not show it."""
+    query = replace(draw([1] * 17, 13), vectors=draw([1] * 17, 13).vectors + np.float32(3))
+    with caplog.at_level(logging.WARNING):
+        found = count(query, unknown_rate=None)
+    assert found.table["count"].max() == 17
+    assert found.samples["shift"].tolist() == ["appearance"]
+    assert "look unlike the calibration images, such as all (appearance)" in caplog.text
+
+
 def test_samples_along_depth_and_time(tmp_path):
     names = np.repeat(["p", "q", "r"], 30)
     times = np.repeat(["2020-05-01T00:00:00Z", "2020-03-01", "2020-04-01T12:00:00+02:00"], 30)
@@ -516,7 +562,8 @@ def test_what_makes_counts_less_sure_is_said(caplog):
     with caplog.at_level(logging.WARNING):
         few = ASKED.select(np.arange(19))
         count(few, calibration=VAL.select(VAL.label != "salp"))
-    assert "1 of 4 classes have no calibration image, so their errors are unknown: salp" in caplog.text
+    assert "1 of 4 classes have fewer than 5 calibration images (1 have none)" in caplog.text
+    assert "uncertain: salp (0)" in caplog.text
     assert "1 of 1 samples have fewer than 20 images" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):

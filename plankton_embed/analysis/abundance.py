@@ -101,7 +101,7 @@ class CountCorrection:
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         learn = self._learn = self._learn_biases if method == "em" else self._learn_errors
-        self._samples, self._n_draws, self._calibration = samples, n_draws, (ratios, named, known)
+        self._samples, self.n_draws, self._calibration = samples, n_draws, (ratios, named, known)
         self._learned = learn(ratios, named, known)
         self._draws_by_sample: dict[int, list[Floats]] = {}
         self._draws: list[Floats] = []
@@ -123,7 +123,7 @@ class CountCorrection:
         n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
         if n_drawn not in self._draws_by_sample:
             rng, (ratios, named, known) = np.random.default_rng([self.seed, n_drawn]), self._calibration
-            rows = (draw_whole(self._samples, rng, n_drawn, known) for _ in range(self._n_draws))
+            rows = (draw_whole(self._samples, rng, n_drawn, known) for _ in range(self.n_draws))
             self._draws_by_sample[n_drawn] = [
                 self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows
             ]
@@ -168,6 +168,11 @@ class CountCorrection:
         logs = np.exp(learned[0]) * ratios + learned[1:]
         return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
 
+    def estimate_mix(self, log_probabilities: Floats, start: Floats | None = None) -> Floats:
+        """Return the estimated prevalences (C,) of one sample, given the log-probabilities (n, C) of its images."""
+        ratios, named = log_probabilities - self.log_prior, log_probabilities.argmax(axis=1)
+        return find_mix(self._weigh(self._learned, ratios, named), start=start)
+
     def correct(self, log_probabilities: ArrayLike, samples: Codes | None = None) -> CorrectedCounts:
         """Correct the counts of images that are counted together.
 
@@ -179,7 +184,7 @@ class CountCorrection:
         logs = np.asarray(log_probabilities, dtype=float).reshape(-1, self.n_classes)
         n = len(logs)
         if n == 0:
-            zeros = np.zeros((self._n_draws, self.n_classes))
+            zeros = np.zeros((self.n_draws, self.n_classes))
             return CorrectedCounts(zeros[0], zeros[0], zeros[0], zeros[:0], zeros)
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
@@ -187,7 +192,7 @@ class CountCorrection:
         membership = _share_out(evidence, mix)
         rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         n_counted = 1 if samples is None else len(np.unique(samples))
-        counts = np.empty((self._n_draws, self.n_classes))
+        counts = np.empty((self.n_draws, self.n_classes))
         for number, draw in enumerate(self._take_draws(n_counted)):
             evidence = self._weigh(draw, ratios, named)
             drawn = rng.integers(0, n, n) if samples is None or n_counted == 1 else draw_whole(samples, rng, n_counted)

@@ -86,6 +86,8 @@ def find_shift(
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_DRAWS,
     seed: int = 0,
+    most_new: int = MOST_NEW,
+    most_calibration: int = MOST_CALIBRATION,
     progress: bool = False,
 ) -> Shift:
     """Compare samples of new images, and all of them together, with the calibration images.
@@ -100,6 +102,8 @@ def find_shift(
         n_permutations: of each test; at least 1,000, or no p could be below .001.
         n_draws: from the calibration images.
         seed: of permutations and draws; what a sample gets depends on no other sample.
+        most_new: images of a sample that are compared, drawn once where there are more.
+        most_calibration: the same of the calibration images.
         progress: show a bar.
 
     Raises:
@@ -114,7 +118,7 @@ def find_shift(
         raise InputError(f"shift needs at least {2 * LEAST_IMAGES} calibration images; found {len(calibration)}")
     if len(new) == 0:
         raise InputError("there are no new images to compare with the calibration images")
-    known = _Compared.take(calibration, calibration_names, MOST_CALIBRATION, seed, calibration_samples)
+    known = _Compared.take(calibration, calibration_names, most_calibration, seed, calibration_samples)
     between = cdist(known.vectors, known.vectors).astype(np.float32)
     label_counts = calibration_names["best_label"].value_counts()
     samples, classes = [], []
@@ -122,7 +126,7 @@ def find_shift(
         names = new_names.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
+            asked = _Compared.take(new.select(rows), names, most_new, seed)
             row |= _compare(asked, known, between, n_permutations, n_draws, seed)
             row |= _compare_mix(
                 names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,

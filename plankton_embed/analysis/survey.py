@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.abundance import CountCorrection
+from plankton_embed.analysis.abundance import CorrectedCounts, CountCorrection
 from plankton_embed.analysis.body_size import measure_bodies, size_spectrum, unit_size
 from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, SEA_WATER, Parts, add_parts_up
 from plankton_embed.errors import InputError, SettingError
@@ -107,8 +107,10 @@ class Abundance:
         totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together, and
             their `individuals` and `concentration` with bounds; nan where they are not known of every sample, and
             concentrations where samples share their water.
-        samples: one row a sample: `sample`, `n_images`, `n_refused`, `latitude`, `longitude`, `time`, `depth` (m), and
-            the columns of `Parts.samples` (`volume`, m³, `subsample_factor`, `added_up`, …), as far as there are such.
+        samples: one row a sample: `sample`, `n_images`, `n_refused`, `correction` (`none` where the counts are not
+            corrected) and `why_uncorrected`, `fit_p` (see `MixtureTest`), `shift` (the verdict, see `Shift`),
+            `latitude`, `longitude`, `time`, `depth` (m), and the columns of `Parts.samples` (`volume`, m³,
+            `subsample_factor`, `added_up`, …), as far as there are such.
         spectra: one row a sample, label and bin of size: see `size_spectrum`; the label `(all)` is all images, as they
             are. None without body sizes.
         profile: the commonest classes over depth: one row a sample and label, with the columns of `table` and `depth`;
@@ -350,6 +352,7 @@ def count_sample(
     correction: CountCorrection,
     kept: Floats | None = None,
     drawn_by: NDArray[np.intp] | None = None,
+    is_corrected: bool = True,
 ) -> SampleCounts:
     """Count what one sample holds.
 
@@ -373,6 +376,7 @@ def count_sample(
         kept: (1 + D, C), the share of each class's images that is not refused: the estimate, then one row for each of
             the D draws of the correction (see `estimate_kept`); by default all are kept.
         drawn_by: (n,) codes of what is drawn as a whole among these images (see `CountCorrection.correct`).
+        is_corrected: otherwise the corrected counts are the predictions counted, without bounds or draws (nan).
     """
     rows = survey.rows[number]
     n, n_classes = log_probabilities.shape
@@ -386,7 +390,9 @@ def count_sample(
     for value in values:
         part = np.isnan(factor) if np.isnan(value) else factor == value
         inner = None if drawn_by is None else drawn_by[part]
-        one = _count_part(labels, named[part], log_probabilities[part], refused[part], correction, kept, rng, inner)
+        one = _count_part(
+            labels, named[part], log_probabilities[part], refused[part], correction, kept, rng, inner, is_corrected
+        )
         weights[part] = one.weights
         count, images, draws = count + one.count, images + one.images, draws + one.draws
         individuals = individuals + value * one.images
@@ -397,6 +403,8 @@ def count_sample(
         half = np.zeros_like(draws)
         half[:, :n_classes] = _draw_half((len(draws), n_classes), values[-1], correction.seed)
         individuals[1:] = _bound(individuals[0], individual_draws + half, correction.level)
+    if not is_corrected:
+        images[1:], individuals[1:], draws, individual_draws = np.nan, np.nan, draws * np.nan, draws * np.nan
     weighted = weights * factor[:, None]
     bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
     in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
@@ -438,9 +446,13 @@ def _count_part(
     kept: Floats | None,
     rng: np.random.Generator,
     drawn_by: NDArray[np.intp] | None,
+    is_corrected: bool,
 ) -> _PartCounts:
     n, n_classes, n_refused = len(named), log_probabilities.shape[1], int(refused.sum())
-    found = correction.correct(log_probabilities[~refused], None if drawn_by is None else drawn_by[~refused])
+    if is_corrected:
+        found = correction.correct(log_probabilities[~refused], None if drawn_by is None else drawn_by[~refused])
+    else:
+        found, kept = _count_predictions(named[~refused], n_classes, correction.n_draws), None
     images, draws = np.zeros((3, len(labels))), np.zeros((len(found.draws), len(labels)))
     count, weights = np.bincount(named[~refused], minlength=len(labels)).astype(float), np.zeros((n, len(labels)))
     images[:, :n_classes] = found.count, found.low, found.high
@@ -458,6 +470,13 @@ def _count_part(
         images[1:] = _bound(images[0], draws, correction.level)
         count[-1] = n_refused
     return _PartCounts(count, images.round(DECIMALS), draws, weights)
+
+
+def _count_predictions(named: NDArray[np.intp], n_classes: int, n_draws: int) -> CorrectedCounts:
+    """Return the predictions of images (n,) as counts that nothing is corrected in."""
+    membership = np.eye(n_classes)[named]
+    count = membership.sum(axis=0)
+    return CorrectedCounts(count, count, count, membership, np.tile(count, (n_draws, 1)))
 
 
 def _limit(lost: Floats, n_refused: int) -> Floats:
@@ -543,6 +562,7 @@ def gather_counts(
     samples.insert(2, "n_refused", [one.n_refused for one in found])
     spectra = [one.spectra for one in found if one.spectra is not None]
     totals = table.groupby("label", sort=False)[["count", "corrected", "low", "high"]].sum()
+    totals["low"], totals["high"] = (np.sum([getattr(one, end) for one in found], axis=0) for end in ("low", "high"))
     n_classes = pooled.shape[1]
     classes = totals.index[:n_classes]
     totals.loc[classes, "low"], totals.loc[classes, "high"] = _bound(

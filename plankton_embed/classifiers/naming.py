@@ -89,8 +89,8 @@ def fit_refuser(
     least = refuser.thresholds_.loc[refuser.thresholds_["n_pooled"].idxmin()]
     if least["n_pooled"] < ENOUGH:
         logger.warning(
-            "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% of "
-            "the images of known classes will be rejected, where %.1f %% are asked for; give more calibration images",
+            "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% "
+            "of the images of known classes will be rejected, where %.1f %% are wanted; give more calibration images",
             *(least["n_pooled"], ENOUGH, 100 * least["rejected_low"], 100 * least["rejected_high"], 100 * rate),
         )
     return refuser

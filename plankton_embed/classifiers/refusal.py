@@ -68,6 +68,16 @@ class Refuser:
         """Return how far each vector (n, d) lies from what is known, given the names (n,) it got; (n,)."""
         return self._strangeness(vectors, self._codes(names))
 
+    def novelty(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
+        """Return three novelty scores of each vector (n, d), given its predicted name: (n, 3), larger is more novel.
+
+        The strangeness in relation to the spread of the class, the strangeness, and the distance to the class centroid.
+        """
+        codes = self._codes(names)
+        strangeness = self._strangeness(vectors, codes)
+        to_centroid = np.linalg.norm(vectors - self._centroids.centroids_[codes], axis=1)
+        return np.stack([strangeness / self._spread[codes], strangeness, to_centroid], axis=1)
+
     def _strangeness(
         self, vectors: NDArray[Any], codes: NDArray[np.intp], skip_itself: bool = False
     ) -> NDArray[np.float64]:

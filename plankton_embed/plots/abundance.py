@@ -34,7 +34,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     """
     amount = _choose_amount(found)
     totals = found.totals.sort_values(amount, ascending=False, kind="stable")
-    totals = totals[(totals["high"] > 0) | (totals["count"] > 0)]
+    totals = totals[(totals["high"] > 0) | (totals["corrected"] > 0) | (totals["count"] > 0)]
     is_unknown = totals.index == found.unknown
     table = pd.concat([totals[~is_unknown].head(MOST_CLASSES), totals[is_unknown]])
     ax = ax or new_axes(9, 1.7 + 0.21 * max(len(table), 3))
@@ -45,7 +45,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     title_axes(ax, f"{found.summary['n_images']:,} images{of}{left_out}", unit)
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     rows, size = np.arange(len(table)), row_font_size(ax, len(table))
-    low, high = (table[name] for name in bounds_of(amount))
+    low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have none
     least = 1.0 if amount == "corrected" else high.max() / DECADES
     if high.max() > LINEAR_UP_TO * max(table[amount].median(), least):
         ax.set_xscale("symlog", linthresh=least)

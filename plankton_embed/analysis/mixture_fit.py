@@ -1,0 +1,109 @@
+"""Is a sample a mixture of the classes of the calibration images, as its corrected counts take for granted?"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
+
+from plankton_embed.analysis.abundance import CountCorrection
+
+FIT_LIMIT = 0.01  # of p: below it a sample is not corrected
+N_SIMULATED = 40  # samples that show how far the statistic lies from 0 by chance
+MOST_IMAGES = 1000  # of a sample, drawn once where there are more
+LEAST_IMAGES = 20  # of a sample, and of the calibration images
+MOST_NOVELTY = 6.0  # of one image, so that few images do not decide alone
+PRIOR_IMAGES = 5  # as many images of the common variance are added to those of each class
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+class MixtureTest:
+    """Tests whether a sample differs from the calibration images by nothing but its prevalences.
+
+    The statistic is the mean novelty of the sample's images, less the mean of the calibration images, these weighted by
+    class with the estimated prevalences. The novelty of an image is the mean of -log(1 - rank) over its novelty scores,
+    their ranks taken among the calibration images: images of unknown classes or of another instrument raise it.
+
+    What the statistic is by chance is simulated (a parametric bootstrap): samples are drawn from the calibration images
+    by class with the estimated prevalences, their prevalences are estimated anew, and the calibration images are drawn
+    anew within their classes. For classes with few images, whose draws vary too little, the variance is raised towards
+    that of all classes. The p-value is one-sided, by the t distribution.
+
+    Args:
+        correction: what estimates the prevalences.
+        log_probabilities: (m, C) of the calibration images.
+        codes: (m,) their classes, as columns.
+        novelty: (m, k) their novelty scores, larger is more novel.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        correction: CountCorrection,
+        log_probabilities: ArrayLike,
+        codes: ArrayLike,
+        novelty: ArrayLike,
+        seed: int = 0,
+    ) -> None:
+        self._correction, self._seed = correction, seed
+        self._logs, self._codes = np.asarray(log_probabilities, dtype=float), np.asarray(codes, dtype=np.intp)
+        self._sorted = np.sort(np.asarray(novelty, dtype=float), axis=0)
+        self._novelty = self._rank(np.asarray(novelty, dtype=float), False)
+        self._order = np.argsort(self._codes, kind="stable")
+        self._counts = np.bincount(self._codes, minlength=correction.n_classes)
+        self._first = np.cumsum(self._counts) - self._counts
+
+    def _rank(self, novelty: Floats, is_new: bool) -> Floats:
+        """Return one number an image, from 0 to `MOST_NOVELTY`; new images have one rank more than the others."""
+        columns = zip(self._sorted.T, novelty.T, strict=True)
+        below = np.array([(np.searchsorted(c, v) + np.searchsorted(c, v, "right")) / 2 for c, v in columns])  # ties
+        share = (below + 0.5 * is_new) / (len(self._sorted) + is_new)
+        return np.asarray(np.minimum(-np.log(1 - share), MOST_NOVELTY).mean(axis=0))
+
+    def p_value(self, log_probabilities: ArrayLike, novelty: ArrayLike) -> float:
+        """Return the p-value of one sample, given (n, C) and (n, k) of its images; nan with fewer than 20 images."""
+        logs = np.asarray(log_probabilities, dtype=float)
+        if min(len(logs), len(self._codes)) < LEAST_IMAGES:
+            return float("nan")
+        rng = np.random.default_rng([self._seed, zlib.crc32(logs.tobytes()), 2])  # samples vary independently
+        rows = rng.permutation(len(logs))[:MOST_IMAGES]
+        logs, ranked = logs[rows], self._rank(np.asarray(novelty, dtype=float)[rows], True)
+        mix, excess = self._compare(logs, ranked, np.arange(len(self._codes)))
+        drawn = np.where(self._counts > 0, mix, 0)
+        simulated = np.empty(N_SIMULATED)
+        for number in range(N_SIMULATED):
+            n_each = rng.multinomial(len(logs), drawn / drawn.sum())
+            sample, calibration = self._draw(n_each, rng), self._draw(self._counts, rng)
+            simulated[number] = self._compare(self._logs[sample], self._novelty[sample], calibration, mix)[1]
+        spread = np.sqrt(simulated.var(ddof=1) + self._missing_variance(mix))
+        return float(t.sf((excess - simulated.mean()) / max(spread, 1e-9), N_SIMULATED - 1))
+
+    def _compare(
+        self, logs: Floats, ranked: Floats, calibration: Codes, start: Floats | None = None
+    ) -> tuple[Floats, float]:
+        """Return the estimated prevalences, and by how much the sample is more novel than its mixture."""
+        mix = self._correction.estimate_mix(logs, start)
+        codes, novelty = self._codes[calibration], self._novelty[calibration]
+        sums = np.bincount(codes, novelty, minlength=len(mix))
+        means = np.where(self._counts > 0, sums / np.maximum(self._counts, 1), self._novelty.mean())
+        return mix, float(ranked.mean() - mix @ means)
+
+    def _draw(self, n_each: NDArray[np.integer], rng: np.random.Generator) -> Codes:
+        """Return rows of calibration images, so many of each class, with replacement."""
+        codes = np.repeat(np.arange(len(n_each)), n_each)
+        return self._order[self._first[codes] + (rng.random(len(codes)) * self._counts[codes]).astype(int)]
+
+    def _missing_variance(self, mix: Floats) -> float:
+        """Return the variance of the mixture's mean that draws from classes with few images do not show."""
+        n, has = self._counts, self._counts > 0
+        means = np.bincount(self._codes, self._novelty, minlength=len(n)) / np.maximum(n, 1)
+        squares = np.bincount(self._codes, (self._novelty - means[self._codes]) ** 2, minlength=len(n))
+        common = squares.sum() / max(n.sum() - has.sum(), 1)
+        variance = (squares + PRIOR_IMAGES * common) / (np.maximum(n - 1, 0) + PRIOR_IMAGES)
+        shown = squares / np.maximum(n, 1) ** 2
+        missing = np.where(has, np.maximum(variance / np.maximum(n, 1) - shown, 0), 2 * common)
+        return float(mix**2 @ missing)

@@ -1,0 +1,53 @@
+"""Is a sample a mixture of the calibration images' classes? p-values under label shift, and power."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from scipy.stats import kstest
+
+from plankton_embed.analysis.abundance import CountCorrection
+from plankton_embed.analysis.mixture_fit import MixtureTest
+
+CENTRES = np.random.default_rng(1).normal(0, 2, (6, 3))
+
+
+def draw(rng, counts, offset=0.0):
+    """Log-probabilities (n, 6), classes, and novelty (n, 2) of images of overlapping normal classes."""
+    codes = np.repeat(np.arange(6), counts)
+    points = rng.normal(CENTRES[codes] + offset, np.linspace(0.7, 1.3, 6)[codes, None])
+    distances = np.sqrt(((points[:, None] - CENTRES) ** 2).sum(axis=2))
+    nearest = distances.min(axis=1)
+    return log_softmax(-(distances**2) / 2, axis=1), codes, np.stack([nearest, nearest**2], axis=1)
+
+
+def p_of(seed, n_strange=0, n_each=(30, 20, 8, 30, 3, 30)):
+    rng = np.random.default_rng(seed)
+    logs, codes, novelty = draw(rng, n_each)
+    test = MixtureTest(CountCorrection(logs, codes, n_draws=20), logs, codes, novelty, seed)
+    sample = draw(rng, rng.multinomial(300 - n_strange, rng.dirichlet([0.5] * 6)))
+    strange = draw(rng, rng.multinomial(n_strange, [1 / 6] * 6), offset=4.0)
+    return test.p_value(*(np.concatenate([sample[part], strange[part]]) for part in (0, 2)))
+
+
+def test_p_is_uniform_under_label_shift():
+    p = np.array([p_of(seed) for seed in range(60)])
+    assert kstest(p, "uniform").pvalue > 0.01
+    assert (p < 0.01).mean() < 0.05
+
+
+def test_a_tenth_of_other_images_is_noticed():
+    assert np.mean([p_of(seed, 30, [30] * 6) < 0.01 for seed in range(10)]) > 0.8
+
+
+def test_few_images_are_not_tested_and_a_sample_depends_on_no_other():
+    rng = np.random.default_rng(0)
+    logs, codes, novelty = draw(rng, [20] * 6)
+    test = MixtureTest(CountCorrection(logs, codes, n_draws=20), logs, codes, novelty)
+    assert np.isnan(test.p_value(logs[:19], novelty[:19]))
+    first = test.p_value(logs[:60], novelty[:60])
+    assert 0 < first < 1
+    test.p_value(logs, novelty)
+    assert test.p_value(logs[:60], novelty[:60]) == first
+    copies = np.zeros((40, 6)) - np.log(6), np.zeros(40, dtype=int), np.zeros((40, 2))
+    alike = MixtureTest(CountCorrection(copies[0], copies[1], n_draws=20), *copies)
+    assert alike.p_value(copies[0], copies[2]) == pytest.approx(0.5, abs=1e-4)
