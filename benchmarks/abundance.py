@@ -1,34 +1,40 @@
 """Counts in samples whose mix of classes is far from that of training: as named, and corrected.
 
     plankton-embed embed RUN others.csv --root ndsb -o others.parquet       # images of its classes, unseen by RUN
-    python benchmarks/abundance.py runs/ndsb40 others.parquet
+    python benchmarks/abundance.py runs/ndsb40 --others others.parquet
+    pip install quapy                                                       # the rivals: QuaPy's EMQ and ACC
 
-Every sample divides the images that the network was not trained on (val, test and the others) anew: as many of each
-class as val holds calibrate, and from the rest 1,000 images are drawn without replacement, their classes in shares that
-are log-normal and given to the classes at random (standard deviation 2.45: Preston's canonical distribution, a = 0.2,
+Every sample divides the images that have chosen nothing (test, and the others) anew: as many of each class as val holds
+calibrate, and from the rest at most 1,000 images are drawn without replacement, their classes in shares that are
+log-normal and given to the classes at random (standard deviation 2.45: Preston's canonical distribution, a = 0.2,
 Ecology 29, 1948; a class gives no more images than it has). Printed for each method of naming and of correcting: the
 mean absolute relative error of the counts as named and as corrected, over classes with at least 20 true images, and how
-often the nominal 90 % intervals hold the true count.
+often the nominal 90 % intervals hold the true count. QuaPy's methods get the same probabilities and the same
+calibration images; they give no intervals. (val chose the epoch and the temperature; no sample has an image of it.)
 """
 
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from parts import N_NEIGHBORS
+from sklearn.base import BaseEstimator, ClassifierMixin
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import CorrectionMethod, CountCorrection
+from plankton_embed.analysis.abundance import N_DRAWS, CorrectedCounts, CountCorrection
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.classifiers.naming import METHODS, fit_classifier
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 
 N_IMAGES, LEAST_COUNT = 1000, 20
+RIVALS = ("EMQ", "ACC")
 
 
 def draw_sample(
@@ -45,24 +51,70 @@ def draw_sample(
     return held, pool[turn < wanted[codes[pool]]]
 
 
-def measure(arguments: argparse.Namespace, method: str, correction: CorrectionMethod) -> dict[str, object]:
+class Probabilities(ClassifierMixin, BaseEstimator):
+    """A classifier for QuaPy whose inputs are the probabilities themselves."""
+
+    def __init__(self, n_classes: int = 2):
+        self.n_classes = n_classes
+        self.classes_ = np.arange(n_classes)
+
+    def fit(self, X: NDArray[np.float64], y: NDArray[np.intp]) -> Self:
+        """Learn nothing."""
+        return self
+
+    def predict_proba(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the inputs."""
+        return X
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the most probable class of each."""
+        return X.argmax(axis=1)
+
+
+def estimate_by_quapy(
+    name: str,
+    logs: NDArray[np.float64],
+    codes: NDArray[np.intp],
+    sample: NDArray[np.float64],
+    prior: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Return the shares of the classes in a sample, as QuaPy estimates them from the calibration images."""
+    from quapy.method.aggregative import ACC, EMQ
+
+    classifier = Probabilities(logs.shape[1])
+    given = {"fit_classifier": False, "val_split": None}
+    quantifier = EMQ(classifier, exact_train_prev=True, **given) if name == "EMQ" else ACC(classifier, **given)
+    quantifier.fit(np.exp(logs), codes)
+    if name == "EMQ":  # the mix that the probabilities take for granted
+        quantifier.train_prevalence = np.full(logs.shape[1], 1 / logs.shape[1]) if prior is None else prior
+    return np.asarray(quantifier.predict(np.exp(sample)))
+
+
+def measure(arguments: argparse.Namespace, method: str, correction: str) -> dict[str, object]:
     """Score one way of naming and one of correcting over all samples."""
     run = RunFolder(arguments.run)
     known, val, test = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "val", "test"))
-    images = add_examples(add_examples(val, test), EmbeddingTable.load(arguments.others))
+    images = test if arguments.others is None else add_examples(test, EmbeddingTable.load(arguments.others))
     classifier = fit_classifier(known, method, N_NEIGHBORS, val)
     logs = classifier.assess(images.vectors)[1]
     codes = np.searchsorted(classifier.classes_, images.label.astype(str))
     n_classes = len(classifier.classes_)
-    n_held = np.bincount(codes[: len(val)], minlength=n_classes)
+    n_held = pd.Series(val.label.astype(str)).value_counts().reindex(classifier.classes_, fill_value=0).to_numpy()
     prior = None
     if method != "centroid":
         prior = pd.Series(known.label.astype(str)).value_counts(normalize=True)[list(classifier.classes_)].to_numpy()
     errors, hits = [], []
     for seed in tqdm(range(arguments.samples), desc=f"{method}, {correction}", leave=False):
         held, sample = draw_sample(codes, n_held, arguments.spread, np.random.default_rng(arguments.seed + seed))
-        corrected = CountCorrection(logs[held], codes[held], prior, correction, seed=seed).correct(logs[sample])
         true = np.bincount(codes[sample], minlength=n_classes)
+        if correction in RIVALS:
+            shares = estimate_by_quapy(correction, logs[held], codes[held], logs[sample], prior)
+            nothing = np.full(n_classes, np.nan)
+            corrected = CorrectedCounts(shares * len(sample), nothing, nothing, nothing[None], nothing[None])
+        else:
+            corrected = CountCorrection(
+                logs[held], codes[held], prior, correction, n_draws=arguments.draws, seed=seed
+            ).correct(logs[sample])
         named = np.bincount(logs[sample].argmax(axis=1), minlength=n_classes)
         asked = true >= LEAST_COUNT
         errors.append(
@@ -78,7 +130,7 @@ def measure(arguments: argparse.Namespace, method: str, correction: CorrectionMe
         "error as named": raw,
         "error corrected": mended,
         "ratio": mended / raw,
-        "intervals hold": np.mean(hits),
+        "intervals hold": np.nan if correction in RIVALS else np.mean(hits),
         "counts": len(hits),
     }
 
@@ -86,12 +138,17 @@ def measure(arguments: argparse.Namespace, method: str, correction: CorrectionMe
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("others", type=Path, help="vectors of labelled images that it has not seen")
+    parser.add_argument("--others", type=Path, help="vectors of more labelled images that it has not seen")
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--spread", type=float, default=2.45, help="standard deviation of the log shares [2.45]")
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--corrections", nargs="+", default=["em", "confusion"])
+    parser.add_argument("--corrections", nargs="+", default=["em", "confusion", *RIVALS], help="[all]")
+    parser.add_argument("--draws", type=int, default=N_DRAWS, help=f"of the intervals [{N_DRAWS}]")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if set(arguments.corrections) & set(RIVALS) and find_spec("quapy") is None:
+        raise SystemExit(
+            "QuaPy is not installed: pip install quapy, or leave its methods out (--corrections em confusion)"
+        )
     rows = [measure(arguments, m, c) for m in arguments.methods for c in arguments.corrections]
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))
