@@ -343,7 +343,7 @@ def _describe_fit(counted: Abundance, fit_p: NDArray[np.float64], verdicts: list
     """Add to the samples and to the summary which samples are not corrected, why, and how they differ; warn."""
     failed = fit_p < FIT_LIMIT
     why = f"the images are no mixture of the classes of the calibration images (p < {FIT_LIMIT:g})"
-    columns = {
+    columns: dict[str, Any] = {
         "correction": np.where(failed, "none", correction),
         "why_uncorrected": np.where(failed, why, ""),
         "fit_p": fit_p,

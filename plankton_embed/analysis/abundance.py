@@ -53,6 +53,8 @@ class CountCorrection:
     The intervals come from bootstrap draws. Each draws the calibration images anew within their classes, the images of
     the sample too, and then a class for every image of the sample. With `em` it also draws what the biases are shrunk
     to, from the normal distribution that shrinking stands for; else few calibration images would look like certainty.
+    With `confusion` they hold the true count too rarely where many classes have few calibration images: its counts of
+    common classes are then too low.
     With `samples` each draw takes whole samples of calibration images (see `draw_whole`): images of one sample are more
     alike than those of several. How the classifier errs differs between samples, those that are counted among
     them: of G calibration samples a draw takes k, 1/k = 1/m + 1/G (at least 1), where m samples are counted together.

@@ -95,7 +95,7 @@ class MixtureTest:
     def _draw(self, n_each: NDArray[np.integer], rng: np.random.Generator) -> Codes:
         """Return rows of calibration images, so many of each class, with replacement."""
         codes = np.repeat(np.arange(len(n_each)), n_each)
-        return self._order[self._first[codes] + (rng.random(len(codes)) * self._counts[codes]).astype(int)]
+        return np.asarray(self._order[self._first[codes] + (rng.random(len(codes)) * self._counts[codes]).astype(int)])
 
     def _missing_variance(self, mix: Floats) -> float:
         """Return the variance of the mixture's mean that draws from classes with few images do not show."""

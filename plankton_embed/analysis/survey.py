@@ -479,7 +479,7 @@ def _count_predictions(named: NDArray[np.intp], n_classes: int, n_draws: int) ->
     return CorrectedCounts(count, count, count, membership, np.tile(count, (n_draws, 1)))
 
 
-def _limit(lost: Floats, n_refused: int) -> Floats:
+def _limit(lost: NDArray[np.number], n_refused: int) -> Floats:
     """Return numbers of refused images (…, C) of known classes; no more altogether than were refused."""
     most = np.maximum(lost.sum(axis=-1, keepdims=True), n_refused)
     return np.asarray(lost * (n_refused / most))

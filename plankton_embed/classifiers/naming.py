@@ -86,7 +86,7 @@ def fit_refuser(
     known = select_known(calibration, reference)
     names = classifier.predict(known.vectors) if len(known) else known.label
     refuser = Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
-    least = refuser.thresholds_.loc[refuser.thresholds_["n_pooled"].idxmin()]
+    least = refuser.thresholds_.sort_values("n_pooled", kind="stable").iloc[0]
     if least["n_pooled"] < ENOUGH:
         logger.warning(
             "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% "
