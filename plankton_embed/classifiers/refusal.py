@@ -165,7 +165,8 @@ class Refuser:
         A score that is its own threshold would exceed that of the others; of n + 1 images as many are rejected as of n.
         """
         n_pooled = self.thresholds_["n_pooled"].to_numpy()[self._codes(names)]
-        return (self.strangeness(vectors, names) >= self.threshold(names)) * n_pooled / (n_pooled + 1)
+        is_rejected = self.strangeness(vectors, names) >= self.threshold(names)
+        return np.where(is_rejected, n_pooled / (n_pooled + 1), 0.0)
 
     def threshold(self, names: ArrayLike) -> NDArray[np.float64]:
         """Return the threshold of the class of each name, (n,)."""
