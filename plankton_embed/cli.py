@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperCommand
 
 from plankton_embed import __version__
 from plankton_embed.errors import PlanktonEmbedError, SettingError
@@ -43,6 +44,20 @@ GO_ON = {
     "seen-unseen": "the same command, without --overwrite, goes on from the last state on disk",
     "train": "the same command, with --resume and without --overwrite, goes on from the last state on disk",
 }
+
+
+class OneCommand(TyperCommand):
+    """A command that refuses an option given twice, of which the first would be ignored without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options of the command line."""
+        given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
+        for option in given:
+            once = option.param_type_name == "option" and not option.multiple and not option.is_flag
+            if once and given.count(option) > 1:
+                raise typer.BadParameter(f"given {given.count(option)} times; give it once", ctx, option)
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
@@ -138,7 +153,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def run(
     source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
@@ -173,7 +188,7 @@ def run(
         _print_run(result, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run")] = Path("runs/demo"),
     device: Device = "auto",
@@ -188,7 +203,7 @@ def demo(
         _print_run(pipeline.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def catalog(
     source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
     output: Output,
@@ -295,7 +310,7 @@ def catalog(
             typer.echo(f"faults: {faults.n_lost} lost (rows, images, files), {faults.n_kept} kept -> {listed}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def train(
     catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
@@ -332,7 +347,7 @@ def train(
         _print_run(result, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def embed(
     model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name", show_default=False)],
     source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
@@ -364,7 +379,7 @@ def embed(
             typer.echo(f"{len(table)} vectors of {table.dimension} numbers -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def index(
     vectors: Annotated[Path, typer.Argument(help="vectors, or a run", show_default=False)],
     output: Output,
@@ -384,7 +399,7 @@ def index(
             typer.echo(f"index of {len(built)} vectors -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def search(
     index: Annotated[Path, typer.Argument(help="an index, or a run", show_default=False)],
     model: Annotated[str, typer.Argument(help="the model that made it: a folder, a run, a hub name")],
@@ -415,7 +430,7 @@ def search(
         _print_frame(found, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def classify(
     reference: Reference,
     query: Query,
@@ -466,7 +481,7 @@ def classify(
             typer.echo(f"{len(names)} images named -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def evaluate(
     reference: Reference,
     query: Annotated[Path, typer.Argument(help="labelled vectors the reference has not seen, or a run")],
@@ -513,7 +528,7 @@ def evaluate(
             _print_refusing(found)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def enroll(
     reference: Reference,
     new: Annotated[
@@ -557,7 +572,7 @@ def enroll(
             typer.echo(f"{len(enrolled)} vectors of {len(enrolled.classes)} classes -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def seen_unseen(
     catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
@@ -609,7 +624,7 @@ def seen_unseen(
         typer.echo(f"tables and pictures -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def compare(
     catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
     output: Output,
@@ -670,7 +685,7 @@ def compare(
         typer.echo(f"tables and pictures -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def pca(
     vectors: Annotated[Path, typer.Argument(help="vectors, or a run; for a film a run", show_default=False)],
     output: Output,
@@ -733,7 +748,7 @@ def pca(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def dendrogram(
     vectors: Analysed,
     output: Output,
@@ -767,7 +782,7 @@ def dendrogram(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def taxonomy(
     vectors: Analysed,
     tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
@@ -816,7 +831,7 @@ def taxonomy(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def clusters(
     vectors: Vectors,
     output: Output,
@@ -853,7 +868,7 @@ def clusters(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def relations(
     context: typer.Context,
     vectors: Analysed,
@@ -914,7 +929,7 @@ def relations(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def suspects(
     vectors: Vectors,
     output: Output,
@@ -949,7 +964,7 @@ def suspects(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def apply_corrections(
     catalog: Annotated[Path, typer.Argument(help="the catalog to correct", show_default=False)],
     corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes", show_default=False)],
@@ -979,7 +994,7 @@ def apply_corrections(
         typer.echo(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def shift(
     reference: Reference,
     new: Annotated[
@@ -1029,7 +1044,7 @@ def shift(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def abundance(
     reference: Reference,
     query: Annotated[
@@ -1093,7 +1108,7 @@ def abundance(
         _print_summary(output, json)
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def export(
     names: Annotated[Path, typer.Argument(help="what classify wrote", show_default=False)],
     catalog: Annotated[
@@ -1147,7 +1162,7 @@ def export(
             typer.echo(f"{', '.join(told)} -> {output}")
 
 
-@app.command()
+@app.command(cls=OneCommand)
 def doctor(json: Json = False) -> None:
     """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
     with _command("doctor", quiet=False, printed=True):

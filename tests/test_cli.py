@@ -381,6 +381,20 @@ def test_wrong_usage_is_exit_2(arguments):
     assert call(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("arguments", [["--only", "pixels", "--only", "random"], ["-o", "a", "--output", "b"]])
+def test_an_option_given_twice_is_refused(arguments):
+    done = call("compare", "catalog.csv", "-o", "runs", *arguments)
+    assert done.exit_code == 2
+    assert "times; give it once" in done.stderr
+
+
+def test_a_repeatable_option_and_a_flag_may_stand_twice():
+    twice = ["--set", "training.epochs=2", "--set", "training.epoch=3", "--json", "--json"]
+    done = call("train", "catalog.csv", "-o", "runs", *twice)
+    assert done.exit_code == 2
+    assert "did you mean training.epochs?" in done.stderr
+
+
 def test_a_table_is_not_overwritten_unless_told(run_folder, images, tmp_path):
     target = tmp_path / "v.csv"
     target.write_text("mine")
