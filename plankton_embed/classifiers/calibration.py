@@ -38,7 +38,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     """
 
     _learns_from_all = True  # once the temperature is known, also from the images held out for it
-    _stops_early = False  # by half of the calibration images; the other half gives the temperature
 
     def fit(self, X: ArrayLike, y: ArrayLike, calibration: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
         """Learn from vectors X (n, d) with class names y (n,), and find the temperature.
@@ -55,11 +54,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """
         images = self._take(X, y)
         learned, known = self._part(images) if calibration is None else (images, self._of_known_classes(*calibration))
-        watched = known
-        if self._stops_early and known is not None:
-            watched, known = _halve(known)
-        self._learn(learned, watched)
-        self.temperature_ = 1.0 if known is None else fit_temperature(self._logits(known[0]), known[1])
+        self._learn(learned, known)
+        self.temperature_ = 1.0 if known is None else self._find_temperature(known)
         if calibration is None and self._learns_from_all:
             self._learn(images, None)
         return self
@@ -94,6 +90,10 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     @abstractmethod
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
         """Learn from images; what needs images it does not learn from (when to stop) takes the second ones."""
+
+    def _find_temperature(self, calibration: Labelled) -> float:
+        """Return the temperature at which the calibration images are likeliest."""
+        return fit_temperature(self._logits(calibration[0]), calibration[1])
 
     @abstractmethod
     def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
@@ -145,15 +145,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the distance of each vector to one class, given by its code (n,): that of `distances`; (n,)."""
         return np.asarray(np.linalg.norm(self._check_query(X) - self.centroids_[codes], axis=1))
-
-
-def _halve(images: Labelled) -> tuple[Labelled, Labelled]:
-    """Return two halves of images, alike in their classes; the same images twice where one would be empty."""
-    vectors, codes = images
-    half = hold_out(codes, 0.5)
-    if half.all() or not half.any():
-        return images, images
-    return (vectors[half], codes[half]), (vectors[~half], codes[~half])
 
 
 def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:

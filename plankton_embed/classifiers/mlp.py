@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled
+from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled, fit_temperature, hold_out
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
@@ -36,8 +36,8 @@ class MLPClassifier(CalibratedClassifier):
     Args:
         hidden: widths of the hidden layers.
         epochs: most epochs.
-        patience: epochs without a lower loss on half of the calibration images before training stops; the best epoch
-            is kept. The other half gives the temperature: loss and temperature of the same images would flatter.
+        patience: epochs without a lower loss on either half of the calibration images before training stops. The best
+            epoch of each half is kept, and the logits of the two are averaged.
         batch_size: vectors a step.
         learning_rate: of AdamW; falls to zero along a half cosine over `epochs`.
         weight_decay: of AdamW.
@@ -48,12 +48,14 @@ class MLPClassifier(CalibratedClassifier):
     Attributes:
         classes_: (C,) class names, sorted.
         centroids_: float64 (C, d), class means, which `distances` measures to.
-        history_: one row an epoch: loss, and loss and accuracy on the calibration images that stop it.
-        temperature_: what the logits are divided by.
+        history_: one row an epoch: loss, and loss and accuracy on the calibration images; `kept` or
+            not.
+        nets_: the weights of the best epochs, one for each half of the calibration images.
+        temperature_: what the logits are divided by. It is cross-fitted: each half is predicted by the net that the
+            other half has stopped, because loss and temperature of the same images would flatter.
     """
 
     _learns_from_all = False
-    _stops_early = True
 
     def __init__(
         self,
@@ -82,12 +84,14 @@ class MLPClassifier(CalibratedClassifier):
         check_is_fitted(self)
         refuse_overwrite(folder, overwrite, made_of=WEIGHTS_FILE)
         arrays = {"centroids": self.centroids_, "mean": self.mean_, "scale": np.array(self.scale_)}
-        for number, (weight, bias) in enumerate(self.layers_):
-            arrays |= {f"layer_{number}.weight": weight, f"layer_{number}.bias": bias}
+        for net, layers in enumerate(self.nets_):
+            for number, (weight, bias) in enumerate(layers):
+                arrays |= {f"{_name_layer(net, number)}.weight": weight, f"{_name_layer(net, number)}.bias": bias}
         config = {
             "settings": {**self.get_params(), "hidden": list(self.hidden)},
             "classes": self.classes_.tolist(),
             "temperature": self.temperature_,
+            "n_nets": len(self.nets_),
             "history": self.history_.to_dict("records"),
         }
         with write_folder_atomically(folder) as temporary:
@@ -111,8 +115,13 @@ class MLPClassifier(CalibratedClassifier):
             classifier.classes_ = np.array(config["classes"])
             classifier.temperature_ = float(config["temperature"])
             classifier.history_ = pd.DataFrame(config["history"])
-            n_layers = len(classifier.hidden) + 1
-            classifier.layers_ = [(arrays[f"layer_{n}.weight"], arrays[f"layer_{n}.bias"]) for n in range(n_layers)]
+            classifier.nets_ = [  # an earlier release kept one
+                [
+                    (arrays[f"{_name_layer(net, number)}.weight"], arrays[f"{_name_layer(net, number)}.bias"])
+                    for number in range(len(classifier.hidden) + 1)
+                ]
+                for net in range(config.get("n_nets", 1))
+            ]
             classifier.centroids_, classifier.mean_ = arrays["centroids"], arrays["mean"]
             classifier.scale_ = arrays["scale"][()]
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -140,10 +149,16 @@ class MLPClassifier(CalibratedClassifier):
             torch.manual_seed(self.random_state)
             self._train(*self._to_tensors(images), None if calibration is None else self._to_tensors(calibration))
 
+    def _find_temperature(self, calibration: Labelled) -> float:
+        vectors, codes = calibration
+        others = list(zip(self.nets_, reversed(_halve(codes)), strict=True))
+        logits = np.concatenate([self._logits_of(layers, vectors[half]) for layers, half in others])
+        return fit_temperature(logits, np.concatenate([codes[half] for _, half in others]))
+
     def _train(
         self, inputs: torch.Tensor, targets: torch.Tensor, watched: tuple[torch.Tensor, torch.Tensor] | None
     ) -> None:
-        """Fit the layers; keep those of the epoch with the lowest loss on the watched images."""
+        """Fit the layers; for each half of the watched images keep those of the epoch with the lowest loss on it."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -151,7 +166,9 @@ class MLPClassifier(CalibratedClassifier):
         optimizer = torch.optim.AdamW(net.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         records: list[dict[str, float]] = []
-        best_epoch, lowest = 0, np.inf
+        halves = [] if watched is None else _halve(watched[1].numpy())
+        best_epochs, lowest = np.zeros(len(halves) or 1, dtype=int), np.full(len(halves) or 1, np.inf)
+        self.nets_: list[Layers] = [[] for _ in best_epochs]
         for epoch in progress_bar(range(1, self.epochs + 1), "MLP", "epoch", shown=self.progress):
             net.train()
             losses = []
@@ -167,26 +184,32 @@ class MLPClassifier(CalibratedClassifier):
                 raise SettingError(
                     f"the MLP's loss is not finite in epoch {epoch}; lower learning_rate (now {self.learning_rate})"
                 )
+            watched_losses = [-np.inf]  # the last epoch is kept where nothing is watched
             if watched is not None:
                 with torch.inference_mode():
                     logits = net.eval()(watched[0])
-                records[-1]["calibration_loss"] = cross_entropy(logits, watched[1]).item()
+                    each = cross_entropy(logits, watched[1], reduction="none").numpy()
+                records[-1]["calibration_loss"] = float(each.mean())
                 records[-1]["calibration_accuracy"] = (logits.argmax(1) == watched[1]).float().mean().item()
-            watched_loss = records[-1].get("calibration_loss", -np.inf)  # the last is kept where nothing is watched
-            if watched_loss <= lowest:
-                best_epoch, lowest = epoch, watched_loss
-                self.layers_ = _read_layers(net)
-            if epoch - best_epoch >= self.patience:
+                watched_losses = [each[half].mean() for half in halves]
+            for place in np.flatnonzero(watched_losses <= lowest):
+                best_epochs[place], lowest[place] = epoch, watched_losses[place]
+                self.nets_[place] = _read_layers(net)
+            if epoch - best_epochs.max() >= self.patience:
                 break
         self.history_ = pd.DataFrame(records)
+        self.history_["kept"] = self.history_["epoch"].isin(best_epochs)
 
     def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(np.mean([self._logits_of(layers, vectors) for layers in self.nets_], axis=0))
+
+    def _logits_of(self, layers: Layers, vectors: NDArray[Any]) -> NDArray[np.float64]:
         logits = np.empty((len(vectors), len(self.classes_)))
         for start in range(0, len(vectors), BLOCK):
             values = self._standardize(vectors[start : start + BLOCK])
-            for weight, bias in self.layers_[:-1]:
+            for weight, bias in layers[:-1]:
                 values = np.maximum(values @ weight + bias, 0)
-            weight, bias = self.layers_[-1]
+            weight, bias = layers[-1]
             logits[start : start + BLOCK] = values @ weight + bias
         return logits
 
@@ -197,6 +220,16 @@ class MLPClassifier(CalibratedClassifier):
 
     def _standardize(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray((vectors - self.mean_) / self.scale_, dtype=np.float32)
+
+
+def _halve(codes: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the masks of two halves, alike in their classes; twice all images where one would be empty."""
+    half = hold_out(codes, 0.5)
+    return (half, ~half) if half.any() else (~half, ~half)
+
+
+def _name_layer(net: int, number: int) -> str:
+    return f"net_{net}.layer_{number}" if net else f"layer_{number}"
 
 
 def _build_net(widths: Sequence[int], dropout: float) -> nn.Sequential:

@@ -10,7 +10,7 @@ from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, mark_epoch, 
 
 
 def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the losses on training and calibration images, and the accuracy on the latter; mark the epoch kept.
+    """Draw the losses on training and calibration images, and the accuracy on the latter; mark the epochs kept.
 
     Args:
         history: `history_` of an `MLPClassifier`.
@@ -27,8 +27,6 @@ def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     loss.plot(history["epoch"], history["loss"], color=BLUE, marker=".", label="training images")
     panels = [loss]
     if watched:
-        losses = history["calibration_loss"].to_numpy()
-        best = int(history["epoch"].iloc[len(losses) - 1 - losses[::-1].argmin()])  # the last of equals
         accuracy = ax.inset_axes((0.0, 0.0, 1.0, 0.46), sharex=loss)
         title_axes(accuracy, "", "epoch", "accuracy on calibration images")
         loss.plot(
@@ -37,7 +35,8 @@ def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         accuracy.plot(history["epoch"], history["calibration_accuracy"], color=VERMILION, marker=".")
         panels.append(accuracy)
         for panel in panels:
-            mark_epoch(panel, best, f"epoch kept: {best}")
+            for epoch in history.loc[history["kept"], "epoch"]:
+                mark_epoch(panel, epoch, f"epoch kept: {epoch}")
         loss.tick_params(labelbottom=False)
     for panel in panels:
         panel.grid(color="0.92")

@@ -33,8 +33,9 @@ def images():
 def test_the_default_shape_is_that_of_the_report(images):
     vectors = np.random.default_rng(0).normal(size=(40, 64))
     head = MLPClassifier(epochs=1).fit(vectors, np.arange(40))
-    assert [weight.shape for weight, _ in head.layers_] == [(64, 512), (512, 512), (512, 512), (512, 40)]
-    assert sum(weight.size + bias.size for weight, bias in head.layers_) == 579_112
+    (layers,) = head.nets_
+    assert [weight.shape for weight, _ in layers] == [(64, 512), (512, 512), (512, 512), (512, 40)]
+    assert sum(weight.size + bias.size for weight, bias in layers) == 579_112
 
 
 def test_it_learns_what_no_centroid_can(images):
@@ -42,33 +43,56 @@ def test_it_learns_what_no_centroid_can(images):
     assert (head.predict(images[0][300:]) == images[1][300:]).mean() > 0.95
 
 
+def in_torch(head, layers, vectors):
+    values = torch.from_numpy((vectors - head.mean_) / head.scale_)
+    for number, (weight, bias) in enumerate(layers):
+        values = torch.nn.functional.linear(values, torch.from_numpy(weight.T), torch.from_numpy(bias))
+        values = values.relu() if number < len(layers) - 1 else values
+    return values
+
+
+def cross_entropy(head, layers, vectors, codes):
+    return torch.nn.functional.cross_entropy(in_torch(head, layers, vectors), torch.from_numpy(codes)).item()
+
+
 def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
     monkeypatch.setattr(mlp, "BLOCK", 7)
     head = MLPClassifier((8, 5), epochs=3).fit(*images)
-    values = torch.from_numpy((images[0] - head.mean_) / head.scale_)
-    for number, (weight, bias) in enumerate(head.layers_):
-        values = torch.nn.functional.linear(values, torch.from_numpy(weight.T), torch.from_numpy(bias))
-        values = values.relu() if number < 2 else values
-    wanted = torch.softmax(values / head.temperature_, dim=1).numpy()
+    logits = [in_torch(head, layers, images[0]) for layers in head.nets_]
+    assert len(logits) == 2
+    wanted = torch.softmax((logits[0] + logits[1]) / 2 / head.temperature_, dim=1).numpy()
     np.testing.assert_allclose(head.predict_proba(images[0]), wanted, atol=1e-5)
 
 
-def test_half_of_the_calibration_images_stop_the_training_and_the_others_give_the_temperature(images):
+def test_each_half_of_the_calibration_images_stops_one_net_and_tests_the_other(images, monkeypatch):
     rng = np.random.default_rng(1)
     noise = rng.permutation(images[1])  # nothing to learn: the loss on other images only rises
-    held = images[0][:80], noise[:80]
-    head = MLPClassifier((64,), epochs=100, patience=4, learning_rate=1e-2).fit(images[0][80:], noise[80:], held)
-    losses = head.history_["calibration_loss"].to_numpy()
-    best = len(losses) - 1 - losses[::-1].argmin()
-    assert len(losses) == best + 1 + 4 < 100
-    logits = np.log(head.predict_proba(held[0])) * head.temperature_
-    codes = np.searchsorted(head.classes_, held[1])
+    held, codes = images[0][:80], np.searchsorted(["inner", "outer"], noise[:80])
+    build, nets, epochs = mlp._build_net, [], []
+    monkeypatch.setattr(mlp, "_build_net", lambda *shape: nets.append(build(*shape)) or nets[0])
+
+    def follow(numbers, *_, **__):
+        for number in numbers:
+            yield number
+            epochs.append(mlp._read_layers(nets[0]))
+
+    monkeypatch.setattr(mlp, "progress_bar", follow)
+    head = MLPClassifier((64,), patience=4, learning_rate=1e-2).fit(images[0][80:], noise[80:], (held, noise[:80]))
     half = hold_out(codes, 0.5)
     assert half.sum() == 40
     assert abs(codes[half].sum() - codes.sum() / 2) <= 1  # as many of each class
-    logs = torch.log_softmax(torch.from_numpy(logits[half]), dim=1).numpy()
-    assert -logs[np.arange(40), codes[half]].mean() == pytest.approx(losses[best], rel=1e-4)
-    assert head.temperature_ == pytest.approx(fit_temperature(logits[~half], codes[~half]), rel=1e-3)
+    best = []
+    for layers, own in zip(head.nets_, (half, ~half), strict=True):
+        losses = [cross_entropy(head, one, held[own], codes[own]) for one in epochs]
+        best.append(int(np.argmin(losses)))
+        assert cross_entropy(head, layers, held[own], codes[own]) == pytest.approx(min(losses), rel=1e-5)
+    assert len(head.history_) == max(best) + 1 + 4 < 100
+    assert np.flatnonzero(head.history_["kept"]).tolist() == sorted(set(best))
+    others = [
+        in_torch(head, layers, held[rows]).numpy() for layers, rows in zip(head.nets_, (~half, half), strict=True)
+    ]
+    wanted = fit_temperature(np.concatenate(others), np.concatenate([codes[~half], codes[half]]))
+    assert head.temperature_ == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_single_calibration_image_does_both(images):
@@ -80,7 +104,8 @@ def test_a_single_calibration_image_does_both(images):
 def test_without_images_to_watch_all_epochs_are_trained():
     head = MLPClassifier((4,), epochs=12, patience=2).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
     assert len(head.history_) == 12
-    assert list(head.history_) == ["epoch", "loss"]
+    assert list(head.history_) == ["epoch", "loss", "kept"]
+    assert head.history_["kept"].tolist() == [False] * 11 + [True]
     assert head.temperature_ == 1
 
 
@@ -116,6 +141,16 @@ def test_a_head_comes_back_bit_for_bit(images, tmp_path, names):
         head.save(tmp_path / "head")
     with pytest.raises(ValueError, match="3 features"):
         again.predict(np.zeros((1, 3)))
+
+
+def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
+    head = MLPClassifier(**SMALL).fit(*images)
+    folder = head.save(tmp_path / "head")
+    config = json.loads((folder / "config.json").read_text())
+    del config["n_nets"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (layers,) = MLPClassifier.load(folder).nets_
+    np.testing.assert_array_equal(layers[0][0], head.nets_[0][0][0])
 
 
 def test_what_is_no_head_is_refused_by_name(images, tmp_path):

@@ -33,7 +33,11 @@ def counts():
 
 def history(watched=True):
     frame = pd.DataFrame({"epoch": [1, 2, 3, 4], "loss": [2.0, 1.0, 0.5, 0.2]})
-    more = {"calibration_loss": [2.1, 1.2, 1.2, 1.6], "calibration_accuracy": [0.3, 0.6, 0.7, 0.6]}
+    more = {
+        "calibration_loss": [2.1, 1.2, 1.2, 1.6],
+        "calibration_accuracy": [0.3, 0.6, 0.7, 0.6],
+        "kept": [False, True, True, False],
+    }
     return frame.assign(**more) if watched else frame
 
 
@@ -75,10 +79,10 @@ def test_counts_have_a_row_a_class_the_unknown_last():
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
-def test_head_curves_mark_the_epoch_kept():
+def test_head_curves_mark_the_epochs_kept():
     ax = draw_head_curves(history())
-    kept = [line for line in ax.get_lines() if "kept: 3" in str(line.get_label())]
-    assert len(kept) == 1
+    kept = [line.get_label() for line in ax.get_lines() if "kept" in str(line.get_label())]
+    assert kept == ["epoch kept: 2", "epoch kept: 3"]
     alone = draw_head_curves(history(watched=False))
     assert len(alone.get_lines()) == 1
 
