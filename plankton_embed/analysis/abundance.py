@@ -102,34 +102,33 @@ class CountCorrection:
         self.log_prior = np.zeros(self.n_classes) if prior is None else np.log(np.asarray(prior, dtype=float))
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
-        learn = self._learn = self._learn_biases if method == "em" else self._learn_errors
+        self._learn = self._learn_biases if method == "em" else self._learn_errors
         self._samples, self.n_draws, self._calibration = samples, n_draws, (ratios, named, known)
-        self._learned = learn(ratios, named, known)
-        self._draws_by_sample: dict[int, list[Floats]] = {}
-        self._draws: list[Floats] = []
-        if samples is not None:
-            return
-        rng = np.random.default_rng(seed)
-        order = np.argsort(known, kind="stable")
-        counts = np.bincount(known, minlength=self.n_classes)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        for _ in range(n_draws):
-            drawn = order[first + (rng.random(len(known)) * np.repeat(counts, counts)).astype(int)]
-            self._draws.append(learn(ratios[drawn], named[drawn], known[drawn], rng))
+        self._learned = self._learn(ratios, named, known)
+        self._draws: dict[int, list[Floats]] = {}
 
     def _take_draws(self, n_counted: int) -> list[Floats]:
         """Return what each draw has learned, where so many samples are counted together."""
-        if self._samples is None:
-            return self._draws
-        n_known = len(np.unique(self._samples))
-        n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
-        if n_drawn not in self._draws_by_sample:
-            rng, (ratios, named, known) = np.random.default_rng([self.seed, n_drawn]), self._calibration
-            rows = (draw_whole(self._samples, rng, n_drawn, known) for _ in range(self.n_draws))
-            self._draws_by_sample[n_drawn] = [
-                self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows
-            ]
-        return self._draws_by_sample[n_drawn]
+        n_drawn = 0  # whole samples
+        if self._samples is not None:
+            n_known = len(np.unique(self._samples))
+            n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
+        if n_drawn not in self._draws:
+            rng = np.random.default_rng([self.seed, n_drawn] if n_drawn else self.seed)
+            ratios, named, known = self._calibration
+            rows = (self._draw_calibration(n_drawn, rng) for _ in range(self.n_draws))
+            self._draws[n_drawn] = [self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
+        return self._draws[n_drawn]
+
+    def _draw_calibration(self, n_drawn: int, rng: np.random.Generator) -> Codes:
+        """Return rows of the calibration images: whole samples, or as many of each class as there are."""
+        known = self._calibration[2]
+        if self._samples is not None:
+            return draw_whole(self._samples, rng, n_drawn, known)
+        counts = np.bincount(known, minlength=self.n_classes)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        order = np.argsort(known, kind="stable")
+        return np.asarray(order[first + (rng.random(len(known)) * np.repeat(counts, counts)).astype(int)])
 
     def _learn_errors(
         self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None
