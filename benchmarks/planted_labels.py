@@ -7,8 +7,8 @@ A share of the training labels is swapped to a random other class. With --folds 
 wrong ones included, and `suspects` ranks its training vectors as it does for every run (the head names each fifth from
 the others). With more folds a network a fold learns from the other folds, and `suspects` ranks the vectors of images
 that it has never seen; the rankings are put together by their scores. As many suspects are taken as labels were
-planted, so precision and recall are one number. Every signal is listed beside the score made of all. A run is gone on
-with, a finished one is used.
+planted, so precision and recall are one number: as they are listed (groups first), by the score, and by each signal. A
+run is gone on with, a finished one is used.
 
 With --cluster N the labels are not swapped at random: N images of one class that look alike are filed under another, as
 when a person learned a class wrongly. They are half of a k-means cluster of a class, in the vectors of a network that
@@ -103,9 +103,14 @@ def main() -> None:
     ranking = pd.concat(rankings, ignore_index=True)
     planted = ranking["object_id"].isin(wrong)
     rows = {}
+    number = ranking["group"].where(ranking["group"] > 0, len(ranking))
+    orders = {
+        "groups, then score": ranking.assign(number=number, score=-ranking["score"]).sort_values(["number", "score"])
+    }
     for signal in ("score", "neighbors", "distance", "loss"):
-        order = ranking[signal].sort_values(ascending=False, kind="stable").index
-        found = planted[order].to_numpy()
+        orders[signal] = ranking.sort_values(signal, ascending=False, kind="stable")
+    for signal, order in orders.items():
+        found = planted[order.index].to_numpy()
         rows[signal] = {f"found in {n}": found[:n].sum() / len(wrong) for n in (len(wrong), 2 * len(wrong))}
     table = pd.DataFrame(rows).T
     table.to_csv(arguments.output / f"results_{arguments.folds}.csv", index_label="signal")

@@ -958,7 +958,10 @@ def suspects(
             progress=not quiet,
         )
         if not json:
-            _print_table(found.ranking[["object_id", "label", "guess", "score"]].head(20))
+            for group in found.groups.itertuples():
+                share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
+                typer.echo(f"group {group.group}: {share} look like {group.guess}")
+            _print_table(found.first(20)[["object_id", "label", "guess", "score"]])
             typer.echo(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then")
             typer.echo(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
         _print_summary(output, json)

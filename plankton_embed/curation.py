@@ -99,9 +99,10 @@ def suspects(
 
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).
-        output: folder to write: `suspects.csv`, `copies.csv` (near-copies with two labels; of a run, in all splits),
-            `corrections.csv` to fill in (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), in which copies
-            with two labels come first, its images, 40 a picture: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
+        output: folder to write: `suspects.csv`, `groups.csv` (of images that look alike and may all be labelled
+            wrong), `copies.csv` (near-copies with two labels; of a run, in all splits), `corrections.csv` to fill in
+            (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), in which copies with two labels come first
+            and groups next, its images, 40 a picture: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
         n_folds: the head's loss joins the signals, each fold of the images named by a head that learned from the
             others; 0, or where every class has but one image: without it.
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
@@ -125,13 +126,14 @@ def suspects(
 
     def write(folder: Path) -> None:
         write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))
+        write_frame(folder / "groups.csv", found.groups)
         write_frame(folder / "copies.csv", found.copies.drop(columns=["row_1", "row_2"]))
         write_frame(folder / CORRECTIONS_FILE, found.corrections(n_corrections))
         save_sheets(folder, "suspects", contact_sheets.suspects_sheets(found, n_corrections))
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
     summary = {"n_images": len(table), "n_folds": 0 if chances is None else n_folds, "n_copies": len(found.copies)}
-    summary["n_contradictions"] = len(found.contradictions)
+    summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
     write_analysis(output, "suspects", table, summary, write)
     return found
 

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
+from plankton_embed.analysis.misfiled import find_misfiled_groups
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
@@ -29,12 +30,14 @@ class Suspects:
 
     Attributes:
         table: the labelled images.
-        ranking: one row an image: `row` (of `table`), `object_id`, `path`, `label`, `guess` (the label it seems to
-            deserve), `score` (0 to 1, the mean of the signals' ranks: .9 is stranger than nine tenths of the images),
-            and the signals, higher more suspect: `neighbors` (share of the nearest other images with another label),
-            `distance` (to the own class's mean, over the sum of that and the distance to the nearest other one),
-            `loss` where probabilities are given (-log of that of the label) and `cleanlab` where asked for (1 - its
-            label quality).
+        ranking: one row an image, those of groups first: `row` (of `table`), `object_id`, `path`, `label`, `guess` (the
+            label it seems to deserve), `score` (0 to 1, the mean of the signals' ranks: .9 is stranger than nine tenths
+            of the images), and the signals, higher more suspect: `neighbors` (share of the nearest other images with
+            another label), `distance` (to the own class's mean, over the sum of that and the distance to the nearest
+            other one), `loss` where probabilities are given (-log of that of the label) and `cleanlab` where asked for
+            (1 - its label quality). `group` is that of `groups`, 0 for none.
+        groups: images of one label that look alike, are far from the rest of their class and among images of another
+            (see `find_misfiled_groups`): `group`, `label`, `guess`, `n_images`, `n_of_class`, `evidence`.
         copies: near-copies with different labels, nearest first: `row_1`, `row_2` (of `table`, and then of the other
             vectors), their `object_id_…`, `label_…` and `path_…`, `distance`.
         contradictions: images that have a copy with another label: `object_id`, `path`, `label`, `guess` (the label of
@@ -43,15 +46,20 @@ class Suspects:
 
     table: EmbeddingTable
     ranking: pd.DataFrame
+    groups: pd.DataFrame
     copies: pd.DataFrame
     contradictions: pd.DataFrame
 
     def first(self, n: int = 240) -> pd.DataFrame:
-        """Return n images to look at, the contradictions before the ranking: `object_id` to `score`, and `reason`."""
+        """Return n images to look at, the contradictions, then the ranking: `object_id` to `score`, and `reason`."""
         copies = self.contradictions
         others = self.ranking[~self.ranking["object_id"].isin(copies["object_id"])].head(max(n - len(copies), 0))
         reason = [f"labelled {row.label}, copy of {row.copy}" for row in copies.itertuples()]
-        reason += [f"score {row.score:.2f}, labelled {row.label}" for row in others.itertuples()]
+        n_images = dict(zip(self.groups["group"], self.groups["n_images"], strict=True))
+        for row in others.to_dict("records"):
+            group = row["group"]
+            why = f"group {group} of {n_images[group]}" if group else f"score {row['score']:.2f}"
+            reason.append(f"{why}, labelled {row['label']}")
         columns = ["object_id", "path", "label", "guess", "score"]
         first = pd.concat([copies, others], ignore_index=True).reindex(columns=columns)
         return first.assign(reason=reason).head(n)
@@ -128,18 +136,24 @@ def find_suspects(
             signals["cleanlab"] = _ask_cleanlab(codes, chances)
         support = support + chances
     support[every, codes] = -1  # the guess is another label
+    groups, group = find_misfiled_groups(known, codes)
+    guess = support.argmax(axis=1)
+    guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(
         {
             "row": np.flatnonzero(labelled),
             "object_id": known.object_id,
             "path": known.path,
             "label": known.label,
-            "guess": classes[support.argmax(axis=1)],
+            "guess": classes[guess],
             "score": np.mean([(rankdata(signal) - 0.5) / len(known) for signal in signals.values()], axis=0),
             **signals,
+            "group": group,
         }
     )
-    ranking = ranking.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    ranking = ranking.sort_values("score", ascending=False, kind="stable")
+    in_groups = ranking["group"].where(ranking["group"] > 0, len(groups) + 1)
+    ranking = ranking.loc[in_groups.sort_values(kind="stable").index].reset_index(drop=True)
     limit = float(np.quantile(distances[:, 0], COPY_SHARE)) if copy_distance is None else copy_distance
     rows = np.flatnonzero(labelled)
     if others is not None and others.is_labelled.any():
@@ -148,7 +162,9 @@ def find_suspects(
         codes = np.unique(known.label.astype(str), return_inverse=True)[1]
         _, nearest, distances = _ask_neighbors(known, codes, int(codes.max()) + 1, min(n_neighbors, len(known) - 1))
     copies = _find_copies(known, rows, codes, nearest, distances, limit)
-    return Suspects(table, ranking, copies, _list_contradictions(copies, marked))
+    groups = groups.assign(label=classes[groups["code"].astype(int)], guess=classes[groups["guess"].astype(int)])
+    groups = groups[["group", "label", "guess", "n_images", "n_of_class", "evidence"]]
+    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked))
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:

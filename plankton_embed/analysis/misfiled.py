@@ -1,0 +1,156 @@
+"""Groups of images that look alike and may all bear the same wrong label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import ward
+from scipy.spatial.distance import cdist
+
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_index import Neighbors, VectorIndex
+
+LEAST_IMAGES = 10  # of a group, and outside it in its class
+MOST_SHARE = 2 / 3  # of a class: with more, the group is what the class means
+LEAST_EVIDENCE = 1.0  # about that of 20 images, half of whose neighbours are others, with their class twice as far
+LEAST_CLASSES = 8  # whose best groups show what evidence is common
+MOST_DRAWN = 2000  # images of a class that groups are looked for among; the others join by their nearest one
+N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
+N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
+
+TINY = np.finfo(np.float32).eps
+
+Rows = NDArray[np.intp]
+
+
+def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: int = 0) -> tuple[pd.DataFrame, Rows]:
+    """Find groups of images that look alike, far from the rest of their class and among images of another.
+
+    A single wrong label is shown by its neighbours. Where half of a cluster was filed under another class, neighbours
+    bear the same wrong label, and only the group as a whole is out of place. The images of each class are joined by
+    Ward's method, and every branch (10 images to two thirds of its class) is judged by its evidence, which is the
+    product of four numbers: the mean logarithm of how many times farther the rest of its class is than its own images
+    and those of other classes (5th nearest of each; the mean of the latter two); the share of its images' 10
+    nearest neighbours that are outside the branch; the square root of the share that the commonest
+    other class has among their neighbours of other classes; and the logarithm of its number of images. Groups are
+    reported whose evidence is far above the best evidence of the other classes: above their third quartile plus 3
+    interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With fewer than 8 classes none
+    are.
+
+    Args:
+        known: labelled images, (n, d).
+        codes: (n,) their classes.
+        seed: of the draw from classes with more than 2,000 images.
+
+    Returns:
+        One row a group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
+        other class among its neighbours), `n_images`, `n_of_class`, `evidence`. And the group of each image (n,), 0 for
+        none.
+    """
+    n_classes = int(codes.max()) + 1
+    drawn = _draw(codes, seed)
+    vectors, of = known.vectors[drawn], codes[drawn]
+    found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
+    neighbors = _Neighbors(found, of)
+    branches = [
+        branch
+        for code in range(n_classes)
+        for branch in _judge_branches(vectors, np.flatnonzero(of == code), neighbors, code)
+    ]
+    best = np.zeros(n_classes)
+    for branch in branches:
+        best[branch.code] = max(best[branch.code], branch.evidence)
+    limit = [_limit(np.delete(best, code)) for code in range(n_classes)]
+    group, chosen = np.zeros(len(drawn), dtype=np.intp), list[tuple[int, int, int, float]]()
+    for branch in sorted(branches, key=lambda branch: -branch.evidence):
+        if branch.evidence > limit[branch.code] and not group[branch.rows].any():
+            chosen.append((len(chosen) + 1, branch.code, branch.guess, branch.evidence))
+            group[branch.rows] = len(chosen)
+    groups = pd.DataFrame(chosen, columns=["group", "code", "guess", "evidence"])
+    of_image = _join_rest(known.vectors, codes, drawn, group)
+    counts = np.bincount(of_image, minlength=len(groups) + 1)[1:]
+    groups.insert(3, "n_images", counts)
+    groups.insert(4, "n_of_class", np.bincount(codes)[groups["code"].to_numpy(dtype=np.intp)])
+    return groups, of_image
+
+
+def _draw(codes: NDArray[np.intp], seed: int) -> Rows:
+    """Return the rows that groups are looked for among, sorted."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+    return np.sort(order[turn < MOST_DRAWN])
+
+
+@dataclass(frozen=True)
+class _Branch:
+    code: int
+    guess: int
+    rows: Rows
+    evidence: float
+
+
+class _Neighbors:
+    """The nearest images of each: their rows and classes (n, k), and how far the 5th of another class is (n,)."""
+
+    def __init__(self, found: Neighbors, codes: NDArray[np.intp]) -> None:
+        self.rows, self.codes = found.rows, codes[found.rows]
+        self.is_other = self.codes != codes[:, None]
+        counted = self.is_other.cumsum(axis=1)
+        place = np.where(counted[:, -1] >= KTH, (counted >= KTH).argmax(axis=1), -1)  # else at least as far as the last
+        self.to_others = np.maximum(found.distances[np.arange(len(codes)), place], TINY)
+
+
+def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighbors, code: int) -> list[_Branch]:
+    """Return the branches of one class, given by its rows, with their evidence."""
+    n = len(rows)
+    if n < 2 * LEAST_IMAGES:
+        return []
+    distance = cdist(vectors[rows], vectors[rows])
+    members: list[Rows] = [np.array([number]) for number in range(n)]
+    inside, found = np.zeros(len(vectors), dtype=bool), []
+    for one, two, _, size in ward(vectors[rows].astype(np.float64)):
+        members.append(np.concatenate([members[int(one)], members[int(two)]]))
+        if not LEAST_IMAGES <= size <= min(n - LEAST_IMAGES, MOST_SHARE * n):
+            continue
+        branch = rows[members[-1]]
+        others = np.bincount(neighbors.codes[branch][neighbors.is_other[branch]], minlength=1)
+        if not others.any():
+            continue
+        inside[branch] = True
+        outside = (~inside[neighbors.rows[branch, :N_NEAREST]]).mean()
+        rest = np.flatnonzero(~inside[rows])
+        inside[branch] = False
+        to_rest = _kth(distance[np.ix_(members[-1], rest)], KTH - 1)
+        to_own = _kth(distance[np.ix_(members[-1], members[-1])], KTH)  # the nearest is itself
+        farther = np.log(2 * to_rest / (to_own + neighbors.to_others[branch])).mean()
+        evidence = farther * outside * np.sqrt(others.max() / others.sum()) * np.log(size)
+        found.append(_Branch(code, int(others.argmax()), branch, float(evidence)))
+    return found
+
+
+def _kth(distance: NDArray[np.float64], place: int) -> NDArray[np.float64]:
+    """Return the distance at that place of each row, counted from 0; never 0."""
+    return np.asarray(np.maximum(np.partition(distance, place, axis=1)[:, place], TINY))
+
+
+def _limit(best: NDArray[np.float64]) -> float:
+    """Return the evidence above which a group stands out from the best ones of other classes."""
+    if len(best) < LEAST_CLASSES - 1:
+        return np.inf
+    low, high = np.quantile(best, [0.25, 0.75])
+    return max(float(high + 3 * (high - low)), LEAST_EVIDENCE)
+
+
+def _join_rest(vectors: NDArray[np.float32], codes: NDArray[np.intp], drawn: Rows, group: Rows) -> Rows:
+    """Return the group of every image: that of the nearest drawn one of its class."""
+    of_image = np.zeros(len(vectors), dtype=np.intp)
+    of_image[drawn] = group
+    rest = np.setdiff1d(np.arange(len(vectors)), drawn)
+    for code in np.unique(codes[rest]):
+        mine, own = rest[codes[rest] == code], np.flatnonzero(codes[drawn] == code)
+        near = VectorIndex.build(EmbeddingTable(vectors[drawn[own]])).search(vectors[mine], 1).rows[:, 0]
+        of_image[mine] = group[own[near]]
+    return of_image

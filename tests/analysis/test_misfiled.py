@@ -1,0 +1,119 @@
+"""Groups filed under a wrong class: found where they were planted, and nowhere else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plankton_embed.analysis import misfiled
+from plankton_embed.analysis.misfiled import find_misfiled_groups
+from plankton_embed.analysis.suspects import find_suspects
+from plankton_embed.table import EmbeddingTable
+
+N_CLASSES, N_CLUSTERS, N_EACH = 10, 3, 40
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Ten classes of three clusters of 40, which overlap a little."""
+    rng = np.random.default_rng(2)
+    cluster = np.repeat(np.arange(N_CLASSES * N_CLUSTERS), N_EACH)
+    centres = np.repeat(2 * rng.normal(size=(N_CLASSES, 16)), N_CLUSTERS, axis=0)
+    centres += 0.8 * rng.normal(size=centres.shape)
+    vectors = centres[cluster] + 0.7 * rng.normal(size=(len(cluster), 16))
+    return vectors.astype(np.float32), cluster
+
+
+def find(vectors, codes, **options):
+    return find_misfiled_groups(EmbeddingTable(vectors), codes, **options)
+
+
+@pytest.mark.parametrize("n", [12, 20, 26])
+def test_a_part_of_a_cluster_under_another_class_is_found(images, n):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:n]  # of class 2
+    codes[moved] = 5
+    groups, group = find(vectors, codes)
+    assert groups[["group", "code", "guess", "n_images", "n_of_class"]].to_numpy().tolist() == [[1, 5, 2, n, 120 + n]]
+    np.testing.assert_array_equal(np.flatnonzero(group), moved)
+
+
+def test_the_order_of_images_and_the_number_of_classes_play_no_part(images):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    codes[np.flatnonzero(cluster == 7)[:20]] = 5
+    order = np.random.default_rng(1).permutation(len(codes))
+    renamed = np.random.default_rng(2).permutation(N_CLASSES)
+    groups, group = find(vectors, codes)
+    again, again_group = find(vectors[order], renamed[codes][order])
+    np.testing.assert_array_equal(again_group, group[order])
+    assert again["guess"].tolist() == [renamed[2]]
+    assert again["evidence"].tolist() == pytest.approx(groups["evidence"].tolist(), rel=1e-5)
+
+
+def test_two_groups_come_with_the_clearer_one_first(images):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    first, second = np.flatnonzero(cluster == 7)[:20], np.flatnonzero(cluster == 20)[:20]
+    codes[first], codes[second] = 5, 0
+    groups, group = find(vectors, codes)
+    assert sorted(zip(groups["code"], groups["guess"], strict=True)) == [(0, 6), (5, 2)]
+    assert groups["evidence"].is_monotonic_decreasing
+    assert {frozenset(np.flatnonzero(group == number)) for number in (1, 2)} == {frozenset(first), frozenset(second)}
+
+
+def test_right_labels_and_single_wrong_ones_are_no_groups(images):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    assert len(find(vectors, codes)[0]) == 0
+    rng = np.random.default_rng(3)
+    swapped = rng.permutation(len(codes))[:60]
+    codes[swapped] = (codes[swapped] + rng.integers(1, N_CLASSES, 60)) % N_CLASSES
+    groups, group = find(vectors, codes)
+    assert len(groups) == 0
+    assert not group.any()
+
+
+def test_copies_of_one_image_are_no_group(images):
+    vectors, cluster = images[0].copy(), images[1]
+    vectors[:15] = vectors[0]
+    assert len(find(vectors, cluster // N_CLUSTERS)[0]) == 0
+
+
+def test_few_classes_show_not_what_is_common(images):
+    vectors, cluster = images
+    few = cluster < 7 * N_CLUSTERS
+    codes = cluster[few] // N_CLUSTERS
+    codes[np.flatnonzero(cluster[few] == 7)[:20]] = 5
+    assert len(find(vectors[few], codes)[0]) == 0
+
+
+def test_images_that_are_not_drawn_join_the_group_of_their_nearest_one(images, monkeypatch):
+    monkeypatch.setattr(misfiled, "MOST_DRAWN", 100)
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    groups, group = find(vectors, codes)
+    np.testing.assert_array_equal(np.flatnonzero(group), moved)
+    assert groups["n_images"].tolist() == [20]
+
+
+def test_suspects_begin_with_the_group_after_the_copies(images):
+    vectors, cluster = images[0].copy(), images[1]
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    vectors[1000] = vectors[0]  # of two classes
+    label = np.array([f"class {code}" for code in codes], dtype=object)
+    found = find_suspects(EmbeddingTable(vectors, label=label))
+    assert set(found.ranking["row"].head(20)) == set(moved)
+    assert found.ranking["group"].tolist() == [1] * 20 + [0] * (len(codes) - 20)
+    assert found.ranking["guess"].head(20).eq("class 2").all()
+    assert found.ranking["score"][20:].is_monotonic_decreasing
+    first = found.first(30)
+    assert set(first["object_id"][:2]) == {"0", "1000"}
+    assert first["reason"][2:22].eq("group 1 of 20, labelled class 5").all()
+    assert first["reason"][22].startswith("score ")
+    expected = {"group": [1], "label": ["class 5"], "guess": ["class 2"], "n_images": [20], "n_of_class": [140]}
+    pd.testing.assert_frame_equal(found.groups.drop(columns="evidence"), pd.DataFrame(expected), check_dtype=False)
