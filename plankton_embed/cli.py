@@ -53,8 +53,8 @@ class OneCommand(TyperCommand):
         """Read the options of the command line."""
         given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
         for option in given:
-            once = option.param_type_name == "option" and not option.multiple and not option.is_flag
-            if once and given.count(option) > 1:
+            is_one = option.param_type_name == "option" and not option.multiple
+            if is_one and given.count(option) > 1 and (not option.is_flag or option.secondary_opts):
                 raise typer.BadParameter(f"given {given.count(option)} times; give it once", ctx, option)
         return super().parse_args(ctx, args)
 

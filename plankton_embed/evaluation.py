@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from plankton_embed import contact_sheets
 from plankton_embed.analysis.clusters import load_named
-from plankton_embed.analysis.shift import APPEARANCE, LEAST_IMAGES, TOO_FEW, UNLIKE, find_shift
+from plankton_embed.analysis.shift import APPEARANCE, LEAST_IMAGES, TOO_FEW, find_shift
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
@@ -182,7 +182,7 @@ def classify(
     )
     if held is not None and len(asked):
         measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
-        judge_shift(measures, classifier, select_known(held, known), [asked])
+        judge_shift(measures, classifier, held, [asked])
     if output is not None:
         write_frame(Path(output), names)
     return names
@@ -194,6 +194,7 @@ def judge_shift(
     calibration: EmbeddingTable,
     samples: Sequence[EmbeddingTable],
     names: Sequence[str] | None = None,
+    calibration_samples: NDArray[np.intp] | None = None,
 ) -> list[str]:
     """Return for each sample whether it is like the calibration images, and report it in one line.
 
@@ -205,6 +206,7 @@ def judge_shift(
         calibration: labelled images of classes of the reference.
         samples: new images.
         names: of the samples; by default they are one sample, the query.
+        calibration_samples: (m,) codes of the samples of the calibration images, which are then drawn as a whole.
 
     Returns:
         The verdicts (see `Shift`); `too few images` also where there are too few calibration images.
@@ -232,14 +234,15 @@ def judge_shift(
             of_calibration,
             images,
             describe(images),
+            calibration_samples=calibration_samples,
             n_permutations=1000,
             most_calibration=MOST_JUDGED_CALIBRATION,
         )
         verdicts.append(str(found.samples["verdict"].iloc[0]))
-    differs = np.isin(verdicts, [APPEARANCE, UNLIKE])
+    differs = np.array(verdicts) == APPEARANCE
     advice = "their labels and counts are unreliable; see shift"
     if names is None and differs.any():
-        logger.warning("shift: the images look unlike the calibration images (%s); %s", verdicts[0], advice)
+        logger.warning("shift: the images look unlike the calibration images (%s); %s", APPEARANCE, advice)
     elif differs.any():
         logger.warning(
             "shift: the images of %d of %d samples look unlike the calibration images, such as %s (%s); %s",
@@ -372,7 +375,7 @@ def evaluate(
     _warn_of_copies(asked)
     evaluation = evaluate_names(known, asked, naming, held, samples=samples, progress=progress)
     missing = evaluation.missing[~evaluation.missing["label"].isin(unseen)].reset_index(drop=True)
-    _warn_of_missing(missing, known)
+    _warn_of_missing(missing, known, evaluation.refuser is not None)
     names = [_describe_source(*source) for source in ((query, ("test", "val")), (reference, ("train",)))]
     space = score_space(known, asked, f"queries: {names[0]}, gallery: {names[1]}")
     evaluation = replace(evaluation, missing=missing, intervals_by=intervals_by, **space)
@@ -398,16 +401,19 @@ def _warn_of_copies(asked: EmbeddingTable) -> None:
         )
 
 
-def _warn_of_missing(missing: pd.DataFrame, known: EmbeddingTable) -> None:
+def _warn_of_missing(missing: pd.DataFrame, known: EmbeddingTable, refuses: bool) -> None:
     """Report the labels of the query that the reference lacks."""
     if len(missing):
         first = missing.iloc[0]
         nearest = f"its nearest name is {first['nearest']}" if first["nearest"] else "it has no similar name"
         logger.warning(
             "%d labels of the query (%d images, %.1f %%) are not among the %d classes of the reference, such as %s "
-            "(%s); these count as wrong: see the score over the shared classes, or rename labels (catalog --class-map)",
+            "(%s); %s, or rename labels (catalog --class-map)",
             *(len(missing), missing["n_images"].sum(), 100 * missing["share"].sum(), len(known.classes)),
             *(first["label"], nearest),
+            "the accuracy is that over the other images, and these should be unknown: see the open set"
+            if refuses
+            else "these count as wrong: see the score over the shared classes",
         )
 
 
@@ -750,6 +756,8 @@ def find_calibration(
 ) -> EmbeddingTable | None:
     """Read the calibration set; by default `val.parquet` beside the reference, where it can serve.
 
+    Of it serve labelled images of known classes that are not in the reference too, and have no copy with another label.
+
     Args:
         reference: as `classify`.
         calibration: as `classify`.
@@ -759,12 +767,12 @@ def find_calibration(
 
     Raises:
         MismatchError: made by another model.
-        InputError: there is none, or no image of a known class in it, and something needs it.
+        InputError: there is none, and something needs it; or no image of the one that was given can serve.
     """
     if calibration is not None:
         held = load_labelled(calibration, "val")
         known.check_same_model(held, ("reference", "calibration"))
-        held = drop_contradictions(held, known)
+        held = _select_calibration(held, known)
         n_shared = count_shared(held, asked)
         if n_shared:
             logger.warning(
@@ -780,7 +788,7 @@ def find_calibration(
             fault = _why_not(known, held, asked)
             if not fault:
                 logger.info("calibration: %s", beside)
-                return drop_contradictions(held, known)
+                return _select_calibration(held, known)
             fault = f"{beside} {fault}"
     if needed_for:
         raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}; {fault}")
@@ -794,6 +802,8 @@ def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable)
         return "was made by another model"
     if len(select_known(held, known)) == 0:
         return "has no labelled image of a known class"
+    if _is_among(select_known(held, known), known).all():
+        return "has no image that is not in the reference too"
     if count_shared(held, asked):
         return "holds images of the query"
     return ""
@@ -817,8 +827,8 @@ def drop_contradictions(held: EmbeddingTable, known: EmbeddingTable) -> Embeddin
     return held.select(~doubtful)
 
 
-def select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
-    """Keep the labelled images of known classes that are not in the reference too, whose errors would look rarer.
+def _select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
+    """Keep the images that can serve: errors on images of the reference would look too rare.
 
     Raises:
         InputError: none is left.
@@ -826,15 +836,21 @@ def select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> Embeddin
     held = select_known(found, known)
     if len(held) == 0:
         raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
-    shared = _is_among(held, known)
+    clear = drop_contradictions(held, known)
+    if len(clear) == 0:
+        raise InputError(
+            "calibration: every image has a copy (an equal vector) with another label; correct the labels, or give "
+            "other images (--calibration VECTORS)"
+        )
+    shared = _is_among(clear, known)
     if shared.all():
         raise InputError(
             "calibration: all images of a known class are in the reference too; give labelled vectors of images that "
             "the network was not trained on (--calibration VECTORS)"
         )
     if shared.any():
-        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(held))
-    return held.select(~shared)
+        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(clear))
+    return clear.select(~shared)
 
 
 def count_shared(table: EmbeddingTable, other: EmbeddingTable) -> int:

@@ -21,7 +21,6 @@ from plankton_embed.evaluation import (
     load_settings,
     load_vectors,
     read_held_samples,
-    select_calibration,
     write_frame,
 )
 from plankton_embed.plots.figure import save_figure
@@ -79,10 +78,9 @@ def shift(
     known = load_vectors(reference)
     asked = load_query(reference, new, device, progress)
     known.check_same_model(asked, ("reference", "new"))
-    found = find_calibration(reference, calibration, known, asked, ["shift"])
-    if found is None:
+    held = find_calibration(reference, calibration, known, asked, ["shift"])
+    if held is None:
         raise InputError(f"shift {NO_CALIBRATION}")
-    held = select_calibration(found, known)
     trained_on = count_shared(asked, known)
     if trained_on:
         logger.warning(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
-from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest
+from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_misfits
 from plankton_embed.analysis.survey import (
     Abundance,
     SampleCounts,
@@ -36,7 +36,6 @@ from plankton_embed.evaluation import (
     load_settings,
     read_held_samples,
     read_samples,
-    select_calibration,
     write_frame,
 )
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
@@ -125,10 +124,9 @@ def abundance(
         logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
         images, asked = images[first].reset_index(drop=True), asked.select(first)
     survey = divide_samples(images, by, depth_bin)
-    found = find_calibration(reference, calibration, known, asked, ["abundance"])
-    if found is None:
+    held = find_calibration(reference, calibration, known, asked, ["abundance"])
+    if held is None:
         raise InputError(f"abundance {NO_CALIBRATION}")
-    held = select_calibration(found, known)
     classifier = naming.fit(known, held, progress)
     refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     held_samples, drawn_by = None, None
@@ -139,24 +137,31 @@ def abundance(
         known, held, classifier, refuser, method, correction, n_draws, level, seed, held_samples
     )
     measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
-    fit_test = _learn_fit(measures, held, classifier, refuser, corrector, seed)
+    fit_test = _learn_fit(measures, held, classifier, refuser, corrector, seed, held_samples)
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
     labels.append(UNKNOWN)
-    fit_p = np.full(len(survey.rows), np.nan)
 
-    def count(number: int) -> SampleCounts:
+    def predict(number: int) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
         vectors = asked.vectors[survey.rows[number]]
         order, logs = classifier.assess(vectors)
-        refused = _refuse(refuser, classifier, vectors, order[:, 0])
-        inner = None if drawn_by is None else drawn_by[survey.rows[number]]
-        novelty = measures.novelty(vectors[~refused], classifier.classes_[order[~refused, 0]])
-        fit_p[number] = fit_test.p_value(logs[~refused], novelty)
-        is_corrected = not fit_p[number] < FIT_LIMIT
-        return count_sample(survey, number, labels, order[:, 0], logs, refused, corrector, kept, inner, is_corrected)
+        return order[:, 0], logs, _refuse(refuser, classifier, vectors, order[:, 0])
 
-    bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
+    def test_fit(number: int) -> float:
+        codes, logs, refused = predict(number)
+        vectors = asked.vectors[survey.rows[number]][~refused]
+        return fit_test.p_value(logs[~refused], measures.novelty(vectors, classifier.classes_[codes[~refused]]))
+
+    def count(number: int) -> SampleCounts:
+        codes, logs, refused = predict(number)
+        inner = None if drawn_by is None else drawn_by[survey.rows[number]]
+        return count_sample(survey, number, labels, codes, logs, refused, corrector, kept, inner, not misfits[number])
+
+    numbers = range(len(survey.rows))
+    fit_p = np.array([test_fit(n) for n in progress_bar(numbers, "tests of the samples", "sample", shown=progress)])
+    misfits = find_misfits(fit_p)
+    bar = progress_bar(numbers, "samples", "sample", shown=progress)
     settings = {
         "by": by,
         "method": method,
@@ -171,8 +176,10 @@ def abundance(
     }
     counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
     samples = [asked.select(rows) for rows in survey.rows]
-    verdicts = judge_shift(measures, classifier, held, samples, survey.samples["sample"].tolist())
-    _describe_fit(counted, fit_p, verdicts, correction)
+    verdicts = judge_shift(
+        measures, classifier, held, samples, survey.samples["sample"].tolist(), calibration_samples=held_samples
+    )
+    _describe_fit(counted, fit_p, misfits, verdicts, correction)
     write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
     return counted
 
@@ -330,19 +337,21 @@ def _learn_fit(
     refuser: Refuser | None,
     corrector: CountCorrection,
     seed: int,
+    samples: NDArray[np.intp] | None,
 ) -> MixtureTest:
     """Learn from the calibration images that are not refused how novel those of each class are."""
     order, logs = classifier.assess(held.vectors)
     kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
     codes = np.searchsorted(classifier.classes_, held.label[kept].astype(str))
     novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
-    return MixtureTest(corrector, logs[kept], codes, novelty, seed)
+    return MixtureTest(corrector, logs[kept], codes, novelty, seed, None if samples is None else samples[kept])
 
 
-def _describe_fit(counted: Abundance, fit_p: NDArray[np.float64], verdicts: list[str], correction: str) -> None:
+def _describe_fit(
+    counted: Abundance, fit_p: NDArray[np.float64], failed: NDArray[np.bool_], verdicts: list[str], correction: str
+) -> None:
     """Add to the samples and to the summary which samples are not corrected, why, and how they differ; warn."""
-    failed = fit_p < FIT_LIMIT
-    why = f"the images are no mixture of the classes of the calibration images (p < {FIT_LIMIT:g})"
+    why = f"the images are no mixture of the classes of the calibration images (false discovery rate {FIT_LIMIT:g})"
     columns: dict[str, Any] = {
         "correction": np.where(failed, "none", correction),
         "why_uncorrected": np.where(failed, why, ""),
@@ -381,7 +390,7 @@ def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: 
     n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
     if n_small:
         logger.warning(
-            "%d of %d samples have fewer than %d images; their intervals are rough",
+            "%d of %d samples have fewer than %d images; their intervals are too narrow",
             *(n_small, len(survey.samples), FEW_IMAGES),
         )
     if samples.isna().all():

@@ -506,15 +506,22 @@ def test_counts_and_shift_draw_whole_calibration_samples(known, held, asked, com
 # ------------------------------------------------------------------------------------------ calibration
 
 
-def test_copies_with_two_labels_calibrate_nothing(known, held, asked, caplog):
-    """Rows 0 and 50 are copies of one another; row 1 is a copy of an image of the reference with another label."""
+def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(known, held, asked, caplog):
+    """Rows 0 and 50 are copies of one another; rows 1 and 2 of images of the reference, row 1 with another label."""
     vectors = held.vectors.copy()
     vectors[50], vectors[1], vectors[2] = vectors[0], known.vectors[-1], known.vectors[0]
     assert held.label[0] != held.label[50]
     assert held.label[2] == known.label[0]
     calibration = find_calibration(known, replace(held, vectors=vectors), known, asked)
-    assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 50]
+    assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 2, 50]
     assert "calibration: 3 of 160 images have a copy (an equal vector) with another label" in caplog.text
+    assert "calibration: 1 of 157 images are in the reference too" in caplog.text
+    with pytest.raises(InputError, match="all images of a known class are in the reference too"):
+        find_calibration(known, known, known, asked)
+    vectors[[0, -1]] = vectors[0]
+    pair = replace(held, vectors=vectors).select(np.isin(np.arange(160), [0, 159]))
+    with pytest.raises(InputError, match="every image has a copy"):
+        find_calibration(known, pair, known, asked)
 
 
 def test_new_images_get_one_line_about_shift(known, held, asked, caplog):

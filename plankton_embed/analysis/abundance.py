@@ -169,10 +169,12 @@ class CountCorrection:
         logs = np.exp(learned[0]) * ratios + learned[1:]
         return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
 
-    def estimate_mix(self, log_probabilities: Floats, start: Floats | None = None) -> Floats:
+    def estimate_mix(
+        self, log_probabilities: Floats, start: Floats | None = None, tolerance: float = TOLERANCE
+    ) -> Floats:
         """Return the estimated prevalences (C,) of one sample, given the log-probabilities (n, C) of its images."""
         ratios, named = log_probabilities - self.log_prior, log_probabilities.argmax(axis=1)
-        return find_mix(self._weigh(self._learned, ratios, named), start=start)
+        return find_mix(self._weigh(self._learned, ratios, named), start=start, tolerance=tolerance)
 
     def correct(self, log_probabilities: ArrayLike, samples: Codes | None = None) -> CorrectedCounts:
         """Correct the counts of images that are counted together.
@@ -223,13 +225,16 @@ def draw_whole(samples: Codes, rng: np.random.Generator, n_drawn: int, classes: 
     return np.concatenate([drawn, *(own[samples[own] == samples[rng.choice(own)]] for own in lost)])
 
 
-def find_mix(evidence: Floats, times: Floats | None = None, start: Floats | None = None) -> Floats:
+def find_mix(
+    evidence: Floats, times: Floats | None = None, start: Floats | None = None, tolerance: float = TOLERANCE
+) -> Floats:
     """Return the mix of classes (C,) under which the images are likeliest, by expectation–maximisation.
 
     Args:
         evidence: (n, C), how much likelier each image is under each class.
         times: (n,) how often each image counts; by default once.
         start: (C,) where to begin; by default all classes alike.
+        tolerance: of every prevalence, between two steps, at which to stop.
     """
     n, n_classes = evidence.shape
     times = np.ones(n) if times is None else times
@@ -239,7 +244,7 @@ def find_mix(evidence: Floats, times: Floats | None = None, start: Floats | None
         before = mix
         mix = before * (evidence.T @ (times / np.maximum(evidence @ before, 1e-300)))
         mix = mix / mix.sum()
-        if np.abs(mix - before).max() < TOLERANCE:
+        if np.abs(mix - before).max() < tolerance:
             break
     return mix
 

@@ -5,20 +5,36 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t
+from scipy.stats import false_discovery_control, t
 
 from plankton_embed.analysis.abundance import CountCorrection
 
-FIT_LIMIT = 0.01  # of p: below it a sample is not corrected
-N_SIMULATED = 40  # samples that show how far the statistic lies from 0 by chance
+FIT_LIMIT = 0.01  # false discovery rate at which samples are not corrected
+N_SIMULATED = 100  # samples that show how far the statistic lies from 0 by chance
 MOST_IMAGES = 1000  # of a sample, drawn once where there are more
 LEAST_IMAGES = 20  # of a sample, and of the calibration images
 MOST_NOVELTY = 6.0  # of one image, so that few images do not decide alone
+TOLERANCE = 1e-4  # of prevalences, which changes the statistic by less than a thousandth of what chance does
 PRIOR_IMAGES = 5  # as many images of the common variance are added to those of each class
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+
+
+def find_misfits(p_values: ArrayLike) -> NDArray[np.bool_]:
+    """Return which samples are no mixture (S,), by their p-values, some of which may be nan.
+
+    Of the samples that are not corrected, a hundredth at most would have been right to correct, on average (false
+    discovery rate; Benjamini & Hochberg 1995, https://doi.org/10.1111/j.2517-6161.1995.tb02031.x): among hundreds of
+    samples, some have a small p-value by chance.
+    """
+    p = np.asarray(p_values, dtype=float)
+    tested, misfits = np.isfinite(p), np.zeros(len(p), dtype=bool)
+    if tested.any():
+        misfits[tested] = false_discovery_control(p[tested]) < FIT_LIMIT
+    return misfits
 
 
 class MixtureTest:
@@ -39,6 +55,7 @@ class MixtureTest:
         codes: (m,) their classes, as columns.
         novelty: (m, k) their novelty scores, larger is more novel.
         seed: of the draws.
+        samples: (m,) codes of the samples of the calibration images; by default each image is drawn for itself.
     """
 
     def __init__(
@@ -48,6 +65,7 @@ class MixtureTest:
         codes: ArrayLike,
         novelty: ArrayLike,
         seed: int = 0,
+        samples: Codes | None = None,
     ) -> None:
         self._correction, self._seed = correction, seed
         self._logs, self._codes = np.asarray(log_probabilities, dtype=float), np.asarray(codes, dtype=np.intp)
@@ -56,6 +74,10 @@ class MixtureTest:
         self._order = np.argsort(self._codes, kind="stable")
         self._counts = np.bincount(self._codes, minlength=correction.n_classes)
         self._first = np.cumsum(self._counts) - self._counts
+        self._between, self._freedom = 0.0, N_SIMULATED - 1
+        if samples is not None:
+            self._between, n_samples = self._measure_between(samples)
+            self._freedom = min(self._freedom, max(n_samples - 1, 1))
 
     def _rank(self, novelty: Floats, is_new: bool) -> Floats:
         """Return one number an image, from 0 to `MOST_NOVELTY`; new images have one rank more than the others."""
@@ -66,12 +88,14 @@ class MixtureTest:
 
     def p_value(self, log_probabilities: ArrayLike, novelty: ArrayLike) -> float:
         """Return the p-value of one sample, given (n, C) and (n, k) of its images; nan with fewer than 20 images."""
-        logs = np.asarray(log_probabilities, dtype=float)
+        logs, scores = np.asarray(log_probabilities, dtype=float), np.asarray(novelty, dtype=float)
         if min(len(logs), len(self._codes)) < LEAST_IMAGES:
             return float("nan")
+        order = np.lexsort(scores.T)  # the result does not depend on the order of images
+        logs, scores = logs[order], scores[order]
         rng = np.random.default_rng([self._seed, zlib.crc32(logs.tobytes()), 2])  # samples vary independently
         rows = rng.permutation(len(logs))[:MOST_IMAGES]
-        logs, ranked = logs[rows], self._rank(np.asarray(novelty, dtype=float)[rows], True)
+        logs, ranked = logs[rows], self._rank(scores[rows], True)
         mix, excess = self._compare(logs, ranked, np.arange(len(self._codes)))
         drawn = np.where(self._counts > 0, mix, 0)
         simulated = np.empty(N_SIMULATED)
@@ -79,18 +103,34 @@ class MixtureTest:
             n_each = rng.multinomial(len(logs), drawn / drawn.sum())
             sample, calibration = self._draw(n_each, rng), self._draw(self._counts, rng)
             simulated[number] = self._compare(self._logs[sample], self._novelty[sample], calibration, mix)[1]
-        spread = np.sqrt(simulated.var(ddof=1) + self._missing_variance(mix))
-        return float(t.sf((excess - simulated.mean()) / max(spread, 1e-9), N_SIMULATED - 1))
+        spread = np.sqrt(simulated.var(ddof=1) + self._missing_variance(mix) + self._between)
+        return float(t.sf((excess - simulated.mean()) / max(spread, 1e-9), self._freedom))
 
     def _compare(
         self, logs: Floats, ranked: Floats, calibration: Codes, start: Floats | None = None
     ) -> tuple[Floats, float]:
         """Return the estimated prevalences, and by how much the sample is more novel than its mixture."""
-        mix = self._correction.estimate_mix(logs, start)
+        mix = self._correction.estimate_mix(logs, start, TOLERANCE)
         codes, novelty = self._codes[calibration], self._novelty[calibration]
-        sums = np.bincount(codes, novelty, minlength=len(mix))
-        means = np.where(self._counts > 0, sums / np.maximum(self._counts, 1), self._novelty.mean())
+        counts = np.bincount(codes, minlength=len(mix))
+        means = np.bincount(codes, novelty, minlength=len(mix)) / np.maximum(counts, 1)
+        means[counts == 0] = self._novelty.mean()
         return mix, float(ranked.mean() - mix @ means)
+
+    def _measure_between(self, samples: Codes) -> tuple[float, int]:
+        """Return by how much the excess varies between calibration samples beyond chance, and of how many."""
+        excess, chance = [], []
+        for sample in np.unique(samples):
+            own = np.flatnonzero(samples == sample)
+            if LEAST_IMAGES <= len(own) < len(samples):
+                others = np.flatnonzero(samples != sample)
+                excess.append(self._compare(self._logs[own], self._novelty[own], others)[1])
+                within = self._novelty[own] - pd.Series(self._novelty[own]).groupby(self._codes[own]).transform("mean")
+                n_classes = len(np.unique(self._codes[own]))
+                chance.append((within**2).sum() / max(len(own) - n_classes, 1) / len(own))
+        if len(excess) < 2:
+            return 0.0, len(excess)
+        return max(float(np.var(excess, ddof=1) - np.mean(chance)), 0.0), len(excess)
 
     def _draw(self, n_each: NDArray[np.integer], rng: np.random.Generator) -> Codes:
         """Return rows of calibration images, so many of each class, with replacement."""

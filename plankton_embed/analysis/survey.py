@@ -463,7 +463,7 @@ def _count_part(
         lost = _limit(found.count * (1 / kept[0] - 1), n_refused)
         lost_draws = _limit(rng.negative_binomial(np.maximum(found.draws, 1), kept[1:]) * (found.draws > 0), n_refused)
         weights[~refused, :n_classes] *= 1 + lost / np.maximum(found.count, 1e-300)
-        weights[refused, -1] = 1 - lost.sum() / n_refused
+        weights[refused, -1] = max(1 - lost.sum() / n_refused, 0)
         draws[:, :n_classes] += lost_draws
         draws[:, -1] = n_refused - lost_draws.sum(axis=1)
         images[0] = weights.sum(axis=0)

@@ -42,15 +42,18 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     of = f" in {n_samples:,} samples" if n_samples > 1 else ""
     left_out = f"; the {MOST_CLASSES} commonest of {(~is_unknown).sum()} classes" if len(totals) > len(table) else ""
     unit = "images" if amount == "corrected" else name_unit(amount, found)
-    title_axes(ax, f"{found.summary['n_images']:,} images{of}{left_out}", unit)
+    n_bare = found.summary.get("n_uncorrected", 0)
+    bare = f", {n_bare:,} not corrected (no intervals)" if n_bare else ""
+    title_axes(ax, f"{found.summary['n_images']:,} images{of}{bare}{left_out}", unit)
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     rows, size = np.arange(len(table)), row_font_size(ax, len(table))
     low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have none
     least = 1.0 if amount == "corrected" else high.max() / DECADES
     if high.max() > LINEAR_UP_TO * max(table[amount].median(), least):
         ax.set_xscale("symlog", linthresh=least)
-    interval = f"{100 * found.summary['level']:.3g} % interval"
-    ax.hlines(rows, low, high, color=ORANGE, linewidth=2.5, alpha=0.5, label=interval, zorder=1)
+    if not n_bare:
+        interval = f"{100 * found.summary['level']:.3g} % interval"
+        ax.hlines(rows, low, high, color=ORANGE, linewidth=2.5, alpha=0.5, label=interval, zorder=1)
     if amount == "corrected":
         ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="named so", zorder=2, clip_on=False)
     ax.scatter(table[amount], rows, s=28, color=ORANGE, marker="o", label="corrected", zorder=3, clip_on=False)

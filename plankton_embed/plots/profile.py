@@ -5,6 +5,7 @@ from __future__ import annotations
 from textwrap import fill
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -118,7 +119,8 @@ def _amount(table: pd.DataFrame) -> str:
 def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> str:
     """Write the title of all panels, and return what their values are."""
     n = table.dropna(subset=_amount(table))["sample"].nunique()
-    how = f"with {100 * found.summary['level']:.3g} % intervals"
+    n_bare = found.summary.get("n_uncorrected", 0)
+    how = f"with {100 * found.summary['level']:.3g} % intervals" + (f"; hollow: {n_bare} not corrected" * bool(n_bare))
     if "depth_low" in table:
         how = f"bins of {(table['depth_high'] - table['depth_low']).iloc[0]:.4g} m"
     title_axes(ax, f"commonest classes over {along}: {n:,} {'sample' if n == 1 else 'samples'}, {how}")
@@ -140,7 +142,8 @@ def _draw_class(panel: Axes, table: pd.DataFrame, along: Literal["depth", "time"
         lines = panel.hlines if along == "depth" else panel.vlines
         lines(table[along], table[low], table[high], color=BLUE, alpha=0.3, linewidth=1.2)
         x, y = (amount, along) if along == "depth" else (along, amount)
-        panel.scatter(table[x], table[y], s=14, color=BLUE, alpha=0.8, linewidths=0, zorder=3)
+        inside = np.where(table[low].isna(), "white", BLUE)  # a sample that is not corrected has no interval
+        panel.scatter(table[x], table[y], s=14, c=inside, edgecolors=BLUE, alpha=0.8, linewidths=0.7, zorder=3)
         means = _average(table, amount, along)
     x_values, y_values = (means, means.index) if along == "depth" else (means.index, means)
     style = {"color": BLUE, "marker": "o", "markersize": 3.5} if "depth_low" in table else {"color": GREY}

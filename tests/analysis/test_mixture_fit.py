@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 from scipy.stats import kstest
 
 from plankton_embed.analysis.abundance import CountCorrection
-from plankton_embed.analysis.mixture_fit import MixtureTest
+from plankton_embed.analysis.mixture_fit import MixtureTest, find_misfits
 
 CENTRES = np.random.default_rng(1).normal(0, 2, (6, 3))
 
@@ -51,3 +51,14 @@ def test_few_images_are_not_tested_and_a_sample_depends_on_no_other():
     copies = np.zeros((40, 6)) - np.log(6), np.zeros(40, dtype=int), np.zeros((40, 2))
     alike = MixtureTest(CountCorrection(copies[0], copies[1], n_draws=20), *copies)
     assert alike.p_value(copies[0], copies[2]) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_of_many_samples_some_small_p_values_are_chance():
+    p = np.array([np.nan, 0.001, *np.linspace(0.005, 1, 98)])
+    assert not find_misfits(p).any()  # .001 * 99 / 1 > .01
+    p[1:30] = 0.003  # .003 * 99 / 29 > .01
+    assert not find_misfits(p).any()
+    p[1:32] = 0.003  # .003 * 99 / 31 < .01
+    assert np.flatnonzero(find_misfits(p)).tolist() == list(range(1, 32))
+    assert find_misfits([0.009]).all()
+    assert not find_misfits([np.nan]).any()
