@@ -303,8 +303,9 @@ def taxonomy(
     given = tree if isinstance(tree, Taxonomy) else read_taxonomy(tree)
     table, split = _load_split(vectors, split)
     compared = compare_taxonomy(table, given, n_permutations=n_permutations, seed=seed)
-    if query is None and not isinstance(vectors, EmbeddingTable) and RunFolder(Path(vectors)).settings.exists():
-        query = vectors
+    run = None if isinstance(vectors, EmbeddingTable) else RunFolder(Path(vectors))
+    if query is None and run is not None and run.settings.exists():
+        query = vectors if any(run.vectors(name).exists() for name in ("test", "val")) else None
     found = TaxonomyFindings(compared)
     if query is None:
         if not (method is None and calibration is None and certainty is None):

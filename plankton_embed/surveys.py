@@ -143,25 +143,27 @@ def abundance(
     labels = [str(name) for name in classifier.classes_]
     labels.append(UNKNOWN)
 
-    def predict(number: int) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
-        vectors = asked.vectors[survey.rows[number]]
-        order, logs = classifier.assess(vectors)
-        return order[:, 0], logs, _refuse(refuser, classifier, vectors, order[:, 0])
+    def predict(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+        order, logs = classifier.assess(asked.vectors[rows])
+        return order[:, 0], logs, _refuse(refuser, classifier, asked.vectors[rows], order[:, 0])
 
-    def test_fit(number: int) -> float:
-        codes, logs, refused = predict(number)
-        vectors = asked.vectors[survey.rows[number]][~refused]
-        return fit_test.p_value(logs[~refused], measures.novelty(vectors, classifier.classes_[codes[~refused]]))
+    def test_fit(rows: NDArray[np.intp]) -> float:
+        codes, logs, refused = predict(rows)
+        novelty = measures.novelty(asked.vectors[rows[~refused]], classifier.classes_[codes[~refused]])
+        return fit_test.p_value(logs[~refused], novelty)
 
     def count(number: int) -> SampleCounts:
-        codes, logs, refused = predict(number)
+        codes, logs, refused = predict(survey.rows[number])
         inner = None if drawn_by is None else drawn_by[survey.rows[number]]
         return count_sample(survey, number, labels, codes, logs, refused, corrector, kept, inner, not misfits[number])
 
-    numbers = range(len(survey.rows))
-    fit_p = np.array([test_fit(n) for n in progress_bar(numbers, "tests of the samples", "sample", shown=progress)])
+    tested = progress_bar(survey.rows, "tests of the samples", "sample", shown=progress)
+    fit_p = np.array([test_fit(rows) for rows in tested])
+    untested = np.isnan(fit_p)
+    if untested.any():  # too small to be tested each for itself
+        fit_p[untested] = test_fit(np.concatenate([survey.rows[number] for number in np.flatnonzero(untested)]))
     misfits = find_misfits(fit_p)
-    bar = progress_bar(numbers, "samples", "sample", shown=progress)
+    bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
         "by": by,
         "method": method,

@@ -497,6 +497,19 @@ def test_a_sample_with_other_images_is_not_corrected(caplog):
     draw_abundance(found)
 
 
+def test_samples_too_small_for_a_test_are_tested_together():
+    """Six samples of 10 images, half of them far from the known classes; and one of 60 that is as it should be."""
+    known, others = draw(np.arange(90) % 4, 11), draw([0] * 30, 12)
+    query = add_examples(known, replace(others, vectors=others.vectors + np.float32(12)))
+    sample_id = np.array([f"s{row % 6}" if row < 30 or row >= 90 else "whole" for row in range(120)], dtype=object)
+    samples = count(replace(query, sample_id=sample_id)).samples.set_index("sample")
+    small = samples.drop(index="whole")
+    assert small["n_images"].eq(10).all()
+    assert small["fit_p"].nunique() == 1
+    assert small["correction"].eq("none").all()
+    assert samples["correction"]["whole"] == "em"
+
+
 def test_few_images_of_another_instrument_are_reported(caplog):
     """All 17 get one name; alone the counts do not show it."""
     query = replace(draw([1] * 17, 13), vectors=draw([1] * 17, 13).vectors + np.float32(3))

@@ -137,7 +137,7 @@ def train_model(
 
             net.train()
             bar = progress_bar(
-                batches[first_step:], f"epoch {epoch}/{training.epochs}", "batch", shown=progress, done=first_step
+                batches[first_step:], f"epoch {epoch}/{training.epochs}", "step", shown=progress, done=first_step
             )
             for step, (rows, views) in enumerate(bar, first_step):
                 share_of_time = (spent + time.perf_counter() - started) / limit

@@ -48,9 +48,27 @@ def test_few_images_are_not_tested_and_a_sample_depends_on_no_other():
     assert 0 < first < 1
     test.p_value(logs, novelty)
     assert test.p_value(logs[:60], novelty[:60]) == first
+    assert test.p_value(logs[59::-1], novelty[59::-1]) == first
     copies = np.zeros((40, 6)) - np.log(6), np.zeros(40, dtype=int), np.zeros((40, 2))
     alike = MixtureTest(CountCorrection(copies[0], copies[1], n_draws=20), *copies)
     assert alike.p_value(copies[0], copies[2]) == pytest.approx(0.5, abs=1e-4)
+
+
+def p_of_tow(seed, by_sample):
+    """Of a tow whose images look otherwise by as much as those of the 12 calibration tows do."""
+    rng = np.random.default_rng(seed)
+    tows = [draw(rng, [8] * 6, offset=rng.normal(0, 0.8, 3)) for _ in range(13)]
+    logs, codes, novelty = (np.concatenate([tow[part] for tow in tows[:12]]) for part in range(3))
+    correction = CountCorrection(logs, codes, n_draws=20)
+    samples = np.repeat(np.arange(12), 48) if by_sample else None
+    return MixtureTest(correction, logs, codes, novelty, seed, samples).p_value(tows[12][0], tows[12][2])
+
+
+def test_tows_that_differ_as_calibration_tows_do_are_mixtures_where_tows_are_drawn():
+    p = np.array([p_of_tow(seed, True) for seed in range(40)])
+    assert (p < 0.01).mean() <= 0.05
+    assert kstest(p, "uniform").pvalue > 0.01
+    assert np.mean([p_of_tow(seed, False) < 0.01 for seed in range(40)]) > 0.1  # else some are not
 
 
 def test_of_many_samples_some_small_p_values_are_chance():
