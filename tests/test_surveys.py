@@ -497,6 +497,20 @@ def test_a_sample_with_other_images_is_not_corrected(caplog):
     draw_abundance(found)
 
 
+def test_totals_have_no_unknown_images_that_single_samples_have_by_chance():
+    """40 samples of 25 images, none of an unknown class: by chance more or fewer are rejected than expected."""
+    codes = np.arange(1000) % 4
+    query = replace(draw(codes, 14), sample_id=np.array([f"s{row // 25}" for row in range(1000)], dtype=object))
+    found = count(query, unknown_rate=0.1)
+    whole = count(replace(query, sample_id=None), unknown_rate=0.1).totals
+    of_samples = found.table.groupby("label")["corrected"].sum()
+    assert found.totals["corrected"].sum() == pytest.approx(1000)
+    assert found.totals["corrected"]["unknown"] < of_samples["unknown"] / 2
+    assert found.totals["corrected"]["unknown"] == pytest.approx(whole["corrected"]["unknown"], abs=10)
+    assert (found.totals["low"] <= found.totals["corrected"]).all()
+    assert (found.totals["corrected"] <= found.totals["high"]).all()
+
+
 def test_samples_too_small_for_a_test_are_tested_together():
     """Six samples of 10 images, half of them far from the known classes; and one of 60 that is as it should be."""
     known, others = draw(np.arange(90) % 4, 11), draw([0] * 30, 12)

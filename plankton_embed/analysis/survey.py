@@ -76,7 +76,8 @@ class SampleCounts:
     `count` of names given; `corrected`, `low`, `high` images; `individuals` (3, L) in the whole sample, and their
     bounds; `biovolume` of the whole sample, mm³ (0 where it is unknown of all). `by_depth` (B, L) corrected images in
     bins of depth, `individuals_by_depth` (B, L), and `n_by_depth` (B,) images. `spectra` by label, None without sizes.
-    `draws` (D, C): the corrected images of the classes in every bootstrap draw; `individual_draws` (D, C).
+    `known` (1 + D, C) images of the classes, the estimate and every bootstrap draw, which may be more than there are
+    where few are refused, so that samples can be added up; `known_individuals` (1 + D, C).
     """
 
     count: Floats
@@ -90,8 +91,8 @@ class SampleCounts:
     individuals_by_depth: Floats
     n_by_depth: NDArray[np.intp]
     spectra: pd.DataFrame | None
-    draws: Floats
-    individual_draws: Floats
+    known: Floats
+    known_individuals: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,8 @@ class Abundance:
             `individuals_high`: in the whole sample. With volumes `concentration`, `concentration_low`,
             `concentration_high`, m⁻³. With body sizes `biovolume`, mm³ in the whole sample, and with volumes
             `biovolume_concentration`, mm³ m⁻³. What the volumes are of is `summary["volume_of"]`.
-        totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together, and
+        totals: one row a label, the most on top: `count`, `corrected`, `low` and `high` of all samples together (with
+            refused images not the sum of the samples, in each of which `unknown` is at least 0), and
             their `individuals` and `concentration` with bounds; nan where they are not known of every sample, and
             concentrations where samples share their water.
         samples: one row a sample: `sample`, `n_images`, `n_refused`, `correction` (`none` where the counts are not
@@ -386,6 +388,8 @@ def count_sample(
     weights = np.zeros((n, len(labels)))  # columns add up to the corrected counts
     draws: Floats = np.zeros((1, len(labels)))
     individual_draws: Floats = np.zeros((1, len(labels)))
+    known: Floats = np.zeros((1, n_classes))
+    known_individuals: Floats = np.zeros((1, n_classes))
     values = np.unique(factor)  # nan is one of them, once
     for value in values:
         part = np.isnan(factor) if np.isnan(value) else factor == value
@@ -396,7 +400,12 @@ def count_sample(
         weights[part] = one.weights
         count, images, draws = count + one.count, images + one.images, draws + one.draws
         individuals = individuals + value * one.images
-        individual_draws = individual_draws + one.draws + _draw_rest(one.draws, value, rng)
+        part_draws = one.draws + _draw_rest(one.draws, value, rng)
+        individual_draws = individual_draws + part_draws
+        limited = np.concatenate([value * one.images[:1, :n_classes], part_draws[:, :n_classes]])
+        images_limited = np.concatenate([one.images[:1, :n_classes], one.draws[:, :n_classes]])
+        known = known + one.known
+        known_individuals = known_individuals + limited + value * (one.known - images_limited)
     if len(values) > 1:
         images[1:] = _bound(images[0], draws, correction.level)
     if values[-1] > 1:
@@ -404,7 +413,7 @@ def count_sample(
         half[:, :n_classes] = _draw_half((len(draws), n_classes), values[-1], correction.seed)
         individuals[1:] = _bound(individuals[0], individual_draws + half, correction.level)
     if not is_corrected:
-        images[1:], individuals[1:], draws, individual_draws = np.nan, np.nan, draws * np.nan, draws * np.nan
+        images[1:], individuals[1:], known[1:], known_individuals[1:] = np.nan, np.nan, np.nan, np.nan
     weighted = weights * factor[:, None]
     bins = np.full(n, -1) if survey.depth_bin is None else survey.depth_bin[rows]
     in_bin = np.arange(max(len(survey.depth_edges) - 1, 0))[:, None] == bins
@@ -422,18 +431,22 @@ def count_sample(
         individuals_by_depth=in_bin @ weighted,
         n_by_depth=in_bin.sum(axis=1),
         spectra=_measure_spectra(survey, number, labels, weights, factor),
-        draws=draws[:, :n_classes],
-        individual_draws=individual_draws[:, :n_classes],
+        known=known,
+        known_individuals=known_individuals,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _PartCounts:
-    """Counts of the images of one factor: `images` (3, L) corrected, low and high; `draws` (D, L); `weights` (n, L)."""
+    """Counts of the images of one factor: `images` (3, L) corrected, low and high; `draws` (D, L); `weights` (n, L).
+
+    `known` as in `SampleCounts`.
+    """
 
     count: Floats
     images: Floats
     draws: Floats
+    known: Floats
     weights: Floats
 
 
@@ -458,10 +471,12 @@ def _count_part(
     images[:, :n_classes] = found.count, found.low, found.high
     draws[:, :n_classes] = found.draws
     weights[~refused, :n_classes] = found.membership
+    kept = np.ones((1 + len(draws), n_classes)) if kept is None else kept
+    lost = found.count * (1 / kept[0] - 1)
+    lost_draws = (found.draws > 0) * rng.negative_binomial(np.maximum(found.draws, 1), kept[1:]).astype(float)
+    known = np.concatenate([[found.count + lost], found.draws + lost_draws])
     if n_refused:
-        kept = np.ones((1 + len(draws), n_classes)) if kept is None else kept
-        lost = _limit(found.count * (1 / kept[0] - 1), n_refused)
-        lost_draws = _limit(rng.negative_binomial(np.maximum(found.draws, 1), kept[1:]) * (found.draws > 0), n_refused)
+        lost, lost_draws = _limit(lost, n_refused), _limit(lost_draws, n_refused)
         weights[~refused, :n_classes] *= 1 + lost / np.maximum(found.count, 1e-300)
         weights[refused, -1] = max(1 - lost.sum() / n_refused, 0)
         draws[:, :n_classes] += lost_draws
@@ -469,7 +484,7 @@ def _count_part(
         images[0] = weights.sum(axis=0)
         images[1:] = _bound(images[0], draws, correction.level)
         count[-1] = n_refused
-    return _PartCounts(count, images.round(DECIMALS), draws, weights)
+    return _PartCounts(count, images.round(DECIMALS), draws, known, weights)
 
 
 def _count_predictions(named: NDArray[np.intp], n_classes: int, n_draws: int) -> CorrectedCounts:
@@ -479,7 +494,7 @@ def _count_predictions(named: NDArray[np.intp], n_classes: int, n_draws: int) ->
     return CorrectedCounts(count, count, count, membership, np.tile(count, (n_draws, 1)))
 
 
-def _limit(lost: NDArray[np.number], n_refused: int) -> Floats:
+def _limit(lost: Floats, n_refused: int) -> Floats:
     """Return numbers of refused images (…, C) of known classes; no more altogether than were refused."""
     most = np.maximum(lost.sum(axis=-1, keepdims=True), n_refused)
     return np.asarray(lost * (n_refused / most))
@@ -540,11 +555,14 @@ def gather_counts(
     """
     n = len(labels)
     found: list[SampleCounts] = []
-    pooled: Floats = np.zeros((1, 1))
-    pooled_individuals = pooled
+    known: Floats = np.zeros((1, 1))
+    known_individuals = known
     for one in counted:  # the draws of all samples would fill the memory
-        pooled, pooled_individuals = pooled + one.draws, pooled_individuals + one.individual_draws
-        found.append(replace(one, draws=one.draws[:0], individual_draws=one.draws[:0]))
+        known, known_individuals = known + one.known, known_individuals + one.known_individuals
+        found.append(replace(one, known=one.known[:0], known_individuals=one.known[:0]))
+    n_images = int(survey.samples["n_images"].sum())
+    share = np.minimum(n_images / np.maximum(known.sum(axis=1, keepdims=True), 1e-300), 1)  # nan where not corrected
+    known, known_individuals = known * share, known_individuals * share
     table = pd.DataFrame({
         "sample": np.repeat(survey.samples["sample"].to_numpy(), n),
         "label": np.tile(np.array(labels, dtype=object), len(found)),
@@ -562,16 +580,17 @@ def gather_counts(
     samples.insert(2, "n_refused", [one.n_refused for one in found])
     spectra = [one.spectra for one in found if one.spectra is not None]
     totals = table.groupby("label", sort=False)[["count", "corrected", "low", "high"]].sum()
-    totals["low"], totals["high"] = (np.sum([getattr(one, end) for one in found], axis=0) for end in ("low", "high"))
-    n_classes = pooled.shape[1]
-    classes = totals.index[:n_classes]
-    totals.loc[classes, "low"], totals.loc[classes, "high"] = _bound(
-        totals.loc[classes, "corrected"].to_numpy(dtype=float), pooled, level
-    )
+    n_classes = known.shape[1]
+    pooled = np.column_stack([known, n_images - known.sum(axis=1)]).round(DECIMALS) + 0.0
+    totals["corrected"] = pooled[0]
+    totals["low"], totals["high"] = _bound(pooled[0], pooled[1:], level)
     whole = individuals.sum(axis=1)  # nan where one sample is not known
     most = 1.0 if survey.factor is None else survey.factor.max()
-    half = _draw_half(pooled.shape, most, summary.get("seed", 0))
-    whole[1:, :n_classes] = _bound(whole[0, :n_classes], pooled_individuals + half, level)
+    half = _draw_half((len(known) - 1, n_classes), most, summary.get("seed", 0))
+    of_all = whole[0].sum()
+    whole[0] = np.append(known_individuals[0], of_all - known_individuals[0].sum()).round(DECIMALS) + 0.0
+    whole[1:, :n_classes] = _bound(whole[0, :n_classes], known_individuals[1:] + half, level)
+    whole[1:, n_classes] = np.minimum(whole[1, n_classes], whole[0, n_classes]), np.maximum(*whole[[2, 0], n_classes])
     alike = survey.n_divided == 0 and (  # else the same water is in several samples
         "volume_of" not in survey.samples or survey.samples["volume_of"].nunique(dropna=False) == 1
     )

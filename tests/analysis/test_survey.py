@@ -72,4 +72,4 @@ def test_fractions_are_corrected_separately(correction):
     found = count_tow(codes, factor, np.random.default_rng(4), correction)
     together = factor @ correction.correct(classify(codes, np.random.default_rng(4))).membership
     assert abs(found.individuals[0, 0] - 200) < abs(together[0] - 200) / 2
-    assert found.draws.shape == found.individual_draws.shape == (60, 5)
+    assert found.known.shape == found.known_individuals.shape == (61, 5)
