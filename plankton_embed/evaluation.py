@@ -41,7 +41,7 @@ from plankton_embed.classifiers.scoring import (
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
-from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
+from plankton_embed.output import progress_bar, refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
 from plankton_embed.plots.class_counts import draw_class_counts
 from plankton_embed.plots.class_scores import draw_class_scores
@@ -195,6 +195,7 @@ def judge_shift(
     samples: Sequence[EmbeddingTable],
     names: Sequence[str] | None = None,
     calibration_samples: NDArray[np.intp] | None = None,
+    progress: bool = False,
 ) -> list[str]:
     """Return for each sample whether it is like the calibration images, and report it in one line.
 
@@ -207,6 +208,7 @@ def judge_shift(
         samples: new images.
         names: of the samples; by default they are one sample, the query.
         calibration_samples: (m,) codes of the samples of the calibration images, which are then drawn as a whole.
+        progress: show a bar.
 
     Returns:
         The verdicts (see `Shift`); `too few images` also where there are too few calibration images.
@@ -226,7 +228,7 @@ def judge_shift(
         })  # fmt: skip
 
     of_calibration, verdicts = describe(calibration), []
-    for sample in samples:
+    for sample in progress_bar(samples, "shift", "sample", shown=progress):
         rows = np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])
         images = EmbeddingTable(sample.vectors[rows])
         found = find_shift(

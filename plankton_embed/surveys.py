@@ -179,7 +179,9 @@ def abundance(
     counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
     samples = [asked.select(rows) for rows in survey.rows]
     verdicts = judge_shift(
-        measures, classifier, held, samples, survey.samples["sample"].tolist(), calibration_samples=held_samples
+        *(measures, classifier, held, samples, survey.samples["sample"].tolist()),
+        calibration_samples=held_samples,
+        progress=progress,
     )
     _describe_fit(counted, fit_p, misfits, verdicts, correction)
     write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
@@ -366,8 +368,8 @@ def _describe_fit(
     if failed.any():
         logger.warning(
             "%d of %d samples are not corrected and have no intervals, such as %s: %s. There may be images of unknown "
-            "classes or of another instrument (see shift): reject unknown classes (--unknown-rate), or calibrate with "
-            "images like those of the sample",
+            "classes or of another instrument (see shift): reject unknown classes (a higher --unknown-rate), or "
+            "calibrate with images like those of the sample",
             *(int(failed.sum()), len(failed), counted.samples["sample"].iloc[int(failed.argmax())], why),
         )
 
