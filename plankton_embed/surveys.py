@@ -51,7 +51,7 @@ from plankton_embed.table import EmbeddingTable, holds_vectors
 logger = logging.getLogger(__name__)
 
 FEW_CALIBRATION = 5  # images of a class
-FEW_IMAGES = 20  # of a sample: with fewer the intervals are rough
+FEW_IMAGES = 20  # of a sample: with fewer the intervals are too narrow
 
 
 def abundance(

@@ -20,7 +20,6 @@ LEAST_CLASSES = 8  # whose best groups show what evidence is common
 MOST_DRAWN = 2000  # images of a class that groups are looked for among; the others join by their nearest one
 N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
 N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
-
 TINY = np.finfo(np.float32).eps
 
 Rows = NDArray[np.intp]

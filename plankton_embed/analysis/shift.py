@@ -86,7 +86,6 @@ def find_shift(
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-    most_new: int = MOST_NEW,
     most_calibration: int = MOST_CALIBRATION,
     progress: bool = False,
 ) -> Shift:
@@ -102,8 +101,7 @@ def find_shift(
         n_permutations: of each test; at least 1,000, or no p could be below .001.
         n_draws: from the calibration images.
         seed: of permutations and draws; what a sample gets depends on no other sample.
-        most_new: images of a sample that are compared, drawn once where there are more.
-        most_calibration: the same of the calibration images.
+        most_calibration: calibration images that are compared, drawn once where there are more.
         progress: show a bar.
 
     Raises:
@@ -126,7 +124,7 @@ def find_shift(
         names = new_names.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            asked = _Compared.take(new.select(rows), names, most_new, seed)
+            asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
             row |= _compare(asked, known, between, n_permutations, n_draws, seed)
             row |= _compare_mix(
                 names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,

@@ -18,11 +18,11 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.table import EmbeddingTable
 
+logger = logging.getLogger(__name__)
+
 Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
 WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # their reference grows by being given vectors
-logger = logging.getLogger(__name__)
-
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 
 
