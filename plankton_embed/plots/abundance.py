@@ -90,15 +90,16 @@ def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
     whole, shares = _gather_shares(found)
     height = len(shares) * float(np.clip(6.0 / len(shares), SMALLEST_ROW, LARGEST_ROW))
     ax = ax or new_axes(3.2 + max(0.28 * shares.shape[1], 2.5), 3.4 + float(np.clip(height, 0.5, TALLEST)))
-    title_axes(ax, f"share of the {whole} of each sample, corrected (%)")
+    is_bare = found.samples["correction"] == "none" if "correction" in found.samples else [False] * len(shares)
+    title_axes(ax, f"share of the {whole} of each sample, corrected{' (* not corrected)' if any(is_bare) else ''} (%)")
     values = shares.to_numpy(dtype=float)
     image = ax.imshow(values, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto")
     step = int(np.ceil(len(shares) * SMALLEST_ROW / TALLEST))
     n_shown = len(shares[::step])
     size = min(row_font_size(ax, n_shown), TEXT_SIZE)
     names = [
-        f"{shorten(str(name), NAME_WIDTH / 1.5, size)} ({n:,})"
-        for name, n in zip(shares.index, found.samples["n_images"], strict=True)
+        f"{shorten(str(name), NAME_WIDTH / 1.5, size)} ({n:,}){'*' if bare else ''}"
+        for name, n, bare in zip(shares.index, found.samples["n_images"], is_bare, strict=True)
     ]
     ax.set_yticks(range(0, len(shares), step), names[::step], fontsize=size, parse_math=False)
     columns = [shorten(str(name), NAME_WIDTH / 1.5, TEXT_SIZE) for name in shares.columns]
