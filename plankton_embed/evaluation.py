@@ -41,7 +41,7 @@ from plankton_embed.classifiers.scoring import (
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
-from plankton_embed.output import progress_bar, refuse_overwrite, write_atomically, write_folder_atomically, write_json
+from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically, write_json
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
 from plankton_embed.plots.class_counts import draw_class_counts
 from plankton_embed.plots.class_scores import draw_class_scores
@@ -227,20 +227,23 @@ def judge_shift(
             "threshold": np.inf,
         })  # fmt: skip
 
-    of_calibration, verdicts = describe(calibration), []
-    for sample in progress_bar(samples, "shift", "sample", shown=progress):
-        rows = np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])
-        images = EmbeddingTable(sample.vectors[rows])
-        found = find_shift(
-            calibration,
-            of_calibration,
-            images,
-            describe(images),
-            calibration_samples=calibration_samples,
-            n_permutations=1000,
-            most_calibration=MOST_JUDGED_CALIBRATION,
-        )
-        verdicts.append(str(found.samples["verdict"].iloc[0]))
+    drawn = [
+        sample.select(np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])) for sample in samples
+    ]
+    numbers = np.repeat(np.arange(len(drawn)), [len(sample) for sample in drawn]).astype(str)
+    images = EmbeddingTable(np.concatenate([sample.vectors for sample in drawn]), sample_id=numbers.astype(object))
+    found = find_shift(
+        calibration,
+        describe(calibration),
+        images,
+        describe(images),
+        calibration_samples=calibration_samples,
+        n_permutations=1000,
+        most_calibration=MOST_JUDGED_CALIBRATION,
+        progress=progress,
+    )
+    by_number = found.samples.iloc[1:].set_index("sample_id")["verdict"]  # without that of all images together
+    verdicts = [str(by_number.get(str(number), TOO_FEW)) for number in range(len(drawn))]
     differs = np.array(verdicts) == APPEARANCE
     advice = "their labels and counts are unreliable; see shift"
     if names is None and differs.any():

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from plankton_embed.analysis.error_rates import ErrorRates
 from plankton_embed.errors import InputError, SettingError
 
 CorrectionMethod = Literal["em", "confusion"]
@@ -19,6 +20,8 @@ N_DRAWS = 200
 LEVEL = 0.9  # share of the intervals that should hold the true count
 BIAS_PRECISION = 5.0  # of the normal prior of every bias, and of the logarithm of the scale
 SAMPLE_PRECISION = 1.0  # the same where whole samples are drawn: the biases of a few samples vary more than their mean
+MIX_PRIOR = 5.0  # images, shared by all classes, that are added to each sample: few classes are common
+N_SWEEPS = 30  # of Gibbs sampling in every draw
 MOST_ITERATIONS, TOLERANCE = 500, 1e-6
 
 Floats = NDArray[np.float64]
@@ -50,11 +53,13 @@ class CountCorrection:
     1901.06852). `confusion`: the mix under which the names given are likeliest, their errors being those of the
     calibration images (adjusted counts; Hopkins and King 2010, American Journal of Political Science 54).
 
-    The intervals come from bootstrap draws. Each draws the calibration images anew within their classes, the images of
-    the sample too, and then a class for every image of the sample. With `em` it also draws what the biases are shrunk
-    to, from the normal distribution that shrinking stands for; else few calibration images would look like certainty.
-    With `confusion` they hold the true count too rarely where many classes have few calibration images: its counts of
-    common classes are then too low.
+    `confusion` samples the posterior distributions of the error rates (see `ErrorRates`) and of the mix
+    (Dirichlet, with a prior under which few classes are common); its counts are means.
+
+    The intervals come from draws. With `em` each draws the calibration images anew within their classes (bootstrap),
+    the images of the sample too, and then a class for every image of the sample. It also draws what the biases are
+    shrunk to, from the normal distribution that shrinking stands for; else few calibration images would look like
+    certainty. With `confusion` each draws error rates, the mix, and a class for every image.
     With `samples` each draw takes whole samples of calibration images (see `draw_whole`): images of one sample are more
     alike than those of several. How the classifier errs differs between samples, those that are counted among
     them: of G calibration samples a draw takes k, 1/k = 1/m + 1/G (at least 1), where m samples are counted together.
@@ -102,45 +107,47 @@ class CountCorrection:
         self.log_prior = np.zeros(self.n_classes) if prior is None else np.log(np.asarray(prior, dtype=float))
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
-        self._learn = self._learn_biases if method == "em" else self._learn_errors
         self._samples, self.n_draws, self._calibration = samples, n_draws, (ratios, named, known)
         self._learned = self._learn(ratios, named, known)
         self._draws: dict[int, list[Floats]] = {}
 
+    def _learn(self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None) -> Floats:
+        """Return how the classifier errs, by the method; with `rng`, one draw of it."""
+        if self.method == "em":
+            return self._learn_biases(ratios, known, rng)
+        rates = ErrorRates(np.exp(ratios + self.log_prior), named, known)
+        return rates.mean() if rng is None else rates.draw(rng)
+
     def _take_draws(self, n_counted: int) -> list[Floats]:
-        """Return what each draw has learned, where so many samples are counted together."""
+        """Return what each draw has learned, where so many samples are counted together (0: drawn by image)."""
         n_drawn = 0  # whole samples
-        if self._samples is not None:
+        if self._samples is not None and n_counted:
             n_known = len(np.unique(self._samples))
             n_drawn = max(1, round(n_known * n_counted / (n_known + n_counted)))
         if n_drawn not in self._draws:
-            rng = np.random.default_rng([self.seed, n_drawn] if n_drawn else self.seed)
-            ratios, named, known = self._calibration
-            rows = (self._draw_calibration(n_drawn, rng) for _ in range(self.n_draws))
-            self._draws[n_drawn] = [self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
+            self._draws[n_drawn] = self._draw_learned(n_drawn)
         return self._draws[n_drawn]
+
+    def _draw_learned(self, n_drawn: int) -> list[Floats]:
+        rng = np.random.default_rng([self.seed, n_drawn] if n_drawn else self.seed)
+        ratios, named, known = self._calibration
+        if self.method == "confusion" and not n_drawn:
+            rates = ErrorRates(np.exp(ratios + self.log_prior), named, known)
+            return [rates.draw(rng) for _ in range(self.n_draws)]
+        rows = (self._draw_calibration(n_drawn, rng) for _ in range(self.n_draws))
+        return [self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
 
     def _draw_calibration(self, n_drawn: int, rng: np.random.Generator) -> Codes:
         """Return rows of the calibration images: whole samples, or as many of each class as there are."""
         known = self._calibration[2]
-        if self._samples is not None:
+        if self._samples is not None and n_drawn:
             return draw_whole(self._samples, rng, n_drawn, known)
         counts = np.bincount(known, minlength=self.n_classes)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         order = np.argsort(known, kind="stable")
         return np.asarray(order[first + (rng.random(len(known)) * np.repeat(counts, counts)).astype(int)])
 
-    def _learn_errors(
-        self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None
-    ) -> Floats:
-        """Return how often images of each class get each name (C, C), one image more of each shared by all names."""
-        confusion: Floats = np.full((self.n_classes, self.n_classes), 1 / self.n_classes)
-        np.add.at(confusion, (known, named), 1)
-        return np.asarray(confusion / confusion.sum(axis=1, keepdims=True))
-
-    def _learn_biases(
-        self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None
-    ) -> Floats:
+    def _learn_biases(self, ratios: Floats, known: Codes, rng: np.random.Generator | None) -> Floats:
         """Return (1 + C,): log of the scale and bias of each class under which the classes are likeliest."""
         n, rows = len(known), np.arange(len(known))
         counts = np.bincount(known, minlength=self.n_classes)
@@ -185,27 +192,65 @@ class CountCorrection:
                 default each image is independent.
         """
         logs = np.asarray(log_probabilities, dtype=float).reshape(-1, self.n_classes)
-        n = len(logs)
-        if n == 0:
+        if len(logs) == 0:
             zeros = np.zeros((self.n_draws, self.n_classes))
             return CorrectedCounts(zeros[0], zeros[0], zeros[0], zeros[:0], zeros)
-        ratios, named = logs - self.log_prior, logs.argmax(axis=1)
+        rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
+        count = self._count_by_names if self.method == "confusion" else self._count_by_probabilities
+        membership, counts = count(logs, samples, rng)
+        total = membership.sum(axis=0)
+        low, high = np.quantile(counts, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
+        return CorrectedCounts(total, np.minimum(low, total), np.maximum(high, total), membership, counts)
+
+    def _count_by_probabilities(
+        self, logs: Floats, samples: Codes | None, rng: np.random.Generator
+    ) -> tuple[Floats, Floats]:
+        """Return the membership (n, C) of the images, and the counts (D, C) of every draw."""
+        n, ratios, named = len(logs), logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
         mix = find_mix(evidence)
-        membership = _share_out(evidence, mix)
-        rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         n_counted = 1 if samples is None else len(np.unique(samples))
         counts = np.empty((self.n_draws, self.n_classes))
         for number, draw in enumerate(self._take_draws(n_counted)):
-            evidence = self._weigh(draw, ratios, named)
+            evidence_drawn = self._weigh(draw, ratios, named)
             drawn = rng.integers(0, n, n) if samples is None or n_counted == 1 else draw_whole(samples, rng, n_counted)
             times = np.bincount(drawn, minlength=n).astype(float)
-            chance = _share_out(evidence, find_mix(evidence, times, mix)).cumsum(axis=1)
+            chance = _share_out(evidence_drawn, find_mix(evidence_drawn, times, mix)).cumsum(axis=1)
             classes = (chance < rng.random((n, 1))).sum(axis=1).clip(max=self.n_classes - 1)
             counts[number] = np.bincount(classes, minlength=self.n_classes)
-        count = membership.sum(axis=0)
-        low, high = np.quantile(counts, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        return CorrectedCounts(count, np.minimum(low, count), np.maximum(high, count), membership, counts)
+        return _share_out(evidence, mix), counts
+
+    def _count_by_names(self, logs: Floats, samples: Codes | None, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Return the same from the names alone."""
+        names, place, times = np.unique(logs.argmax(axis=1), return_inverse=True, return_counts=True)
+        membership, counts = self._sample_counts(names, times, self._take_draws(0), rng)
+        if self._samples is not None:  # for the intervals alone
+            n_counted = 1 if samples is None else len(np.unique(samples))
+            counts = self._sample_counts(names, times, self._take_draws(n_counted), rng)[1]
+        return membership[place], counts
+
+    def _sample_counts(
+        self, names: Codes, times: Codes, draws: list[Floats], rng: np.random.Generator
+    ) -> tuple[Floats, Floats]:
+        """Return the chances (k, C) of the classes given each of k names, and the counts (D, C) of every draw.
+
+        Gibbs sampling: the classes of the images given the mix, then the mix given the classes, from another mix in
+        every draw.
+        """
+        start, n = find_mix(self._learned.T[names], times.astype(float)), times.sum()
+        prior = min(MIX_PRIOR / self.n_classes, 0.5)
+        counts, shares = np.empty((len(draws), self.n_classes)), np.zeros((len(names), self.n_classes))
+        for number, errors in enumerate(draws):
+            evidence = errors.T[names]
+            mix = find_mix(evidence, rng.multinomial(n, times / n).astype(float), start)
+            mix = 0.95 * mix + 0.05 / self.n_classes  # what stands at 0 would stay there
+            for _ in range(N_SWEEPS):
+                share = _share_out(evidence, mix)
+                counts[number] = rng.multinomial(times, share).sum(axis=0)
+                mix = rng.standard_gamma(prior + counts[number])
+                mix = mix / mix.sum()
+            shares += share / len(draws)
+        return shares, counts
 
 
 def draw_whole(samples: Codes, rng: np.random.Generator, n_drawn: int, classes: Codes | None = None) -> Codes:

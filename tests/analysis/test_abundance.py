@@ -38,9 +38,9 @@ def test_adjusted_counts_by_hand():
     # of class 0, 900 of 1,000 get its name, of class 1, 800; 60 % named 0 in the sample: .9 p + .2 (1 - p) = .6
     logs = np.log([[0.9, 0.1], [0.1, 0.9]])
     named = np.repeat([0, 1, 0, 1], [900, 100, 200, 800])
-    correction = CountCorrection(logs[named], np.repeat([0, 1], 1000), method="confusion", n_draws=20)
+    correction = CountCorrection(logs[named], np.repeat([0, 1], 1000), method="confusion")
     counts = correction.correct(logs[np.repeat([0, 1], [6000, 4000])])
-    assert counts.count[0] == pytest.approx(1e4 * 0.4 / 0.7, abs=20)
+    assert counts.count[0] == pytest.approx(1e4 * 0.4 / 0.7, abs=100)  # the prior makes the classes a little more alike
     assert counts.low[0] < counts.count[0] < counts.high[0]
 
 
