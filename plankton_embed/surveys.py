@@ -133,11 +133,10 @@ def abundance(
     if intervals_by is not None:
         held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)
         drawn_by = _code_samples(intervals_by, asked, query, images)
-    corrector, kept, summary = _learn_errors(
-        known, held, classifier, refuser, method, correction, n_draws, level, seed, held_samples
-    )
     measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
-    fit_test = _learn_fit(measures, held, classifier, refuser, corrector, seed, held_samples)
+    corrector, fit_test, kept, summary = _learn_errors(
+        known, held, classifier, refuser, measures, method, correction, n_draws, level, seed, held_samples
+    )
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
@@ -294,17 +293,19 @@ def _learn_errors(
     held: EmbeddingTable,
     classifier: Classifier,
     refuser: Refuser | None,
+    measures: Refuser,
     method: Method,
     correction: CorrectionMethod,
     n_draws: int,
     level: float,
     seed: int,
     samples: NDArray[np.intp] | None,
-) -> tuple[CountCorrection, NDArray[np.float64] | None, dict[str, Any]]:
+) -> tuple[CountCorrection, MixtureTest, NDArray[np.float64] | None, dict[str, Any]]:
     """Learn from the calibration images how predictions go wrong, and which share of each class is not refused.
 
     Returns:
-        The correction, the shares (see `count_sample`), and what the summary reports of the calibration.
+        The correction, the test of whether a sample is a mixture of those that are not refused, the shares (see
+        `count_sample`), and what the summary reports of the calibration.
     """
     codes = np.searchsorted(classifier.classes_, held.label.astype(str))
     order, logs = classifier.assess(held.vectors)
@@ -315,40 +316,26 @@ def _learn_errors(
     if method != "centroid":
         prior = np.bincount(np.searchsorted(classifier.classes_, known.label[known.is_labelled].astype(str)))
         prior = prior / prior.sum()
+    inner = None if samples is None else samples[kept]
     corrector = CountCorrection(
         logs[kept],
         codes[kept],
         prior,
         correction,
-        samples=None if samples is None else samples[kept],
+        samples=inner,
         n_draws=n_draws,
         level=level,
         seed=seed,
     )
+    novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
+    fit_test = MixtureTest(corrector, logs[kept], codes[kept], novelty, seed, inner)
     described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
     shares = None
     if refuser is not None:
         rejected = refuser.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
         shares = estimate_kept(rejected, codes, len(classifier.classes_), n_draws, seed)
         described["rejected"] = float(rejected.mean())
-    return corrector, shares, {"n_classes": len(classifier.classes_), "calibration": described}
-
-
-def _learn_fit(
-    measures: Refuser,
-    held: EmbeddingTable,
-    classifier: Classifier,
-    refuser: Refuser | None,
-    corrector: CountCorrection,
-    seed: int,
-    samples: NDArray[np.intp] | None,
-) -> MixtureTest:
-    """Learn from the calibration images that are not refused how novel those of each class are."""
-    order, logs = classifier.assess(held.vectors)
-    kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
-    codes = np.searchsorted(classifier.classes_, held.label[kept].astype(str))
-    novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
-    return MixtureTest(corrector, logs[kept], codes, novelty, seed, None if samples is None else samples[kept])
+    return corrector, fit_test, shares, {"n_classes": len(classifier.classes_), "calibration": described}
 
 
 def _describe_fit(
