@@ -17,6 +17,7 @@ from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 ENOUGH = 100  # calibration scores for a threshold; with fewer the rejected share is uncertain
+OWN_WEIGHT = 3  # so often a score of the class itself counts among those of other classes
 LEVEL = 0.9  # of the interval of the rejected share
 MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, that its spread is measured on
 
@@ -119,8 +120,9 @@ class Refuser:
         score of the kind exceeds it with a probability of at most `rate` (split conformal prediction, by predicted
         class: Mondrian; Vovk et al. 2005, Algorithmic Learning in a Random World). A class with fewer than 100 scores
         (or what the rate needs) takes more from the classes whose spread is most similar, each score in relation to the
-        spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335). It takes as many as make
-        (n + 1) rate a whole number, where there are so many, because rounding up rejects fewer images than `rate`.
+        spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335), and its own scores count three
+        times. It takes as many as make (n + 1) rate a whole number, where there are so many, because rounding up rejects
+        fewer images than `rate`.
 
         Args:
             vectors: of images of known classes that the network was not trained on, (n, d).
@@ -142,20 +144,26 @@ class Refuser:
         order = np.random.default_rng(0).permutation(len(scaled))  # of a class that gives a part of its scores
         own = [scaled[order[codes[order] == code]] for code in range(len(self.classes_))]
         n_own = np.array([len(part) for part in own])
+        more = OWN_WEIGHT - 1 if len(scaled) >= ENOUGH else 0  # copies of a class's own scores
         rows = []
         for code, label in enumerate(self.classes_):
             likest = np.argsort(np.abs(np.log(self._spread / self._spread[code])), kind="stable")
             likest = np.concatenate([[code], likest[likest != code]])
-            n = max(n_own[code], min(whole_pool(max(n_own[code], ENOUGH, needed), rate), len(scaled)))
+            n = whole_pool(max(n_own[code], ENOUGH, needed) + more * n_own[code], rate) - more * n_own[code]
+            n = max(n_own[code], min(n, len(scaled)))
             n_classes = int(np.searchsorted(np.cumsum(n_own[likest]), n)) + 1
-            pooled = np.concatenate([own[other] for other in likest[:n_classes]])[:n]
-            threshold = conformal_threshold(pooled, rate) * self._spread[code]
+            pooled = np.concatenate([np.tile(own[code], more), *(own[other] for other in likest[:n_classes])])
+            threshold = conformal_threshold(pooled[: n + more * n_own[code]], rate) * self._spread[code]
             rows.append((label, threshold, self._spread[code], n_own[code], n))
         table = pd.DataFrame(rows, columns=["label", "threshold", "spread", "n_calibration", "n_pooled"])
-        n_above = table["n_pooled"] + 1 - conformal_rank(table["n_pooled"].to_numpy(), rate)
-        table["rejected"] = n_above / (table["n_pooled"] + 1)
+        n_pooled = table["n_pooled"].to_numpy()
+        weight = n_pooled + more * n_own
+        effective = weight**2 / (n_pooled + ((1 + more) ** 2 - 1) * n_own)  # number of scores (Kish 1965, Survey Sampling)
+        share = 1 - conformal_rank(weight, rate) / (weight + 1)
+        table["rejected"] = share
         for end, tail in (("low", (1 - LEVEL) / 2), ("high", (1 + LEVEL) / 2)):
-            table[f"rejected_{end}"] = beta.ppf(tail, n_above, table["n_pooled"] + 1 - n_above)
+            table[f"rejected_{end}"] = beta.ppf(tail, share * (effective + 1), (1 - share) * (effective + 1))
+        self._weight = weight
         self.thresholds_ = table
         return self
 
@@ -164,9 +172,9 @@ class Refuser:
 
         A score that is its own threshold would exceed that of the others; of n + 1 images as many are rejected as of n.
         """
-        n_pooled = self.thresholds_["n_pooled"].to_numpy()[self._codes(names)]
+        weight = self._weight[self._codes(names)]
         is_rejected = self.strangeness(vectors, names) >= self.threshold(names)
-        return np.where(is_rejected, n_pooled / (n_pooled + 1), 0.0)
+        return np.where(is_rejected, weight / (weight + 1), 0.0)
 
     def threshold(self, names: ArrayLike) -> NDArray[np.float64]:
         """Return the threshold of the class of each name, (n,)."""
