@@ -373,10 +373,11 @@ def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: 
     n_held = pd.Series(held.label.astype(str)).value_counts().reindex(classifier.classes_.astype(str), fill_value=0)
     few = n_held[n_held < FEW_CALIBRATION].sort_values(kind="stable")
     if len(few):
+        n_empty = int((few == 0).sum())
         named = ", ".join(f"{name} ({n})" for name, n in few.head(5).items()) + (", …" if len(few) > 5 else "")
         logger.warning(
-            "%d of %d classes have fewer than %d calibration images (%d have none); their errors are uncertain: %s",
-            *(len(few), len(n_held), FEW_CALIBRATION, int((few == 0).sum()), named),
+            "%d of %d classes have fewer than %d calibration images%s; their errors are uncertain: %s",
+            *(len(few), len(n_held), FEW_CALIBRATION, f" ({n_empty} have none)" if n_empty else "", named),
         )
     n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
     if n_small:

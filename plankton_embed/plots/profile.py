@@ -120,10 +120,10 @@ def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> 
     """Write the title of all panels, and return what their values are."""
     n = table.dropna(subset=_amount(table))["sample"].nunique()
     n_bare = found.summary.get("n_uncorrected", 0)
-    how = f"with {100 * found.summary['level']:.3g} % intervals"
-    how += f"; hollow: {n_bare} not corrected" if n_bare else ""
+    how, marked = f"with {100 * found.summary['level']:.3g} % intervals", "; hollow:"
     if "depth_low" in table:
-        how = f"bins of {(table['depth_high'] - table['depth_low']).iloc[0]:.4g} m"
+        how, marked = f"bins of {(table['depth_high'] - table['depth_low']).iloc[0]:.4g} m", ";"
+    how += f"{marked} {n_bare} not corrected" if n_bare else ""
     title_axes(ax, f"commonest classes over {along}: {n:,} {'sample' if n == 1 else 'samples'}, {how}")
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=26)  # leaves a line for the names of the upper panels
     ax.set_xticks([])

@@ -81,7 +81,9 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     if "volume" in found.samples:
         per_bin = f"mm³ m⁻³ per mm³{found.of_volume}"
     kind = found.summary["biovolume"]
-    for panel, title in ((left, "all images"), (right, "commonest classes, corrected: slope")):
+    n_bare = found.summary.get("n_uncorrected", 0)
+    bare = f" ({n_bare:,} {'sample is' if n_bare == 1 else 'samples are'} not)" if n_bare else ""
+    for panel, title in ((left, "all images"), (right, f"commonest classes, corrected{bare}: slope")):
         title_axes(
             panel,
             "",
