@@ -50,8 +50,8 @@ class CountCorrection:
 
     `em`: the mix of classes under which the probabilities are likeliest (Saerens et al. 2002, Neural Computation 14),
     once they are calibrated anew by one temperature and a bias a class, shrunk to 0 (Alexandari et al. 2020, arXiv
-    1901.06852). `confusion`: the mix under which the names given are likeliest, their errors being those of the
-    calibration images (adjusted counts; Hopkins and King 2010, American Journal of Political Science 54).
+    1901.06852). `confusion`: the mix that the predictions make likely, given how often images of each class get
+    each prediction (adjusted counts; Hopkins and King 2010, American Journal of Political Science 54).
 
     `confusion` samples the posterior distributions of the error rates (see `ErrorRates`) and of the mix
     (Dirichlet, with a prior under which few classes are common); its counts are means.
@@ -71,7 +71,7 @@ class CountCorrection:
         prior: (C,) mix of classes that the probabilities take for granted; by default all alike.
         method: `em` or `confusion`.
         samples: (m,) which calibration images belong together, as codes from 0; by default each is independent.
-        n_draws: bootstrap draws.
+        n_draws: draws of the intervals.
         level: share of the intervals that should hold the true count.
         seed: of the draws.
 
@@ -140,7 +140,7 @@ class CountCorrection:
     def _draw_calibration(self, n_drawn: int, rng: np.random.Generator) -> Codes:
         """Return rows of the calibration images: whole samples, or as many of each class as there are."""
         known = self._calibration[2]
-        if self._samples is not None and n_drawn:
+        if self._samples is not None:
             return draw_whole(self._samples, rng, n_drawn, known)
         counts = np.bincount(known, minlength=self.n_classes)
         first = np.repeat(np.cumsum(counts) - counts, counts)
@@ -195,17 +195,15 @@ class CountCorrection:
         if len(logs) == 0:
             zeros = np.zeros((self.n_draws, self.n_classes))
             return CorrectedCounts(zeros[0], zeros[0], zeros[0], zeros[:0], zeros)
-        rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         count = self._count_by_names if self.method == "confusion" else self._count_by_probabilities
-        membership, counts = count(logs, samples, rng)
+        membership, counts = count(logs, samples)
         total = membership.sum(axis=0)
         low, high = np.quantile(counts, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return CorrectedCounts(total, np.minimum(low, total), np.maximum(high, total), membership, counts)
 
-    def _count_by_probabilities(
-        self, logs: Floats, samples: Codes | None, rng: np.random.Generator
-    ) -> tuple[Floats, Floats]:
+    def _count_by_probabilities(self, logs: Floats, samples: Codes | None) -> tuple[Floats, Floats]:
         """Return the membership (n, C) of the images, and the counts (D, C) of every draw."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         n, ratios, named = len(logs), logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
         mix = find_mix(evidence)
@@ -220,9 +218,10 @@ class CountCorrection:
             counts[number] = np.bincount(classes, minlength=self.n_classes)
         return _share_out(evidence, mix), counts
 
-    def _count_by_names(self, logs: Floats, samples: Codes | None, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Return the same from the names alone."""
+    def _count_by_names(self, logs: Floats, samples: Codes | None) -> tuple[Floats, Floats]:
+        """Return the same from the predictions alone, in whatever order."""
         names, place, times = np.unique(logs.argmax(axis=1), return_inverse=True, return_counts=True)
+        rng = np.random.default_rng([self.seed, *names, *times])  # samples vary independently
         membership, counts = self._sample_counts(names, times, self._take_draws(0), rng)
         if self._samples is not None:  # for the intervals alone
             n_counted = 1 if samples is None else len(np.unique(samples))

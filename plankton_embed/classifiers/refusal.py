@@ -158,9 +158,8 @@ class Refuser:
         table = pd.DataFrame(rows, columns=["label", "threshold", "spread", "n_calibration", "n_pooled"])
         n_pooled = table["n_pooled"].to_numpy()
         weight = n_pooled + more * n_own
-        effective = weight**2 / (
-            n_pooled + ((1 + more) ** 2 - 1) * n_own
-        )  # number of scores (Kish 1965, Survey Sampling)
+        # the number of equal scores that are worth as much (Kish 1965, Survey Sampling)
+        effective = weight**2 / (n_pooled + ((1 + more) ** 2 - 1) * n_own)
         share = 1 - conformal_rank(weight, rate) / (weight + 1)
         table["rejected"] = share
         for end, tail in (("low", (1 - LEVEL) / 2), ("high", (1 + LEVEL) / 2)):
