@@ -1067,7 +1067,7 @@ def abundance(
     correction: Annotated[
         Correction, typer.Option(help="em: by the probabilities; confusion: by the names alone")
     ] = "em",
-    draws: Annotated[int, typer.Option(help="bootstrap draws of the intervals; 20 at least")] = 200,
+    draws: Annotated[int, typer.Option(help="draws of the intervals; 20 at least")] = 200,
     level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")] = 0.9,
     depth_bin: Annotated[
         float | None, typer.Option(help="m, bins of a profile within samples; by default a round width")

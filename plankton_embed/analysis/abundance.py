@@ -33,9 +33,9 @@ class CorrectedCounts:
     """What a sample holds.
 
     `count`, `low` and `high` (C,) of the classes; `membership` (n, C): the chance that each image is of each class,
-    given the mix of the sample; its columns add up to `count`. `draws` (B, C): the counts of the bootstrap draws, which
-    add up over samples draw by draw, since a draw takes the same calibration images for all of them
-    (where whole samples are drawn: for all that have as many samples).
+    given the mix of the sample; its columns add up to `count`. `draws` (B, C): the counts of the draws behind the
+    intervals, which add up over samples draw by draw, since how the classifier errs is the same in a draw for all of
+    them (where whole samples are drawn: for all that have as many samples).
     """
 
     count: Floats
@@ -50,11 +50,12 @@ class CountCorrection:
 
     `em`: the mix of classes under which the probabilities are likeliest (Saerens et al. 2002, Neural Computation 14),
     once they are calibrated anew by one temperature and a bias a class, shrunk to 0 (Alexandari et al. 2020, arXiv
-    1901.06852). `confusion`: the mix that the predictions make likely, given how often images of each class get
+    1901.06852). `confusion`: the mixes that the predictions make likely, given how often images of each class get
     each prediction (adjusted counts; Hopkins and King 2010, American Journal of Political Science 54).
 
-    `confusion` samples the posterior distributions of the error rates (see `ErrorRates`) and of the mix
-    (Dirichlet, with a prior under which few classes are common); its counts are means.
+    `confusion` draws from the posterior distributions of the error rates (see `ErrorRates`), and of the mix given them
+    (Dirichlet, with a prior under which few classes are common); its counts are means. Error rates are learned from the
+    calibration images alone, not from the sample (a cut posterior; Plummer 2015, Statistics and Computing 25).
 
     The intervals come from draws. With `em` each draws the calibration images anew within their classes (bootstrap),
     the images of the sample too, and then a class for every image of the sample. It also draws what the biases are
@@ -76,7 +77,7 @@ class CountCorrection:
         seed: of the draws.
 
     Raises:
-        InputError: no calibration image, or the shapes do not fit.
+        InputError: no calibration image, the shapes do not fit, or a class has no share of the prior.
         SettingError: an unknown method, fewer than 20 draws, or a level outside 0-1.
     """
 
@@ -104,19 +105,20 @@ class CountCorrection:
         if not 0 < level < 1:
             raise SettingError(f"level: expected a share between 0 and 1, found {level}")
         self.n_classes = logs.shape[1]
-        self.log_prior = np.zeros(self.n_classes) if prior is None else np.log(np.asarray(prior, dtype=float))
+        taken = np.ones(self.n_classes) if prior is None else np.asarray(prior, dtype=float)
+        if taken.shape != (self.n_classes,) or not (np.isfinite(taken) & (taken > 0)).all():
+            raise InputError(f"prior: expected {self.n_classes} shares above 0, one a class; found {taken.tolist()}")
+        self.log_prior = np.log(taken)
         self.method, self.level, self.seed = method, level, seed
         ratios, named = logs - self.log_prior, logs.argmax(axis=1)
         self._samples, self.n_draws, self._calibration = samples, n_draws, (ratios, named, known)
-        self._learned = self._learn(ratios, named, known)
+        self._rates = self._learn_rates(np.arange(len(known))) if method == "confusion" else None
+        self._learned = self._learn_biases(ratios, known, None) if self._rates is None else self._rates.mean()
         self._draws: dict[int, list[Floats]] = {}
 
-    def _learn(self, ratios: Floats, named: Codes, known: Codes, rng: np.random.Generator | None = None) -> Floats:
-        """Return how the classifier errs, by the method; with `rng`, one draw of it."""
-        if self.method == "em":
-            return self._learn_biases(ratios, known, rng)
-        rates = ErrorRates(np.exp(ratios + self.log_prior), named, known)
-        return rates.mean() if rng is None else rates.draw(rng)
+    def _learn_rates(self, rows: Codes) -> ErrorRates:
+        ratios, named, known = self._calibration
+        return ErrorRates(np.exp(ratios[rows] + self.log_prior), named[rows], known[rows])
 
     def _take_draws(self, n_counted: int) -> list[Floats]:
         """Return what each draw has learned, where so many samples are counted together (0: drawn by image)."""
@@ -130,12 +132,13 @@ class CountCorrection:
 
     def _draw_learned(self, n_drawn: int) -> list[Floats]:
         rng = np.random.default_rng([self.seed, n_drawn] if n_drawn else self.seed)
-        ratios, named, known = self._calibration
-        if self.method == "confusion" and not n_drawn:
-            rates = ErrorRates(np.exp(ratios + self.log_prior), named, known)
-            return [rates.draw(rng) for _ in range(self.n_draws)]
+        if self._rates is not None and not n_drawn:
+            return [self._rates.draw(rng) for _ in range(self.n_draws)]
+        ratios, _, known = self._calibration
         rows = (self._draw_calibration(n_drawn, rng) for _ in range(self.n_draws))
-        return [self._learn(ratios[drawn], named[drawn], known[drawn], rng) for drawn in rows]
+        if self._rates is not None:
+            return [self._learn_rates(drawn).draw(rng) for drawn in rows]
+        return [self._learn_biases(ratios[drawn], known[drawn], rng) for drawn in rows]
 
     def _draw_calibration(self, n_drawn: int, rng: np.random.Generator) -> Codes:
         """Return rows of the calibration images: whole samples, or as many of each class as there are."""
@@ -242,7 +245,7 @@ class CountCorrection:
         for number, errors in enumerate(draws):
             evidence = errors.T[names]
             mix = find_mix(evidence, rng.multinomial(n, times / n).astype(float), start)
-            mix = 0.95 * mix + 0.05 / self.n_classes  # what stands at 0 would stay there
+            mix = (n * mix + 1 / self.n_classes) / (n + 1)  # what stands at 0 would stay there
             for _ in range(N_SWEEPS):
                 share = _share_out(evidence, mix)
                 counts[number] = rng.multinomial(times, share).sum(axis=0)

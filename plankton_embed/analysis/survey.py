@@ -76,7 +76,7 @@ class SampleCounts:
     `count` of names given; `corrected`, `low`, `high` images; `individuals` (3, L) in the whole sample, and their
     bounds; `biovolume` of the whole sample, mm³ (0 where it is unknown of all). `by_depth` (B, L) corrected images in
     bins of depth, `individuals_by_depth` (B, L), and `n_by_depth` (B,) images. `spectra` by label, None without sizes.
-    `known` (1 + D, C) images of the classes, the estimate and every bootstrap draw, which may be more than there are
+    `known` (1 + D, C) images of the classes, the estimate and every draw, which may be more than there are
     where few are refused, so that samples can be added up; `known_individuals` (1 + D, C).
     """
 

@@ -121,8 +121,8 @@ class Refuser:
         class: Mondrian; Vovk et al. 2005, Algorithmic Learning in a Random World). A class with fewer than 100 scores
         (or what the rate needs) takes more from the classes whose spread is most similar, each score in relation to the
         spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335). Its own scores count three
-        times, where there are 100 in all. It takes as many as make (n + 1) rate a whole number, if there are so many,
-        because rounding up rejects fewer images than `rate`.
+        times, where there are 100 in all; the share is then about `rate`. It takes as many as make (n + 1) rate a whole
+        number, if there are so many, because rounding up rejects fewer images than `rate`.
 
         Args:
             vectors: of images of known classes that the network was not trained on, (n, d).

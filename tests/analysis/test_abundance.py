@@ -130,6 +130,9 @@ def test_bad_settings_are_refused():
         CountCorrection(logs, codes[:-1])
     with pytest.raises(InputError, match="found \\(0, 5\\)"):
         CountCorrection(logs[:0], codes[:0])
+    for prior in ([0.5, 0.5, 0, 0, 0], [0.5, 0.5], [np.nan] * 5):
+        with pytest.raises(InputError, match="expected 5 shares above 0"):
+            CountCorrection(logs, codes, prior)
 
 
 @pytest.mark.slow

@@ -33,20 +33,43 @@ def test_of_many_images_the_share_itself_is_learned():
 
 
 def test_a_class_without_images_errs_as_the_others_do():
-    # 20 images each of classes 0 and 1, 8 of 10 right; half of the wrong ones are named 3, class 2 has no image
-    named = np.r_[[0] * 16, 1, 1, 3, 3, [1] * 16, 0, 0, 3, 3]
-    known = np.repeat([0, 1], 20)
-    rates = ErrorRates(np.full((40, 4), 0.25), named, known).mean()
-    assert rates[2, 2] == pytest.approx(0.8, abs=0.01)
-    assert rates[2, 3] == pytest.approx(0.2 * 4.5 / (2.5 + 2.5 + 4.5), abs=0.01)
+    # 20 images each of 15 classes, 16 right; half of the wrong ones are named 15, which has no image, nor has 16
+    known = np.repeat(np.arange(15), 20)
+    turn = np.tile(np.arange(20), 15)
+    named = np.select([turn < 16, turn < 18], [known, 15], (known + turn) % 15)
+    rates = ErrorRates(np.full((300, 17), 1 / 17), named, known).mean()
+    assert rates[16, 16] == pytest.approx(0.8, abs=0.02)
+    assert rates[16, 15] == pytest.approx(0.1, abs=0.02)
+    assert rates[16, :15].max() < 0.02
 
 
 def test_probabilities_show_which_classes_are_mixed_up():
-    named, known = np.repeat([0, 1, 2], 10), np.repeat([0, 1, 2], 10)
-    probabilities = np.full((30, 3), 0.1)
-    probabilities[:10] = 0.6, 0.39, 0.01
+    # the probabilities of right images point to the next class, and so do the wrong names; of class 0 none is wrong
+    known = np.repeat(np.arange(6), 40)
+    named = np.where((np.arange(240) % 40 >= 30) & (known > 0), (known + 1) % 6, known)
+    probabilities = np.full((240, 6), 0.01)
+    probabilities[np.arange(240), known] = 0.7
+    probabilities[np.arange(240), (known + 1) % 6] = 0.26
     rates = ErrorRates(probabilities, named, known).mean()
-    assert rates[0, 1] > 2 * rates[0, 2]
+    assert rates[0, 1] > 5 * rates[0, 2:].max()
+
+
+@pytest.mark.parametrize(("n_classes", "n_each"), [(5, 10), (30, 20)])
+def test_intervals_hold_the_share_named_right_and_the_wrong_names_of_a_class(n_classes, n_each):
+    held_right, held_wrong = [], []
+    for seed in range(120 // n_classes):
+        rng = np.random.default_rng(seed)
+        right = rng.beta(6, 2, n_classes)
+        rates = ErrorRates(*name_images(rng, right, n_each))
+        draws = np.array([rates.draw(rng) for _ in range(200)])
+        low, high = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.05, 0.95], axis=0)
+        held_right.append((low <= right) & (right <= high))
+        false_positives = draws.sum(axis=1) - np.diagonal(draws, axis1=1, axis2=2)
+        low, high = np.quantile(false_positives, [0.05, 0.95], axis=0)
+        truth = ((1 - right).sum() - (1 - right)) / (n_classes - 1)
+        held_wrong.append((low <= truth) & (truth <= high))
+    assert np.mean(held_right) > 0.82  # 90 % are asked for
+    assert np.mean(held_wrong) > 0.82
 
 
 def test_a_prior_of_like_classes_is_strong():
