@@ -108,7 +108,7 @@ def suspects(
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
         use_cleanlab: cleanlab's label quality joins the signals (extra `clean`).
         n_corrections: rows of `corrections.csv`.
-        seed: of the folds.
+        seed: of the folds, and of the images drawn from large classes, among which groups are looked for.
         overwrite: replace the output.
         progress: show bars.
     """
@@ -122,7 +122,9 @@ def suspects(
     table = table.select(table.is_labelled)
     chances = _predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
     others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
-    found = find_suspects(table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked)
+    found = find_suspects(
+        table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
+    )
 
     def write(folder: Path) -> None:
         write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))

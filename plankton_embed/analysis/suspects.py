@@ -87,6 +87,7 @@ def find_suspects(
     copy_distance: float | None = None,
     others: EmbeddingTable | None = None,
     marked: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> Suspects:
     """Rank labelled images by how little their label fits; no image has a say in its own case.
 
@@ -101,6 +102,7 @@ def find_suspects(
         others: vectors of other splits, whose labelled images are compared with those of the table in search of copies.
         marked: contradictions that are known already (columns as `Suspects.contradictions`); others are found by equal
             vectors.
+        seed: of the images drawn from large classes, among which groups are looked for.
 
     Raises:
         InputError: fewer than two classes or than three labelled images, or probabilities of another shape.
@@ -136,7 +138,7 @@ def find_suspects(
             signals["cleanlab"] = _ask_cleanlab(codes, chances)
         support = support + chances
     support[every, codes] = -1  # the guess is another label
-    groups, group = find_misfiled_groups(known, codes)
+    groups, group = find_misfiled_groups(known, codes, seed)
     guess = support.argmax(axis=1)
     guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(

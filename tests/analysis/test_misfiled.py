@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plankton_embed import curation
 from plankton_embed.analysis import misfiled
 from plankton_embed.analysis.misfiled import find_misfiled_groups
 from plankton_embed.analysis.suspects import find_suspects
@@ -117,3 +118,15 @@ def test_suspects_begin_with_the_group_after_the_copies(images):
     assert first["reason"][22].startswith("score ")
     expected = {"group": [1], "label": ["class 5"], "guess": ["class 2"], "n_images": [20], "n_of_class": [140]}
     pd.testing.assert_frame_equal(found.groups.drop(columns="evidence"), pd.DataFrame(expected), check_dtype=False)
+
+
+def test_suspects_draw_images_of_large_classes_by_their_seed(images, monkeypatch):
+    monkeypatch.setattr(misfiled, "MOST_DRAWN", 60)
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    codes[np.flatnonzero(cluster == 7)[:30]] = 5
+    table = EmbeddingTable(vectors, label=np.array([f"class {code}" for code in codes], dtype=object))
+    for seed in (0, 1):
+        expected = find(vectors, codes, seed=seed)[0]["evidence"].tolist()
+        assert curation.suspects(table, n_folds=0, seed=seed, progress=False).groups["evidence"].tolist() == expected
+    assert find(vectors, codes, seed=0)[0]["evidence"].tolist() != expected
