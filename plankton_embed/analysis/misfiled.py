@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import ward
 from scipy.spatial.distance import cdist
+from sklearn.cluster import DBSCAN
 
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
@@ -18,6 +19,7 @@ MOST_SHARE = 2 / 3  # of a class: with more, the group is what the class means
 LEAST_EVIDENCE = 1.0  # about that of 20 images, half of whose neighbours are others, with their class twice as far
 LEAST_CLASSES = 8  # whose best groups show what evidence is common
 MOST_DRAWN = 2000  # images of a class that groups are looked for among; the others join by their nearest one
+SAME = 1e-3  # distance up to which two vectors count as those of one image, embedded twice
 N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
 N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
 TINY = np.finfo(np.float32).eps
@@ -37,7 +39,7 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
     other class has among their neighbours of other classes; and the logarithm of its number of images. Groups are
     reported whose evidence is far above the best evidence of the other classes: above their third quartile plus 3
     interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With fewer than 8 classes none
-    are.
+    are. Copies of one image within a class count as one image.
 
     Args:
         known: labelled images, (n, d).
@@ -50,7 +52,7 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
         none.
     """
     n_classes = int(codes.max()) + 1
-    drawn = _draw(codes, seed)
+    drawn = _draw(known.vectors, codes, seed)
     vectors, of = known.vectors[drawn], codes[drawn]
     found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
     neighbors = _Neighbors(found, of)
@@ -76,11 +78,16 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
     return groups, of_image
 
 
-def _draw(codes: NDArray[np.intp], seed: int) -> Rows:
-    """Return the rows that groups are looked for among, sorted."""
+def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
+    """Return the rows that groups are looked for among, sorted: of the copies of an image in a class, only one."""
     order = np.random.default_rng(seed).permutation(len(codes))
     turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    return np.sort(order[turn < MOST_DRAWN])
+    drawn, kept = np.sort(order[turn < MOST_DRAWN]), list[Rows]()
+    for code in np.unique(codes):
+        rows = drawn[codes[drawn] == code]
+        image = DBSCAN(SAME, min_samples=1).fit_predict(vectors[rows])
+        kept.append(rows[np.unique(image, return_index=True)[1]])
+    return np.sort(np.concatenate(kept))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.misfiled import find_misfiled_groups
+from plankton_embed.analysis.misfiled import SAME, find_misfiled_groups
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 N_NEIGHBORS = 10
-SAME = 1e-3  # distance up to which two vectors count as those of one picture, embedded twice
 NEAR_COSINE = 0.999  # above which images of two splits are reported as near-copies
 MOST_EXACT = 200_000  # vectors; among more, near-copies are looked for in the nearest cells only
 COPY_SHARE = 0.01  # of all images: those nearest to their nearest neighbour count as near-copies of it

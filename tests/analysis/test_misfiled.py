@@ -81,6 +81,29 @@ def test_copies_of_one_image_are_no_group(images):
     assert len(find(vectors, cluster // N_CLUSTERS)[0]) == 0
 
 
+@pytest.mark.parametrize("noise", [0, 1e-5])
+def test_copies_of_a_few_images_are_no_group(images, noise):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:5]
+    codes[moved] = 5
+    copies = np.repeat(vectors[moved], 3, axis=0)
+    copies += noise * np.random.default_rng(4).normal(size=copies.shape).astype(np.float32)
+    groups, group = find(np.concatenate([vectors, copies]), np.concatenate([codes, np.full(15, 5)]))
+    assert len(groups) == 0
+    assert not group.any()
+
+
+def test_copies_join_the_group_of_their_image(images):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    groups, group = find(np.concatenate([vectors, vectors[moved[:3]]]), np.concatenate([codes, [5, 5, 5]]))
+    assert groups[["n_images", "n_of_class"]].to_numpy().tolist() == [[23, 143]]
+    assert set(np.flatnonzero(group)) == {*moved, len(codes), len(codes) + 1, len(codes) + 2}
+
+
 def test_few_classes_show_not_what_is_common(images):
     vectors, cluster = images
     few = cluster < 7 * N_CLUSTERS
