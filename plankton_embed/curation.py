@@ -136,6 +136,7 @@ def suspects(
 
     summary = {"n_images": len(table), "n_folds": 0 if chances is None else n_folds, "n_copies": len(found.copies)}
     summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
+    summary["why_no_groups"] = found.why_no_groups
     write_analysis(output, "suspects", table, summary, write)
     return found
 

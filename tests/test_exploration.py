@@ -132,6 +132,9 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     found = curation.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
     assert set(found.ranking["object_id"][:3]) == {"image 3", "image 20", "image 47"}
     assert "loss" in found.ranking
+    summary = json.loads((out / "summary.json").read_text())
+    assert found.why_no_groups == summary["why_no_groups"]
+    assert summary["why_no_groups"] == "8 classes of at least 20 different images are needed; found 0"
     corrections = read(out, "corrections.csv")
     assert len(corrections) == 5
     assert corrections["label"][:3].tolist() == [

@@ -23,11 +23,14 @@ SAME = 1e-3  # distance up to which two vectors count as those of one image, emb
 N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
 N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
 TINY = np.finfo(np.float32).eps
+COLUMNS = ["group", "code", "guess", "n_images", "n_of_class", "evidence"]
 
 Rows = NDArray[np.intp]
 
 
-def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: int = 0) -> tuple[pd.DataFrame, Rows]:
+def find_misfiled_groups(
+    known: EmbeddingTable, codes: NDArray[np.intp], seed: int = 0
+) -> tuple[pd.DataFrame, Rows, str | None]:
     """Find groups of images that look alike, far from the rest of their class and among images of another.
 
     A single wrong label is shown by its neighbours. Where half of a cluster was filed under another class, neighbours
@@ -38,8 +41,8 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
     nearest neighbours that are outside the branch; the square root of the share that the commonest
     other class has among their neighbours of other classes; and the logarithm of its number of images. Groups are
     reported whose evidence is far above the best evidence of the other classes: above their third quartile plus 3
-    interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With fewer than 8 classes none
-    are. Copies of one image within a class count as one image.
+    interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With fewer than 8 classes of 20
+    images no group is looked for. Copies of one image within a class count as one image.
 
     Args:
         known: labelled images, (n, d).
@@ -48,12 +51,16 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
 
     Returns:
         One row a group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
-        other class among its neighbours), `n_images`, `n_of_class`, `evidence`. And the group of each image (n,), 0 for
-        none.
+        other class among its neighbours), `n_images`, `n_of_class`, `evidence`. The group of each image (n,), 0 for
+        none. And why no group was looked for; None where they were.
     """
     n_classes = int(codes.max()) + 1
     drawn = _draw(known.vectors, codes, seed)
     vectors, of = known.vectors[drawn], codes[drawn]
+    large = int((np.bincount(of) >= 2 * LEAST_IMAGES).sum())
+    if large < LEAST_CLASSES:
+        why = f"{LEAST_CLASSES} classes of at least {2 * LEAST_IMAGES} different images are needed; found {large}"
+        return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why
     found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
     neighbors = _Neighbors(found, of)
     branches = [
@@ -70,12 +77,10 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
         if branch.evidence > limit[branch.code] and not group[branch.rows].any():
             chosen.append((len(chosen) + 1, branch.code, branch.guess, branch.evidence))
             group[branch.rows] = len(chosen)
-    groups = pd.DataFrame(chosen, columns=["group", "code", "guess", "evidence"])
     of_image = _join_rest(known.vectors, codes, drawn, group)
-    counts = np.bincount(of_image, minlength=len(groups) + 1)[1:]
-    groups.insert(3, "n_images", counts)
-    groups.insert(4, "n_of_class", np.bincount(codes)[groups["code"].to_numpy(dtype=np.intp)])
-    return groups, of_image
+    counts, of_class = np.bincount(of_image, minlength=len(chosen) + 1), np.bincount(codes)
+    rows = [(i, code, guess, counts[i], of_class[code], evidence) for i, code, guess, evidence in chosen]
+    return pd.DataFrame(rows, columns=COLUMNS), of_image, None
 
 
 def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
@@ -144,8 +149,6 @@ def _kth(distance: NDArray[np.float64], place: int) -> NDArray[np.float64]:
 
 def _limit(best: NDArray[np.float64]) -> float:
     """Return the evidence above which a group stands out from the best ones of other classes."""
-    if len(best) < LEAST_CLASSES - 1:
-        return np.inf
     low, high = np.quantile(best, [0.25, 0.75])
     return max(float(high + 3 * (high - low)), LEAST_EVIDENCE)
 

@@ -41,6 +41,7 @@ class Suspects:
             vectors), their `object_id_…`, `label_…` and `path_…`, `distance`.
         contradictions: images that have a copy with another label: `object_id`, `path`, `label`, `guess` (the label of
             the copy) and `copy` (its `object_id`).
+        why_no_groups: why no group was looked for; None where they were.
     """
 
     table: EmbeddingTable
@@ -48,6 +49,7 @@ class Suspects:
     groups: pd.DataFrame
     copies: pd.DataFrame
     contradictions: pd.DataFrame
+    why_no_groups: str | None
 
     def first(self, n: int = 240) -> pd.DataFrame:
         """Return n images to look at, the contradictions, then the ranking: `object_id` to `score`, and `reason`."""
@@ -137,7 +139,7 @@ def find_suspects(
             signals["cleanlab"] = _ask_cleanlab(codes, chances)
         support = support + chances
     support[every, codes] = -1  # the guess is another label
-    groups, group = find_misfiled_groups(known, codes, seed)
+    groups, group, why_no_groups = find_misfiled_groups(known, codes, seed)
     guess = support.argmax(axis=1)
     guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(
@@ -165,7 +167,7 @@ def find_suspects(
     copies = _find_copies(known, rows, codes, nearest, distances, limit)
     groups = groups.assign(label=classes[groups["code"].astype(int)], guess=classes[groups["guess"].astype(int)])
     groups = groups[["group", "label", "guess", "n_images", "n_of_class", "evidence"]]
-    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked))
+    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked), why_no_groups)
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def images():
 
 
 def find(vectors, codes, **options):
-    return find_misfiled_groups(EmbeddingTable(vectors), codes, **options)
+    return find_misfiled_groups(EmbeddingTable(vectors), codes, **options)[:2]
 
 
 @pytest.mark.parametrize("n", [12, 20, 26])
@@ -104,12 +104,17 @@ def test_copies_join_the_group_of_their_image(images):
     assert set(np.flatnonzero(group)) == {*moved, len(codes), len(codes) + 1, len(codes) + 2}
 
 
-def test_few_classes_show_not_what_is_common(images):
+@pytest.mark.parametrize("n_small", [0, 3])
+def test_few_large_classes_do_not_show_what_is_common(images, n_small):
     vectors, cluster = images
-    few = cluster < 7 * N_CLUSTERS
+    few = (cluster < 7 * N_CLUSTERS) | ((cluster < (7 + n_small) * N_CLUSTERS) & (np.arange(len(cluster)) % 7 == 0))
     codes = cluster[few] // N_CLUSTERS
     codes[np.flatnonzero(cluster[few] == 7)[:20]] = 5
-    assert len(find(vectors[few], codes)[0]) == 0
+    assert np.bincount(codes)[7:].tolist() == [18, 17, 17][:n_small]
+    groups, group, why = find_misfiled_groups(EmbeddingTable(vectors[few]), codes)
+    assert len(groups) == 0
+    assert not group.any()
+    assert why == "8 classes of at least 20 different images are needed; found 7"
 
 
 def test_images_that_are_not_drawn_join_the_group_of_their_nearest_one(images, monkeypatch):
