@@ -158,3 +158,27 @@ def test_suspects_draw_images_of_large_classes_by_their_seed(images, monkeypatch
         expected = find(vectors, codes, seed=seed)[0]["evidence"].tolist()
         assert curation.suspects(table, n_folds=0, seed=seed, progress=False).groups["evidence"].tolist() == expected
     assert find(vectors, codes, seed=0)[0]["evidence"].tolist() != expected
+
+
+@pytest.mark.parametrize(("shift", "found"), [(0, True), (1, True), (2, False)])
+def test_a_group_beside_another_class_is_not_one_within_it(images, shift, found):
+    vectors, cluster = images[0].copy(), images[1]
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    vectors[moved, 0] += shift
+    assert find(vectors, codes)[0]["n_images"].tolist() == ([20] if found else [])
+
+
+def test_classes_too_small_for_groups_play_no_part(images, monkeypatch):
+    monkeypatch.setattr(misfiled, "LEAST_EVIDENCE", 0)
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    rng = np.random.default_rng(3)
+    swapped = rng.permutation(len(codes))[:200]
+    codes[swapped] = (codes[swapped] + rng.integers(1, N_CLASSES, 200)) % N_CLASSES
+    assert len(find(vectors, codes)[0]) == 0
+    small = 50 + np.repeat(np.arange(40), 5)[:, None] + rng.normal(size=(200, 16))
+    vectors = np.concatenate([vectors, small.astype(np.float32)])
+    codes = np.concatenate([codes, N_CLASSES + np.repeat(np.arange(40), 5)])
+    assert len(find(vectors, codes)[0]) == 0
