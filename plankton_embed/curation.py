@@ -134,7 +134,8 @@ def suspects(
         save_sheets(folder, "suspects", contact_sheets.suspects_sheets(found, n_corrections))
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
-    summary = {"n_images": len(table), "n_folds": 0 if chances is None else n_folds, "n_copies": len(found.copies)}
+    summary: dict[str, int | str | None] = {"n_images": len(table), "n_copies": len(found.copies)}
+    summary |= {"n_folds": 0 if chances is None else n_folds}
     summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
     in_groups = found.ranking["object_id"][found.ranking["group"] > 0]
     summary |= {"why_no_groups": found.why_no_groups, "n_group_images": len(in_groups)}
