@@ -107,8 +107,8 @@ def suspects(
             others; 0, or where every class has but one image: without it.
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
         use_cleanlab: cleanlab's label quality joins the signals (extra `clean`).
-        n_corrections: rows of `corrections.csv`.
-        seed: of the folds.
+        n_corrections: rows of `corrections.csv`; a warning if images of groups take more than half of them.
+        seed: of the folds, and of the images drawn from large classes, among which groups are looked for.
         overwrite: replace the output.
         progress: show bars.
     """
@@ -122,7 +122,9 @@ def suspects(
     table = table.select(table.is_labelled)
     chances = _predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
     others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
-    found = find_suspects(table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked)
+    found = find_suspects(
+        table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
+    )
 
     def write(folder: Path) -> None:
         write_frame(folder / "suspects.csv", found.ranking.drop(columns="row"))
@@ -132,9 +134,20 @@ def suspects(
         save_sheets(folder, "suspects", contact_sheets.suspects_sheets(found, n_corrections))
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
-    summary = {"n_images": len(table), "n_folds": 0 if chances is None else n_folds, "n_copies": len(found.copies)}
+    summary: dict[str, int | str | None] = {"n_images": len(table), "n_copies": len(found.copies)}
+    summary |= {"n_folds": 0 if chances is None else n_folds}
     summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
+    in_groups = found.ranking["object_id"][found.ranking["group"] > 0]
+    summary |= {"why_no_groups": found.why_no_groups, "n_group_images": len(in_groups)}
     write_analysis(output, "suspects", table, summary, write)
+    n_others = max(n_corrections, len(found.contradictions))
+    if output is not None and 0 < n_corrections < len(found.contradictions) + 2 * len(in_groups):
+        logger.warning(
+            "%d of the %d rows of %s are images of groups, which have %d images; --corrections %d writes all of them, "
+            "and %d others",
+            *(found.first(n_corrections)["object_id"].isin(in_groups).sum(), n_corrections, CORRECTIONS_FILE),
+            *(len(in_groups), n_others + len(in_groups), n_others),
+        )
     return found
 
 

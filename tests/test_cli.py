@@ -439,6 +439,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
     assert len(json.loads(asked.stdout)["images"]) == 2
     doubted = call("suspects", run_folder, "-o", tmp_path / "doubted", "--folds", 0, "--corrections", 3)
     assert "apply-corrections" in doubted.stdout
+    assert "why_no_groups             8 classes of at least 20" in doubted.stdout
     corrections = pd.read_csv(tmp_path / "doubted" / "corrections.csv").assign(action=["relabel", "delete", "keep"])
     corrections.to_csv(tmp_path / "doubted" / "corrections.csv", index=False)
     catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"

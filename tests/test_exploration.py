@@ -132,6 +132,9 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     found = curation.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
     assert set(found.ranking["object_id"][:3]) == {"image 3", "image 20", "image 47"}
     assert "loss" in found.ranking
+    summary = json.loads((out / "summary.json").read_text())
+    assert found.why_no_groups == summary["why_no_groups"]
+    assert summary["why_no_groups"] == "8 classes of at least 20 different images are needed; found 0"
     corrections = read(out, "corrections.csv")
     assert len(corrections) == 5
     assert corrections["label"][:3].tolist() == [
@@ -156,6 +159,26 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
         curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     with pytest.raises(OutputError, match=r"corrections\.csv was filled in"):
         curation.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
+
+
+@pytest.mark.parametrize(("n_corrections", "n_rows", "enough"), [(15, 15, 35), (35, 20, 55), (40, None, None)])
+def test_groups_that_leave_few_rows_for_single_images_are_reported(tmp_path, caplog, n_corrections, n_rows, enough):
+    rng = np.random.default_rng(2)
+    codes = np.repeat(np.arange(10), 60)
+    vectors = (3 * rng.normal(size=(10, 16))[codes] + rng.normal(size=(600, 16))).astype(np.float32)
+    codes[np.flatnonzero(codes == 2)[:20]] = 5
+    many = pe.EmbeddingTable(vectors, label=[f"class {code}" for code in codes])
+    found = curation.suspects(many, tmp_path / "out", n_folds=0, n_corrections=n_corrections, progress=False)
+    assert found.groups["n_images"].tolist() == [20]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_group_images"] == 20
+    if n_rows is None:
+        assert "images of groups" not in caplog.text
+    else:
+        assert f"{n_rows} of the {n_corrections} rows of corrections.csv are images of groups" in caplog.text
+        assert f"--corrections {enough} writes all of them, and {n_corrections} others" in caplog.text
+        reason = found.corrections(enough)["reason"]
+        assert reason.str.startswith("group 1 of 20").sum() == 20
+        assert reason.str.startswith("score").sum() == n_corrections
 
 
 def test_another_analysis_is_not_replaced(table, tmp_path):

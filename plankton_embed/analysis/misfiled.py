@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import ward
 from scipy.spatial.distance import cdist
+from sklearn.cluster import DBSCAN
 
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
@@ -18,26 +19,31 @@ MOST_SHARE = 2 / 3  # of a class: with more, the group is what the class means
 LEAST_EVIDENCE = 1.0  # about that of 20 images, half of whose neighbours are others, with their class twice as far
 LEAST_CLASSES = 8  # whose best groups show what evidence is common
 MOST_DRAWN = 2000  # images of a class that groups are looked for among; the others join by their nearest one
+SAME = 1e-3  # distance up to which two vectors count as those of one image, embedded twice
 N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
 N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
 TINY = np.finfo(np.float32).eps
+COLUMNS = ["group", "code", "guess", "n_images", "n_of_class", "evidence"]
 
 Rows = NDArray[np.intp]
 
 
-def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: int = 0) -> tuple[pd.DataFrame, Rows]:
+def find_misfiled_groups(known: EmbeddingTable, codes: Rows, seed: int = 0) -> tuple[pd.DataFrame, Rows, str | None]:
     """Find groups of images that look alike, far from the rest of their class and among images of another.
 
-    A single wrong label is shown by its neighbours. Where half of a cluster was filed under another class, neighbours
-    bear the same wrong label, and only the group as a whole is out of place. The images of each class are joined by
-    Ward's method, and every branch (10 images to two thirds of its class) is judged by its evidence, which is the
-    product of four numbers: the mean logarithm of how many times farther the rest of its class is than its own images
-    and those of other classes (5th nearest of each; the mean of the latter two); the share of its images' 10
-    nearest neighbours that are outside the branch; the square root of the share that the commonest
-    other class has among their neighbours of other classes; and the logarithm of its number of images. Groups are
-    reported whose evidence is far above the best evidence of the other classes: above their third quartile plus 3
-    interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With fewer than 8 classes none
-    are.
+    A single wrong label is shown by its neighbours. Where many alike images were filed under a wrong class, their
+    neighbours bear the same wrong label. The images of each class are joined by Ward's method, and every branch (10
+    images to two thirds of its class) is judged by its evidence, which is the product of five numbers: the mean
+    logarithm of how many times farther the rest of its class is than its own images and those of other classes (5th
+    nearest of each; the mean of the latter two); the share of its images' 10 nearest neighbours that are outside the
+    branch; the square root of the share that the commonest other class has among their neighbours of other classes; the
+    logarithm of its number of images; and how well the branch is mixed with that class: the distances within the branch
+    and within the class over those between the two (geometric means; 1 at most), since wrongly filed images are as near
+    to the images of their true class as these are to each other.
+
+    Groups are reported whose evidence is far above the best evidence of the other classes of 20 images or more: above
+    their third quartile plus 3 interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With
+    fewer than 8 such classes no group is looked for. Copies of one image within a class count as one image.
 
     Args:
         known: labelled images, (n, d).
@@ -46,41 +52,45 @@ def find_misfiled_groups(known: EmbeddingTable, codes: NDArray[np.intp], seed: i
 
     Returns:
         One row a group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
-        other class among its neighbours), `n_images`, `n_of_class`, `evidence`. And the group of each image (n,), 0 for
-        none.
+        other class among its neighbours), `n_images`, `n_of_class`, `evidence`. The group of each image (n,), 0 for
+        none. And why no group was looked for; None where they were.
     """
     n_classes = int(codes.max()) + 1
-    drawn = _draw(codes, seed)
+    drawn = _draw(known.vectors, codes, seed)
     vectors, of = known.vectors[drawn], codes[drawn]
+    is_large = np.bincount(of, minlength=n_classes) >= 2 * LEAST_IMAGES
+    if (n := int(is_large.sum())) < LEAST_CLASSES:
+        why = f"{LEAST_CLASSES} classes of at least {2 * LEAST_IMAGES} different images are needed; found {n}"
+        return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why
     found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
     neighbors = _Neighbors(found, of)
-    branches = [
-        branch
-        for code in range(n_classes)
-        for branch in _judge_branches(vectors, np.flatnonzero(of == code), neighbors, code)
-    ]
-    best = np.zeros(n_classes)
+    branches, best = list[_Branch](), np.zeros(n_classes)
+    for code in np.flatnonzero(is_large):
+        branches += _judge_branches(vectors, np.flatnonzero(of == code), neighbors, int(code))
     for branch in branches:
         best[branch.code] = max(best[branch.code], branch.evidence)
-    limit = [_limit(np.delete(best, code)) for code in range(n_classes)]
+    limit = [_limit(best[is_large & (np.arange(n_classes) != code)]) for code in range(n_classes)]
     group, chosen = np.zeros(len(drawn), dtype=np.intp), list[tuple[int, int, int, float]]()
     for branch in sorted(branches, key=lambda branch: -branch.evidence):
         if branch.evidence > limit[branch.code] and not group[branch.rows].any():
             chosen.append((len(chosen) + 1, branch.code, branch.guess, branch.evidence))
             group[branch.rows] = len(chosen)
-    groups = pd.DataFrame(chosen, columns=["group", "code", "guess", "evidence"])
     of_image = _join_rest(known.vectors, codes, drawn, group)
-    counts = np.bincount(of_image, minlength=len(groups) + 1)[1:]
-    groups.insert(3, "n_images", counts)
-    groups.insert(4, "n_of_class", np.bincount(codes)[groups["code"].to_numpy(dtype=np.intp)])
-    return groups, of_image
+    counts, of_class = np.bincount(of_image, minlength=len(chosen) + 1), np.bincount(codes)
+    rows = [(i, code, guess, counts[i], of_class[code], evidence) for i, code, guess, evidence in chosen]
+    return pd.DataFrame(rows, columns=COLUMNS), of_image, None
 
 
-def _draw(codes: NDArray[np.intp], seed: int) -> Rows:
-    """Return the rows that groups are looked for among, sorted."""
+def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
+    """Return the rows that groups are looked for among, sorted: of the copies of an image in a class, only one."""
     order = np.random.default_rng(seed).permutation(len(codes))
     turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    return np.sort(order[turn < MOST_DRAWN])
+    drawn, kept = np.sort(order[turn < MOST_DRAWN]), list[Rows]()
+    for code in np.unique(codes):
+        rows = drawn[codes[drawn] == code]
+        image = DBSCAN(SAME, min_samples=1).fit_predict(vectors[rows])
+        kept.append(rows[np.unique(image, return_index=True)[1]])
+    return np.sort(np.concatenate(kept))
 
 
 @dataclass(frozen=True)
@@ -92,22 +102,24 @@ class _Branch:
 
 
 class _Neighbors:
-    """The nearest images of each: their rows and classes (n, k), and how far the 5th of another class is (n,)."""
+    """The nearest images of each: their rows and classes (n, k); distance of the 5th of its class, of others (n,)."""
 
     def __init__(self, found: Neighbors, codes: NDArray[np.intp]) -> None:
         self.rows, self.codes = found.rows, codes[found.rows]
         self.is_other = self.codes != codes[:, None]
-        counted = self.is_other.cumsum(axis=1)
-        place = np.where(counted[:, -1] >= KTH, (counted >= KTH).argmax(axis=1), -1)  # else at least as far as the last
-        self.to_others = np.maximum(found.distances[np.arange(len(codes)), place], TINY)
+        self.to_own, self.to_others = _fifth(found.distances, ~self.is_other), _fifth(found.distances, self.is_other)
+
+
+def _fifth(distances: NDArray[np.float32], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the distance of the 5th neighbour that counts; where there are fewer, that of the last, which is less."""
+    counted = counts.cumsum(axis=1)
+    place = np.where(counted[:, -1] >= KTH, (counted >= KTH).argmax(axis=1), -1)
+    return np.maximum(distances[np.arange(len(place)), place].astype(np.float64), TINY)
 
 
 def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighbors, code: int) -> list[_Branch]:
     """Return the branches of one class, given by its rows, with their evidence."""
-    n = len(rows)
-    if n < 2 * LEAST_IMAGES:
-        return []
-    distance = cdist(vectors[rows], vectors[rows])
+    n, distance = len(rows), cdist(vectors[rows], vectors[rows])
     members: list[Rows] = [np.array([number]) for number in range(n)]
     inside, found = np.zeros(len(vectors), dtype=bool), []
     for one, two, _, size in ward(vectors[rows].astype(np.float64)):
@@ -116,17 +128,21 @@ def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighb
             continue
         branch = rows[members[-1]]
         others = np.bincount(neighbors.codes[branch][neighbors.is_other[branch]], minlength=1)
-        if not others.any():
+        guess = int(others.argmax())
+        near = np.unique(neighbors.rows[branch, :N_NEAREST][neighbors.codes[branch, :N_NEAREST] == guess])
+        if not (others.any() and len(near)):
             continue
         inside[branch] = True
         outside = (~inside[neighbors.rows[branch, :N_NEAREST]]).mean()
         rest = np.flatnonzero(~inside[rows])
         inside[branch] = False
-        to_rest = _kth(distance[np.ix_(members[-1], rest)], KTH - 1)
+        to_rest, to_others = _kth(distance[np.ix_(members[-1], rest)], KTH - 1), neighbors.to_others[branch]
         to_own = _kth(distance[np.ix_(members[-1], members[-1])], KTH)  # the nearest is itself
-        farther = np.log(2 * to_rest / (to_own + neighbors.to_others[branch])).mean()
-        evidence = farther * outside * np.sqrt(others.max() / others.sum()) * np.log(size)
-        found.append(_Branch(code, int(others.argmax()), branch, float(evidence)))
+        farther = np.log(2 * to_rest / (to_own + to_others)).mean()
+        to_branch = _kth(cdist(vectors[near], vectors[branch]), KTH - 1)
+        apart = np.log(to_others / to_own).mean() + np.log(to_branch / neighbors.to_own[near]).mean()
+        evidence = farther * outside * np.sqrt(others.max() / others.sum()) * np.log(size) * np.exp(-max(apart, 0))
+        found.append(_Branch(code, guess, branch, float(evidence)))
     return found
 
 
@@ -137,8 +153,6 @@ def _kth(distance: NDArray[np.float64], place: int) -> NDArray[np.float64]:
 
 def _limit(best: NDArray[np.float64]) -> float:
     """Return the evidence above which a group stands out from the best ones of other classes."""
-    if len(best) < LEAST_CLASSES - 1:
-        return np.inf
     low, high = np.quantile(best, [0.25, 0.75])
     return max(float(high + 3 * (high - low)), LEAST_EVIDENCE)
 

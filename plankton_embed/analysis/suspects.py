@@ -12,13 +12,12 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.misfiled import find_misfiled_groups
+from plankton_embed.analysis.misfiled import SAME, find_misfiled_groups
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 N_NEIGHBORS = 10
-SAME = 1e-3  # distance up to which two vectors count as those of one picture, embedded twice
 NEAR_COSINE = 0.999  # above which images of two splits are reported as near-copies
 MOST_EXACT = 200_000  # vectors; among more, near-copies are looked for in the nearest cells only
 COPY_SHARE = 0.01  # of all images: those nearest to their nearest neighbour count as near-copies of it
@@ -42,6 +41,7 @@ class Suspects:
             vectors), their `object_id_…`, `label_…` and `path_…`, `distance`.
         contradictions: images that have a copy with another label: `object_id`, `path`, `label`, `guess` (the label of
             the copy) and `copy` (its `object_id`).
+        why_no_groups: why no group was looked for; None where they were.
     """
 
     table: EmbeddingTable
@@ -49,6 +49,7 @@ class Suspects:
     groups: pd.DataFrame
     copies: pd.DataFrame
     contradictions: pd.DataFrame
+    why_no_groups: str | None
 
     def first(self, n: int = 240) -> pd.DataFrame:
         """Return n images to look at, the contradictions, then the ranking: `object_id` to `score`, and `reason`."""
@@ -87,6 +88,7 @@ def find_suspects(
     copy_distance: float | None = None,
     others: EmbeddingTable | None = None,
     marked: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> Suspects:
     """Rank labelled images by how little their label fits; no image has a say in its own case.
 
@@ -101,6 +103,7 @@ def find_suspects(
         others: vectors of other splits, whose labelled images are compared with those of the table in search of copies.
         marked: contradictions that are known already (columns as `Suspects.contradictions`); others are found by equal
             vectors.
+        seed: of the images drawn from large classes, among which groups are looked for.
 
     Raises:
         InputError: fewer than two classes or than three labelled images, or probabilities of another shape.
@@ -136,7 +139,7 @@ def find_suspects(
             signals["cleanlab"] = _ask_cleanlab(codes, chances)
         support = support + chances
     support[every, codes] = -1  # the guess is another label
-    groups, group = find_misfiled_groups(known, codes)
+    groups, group, why_no_groups = find_misfiled_groups(known, codes, seed)
     guess = support.argmax(axis=1)
     guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(
@@ -164,7 +167,7 @@ def find_suspects(
     copies = _find_copies(known, rows, codes, nearest, distances, limit)
     groups = groups.assign(label=classes[groups["code"].astype(int)], guess=classes[groups["guess"].astype(int)])
     groups = groups[["group", "label", "guess", "n_images", "n_of_class", "evidence"]]
-    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked))
+    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked), why_no_groups)
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:

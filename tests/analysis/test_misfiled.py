@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plankton_embed import curation
 from plankton_embed.analysis import misfiled
 from plankton_embed.analysis.misfiled import find_misfiled_groups
 from plankton_embed.analysis.suspects import find_suspects
@@ -24,7 +25,7 @@ def images():
 
 
 def find(vectors, codes, **options):
-    return find_misfiled_groups(EmbeddingTable(vectors), codes, **options)
+    return find_misfiled_groups(EmbeddingTable(vectors), codes, **options)[:2]
 
 
 @pytest.mark.parametrize("n", [12, 20, 26])
@@ -80,12 +81,40 @@ def test_copies_of_one_image_are_no_group(images):
     assert len(find(vectors, cluster // N_CLUSTERS)[0]) == 0
 
 
-def test_few_classes_show_not_what_is_common(images):
+@pytest.mark.parametrize("noise", [0, 1e-5])
+def test_copies_of_a_few_images_are_no_group(images, noise):
     vectors, cluster = images
-    few = cluster < 7 * N_CLUSTERS
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:5]
+    codes[moved] = 5
+    copies = np.repeat(vectors[moved], 3, axis=0)
+    copies += noise * np.random.default_rng(4).normal(size=copies.shape).astype(np.float32)
+    groups, group = find(np.concatenate([vectors, copies]), np.concatenate([codes, np.full(15, 5)]))
+    assert len(groups) == 0
+    assert not group.any()
+
+
+def test_copies_join_the_group_of_their_image(images):
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    groups, group = find(np.concatenate([vectors, vectors[moved[:3]]]), np.concatenate([codes, [5, 5, 5]]))
+    assert groups[["n_images", "n_of_class"]].to_numpy().tolist() == [[23, 143]]
+    assert set(np.flatnonzero(group)) == {*moved, len(codes), len(codes) + 1, len(codes) + 2}
+
+
+@pytest.mark.parametrize("n_small", [0, 3])
+def test_few_large_classes_do_not_show_what_is_common(images, n_small):
+    vectors, cluster = images
+    few = (cluster < 7 * N_CLUSTERS) | ((cluster < (7 + n_small) * N_CLUSTERS) & (np.arange(len(cluster)) % 7 == 0))
     codes = cluster[few] // N_CLUSTERS
     codes[np.flatnonzero(cluster[few] == 7)[:20]] = 5
-    assert len(find(vectors[few], codes)[0]) == 0
+    assert np.bincount(codes)[7:].tolist() == [18, 17, 17][:n_small]
+    groups, group, why = find_misfiled_groups(EmbeddingTable(vectors[few]), codes)
+    assert len(groups) == 0
+    assert not group.any()
+    assert why == "8 classes of at least 20 different images are needed; found 7"
 
 
 def test_images_that_are_not_drawn_join_the_group_of_their_nearest_one(images, monkeypatch):
@@ -117,3 +146,39 @@ def test_suspects_begin_with_the_group_after_the_copies(images):
     assert first["reason"][22].startswith("score ")
     expected = {"group": [1], "label": ["class 5"], "guess": ["class 2"], "n_images": [20], "n_of_class": [140]}
     pd.testing.assert_frame_equal(found.groups.drop(columns="evidence"), pd.DataFrame(expected), check_dtype=False)
+
+
+def test_suspects_draw_images_of_large_classes_by_their_seed(images, monkeypatch):
+    monkeypatch.setattr(misfiled, "MOST_DRAWN", 60)
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    codes[np.flatnonzero(cluster == 7)[:30]] = 5
+    table = EmbeddingTable(vectors, label=np.array([f"class {code}" for code in codes], dtype=object))
+    for seed in (0, 1):
+        expected = find(vectors, codes, seed=seed)[0]["evidence"].tolist()
+        assert curation.suspects(table, n_folds=0, seed=seed, progress=False).groups["evidence"].tolist() == expected
+    assert find(vectors, codes, seed=0)[0]["evidence"].tolist() != expected
+
+
+@pytest.mark.parametrize(("shift", "found"), [(0, True), (1, True), (2, False)])
+def test_a_group_beside_another_class_is_not_one_within_it(images, shift, found):
+    vectors, cluster = images[0].copy(), images[1]
+    codes = cluster // N_CLUSTERS
+    moved = np.flatnonzero(cluster == 7)[:20]
+    codes[moved] = 5
+    vectors[moved, 0] += shift
+    assert find(vectors, codes)[0]["n_images"].tolist() == ([20] if found else [])
+
+
+def test_classes_too_small_for_groups_play_no_part(images, monkeypatch):
+    monkeypatch.setattr(misfiled, "LEAST_EVIDENCE", 0)
+    vectors, cluster = images
+    codes = cluster // N_CLUSTERS
+    rng = np.random.default_rng(3)
+    swapped = rng.permutation(len(codes))[:200]
+    codes[swapped] = (codes[swapped] + rng.integers(1, N_CLASSES, 200)) % N_CLASSES
+    assert len(find(vectors, codes)[0]) == 0
+    small = 50 + np.repeat(np.arange(40), 5)[:, None] + rng.normal(size=(200, 16))
+    vectors = np.concatenate([vectors, small.astype(np.float32)])
+    codes = np.concatenate([codes, N_CLASSES + np.repeat(np.arange(40), 5)])
+    assert len(find(vectors, codes)[0]) == 0
