@@ -73,7 +73,8 @@ def train(drawn, folder, changes):
         named = name(model, "centroid")
         accuracy = float((named == names[~is_train]).mean())
         vectors = model.embed_prepared(known, precision="auto")
-        return Validation(vectors, classes[is_train], accuracy, accuracy, N_CLASSES - len(set(named)))
+        n_never = N_CLASSES - len(set(named))
+        return Validation(vectors, classes[is_train], accuracy, accuracy, accuracy, n_never_predicted=n_never)
 
     history = train_model(model, known, classes[is_train], settings, RunFolder(folder), validate=look, progress=False)
     return {method: (name(model, method) == names[~is_train]).mean() for method in ("centroid", "knn")}, history
