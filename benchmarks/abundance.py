@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from plankton_embed.analysis.abundance import N_DRAWS, CorrectedCounts, CountCorrection
 from plankton_embed.classifiers.enrollment import add_examples
-from plankton_embed.classifiers.naming import METHODS, fit_classifier
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 

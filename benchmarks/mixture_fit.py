@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from plankton_embed.analysis.abundance import CorrectionMethod, CountCorrection
 from plankton_embed.analysis.mixture_fit import MixtureTest
-from plankton_embed.classifiers.naming import fit_classifier
-from plankton_embed.classifiers.refusal import Refuser
+from plankton_embed.classifiers.prediction import fit_classifier
+from plankton_embed.classifiers.rejection import Refuser
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 

@@ -19,37 +19,37 @@ if TYPE_CHECKING:
     from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
     from plankton_embed.classifiers.mlp import MLPClassifier as MLPClassifier
     from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
-    from plankton_embed.comparison import compare as compare
-    from plankton_embed.curation import apply_corrections as apply_corrections
-    from plankton_embed.curation import clusters as clusters
-    from plankton_embed.curation import suspects as suspects
-    from plankton_embed.diagnosis import doctor as doctor
     from plankton_embed.embedding import embed as embed
     from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
-    from plankton_embed.evaluation import classify as classify
-    from plankton_embed.evaluation import enroll as enroll
-    from plankton_embed.evaluation import evaluate as evaluate
-    from plankton_embed.exploration import dendrogram as dendrogram
-    from plankton_embed.exploration import film as film
-    from plankton_embed.exploration import pca as pca
-    from plankton_embed.exploration import relations as relations
-    from plankton_embed.exploration import taxonomy as taxonomy
-    from plankton_embed.exports import export as export
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog import summarize as summarize
-    from plankton_embed.monitoring import shift as shift
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
-    from plankton_embed.novelty import seen_unseen as seen_unseen
-    from plankton_embed.pipeline import catalog as catalog
-    from plankton_embed.pipeline import demo as demo
-    from plankton_embed.pipeline import index as index
-    from plankton_embed.pipeline import run as run
-    from plankton_embed.pipeline import search as search
-    from plankton_embed.pipeline import train as train
     from plankton_embed.settings import Settings as Settings
-    from plankton_embed.surveys import abundance as abundance
     from plankton_embed.table import EmbeddingTable as EmbeddingTable
     from plankton_embed.vector_index import VectorIndex as VectorIndex
+    from plankton_embed.workflows.abundance import abundance as abundance
+    from plankton_embed.workflows.apply_corrections import apply_corrections as apply_corrections
+    from plankton_embed.workflows.catalog import catalog as catalog
+    from plankton_embed.workflows.classify import classify as classify
+    from plankton_embed.workflows.clusters import clusters as clusters
+    from plankton_embed.workflows.compare import compare as compare
+    from plankton_embed.workflows.dendrogram import dendrogram as dendrogram
+    from plankton_embed.workflows.doctor import doctor as doctor
+    from plankton_embed.workflows.enroll import enroll as enroll
+    from plankton_embed.workflows.evaluate import evaluate as evaluate
+    from plankton_embed.workflows.export import export as export
+    from plankton_embed.workflows.film import film as film
+    from plankton_embed.workflows.index import index as index
+    from plankton_embed.workflows.pca import pca as pca
+    from plankton_embed.workflows.relations import relations as relations
+    from plankton_embed.workflows.run import demo as demo
+    from plankton_embed.workflows.run import run as run
+    from plankton_embed.workflows.run import train as train
+    from plankton_embed.workflows.search import search as search
+    from plankton_embed.workflows.seen_unseen import seen_unseen as seen_unseen
+    from plankton_embed.workflows.shift import shift as shift
+    from plankton_embed.workflows.suspects import suspects as suspects
+    from plankton_embed.workflows.taxonomy import taxonomy as taxonomy
 
 __version__ = "0.1.0"
 
@@ -70,33 +70,33 @@ _HOME = {
     "Settings": "settings",
     "SmallNet": "baselines.convnets",
     "VectorIndex": "vector_index",
-    "abundance": "surveys",
-    "apply_corrections": "curation",
-    "catalog": "pipeline",
-    "classify": "evaluation",
-    "clusters": "curation",
-    "compare": "comparison",
-    "demo": "pipeline",
-    "dendrogram": "exploration",
-    "doctor": "diagnosis",
+    "abundance": "workflows.abundance",
+    "apply_corrections": "workflows.apply_corrections",
+    "catalog": "workflows.catalog",
+    "classify": "workflows.classify",
+    "clusters": "workflows.clusters",
+    "compare": "workflows.compare",
+    "demo": "workflows.run",
+    "dendrogram": "workflows.dendrogram",
+    "doctor": "workflows.doctor",
     "embed": "embedding",
-    "enroll": "evaluation",
-    "evaluate": "evaluation",
-    "export": "exports",
-    "film": "exploration",
+    "enroll": "workflows.enroll",
+    "evaluate": "workflows.evaluate",
+    "export": "workflows.export",
+    "film": "workflows.film",
     "highest_losses": "baselines.losses",
-    "index": "pipeline",
-    "pca": "exploration",
+    "index": "workflows.index",
+    "pca": "workflows.pca",
     "read_pixels": "baselines.inputs",
-    "relations": "exploration",
-    "run": "pipeline",
-    "search": "pipeline",
-    "seen_unseen": "novelty",
-    "shift": "monitoring",
+    "relations": "workflows.relations",
+    "run": "workflows.run",
+    "search": "workflows.search",
+    "seen_unseen": "workflows.seen_unseen",
+    "shift": "workflows.shift",
     "summarize": "images.catalog",
-    "suspects": "curation",
-    "taxonomy": "exploration",
-    "train": "pipeline",
+    "suspects": "workflows.suspects",
+    "taxonomy": "workflows.taxonomy",
+    "train": "workflows.run",
     "write_highest_losses": "baselines.losses",
 }
 

@@ -24,10 +24,10 @@ from plankton_embed.errors import PlanktonEmbedError, SettingError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from plankton_embed.evaluation import Evaluation
+    from plankton_embed.classifiers.evaluation import Evaluation
     from plankton_embed.images.catalog import CatalogSummary
-    from plankton_embed.pipeline import RunResult
     from plankton_embed.settings import Settings
+    from plankton_embed.workflows.run import RunResult
 
 HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
 METHODS = ("centroid", "knn", "mlp")
@@ -172,10 +172,10 @@ def run(
 ) -> None:
     """Catalog, split, train, embed, index, evaluate; finished steps are skipped."""
     with _command("run", quiet, json):
-        from plankton_embed import pipeline
+        import plankton_embed as pe
 
         chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
-        result = pipeline.run(
+        result = pe.run(
             source,
             output,
             settings=chosen,
@@ -198,9 +198,9 @@ def demo(
 ) -> None:
     """Run on a drawn plankton set: everything in minutes, without a download."""
     with _command("demo", quiet, json):
-        from plankton_embed import pipeline
+        import plankton_embed as pe
 
-        _print_run(pipeline.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
+        _print_run(pe.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
 
 
 @app.command(cls=OneCommand)
@@ -250,8 +250,9 @@ def catalog(
 ) -> None:
     """Gather images into a catalog, and sum up what it holds."""
     with _command("catalog", quiet, json):
-        from plankton_embed import pipeline
+        import plankton_embed as pe
         from plankton_embed.images.readers.faults import Faults
+        from plankton_embed.workflows import catalog as catalog_module
 
         for name in (text.partition("=")[0].strip() for text in set_ or []):
             if not (name.startswith("preparation.") and preview):
@@ -260,7 +261,7 @@ def catalog(
             raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
         chosen = _settings(preset, None, set_, seed)
         faults = Faults()
-        gathered = pipeline.catalog(
+        gathered = pe.catalog(
             source,
             output,
             root=root,
@@ -306,7 +307,7 @@ def catalog(
         unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
         typer.echo(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
         if faults.found:
-            listed = pipeline.faults_path(output)
+            listed = catalog_module.faults_path(output)
             typer.echo(f"faults: {faults.n_lost} lost (rows, images, files), {faults.n_kept} kept -> {listed}")
 
 
@@ -330,10 +331,10 @@ def train(
 ) -> None:
     """Train a model, embed its splits, evaluate."""
     with _command("train", quiet, json):
-        from plankton_embed import pipeline
+        import plankton_embed as pe
 
         chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
-        result = pipeline.train(
+        result = pe.train(
             catalog,
             output,
             settings=chosen,
@@ -390,9 +391,9 @@ def index(
 ) -> None:
     """Build a similarity index over vectors."""
     with _command("index", quiet, json):
-        from plankton_embed import pipeline
+        import plankton_embed as pe
 
-        built = pipeline.index(vectors, output, kind=kind, overwrite=overwrite)
+        built = pe.index(vectors, output, kind=kind, overwrite=overwrite)
         if json:
             _print_json({"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash})
         else:
@@ -414,17 +415,16 @@ def search(
 ) -> None:
     """Find the images most like the given ones."""
     with _command("search", quiet, json or output is None):
-        from plankton_embed import pipeline
-        from plankton_embed.evaluation import write_frame
+        import plankton_embed as pe
         from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
-        from plankton_embed.output import refuse_overwrite
+        from plankton_embed.output import refuse_overwrite, write_frame
 
         for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
             if path is not None:
                 refuse_overwrite(path, overwrite, suffixes)
         is_source = len(images) == 1 and images[0].exists() and images[0].suffix.lower() not in IMAGE_SUFFIXES
         source = images[0] if is_source else images
-        found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
+        found = pe.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
         if output is not None:
             write_frame(output, found)
         _print_frame(found, json)
@@ -455,9 +455,9 @@ def classify(
 ) -> None:
     """Name images by labelled vectors, and refuse what is too strange."""
     with _command("classify", quiet, json):
-        from plankton_embed import evaluation
+        import plankton_embed as pe
 
-        names = evaluation.classify(
+        names = pe.classify(
             reference,
             query,
             method,
@@ -501,9 +501,9 @@ def evaluate(
 ) -> None:
     """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval, calibration, refusing."""
     with _command("evaluate", quiet, json or output is None):
-        from plankton_embed import evaluation
+        import plankton_embed as pe
 
-        found = evaluation.evaluate(
+        found = pe.evaluate(
             reference,
             query,
             method,
@@ -550,9 +550,9 @@ def enroll(
 ) -> None:
     """Add new classes, or more examples, to labelled vectors, without training."""
     with _command("enroll", quiet, json):
-        from plankton_embed import evaluation
+        import plankton_embed as pe
 
-        enrolled = evaluation.enroll(
+        enrolled = pe.enroll(
             reference,
             new,
             output,
@@ -596,9 +596,9 @@ def seen_unseen(
 ) -> None:
     """Train on some classes; refuse the images of the others, enroll these, score both."""
     with _command("seen-unseen", quiet, json):
-        from plankton_embed import novelty
+        import plankton_embed as pe
 
-        found = novelty.seen_unseen(
+        found = pe.seen_unseen(
             catalog,
             output,
             unseen=_read_names(unseen),
@@ -657,9 +657,9 @@ def compare(
     A stopped comparison goes on when it is called again; so does one with more seeds or other systems.
     """
     with _command("compare", quiet, json):
-        from plankton_embed import comparison
+        import plankton_embed as pe
 
-        found = comparison.compare(
+        found = pe.compare(
             catalog,
             output,
             only=_names(only),
@@ -708,13 +708,13 @@ def pca(
 ) -> None:
     """Bring vectors onto few axes, or show how they parted over training (--film)."""
     with _command("pca", quiet, json):
-        from plankton_embed import exploration
+        import plankton_embed as pe
         from plankton_embed.plots.film import name_film
 
         if film:
             if method != "pca" or components is not None:
                 raise SettingError("a film has the first principal components; leave --method and --components out")
-            made = exploration.film(
+            made = pe.film(
                 vectors,
                 output,
                 split=split,
@@ -733,7 +733,7 @@ def pca(
             return
         if basis is not None or seconds is not None or device != "auto":
             raise SettingError("--basis, --seconds and --device are for a film (--film)")
-        found = exploration.pca(
+        found = pe.pca(
             vectors,
             output,
             split=split,
@@ -764,9 +764,9 @@ def dendrogram(
 ) -> None:
     """Join images into Ward's tree, and tell what its branches hold."""
     with _command("dendrogram", quiet, json):
-        from plankton_embed import exploration
+        import plankton_embed as pe
 
-        found = exploration.dendrogram(
+        found = pe.dendrogram(
             vectors,
             output,
             split=split,
@@ -806,9 +806,9 @@ def taxonomy(
 ) -> None:
     """Hold the learned tree against a taxonomy; score names rank by rank."""
     with _command("taxonomy", quiet, json):
-        from plankton_embed import exploration
+        import plankton_embed as pe
 
-        found = exploration.taxonomy(
+        found = pe.taxonomy(
             vectors,
             tree,
             output,
@@ -848,9 +848,9 @@ def clusters(
 ) -> None:
     """Find groups among images without a name, for a person to name."""
     with _command("clusters", quiet, json):
-        from plankton_embed import curation
+        import plankton_embed as pe
 
-        found = curation.clusters(
+        found = pe.clusters(
             vectors,
             output,
             reference=reference,
@@ -895,12 +895,13 @@ def relations(
 ) -> None:
     """Find relations between images that repeat, or complete one (--query A B C)."""
     with _command("relations", quiet, json or output is None):
-        from plankton_embed import exploration
+        import plankton_embed as pe
+        from plankton_embed.workflows import analogy as analogy_module
 
         if query is not None:
             searching = ("output", "epsilon", "images", "same_class", "definition", "limit", "shuffles", "seed")
             _refuse_given(context, (*searching, "overwrite"), "--query only answers")
-            by_class, by_image = exploration.analogy(vectors, *query, k=answers, split=split)
+            by_class, by_image = analogy_module.analogy(vectors, *query, k=answers, split=split)
             if json:
                 _print_json({"classes": by_class.to_dict("records"), "images": by_image.to_dict("records")})
             else:
@@ -910,7 +911,7 @@ def relations(
         _refuse_given(context, ("answers",), "-k is for --query")
         if output is None:
             raise SettingError("relations: expected --output FOLDER, or --query A B C; found neither")
-        found = exploration.relations(
+        found = pe.relations(
             vectors,
             output,
             split=split,
@@ -944,9 +945,9 @@ def suspects(
 ) -> None:
     """Rank the labels that may be wrong, for a person to correct."""
     with _command("suspects", quiet, json):
-        from plankton_embed import curation
+        import plankton_embed as pe
 
-        found = curation.suspects(
+        found = pe.suspects(
             vectors,
             output,
             n_folds=folds,
@@ -980,9 +981,9 @@ def apply_corrections(
 ) -> None:
     """Relabel and leave out images in a new catalog; without --output only say what would change."""
     with _command("apply-corrections", quiet, json or output is None):
-        from plankton_embed import curation
+        import plankton_embed as pe
 
-        done = curation.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
+        done = pe.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
         counts = done.changes["correction_action"].value_counts().to_dict()
         result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
         result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}
@@ -1020,9 +1021,9 @@ def shift(
 ) -> None:
     """Compare new samples with the images that the model was validated on."""
     with _command("shift", quiet, json):
-        from plankton_embed import monitoring
+        import plankton_embed as pe
 
-        found = monitoring.shift(
+        found = pe.shift(
             reference,
             new,
             output,
@@ -1081,9 +1082,9 @@ def abundance(
 ) -> None:
     """Count the classes in every sample, corrected for errors, with intervals: counts, m⁻³, biovolume in mm³."""
     with _command("abundance", quiet, json):
-        from plankton_embed import surveys
+        import plankton_embed as pe
 
-        found = surveys.abundance(
+        found = pe.abundance(
             reference,
             query,
             output,
@@ -1142,9 +1143,9 @@ def export(
 ) -> None:
     """Write names in the form of the place the images came from: a table for EcoTaxa, class scores for IFCB."""
     with _command("export", quiet, json):
-        from plankton_embed import exports
+        import plankton_embed as pe
 
-        counts = exports.export(
+        counts = pe.export(
             names,
             catalog,
             output,
@@ -1169,9 +1170,9 @@ def export(
 def doctor(json: Json = False) -> None:
     """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
     with _command("doctor", quiet=False, printed=True):
-        from plankton_embed import diagnosis
+        import plankton_embed as pe
 
-        found = diagnosis.doctor()
+        found = pe.doctor()
         if json:
             _print_json(found.to_dict())
         else:

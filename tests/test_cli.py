@@ -93,8 +93,8 @@ def test_views_are_those_asked_for(images, run_folder, tmp_path):
 
 
 def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--set", "embedding.views=4")
     done = call("train", images, "-o", tmp_path / "run", *settings)
     assert done.exit_code == 0, done.output
@@ -156,7 +156,7 @@ def test_an_empty_cell_is_shown_as_such(vectors, tmp_path):
 def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, monkeypatch):
     sides = []
     monkeypatch.setattr(
-        "plankton_embed.contact_sheets.preview_sheet",
+        "plankton_embed.workflows.contact_sheets.preview_sheet",
         lambda catalog, settings, seed: sides.append(settings.target_size) or Sheet("preview", []),
     )
     for number, options in enumerate(
@@ -195,7 +195,7 @@ def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_do
 
 
 def test_catalog_looks_at_the_images_once(images, tmp_path, monkeypatch):
-    from plankton_embed import pipeline
+    from plankton_embed.workflows import catalog as catalog_module
 
     calls = []
 
@@ -203,8 +203,8 @@ def test_catalog_looks_at_the_images_once(images, tmp_path, monkeypatch):
         return lambda *args, **options: calls.append(name) or function(*args, **options)
 
     for name in ("find_grey_levels", "summarize"):
-        function = getattr(pipeline, name)
-        for module in (pipeline, sys.modules[function.__module__]):
+        function = getattr(catalog_module, name)
+        for module in (catalog_module, sys.modules[function.__module__]):
             monkeypatch.setattr(module, name, count(name, function))
     done = call("catalog", images, "-o", tmp_path / "c.csv", "--preview", "--json", "-q")
     assert calls == ["find_grey_levels", "summarize"]
@@ -273,8 +273,8 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
 
 
 def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--unknown-rate", 0.5, "--draws", 1)
     done = call("seen-unseen", images, "-o", tmp_path / "out", "--unseen", "copepod", *settings)
     assert done.exit_code == 0, done.output
@@ -284,9 +284,10 @@ def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
 
 
 def test_compare(images, quick, tmp_path, monkeypatch):
-    from plankton_embed import comparison, measurement
+    from plankton_embed.workflows import compare as compare_module
+    from plankton_embed.workflows import compare_trial
 
-    monkeypatch.setattr(comparison, "_measure_apart", measurement.measure_system)  # in this process
+    monkeypatch.setattr(compare_module, "_measure_apart", compare_trial.measure_system)  # in this process
     options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick)
     done = call("compare", images, "-o", tmp_path / "out", *options, "--seeds", 2)
     assert done.exit_code == 0, done.output
@@ -299,9 +300,9 @@ def test_compare(images, quick, tmp_path, monkeypatch):
 
 
 def test_doctor_is_well_here(monkeypatch):
-    from plankton_embed import diagnosis
+    from plankton_embed.workflows import doctor as doctor_module
 
-    monkeypatch.setitem(diagnosis.EXTRAS, "video", ("no_such_package",))
+    monkeypatch.setitem(doctor_module.EXTRAS, "video", ("no_such_package",))
     done = call("doctor", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -310,9 +311,9 @@ def test_doctor_is_well_here(monkeypatch):
 
 
 def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
-    from plankton_embed import diagnosis
+    from plankton_embed.workflows import doctor as doctor_module
 
-    monkeypatch.setattr(diagnosis, "installed_faiss", lambda: {"faiss-cpu": "1", "faiss-gpu": "1"})
+    monkeypatch.setattr(doctor_module, "installed_faiss", lambda: {"faiss-cpu": "1", "faiss-gpu": "1"})
     done = call("doctor")
     assert done.exit_code == 1
     assert "pip uninstall -y faiss-cpu faiss-gpu" in done.stdout

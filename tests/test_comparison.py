@@ -16,15 +16,18 @@ import pytest
 from PIL import Image
 
 import plankton_embed
-from plankton_embed import comparison, measurement, pipeline, run_steps
 from plankton_embed.baselines import growing
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.systems import SYSTEMS
-from plankton_embed.comparison import MEASURED, compare
 from plankton_embed.errors import DependencyError, InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.settings import Settings, TrainingSettings
+from plankton_embed.workflows import compare as compare_module
+from plankton_embed.workflows import compare_trial, run_steps
+from plankton_embed.workflows import result_folder as result_folder_module
+from plankton_embed.workflows import run as run_module
+from plankton_embed.workflows.compare import MEASURED, compare
 
 CLASSES = ["egg|round", "NA", "Méduse", "salp"]
 SETTINGS = {
@@ -68,17 +71,17 @@ def in_process(monkeypatch):
         trials.append(f"{trial.name} {trial.seed}")
         trial.fault.unlink(missing_ok=True)
         try:
-            measurement.measure_system(trial)
+            compare_trial.measure_system(trial)
         except PlanktonEmbedError as error:
             trial.note_fault(str(error))
 
-    monkeypatch.setattr(comparison, "_measure_apart", measure)
-    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(compare_module, "_measure_apart", measure)
+    monkeypatch.setattr(result_folder_module, "draw_catalog", lambda *_: None)
     monkeypatch.setattr(run_steps, "evaluate_step", lambda *_: {})
-    monkeypatch.setattr(pipeline, "evaluate_step", lambda *_: {})
-    monkeypatch.setattr(comparison, "save_figure", partial(save_figure, dpi=20))
+    monkeypatch.setattr(run_module, "evaluate_step", lambda *_: {})
+    monkeypatch.setattr(compare_module, "save_figure", partial(save_figure, dpi=20))
     for name in ("save_figure", "draw_confusion", "draw_sheet", "draw_net_curves"):
-        monkeypatch.setattr(measurement, name, lambda *_, **__: None)
+        monkeypatch.setattr(compare_trial, name, lambda *_, **__: None)
     return trials
 
 
@@ -117,7 +120,7 @@ def finished(images, tmp_path_factory):
     options = {"only": ["pixel_mlp", "boosted_trees"], "budget": BUDGET, **QUIET}
     compare(images, folder, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "_measure_apart", measurement.measure_system)
+        patch.setattr(compare_module, "_measure_apart", compare_trial.measure_system)
         return compare(images, folder, seeds=2, **options), folder
 
 
@@ -215,19 +218,19 @@ def write_child(folder, monkeypatch, words):
     script = folder / "child"
     script.write_text(f"#!/bin/sh\n{words}\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(comparison.sys, "executable", str(script))
+    monkeypatch.setattr(compare_module.sys, "executable", str(script))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
-    inside = comparison._measure_apart
+    inside = compare_module._measure_apart
     do(["boosted_trees"])
     monkeypatch.undo()
     write_child(tmp_path, monkeypatch, "kill -9 $$")
     found = do(["pixel_mlp", "boosted_trees"])
     assert found.faults == {"pixel_mlp, seed_0": "its process ended with code -9"}
     assert found.runs["name"].tolist() == ["boosted_trees"]
-    monkeypatch.setattr(comparison, "_measure_apart", inside)
+    monkeypatch.setattr(compare_module, "_measure_apart", inside)
     found = do(["pixel_mlp", "boosted_trees"], budget=None)
     assert found.faults == {} and len(found.runs) == 2
     assert "Not measured" not in (tmp_path / "out" / "comparison.md").read_text()
@@ -236,7 +239,7 @@ def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_proc
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of POSIX")
 def test_nothing_measured_is_an_error_that_says_why(do, in_process, monkeypatch, tmp_path):
     monkeypatch.undo()
-    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(result_folder_module, "draw_catalog", lambda *_: None)
     write_child(tmp_path, monkeypatch, f'echo "$4 $5" >> {tmp_path}/asked; exit 3')
     with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: its process"):
         do(["pixel_mlp", "boosted_trees"])
@@ -447,7 +450,7 @@ def test_a_row_that_lacked_a_package_comes_with_it(do, in_process, images, monke
         raise DependencyError("features need scikit-image")
 
     with monkeypatch.context() as lacks:
-        lacks.setattr(measurement, "measure_shapes", lacking)
+        lacks.setattr(compare_trial, "measure_shapes", lacking)
         found = do(["embedding"], plain, budget=BUDGET)
     assert len(found.runs) == 3 and found.faults == {
         "embedding, seed_0": "no row with features: features need scikit-image"
@@ -466,9 +469,9 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
         grey = np.asarray(Image.open(old)) / 255 * (1000 if row else 8000)
         Image.fromarray(grey.astype(np.uint16)).save(new)
     frame = frame.assign(path=paths, label=frame["label"].where(np.arange(len(frame)) > 0))
-    spies = [mock.Mock(wraps=getattr(measurement, name)) for name in ("measure_shapes", "read_pixels")]
-    monkeypatch.setattr(measurement, "measure_shapes", spies[0])
-    monkeypatch.setattr(measurement, "read_pixels", spies[1])
+    spies = [mock.Mock(wraps=getattr(compare_trial, name)) for name in ("measure_shapes", "read_pixels")]
+    monkeypatch.setattr(compare_trial, "measure_shapes", spies[0])
+    monkeypatch.setattr(compare_trial, "read_pixels", spies[1])
     found = do(["boosted_trees", "small_net_6"], ImageCatalog(frame), budget=BUDGET)
     assert found.faults == {}
     assert {call.kwargs["white_level"] for spy in spies for call in spy.call_args_list} == {4095}
@@ -544,7 +547,7 @@ def test_a_run_is_no_place_for_a_comparison(do, in_process, images, overwrite, t
 
 def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_process, tmp_path):
     with monkeypatch.context() as stopped:
-        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(result_folder_module, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             do(["boosted_trees"])
     assert (tmp_path / "out" / "settings.yaml").exists()
@@ -554,7 +557,7 @@ def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_
 def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, in_process, tmp_path):
     do(["boosted_trees", "pixel_mlp_60_40"], budget=BUDGET)
     with monkeypatch.context() as stopped:
-        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(result_folder_module, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             do(["boosted_trees"], budget=BUDGET, overwrite=True)
     in_process.clear()
@@ -564,7 +567,7 @@ def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, i
 
 def test_a_begin_anew_without_a_measure_leaves_no_old_table(do, monkeypatch, in_process, tmp_path):
     do(["boosted_trees"])
-    monkeypatch.setattr(comparison, "_measure_apart", lambda trial: trial.note_fault("no luck"))
+    monkeypatch.setattr(compare_module, "_measure_apart", lambda trial: trial.note_fault("no luck"))
     with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: no luck"):
         do(["boosted_trees"], overwrite=True)
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.stem in ("comparison", "runs") and
@@ -608,7 +611,7 @@ def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
         place = tmp_path / "systems" / "a" / f"seed_{seed}"
         place.mkdir(parents=True)
         (place / "measures.json").write_text(json.dumps([{**row, "seed": seed, "f1_macro": seed / 10}]))
-    found = comparison._gather(tmp_path)
+    found = compare_module._gather(tmp_path)
     assert pd.read_csv(tmp_path / "runs.csv")["peak_memory_mb"].isna().all()
     titles, _, cells = rows_of(found.to_markdown())
     told = dict(zip(titles, cells, strict=True))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plankton_embed.contact_sheets import MOST_PREVIEWED, neighbors_sheet, preview_sheet
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import PreparationSettings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
+from plankton_embed.workflows.contact_sheets import MOST_PREVIEWED, neighbors_sheet, preview_sheet
 
 
 def preview(tmp_path, labels, side=32):

@@ -9,15 +9,17 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import plankton_embed as pe
-from plankton_embed import curation, evaluation
 from plankton_embed.analysis.taxonomy_files import parse_newick
+from plankton_embed.classifiers import prediction as prediction_module
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.mlp import MLPClassifier
-from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.prediction import fit_classifier
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
-from plankton_embed.evaluation import find_calibration
 from plankton_embed.run_folder import RunFolder
+from plankton_embed.workflows import enroll as enroll_module
+from plankton_embed.workflows import suspects as suspects_module
+from plankton_embed.workflows.inputs import find_calibration
 
 METHODS = ["centroid", "knn", "mlp"]
 
@@ -438,14 +440,14 @@ def test_every_command_takes_the_k_of_the_run(run_of_three, asked, command, monk
         ks.append(k)
         return fit_classifier(known, method, k, *arguments, **options)
 
-    monkeypatch.setattr(evaluation, "fit_classifier", spy)
+    monkeypatch.setattr(prediction_module, "fit_classifier", spy)
     command(run_of_three.path, asked)
     assert ks == [3]
 
 
 def test_suspects_and_the_curve_of_enrolled_classes_take_the_k_of_the_run(run_of_three, tmp_path, monkeypatch):
     path, ks = run_of_three.vectors("train"), []
-    for module, name in ((curation, "find_suspects"), (evaluation, "measure_learning")):
+    for module, name in ((suspects_module, "find_suspects"), (enroll_module, "measure_learning")):
         inner = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _inner=inner, **o: ks.append(o["n_neighbors"]) or _inner(*a, **o))
     pe.suspects(path, n_folds=0, progress=False)

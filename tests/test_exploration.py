@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed import curation, exploration
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
@@ -41,7 +40,7 @@ def read(folder, name):
 
 def test_the_tree_is_written(table, tmp_path):
     out = tmp_path / "out"
-    found = exploration.dendrogram(table, out, n_leaves=8, progress=False)
+    found = pe.dendrogram(table, out, n_leaves=8, progress=False)
     assert {path.name for path in out.iterdir()} == {
         "nodes.csv", "classes.csv", "branches.csv", "images.csv", "cuts.csv", "linkage.parquet", "tree.nwk",
         "dendrogram.png", "branches.png", "summary.json",
@@ -58,8 +57,8 @@ def test_the_tree_is_written(table, tmp_path):
     np.testing.assert_array_equal(Tree(linkage).order, found.tree.order)
     assert json.loads((out / "summary.json").read_text())["n_leaves"] == 8
     with pytest.raises(OutputError, match="exists already"):
-        exploration.dendrogram(table, out, progress=False)
-    classes = exploration.dendrogram(table, out, of="classes", overwrite=True, progress=False)
+        pe.dendrogram(table, out, progress=False)
+    classes = pe.dendrogram(table, out, of="classes", overwrite=True, progress=False)
     assert sorted(classes.table.object_id) == table.classes
     assert all(f"'{name}'" in (out / "tree.nwk").read_text(encoding="utf-8") for name in table.classes)
 
@@ -68,7 +67,7 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     known = table.select(np.arange(60) < 30)
     unnamed = pe.EmbeddingTable(table.vectors[30:], table.object_id[30:], path=table.path[30:])
     out = tmp_path / "groups"
-    found = curation.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
+    found = pe.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
     assert found.groups["n_images"].tolist() == [15, 15]
     assert set(found.groups["nearest_class"]) <= {"copepod", "Méduse"}
     with pytest.raises(InputError, match="fill in the column name"):
@@ -82,7 +81,7 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     assert len(enrolled) == 45
     assert enrolled.classes == ["Méduse", "Vélelle", "copepod"]
     with pytest.raises(OutputError, match=r"names\.csv was filled in"):
-        curation.clusters(unnamed, out, overwrite=True, progress=False)
+        pe.clusters(unnamed, out, overwrite=True, progress=False)
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
 
 
@@ -90,23 +89,23 @@ def test_what_is_grouped(table, tmp_path):
     some = table.label.copy()
     some[:20] = None
     half = pe.EmbeddingTable(table.vectors, table.object_id, some)
-    assert len(curation.clusters(half, progress=False).table) == 20
-    assert len(curation.clusters(table, progress=False).table) == 60
+    assert len(pe.clusters(half, progress=False).table) == 20
+    assert len(pe.clusters(table, progress=False).table) == 60
     names = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
     names.to_csv(tmp_path / "names.csv", index=False)
-    refused = curation.clusters(table, only=tmp_path / "names.csv", progress=False).table
+    refused = pe.clusters(table, only=tmp_path / "names.csv", progress=False).table
     assert refused.object_id.tolist() == table.object_id[:12].tolist()
     for wrong, message in (
         (names.assign(label="salp"), "0 were rejected, found 0; give"),
         (names[["label"]], "object_id"),
     ):
         with pytest.raises(InputError, match=message):
-            curation.clusters(table, only=wrong, progress=False)
+            pe.clusters(table, only=wrong, progress=False)
 
 
 def test_relations_are_written(table, tmp_path):
     out = tmp_path / "out"
-    found = exploration.relations(table, out, epsilon=2.0, n_images=40, n_shuffles=9, progress=False)
+    found = pe.relations(table, out, epsilon=2.0, n_images=40, n_shuffles=9, progress=False)
     assert found.n_found > 0
     written = read(out, "relations.csv")
     assert len(written) == len(found.best)
@@ -118,10 +117,10 @@ def test_relations_are_written(table, tmp_path):
         x1, y1, x2, y2 = (table.vectors[rows[row[f"object_id_{end}"]]] for end in ("x1", "y1", "x2", "y2"))
         assert np.linalg.norm((x1 - y1) - (x2 - y2)) == pytest.approx(row["distance"], abs=1e-4)
     assert (out / "relations.png").exists()
-    within = exploration.relations(table, epsilon=2.0, n_images=40, n_shuffles=0, same_class=True, progress=False)
+    within = pe.relations(table, epsilon=2.0, n_images=40, n_shuffles=0, same_class=True, progress=False)
     assert within.n_found > found.n_found
     with pytest.raises(SettingError, match="3,000"):
-        exploration.relations(table, n_images=4000)
+        pe.relations(table, n_images=4000)
 
 
 def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
@@ -129,7 +128,7 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     wrong[[3, 20, 47]] = ["salp", "copepod", "Méduse"]
     swapped = pe.EmbeddingTable(table.vectors, table.object_id, wrong, table.path)
     out = tmp_path / "out"
-    found = curation.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
+    found = pe.suspects(swapped, out, n_folds=3, n_corrections=5, progress=False)
     assert set(found.ranking["object_id"][:3]) == {"image 3", "image 20", "image 47"}
     assert "loss" in found.ranking
     summary = json.loads((out / "summary.json").read_text())
@@ -144,21 +143,21 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
     catalog.save(tmp_path / "c.csv")
     corrections.loc[:2, "action"] = "relabel"
     corrections.to_csv(out / "corrections.csv", index=False)
-    dry = curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv")
+    dry = pe.apply_corrections(tmp_path / "c.csv", out / "corrections.csv")
     assert len(dry.changes) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "out"]  # nothing written
-    curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+    pe.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     assert pe.ImageCatalog.load(tmp_path / "c2.csv").labels == table.label.tolist()
-    curation.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
+    pe.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
     assert (tmp_path / "c3.csv").read_text(encoding="utf-8") == (tmp_path / "c.csv").read_text(encoding="utf-8")
     for wanted, place in ((out / "corrections.csv", "c.csv"), (tmp_path / "c2_changes.csv", "c2.csv")):
         with pytest.raises(OutputError, match="would be replaced"):
-            curation.apply_corrections(tmp_path / "c.csv", wanted, tmp_path / place, overwrite=True)
+            pe.apply_corrections(tmp_path / "c.csv", wanted, tmp_path / place, overwrite=True)
     with pytest.raises(OutputError, match=r"c2_changes\.csv exists already"):
         (tmp_path / "c2.csv").unlink()
-        curation.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
+        pe.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     with pytest.raises(OutputError, match=r"corrections\.csv was filled in"):
-        curation.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
+        pe.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
 
 
 @pytest.mark.parametrize(("n_corrections", "n_rows", "enough"), [(15, 15, 35), (35, 20, 55), (40, None, None)])
@@ -168,7 +167,7 @@ def test_groups_that_leave_few_rows_for_single_images_are_reported(tmp_path, cap
     vectors = (3 * rng.normal(size=(10, 16))[codes] + rng.normal(size=(600, 16))).astype(np.float32)
     codes[np.flatnonzero(codes == 2)[:20]] = 5
     many = pe.EmbeddingTable(vectors, label=[f"class {code}" for code in codes])
-    found = curation.suspects(many, tmp_path / "out", n_folds=0, n_corrections=n_corrections, progress=False)
+    found = pe.suspects(many, tmp_path / "out", n_folds=0, n_corrections=n_corrections, progress=False)
     assert found.groups["n_images"].tolist() == [20]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_group_images"] == 20
     if n_rows is None:
@@ -182,23 +181,23 @@ def test_groups_that_leave_few_rows_for_single_images_are_reported(tmp_path, cap
 
 
 def test_another_analysis_is_not_replaced(table, tmp_path):
-    exploration.relations(table, tmp_path / "out", epsilon=1.0, n_images=12, n_shuffles=0, progress=False)
+    pe.relations(table, tmp_path / "out", epsilon=1.0, n_images=12, n_shuffles=0, progress=False)
     with pytest.raises(OutputError, match="holds relations, not dendrogram"):
-        exploration.dendrogram(table, tmp_path / "out", overwrite=True, progress=False)
+        pe.dendrogram(table, tmp_path / "out", overwrite=True, progress=False)
 
 
 def test_images_that_are_gone_are_told(table, tmp_path, caplog):
     gone = pe.EmbeddingTable(table.vectors, label=table.label, path=[*table.path[:58], "gone.png", None])
-    curation.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
+    pe.clusters(gone, tmp_path / "out", n_clusters=2, progress=False)
     assert "2 of 60 images cannot be shown and are drawn as grey squares; the first: gone.png" in caplog.text
 
 
 def test_every_group_and_suspect_is_shown(table, tmp_path):
-    curation.clusters(table, tmp_path / "groups", n_clusters=25, progress=False)
+    pe.clusters(table, tmp_path / "groups", n_clusters=25, progress=False)
     assert sorted(path.name for path in (tmp_path / "groups").glob("*.png")) == ["clusters.png", "clusters_2.png"]
     groups = read(tmp_path / "groups", "clusters.csv")
     assert set(json.loads(groups["central"][0])) <= set(table.object_id)
-    curation.suspects(table, tmp_path / "doubts", n_folds=0, n_corrections=50, progress=False)
+    pe.suspects(table, tmp_path / "doubts", n_folds=0, n_corrections=50, progress=False)
     assert sorted(path.name for path in (tmp_path / "doubts").glob("suspects*.png")) == [
         "suspects.png",
         "suspects_2.png",
@@ -207,7 +206,7 @@ def test_every_group_and_suspect_is_shown(table, tmp_path):
 
 def test_classes_of_one_image_are_suspects_without_a_head(caplog):
     lone = pe.EmbeddingTable(np.eye(4, dtype=np.float32), label=list("abcd"))
-    found = curation.suspects(lone, n_folds=5, progress=False)
+    found = pe.suspects(lone, n_folds=5, progress=False)
     assert "loss" not in found.ranking
     assert "every class has one image" in caplog.text
 
@@ -215,7 +214,7 @@ def test_classes_of_one_image_are_suspects_without_a_head(caplog):
 def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
     label = table.label.copy()
     label[0] = "lone"
-    found = curation.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
+    found = pe.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
     lone = found.ranking.set_index("object_id").loc["0"]
     assert lone["loss"] == pytest.approx(np.log(5))
 
@@ -223,12 +222,12 @@ def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
 @pytest.mark.parametrize("folds", [1, -1])
 def test_folds_that_are_none(table, folds):
     with pytest.raises(SettingError, match="folds"):
-        curation.suspects(table, n_folds=folds)
+        pe.suspects(table, n_folds=folds)
 
 
 def test_axes_are_written(table, tmp_path):
     out = tmp_path / "out"
-    found = exploration.pca(table, out, per_class=5)
+    found = pe.pca(table, out, per_class=5)
     assert {path.name for path in out.iterdir()} == {
         "coordinates.csv", "ends.csv", "ends.png", "scatter.png", "scatter_3d.png", "explained.csv", "explained.png",
         "loadings.csv", "summary.json",

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.evaluation import classify
-from plankton_embed.exports import export
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.classify import classify
+from plankton_embed.workflows.export import export
 
 BIN = "D20130526T095207_IFCB013"
 CLASSES = ["007", "NA", "egg, small"]

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score
 
-from plankton_embed import measurement
 from plankton_embed.errors import DependencyError, InputError
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.measurement import Outcome, Trial, TrialImages, load_features, measure_peak_memory
 from plankton_embed.settings import Settings
+from plankton_embed.workflows import compare_trial
+from plankton_embed.workflows.compare_trial import Outcome, Trial, TrialImages, load_features, measure_peak_memory
 
 CLASSES = np.array(["ant", "bee", "cat"])
 
@@ -86,10 +86,10 @@ def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
 
 
 def test_a_chance_of_zero_costs_much_but_not_everything(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "save_figure", lambda *_: None)
+    monkeypatch.setattr(compare_trial, "save_figure", lambda *_: None)
     sure = np.eye(3)[[1, 0, 1, 1, 1]]
     row = Outcome("net", CLASSES, sure, DOUBTS, 1.0, 1.0, 1).measure(images, tmp_path / "out")
-    assert row["loss"] == pytest.approx(-np.log(measurement.LEAST_CHANCE) / 4)
+    assert row["loss"] == pytest.approx(-np.log(compare_trial.LEAST_CHANCE) / 4)
 
 
 def test_no_image_of_a_known_class_is_told(asked, tmp_path):
@@ -152,7 +152,7 @@ def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
         calls.append(len(catalog))
         return pd.DataFrame({"area": np.arange(5) / 3, "mean": [1.0, np.nan, 3, 4, 5]})
 
-    monkeypatch.setattr(measurement, "measure_shapes", measure)
+    monkeypatch.setattr(compare_trial, "measure_shapes", measure)
     images = TrialImages(asked, Settings())
     first, seconds = load_features(trial, images)
     other, again = load_features(Trial(trial.folder, "embedding", 1), images)
@@ -167,7 +167,7 @@ def test_a_missing_scikit_image_is_told_and_leaves_nothing(asked, trial, monkeyp
     def refuse(*_, **__):
         raise DependencyError("scikit-image is missing")
 
-    monkeypatch.setattr(measurement, "measure_shapes", refuse)
+    monkeypatch.setattr(compare_trial, "measure_shapes", refuse)
     with pytest.raises(DependencyError, match="scikit-image"):
         load_features(trial, TrialImages(asked, Settings()))
     assert list(trial.folder.glob("features*")) == []
@@ -190,6 +190,6 @@ def test_a_fault_is_left_for_the_comparison(asked, tmp_path, monkeypatch):
     (tmp_path / "comparison.json").write_text(json.dumps({"budget": None, "weights": {}}))
     monkeypatch.setattr(sys, "argv", ["measurement", str(tmp_path), "pixel_mlp", "1", "cpu", "False"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(measurement.__file__, run_name="__main__")
+        runpy.run_path(compare_trial.__file__, run_name="__main__")
     assert ended.value.code == 1
     assert "expected at least two classes" in (tmp_path / "systems" / "pixel_mlp" / "seed_1" / "fault.txt").read_text()

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
-from plankton_embed.evaluation import classify
-from plankton_embed.monitoring import shift
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.classify import classify
+from plankton_embed.workflows.shift import shift
 
 CENTRES = 3 * np.random.default_rng(99).normal(size=(4, 6))
 

@@ -16,11 +16,12 @@ import yaml
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed import novelty, run_steps
 from plankton_embed.errors import DependencyError, InputError, MismatchError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
+from plankton_embed.workflows import run_steps
+from plankton_embed.workflows import seen_unseen as seen_unseen_module
 
 QUICK = {
     "preparation.target_size": 32,
@@ -67,8 +68,8 @@ def reference(images, tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Write no pictures, which are half the time of a small run; they are drawn all the same."""
-    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
 
 
 @pytest.fixture
@@ -943,12 +944,12 @@ def test_classes_drawn_as_unseen_have_images_to_enroll(images):
     catalog = pe.catalog(images, split=(0.8, 0.1, 0.1), progress=False)
     copies = [catalog.frame.assign(object_id=catalog.frame["object_id"] + str(n)) for n in range(3)]
     many = pe.ImageCatalog(pd.concat(copies, ignore_index=True))
-    drawn = {tuple(novelty._draw_unseen(many, 2, seed)) for seed in range(8)}
+    drawn = {tuple(seen_unseen_module._draw_unseen(many, 2, seed)) for seed in range(8)}
     assert len(drawn) > 1
     assert all(len(set(names)) == 2 for names in drawn)
-    assert len(novelty._draw_unseen(many, None, 0)) == 1
+    assert len(seen_unseen_module._draw_unseen(many, None, 0)) == 1
     with pytest.raises(InputError, match="2 must stay"):
-        novelty._draw_unseen(many, 3, 0)
+        seen_unseen_module._draw_unseen(many, 3, 0)
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,14 @@ from plankton_embed.analysis.survey import divide_samples, fit_slope, pool_spect
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.cli import app
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
-from plankton_embed.evaluation import classify
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.plots.abundance import draw_abundance
 from plankton_embed.plots.profile import draw_profile
 from plankton_embed.plots.size_spectra import draw_size_spectra
-from plankton_embed.surveys import abundance
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.abundance import abundance
+from plankton_embed.workflows.classify import classify
 
 CLASSES = ["copepod", "Méduse", "fish<egg", "salp"]
 CENTRES = np.random.default_rng(99).normal(size=(4, 6))

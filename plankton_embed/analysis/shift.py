@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
+logger = logging.getLogger(__name__)
+
 P_LIMIT = 0.001
 N_PERMUTATIONS = 2000
 N_DRAWS = 100  # from the calibration images: how far do such samples lie from the others by chance?
@@ -24,6 +27,7 @@ MOST_NEW, MOST_CALIBRATION = 1000, 2000  # images that distances are compared of
 AT_ONCE = 500  # permutations
 
 APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW = "appearance", "unlike", "class mix", "alike", "too few images"
+MOST_JUDGED, MOST_JUDGED_CALIBRATION = 300, 1000  # images of a sample, and for calibration, of the verdict on shift
 VERDICTS = (APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW)
 
 Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n, p) of n images in two; (p,)
@@ -390,3 +394,62 @@ def _judge(samples: pd.DataFrame) -> pd.DataFrame:
     order = samples["vectors_effect"].iloc[1:].sort_values(ascending=False, kind="stable", na_position="last").index
     ordered = samples.loc[[0, *order], [*columns, "refused", "expected_accuracy"]]
     return ordered.reset_index(drop=True)
+
+
+def judge_shift(
+    describe: Callable[[EmbeddingTable], pd.DataFrame],
+    calibration: EmbeddingTable,
+    samples: Sequence[EmbeddingTable],
+    names: Sequence[str] | None = None,
+    calibration_samples: NDArray[np.intp] | None = None,
+    progress: bool = False,
+) -> list[str]:
+    """Return for each sample whether it is like the calibration images, and report it in one line.
+
+    It is `find_shift` with fewer images (300 of a sample, 1,000 for calibration) and 1,000 permutations.
+
+    Args:
+        describe: gives the predictions of images, as `find_shift` takes them.
+        calibration: labelled images of classes of the reference.
+        samples: new images.
+        names: of the samples; by default they are one sample, the query.
+        calibration_samples: (m,) codes of the samples of the calibration images, which are then drawn as a whole.
+        progress: show a bar.
+
+    Returns:
+        The verdicts (see `Shift`); `too few images` also where there are too few calibration images.
+    """
+    if len(calibration) < 2 * LEAST_IMAGES:
+        logger.info("shift: not compared, with fewer than %d calibration images", 2 * LEAST_IMAGES)
+        return [TOO_FEW] * len(samples)
+
+    drawn = [
+        sample.select(np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])) for sample in samples
+    ]
+    numbers = np.repeat(np.arange(len(drawn)), [len(sample) for sample in drawn]).astype(str)
+    images = EmbeddingTable(np.concatenate([sample.vectors for sample in drawn]), sample_id=numbers.astype(object))
+    found = find_shift(
+        calibration,
+        describe(calibration),
+        images,
+        describe(images),
+        calibration_samples=calibration_samples,
+        n_permutations=1000,
+        most_calibration=MOST_JUDGED_CALIBRATION,
+        progress=progress,
+    )
+    by_number = found.samples.iloc[1:].set_index("sample_id")["verdict"]  # without that of all images together
+    verdicts = [str(by_number.get(str(number), TOO_FEW)) for number in range(len(drawn))]
+    differs = np.array(verdicts) == APPEARANCE
+    advice = "their labels and counts are unreliable; see shift"
+    if names is None and differs.any():
+        logger.warning("shift: the images look unlike the calibration images (%s); %s", APPEARANCE, advice)
+    elif differs.any():
+        logger.warning(
+            "shift: the images of %d of %d samples look unlike the calibration images, such as %s (%s); %s",
+            *(int(differs.sum()), len(verdicts), names[int(differs.argmax())] if names else "", APPEARANCE, advice),
+        )
+    else:
+        counted = pd.Series(verdicts).value_counts()
+        logger.info("shift: %s", ", ".join(f"{name} ({n})" for name, n in counted.items()) if names else verdicts[0])
+    return verdicts

@@ -395,3 +395,30 @@ def back_off(
             "node": chosen,
         }
     )
+
+
+@dataclass(frozen=True, eq=False)
+class TaxonomyFindings:
+    """The space beside a taxonomy.
+
+    `comparison` of the tree of class means; where images were named, `by_rank` (see `roll_up`) and, with a calibration
+    set, `backed_off`: one row an image, `object_id`, `label` (a class or a broader group, the lowest that is certain
+    enough), `level`, `probability`, `true_label`, `is_right` (the truth is of that group).
+    """
+
+    comparison: TaxonomyComparison
+    by_rank: pd.DataFrame | None = None
+    backed_off: pd.DataFrame | None = None
+
+    def by_level(self) -> pd.DataFrame | None:
+        """Return what backing off came to: `level`, `images` that got a name there, and the share that is `right`."""
+        if self.backed_off is None:
+            return None
+        levels = self.backed_off.groupby("level")["is_right"].agg(images="size", right="mean")
+        return levels.reset_index()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        tables = {"by_rank": self.by_rank, "backed_off": self.by_level()}
+        records = {name: table.to_dict("records") for name, table in tables.items() if table is not None}
+        return self.comparison.to_dict() | records

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plankton_embed.classifiers.naming import METHODS, fit_classifier, name_images
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier, name_images
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 

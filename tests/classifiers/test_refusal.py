@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from plankton_embed.classifiers.naming import fit_classifier, fit_refuser
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.refusal import Refuser, conformal_threshold, estimate_kept
+from plankton_embed.classifiers.prediction import fit_classifier, fit_refuser
+from plankton_embed.classifiers.rejection import Refuser, conformal_threshold, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from plankton_embed.contact_sheets import marks_sheet
 from plankton_embed.images.catalog import ImageCatalog, summarize
 from plankton_embed.images.marks import find_marks, remove_marks
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.shape_features import add_shape_features, measure_shapes
 from plankton_embed.settings import PreparationSettings
+from plankton_embed.workflows.contact_sheets import marks_sheet
 
 GLYPHS = {  # 5 × 7 pixels, as ImageJ and ZooProcess draw them
     "1": ("..#..", ".##..", "..#..", "..#..", "..#..", "..#..", ".###."),

@@ -6,14 +6,13 @@ import logging
 from pathlib import Path
 
 from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
-from plankton_embed.analysis_folder import check_output, write_analysis
-from plankton_embed.classifiers.naming import Method, fit_refuser, name_images
-from plankton_embed.classifiers.refusal import RefusalMeasure
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, UNKNOWN_RATE, Method, Naming, fit_refuser, name_images
+from plankton_embed.classifiers.rejection import RefusalMeasure
 from plankton_embed.errors import InputError
-from plankton_embed.evaluation import (
-    NO_CALIBRATION,
-    UNKNOWN_RATE,
-    Naming,
+from plankton_embed.output import write_frame
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.shift import draw_shift
+from plankton_embed.workflows.inputs import (
     Reference,
     count_shared,
     find_calibration,
@@ -21,10 +20,8 @@ from plankton_embed.evaluation import (
     load_settings,
     load_vectors,
     read_held_samples,
-    write_frame,
 )
-from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.shift import draw_shift
+from plankton_embed.workflows.result_folder import check_output, write_analysis
 
 logger = logging.getLogger(__name__)
 

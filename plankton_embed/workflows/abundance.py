@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
 from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_misfits
+from plankton_embed.analysis.shift import judge_shift
 from plankton_embed.analysis.survey import (
     Abundance,
     SampleCounts,
@@ -21,32 +23,35 @@ from plankton_embed.analysis.survey import (
     divide_samples,
     gather_counts,
 )
-from plankton_embed.analysis_folder import check_output, write_analysis
-from plankton_embed.classifiers.naming import Classifier, Method, fit_refuser
-from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser, estimate_kept
-from plankton_embed.errors import InputError, SettingError
-from plankton_embed.evaluation import (
+from plankton_embed.classifiers.prediction import (
     NO_CALIBRATION,
+    Classifier,
+    Method,
     Naming,
-    Reference,
-    find_calibration,
-    judge_shift,
-    load_labelled,
-    load_query,
-    load_settings,
-    read_held_samples,
-    read_samples,
-    write_frame,
+    describe_predictions,
+    fit_refuser,
 )
+from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser, estimate_kept
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
-from plankton_embed.output import progress_bar
+from plankton_embed.output import progress_bar, write_frame
 from plankton_embed.plots.abundance import draw_abundance, draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
 from plankton_embed.plots.size_spectra import draw_size_spectra
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.workflows.inputs import (
+    Reference,
+    find_calibration,
+    load_labelled,
+    load_query,
+    load_settings,
+    read_held_samples,
+    read_samples,
+)
+from plankton_embed.workflows.result_folder import check_output, write_analysis
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +183,8 @@ def abundance(
     counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
     samples = [asked.select(rows) for rows in survey.rows]
     verdicts = judge_shift(
-        *(measures, classifier, held, samples, survey.samples["sample"].tolist()),
+        partial(describe_predictions, classifier, measures),
+        *(held, samples, survey.samples["sample"].tolist()),
         calibration_samples=held_samples,
         progress=progress,
     )

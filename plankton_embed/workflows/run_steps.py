@@ -14,32 +14,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed import contact_sheets
 from plankton_embed.analysis.suspects import NEAR_COSINE, find_near_copies
-from plankton_embed.classifiers.naming import METHODS, fit_classifier, select_known
+from plankton_embed.classifiers.evaluation import evaluate_names, score_space
+from plankton_embed.classifiers.prediction import METHODS, Naming, fit_classifier, fitting_k, select_known
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import (
-    Naming,
-    draw_evaluation,
-    drop_contradictions,
-    evaluate_names,
-    fitting_k,
-    score_space,
-    write_frame,
-    write_tables,
-)
 from plankton_embed.images.catalog import (
     SPLITS,
-    CatalogSummary,
     ImageCatalog,
     hash_images,
     refuse_unknown,
     summarize,
     warn_of_similar_classes,
 )
-from plankton_embed.images.features import summarize_features
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.status import describe_unvalidated
@@ -56,13 +44,9 @@ from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.model import CARD_FILE, CONFIG_FILE, EmbeddingModel
 from plankton_embed.network.trunks import check_trunk
-from plankton_embed.output import write_atomically, write_json
-from plankton_embed.plots.class_sizes import draw_class_sizes
+from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.curves import draw_curves
-from plankton_embed.plots.feature_correlations import draw_feature_correlations
-from plankton_embed.plots.feature_scales import draw_feature_scales
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.image_sizes import draw_image_sizes
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
@@ -71,13 +55,13 @@ from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
-
-MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
+from plankton_embed.workflows import contact_sheets
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, drop_contradictions, refuse_inside
+from plankton_embed.workflows.result_folder import draw_catalog, draw_evaluation, write_tables
 
 logger = logging.getLogger(__name__)
 
-Source = ImageCatalog | str | Path | Sequence[str | Path]
-SettingsLike = Settings | Mapping[str, Any] | None
+MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
 
 
 @dataclass(frozen=True)
@@ -145,21 +129,9 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
     return own
 
 
-def build_settings(settings: SettingsLike) -> Settings:
-    """Return whole settings from what a user gave."""
-    return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
-
-
 def _visible(folder: Path) -> list[Path]:
     """Return what lies in a folder but for hidden things, such as what a killed process was writing."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def refuse_inside(source: Source, output: str | Path) -> None:
-    """Keep pictures out of the folder that images are read from."""
-    is_folder = isinstance(source, str | Path) and Path(source).is_dir()
-    if is_folder and Path(output).resolve().is_relative_to(Path(str(source)).resolve()):
-        raise OutputError(f"{output} is inside {source}, so its pictures would be read as images; write elsewhere")
 
 
 def _clear(folder: RunFolder) -> None:
@@ -216,7 +188,7 @@ def prepare_step(
     preparation = levels.resolve(settings.preparation)
     prepared = prepare_images(source.paths, hashes, preparation, progress=progress)
     reasons = prepared.faults | reasons
-    note_unreadable(source, reasons, faults)
+    faults.add_unreadable(source.paths, reasons)
     good = np.ones(len(source), dtype=bool)
     good[list(reasons)] = False
     if not good.any():
@@ -255,21 +227,6 @@ def prepare_step(
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
     logger.info("%d images of %d classes: %s", len(images.catalog), len(images.catalog.classes), described)
     return images
-
-
-def note_unreadable(catalog: ImageCatalog, reasons: Mapping[int, str], faults: Faults, *, kept: bool = False) -> None:
-    """Note the images that cannot be read, by row, with the reason.
-
-    Args:
-        catalog: the images.
-        reasons: row -> reason.
-        faults: where they are noted.
-        kept: whether the images stay in the catalog.
-    """
-    paths = catalog.paths
-    for row, reason in reasons.items():
-        remedy = "later commands leave it out; copy it again" if kept else ""
-        faults.add(paths[row], "an image that can be read", reason, kept=kept, remedy=remedy)
 
 
 def _warn_of_contradictions(catalog: ImageCatalog, kept: NDArray[np.bool_]) -> None:
@@ -512,25 +469,6 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
             temporary.write_text(card, encoding="utf-8")
     write_json(folder.scores, scores)
     return scores
-
-
-def draw_catalog(
-    folder: Path, catalog: ImageCatalog, summary: CatalogSummary, preparation: PreparationSettings, seed: int
-) -> None:
-    """Draw what a catalog holds: classes, sizes, examples, and how images are prepared."""
-    write_json(folder / "catalog_summary.json", summary.to_dict())
-    save_figure(draw_class_sizes(summary), folder / "class_sizes.png")
-    save_figure(draw_image_sizes(summary), folder / "image_sizes.png")
-    save_figure(draw_sheet(contact_sheets.examples_sheet(catalog, seed=seed)), folder / "examples.png")
-    save_figure(draw_sheet(contact_sheets.preview_sheet(catalog, preparation, seed=seed)), folder / "preview.png")
-    if summary.marked:
-        sheet = contact_sheets.marks_sheet(catalog, summary.marked, preparation)
-        save_figure(draw_sheet(sheet), folder / "marks.png")
-    if len(catalog.features.columns):
-        features = summarize_features(catalog)
-        write_frame(folder / "features.csv", features.columns)
-        save_figure(draw_feature_scales(features), folder / "feature_scales.png")
-        save_figure(draw_feature_correlations(features), folder / "feature_correlations.png")
 
 
 def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, seed: int, n_queries: int = 10) -> None:

@@ -27,16 +27,14 @@ from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
 from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, fit_temperature
-from plankton_embed.classifiers.naming import METHODS, fit_classifier
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier, fitting_k
 from plankton_embed.classifiers.scoring import score_names
-from plankton_embed.contact_sheets import losses_sheet
 from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedError
-from plankton_embed.evaluation import fitting_k, write_frame
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.splits import is_learnable
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.output import write_json
+from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.net_curves import draw_net_curves
@@ -44,6 +42,7 @@ from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.contact_sheets import losses_sheet
 
 FEATURES_FILE, SYSTEMS_FOLDER = "features.csv", "systems"  # of a comparison
 MEASURES_FILE, FAULT_FILE = "measures.json", "fault.txt"  # of a system and seed in it
@@ -319,8 +318,8 @@ def _measure_softmax(trial: Trial, images: TrialImages, weights: str, budget: fl
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
     """Train an embedding; name by every method, and by an MLP on the vectors with trees on the features beside it."""
     from plankton_embed.network.model import WEIGHTS_FILE, EmbeddingModel  # here: no other system needs so much memory
-    from plankton_embed.pipeline import train
     from plankton_embed.training.history import History
+    from plankton_embed.workflows.run import train
 
     settings, run = images.settings, RunFolder(trial.place / "run")
     own = _open_training(trial, run, settings, weights, budget)

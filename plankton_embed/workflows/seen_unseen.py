@@ -11,18 +11,11 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
-from plankton_embed.classifiers.refusal import RefusalMeasure, least_calibration
+from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Naming
+from plankton_embed.classifiers.rejection import RefusalMeasure, least_calibration
 from plankton_embed.embedding import embed
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import (
-    UNKNOWN_RATE,
-    Evaluation,
-    Naming,
-    draw_evaluation,
-    evaluate_names,
-    write_curve,
-    write_tables,
-)
 from plankton_embed.images.catalog import (
     SPLITS,
     ImageCatalog,
@@ -34,10 +27,12 @@ from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
-from plankton_embed.pipeline import RunResult, run
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.run_steps import SettingsLike, Source, build_settings, keep_settings, refuse_inside
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, refuse_inside
+from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
+from plankton_embed.workflows.run import RunResult, run
+from plankton_embed.workflows.run_steps import keep_settings
 
 LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
 SCORES_FILE = "scores.json"

@@ -15,32 +15,26 @@ from typing import Any
 
 import pandas as pd
 
-from plankton_embed import measurement
 from plankton_embed.baselines.losses import LOSSES_FILE
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.classifiers.scoring import compare_right, correct_holm
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
-from plankton_embed.evaluation import write_frame
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.corrections import UNTOUCHED
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
-from plankton_embed.measurement import (
-    FAULT_FILE,
-    FEATURES_FILE,
-    MEASURES_FILE,
-    SYSTEMS_FOLDER,
-    Trial,
-)
 from plankton_embed.network.device import choose_device
-from plankton_embed.output import write_atomically, write_json
+from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.run_steps import SettingsLike, Source, open_run, prepare_step
 from plankton_embed.settings import Settings
 from plankton_embed.spreadsheet import refuse_filled_in
+from plankton_embed.workflows import compare_trial
+from plankton_embed.workflows.compare_trial import FAULT_FILE, FEATURES_FILE, MEASURES_FILE, SYSTEMS_FOLDER, Trial
+from plankton_embed.workflows.inputs import SettingsLike, Source
+from plankton_embed.workflows.run_steps import open_run, prepare_step
 
 MEASURED = {  # column: title in the table, decimals
     "f1_macro": ("macro F1", 3),
@@ -262,7 +256,7 @@ def _measure_apart(trial: Trial) -> None:
     """Measure in a process of its own; where that fails, leave the reason."""
     trial.fault.unlink(missing_ok=True)
     words = (str(trial.folder), trial.name, str(trial.seed), trial.device, str(trial.progress))
-    code = subprocess.run([sys.executable, "-m", measurement.__name__, *words], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", compare_trial.__name__, *words], check=False).returncode
     if code != 0 and not trial.fault.exists():
         trial.note_fault(f"its process ended with code {code}")
     if trial.fault.exists():

@@ -1,20 +1,13 @@
-"""The story: catalog -> train -> embed -> index -> evaluate, plain calls in order."""
+"""`catalog`: gather images into one table."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from plankton_embed import contact_sheets
-from plankton_embed.embedding import embed
-from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.evaluation import Reference, load_vectors
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import (
     ImageCatalog,
     hash_images,
@@ -23,7 +16,6 @@ from plankton_embed.images.catalog import (
     summarize,
     warn_of_similar_classes,
 )
-from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.ecotaxa_units import Dilution, FeatureUnit
 from plankton_embed.images.readers.faults import Faults
@@ -36,167 +28,12 @@ from plankton_embed.images.splits import (
     note_copies,
     split_catalog,
 )
-from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite
-from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.run_folder import RunFolder
-from plankton_embed.run_steps import (
-    SettingsLike,
-    Source,
-    draw_catalog,
-    embed_step,
-    evaluate_step,
-    index_step,
-    near_copies_step,
-    note_unreadable,
-    open_run,
-    prepare_step,
-    refuse_inside,
-    train_step,
-)
 from plankton_embed.settings import PreparationSettings, Settings
-from plankton_embed.vector_index import INDEX_FILE, IndexKind, VectorIndex
+from plankton_embed.workflows.inputs import Source, refuse_inside
+from plankton_embed.workflows.result_folder import draw_catalog
 
 logger = logging.getLogger(__name__)
-
-DEMO_CLASSES = CLASSES[:8]
-DEMO_IMAGES_PER_CLASS = 200
-DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small batches
-    "network.trunk": "resnet18",
-    "training.epochs": 20,
-    "training.images_per_class": 280,
-    "training.classes_per_batch": 6,
-    "training.margin": 0.5,
-    "training.learning_rate": 2e-3,
-}
-
-
-# ---------------------------------------------------------------------------------------------- whole runs
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run: where its files lie, and its scores (see `scores.json`)."""
-
-    folder: RunFolder
-    scores: dict[str, Any]
-
-    @property
-    def model(self) -> EmbeddingModel:
-        """The trained model, loaded anew."""
-        return EmbeddingModel.load(self.folder.model)
-
-
-def run(
-    source: Source,
-    output: str | Path,
-    *,
-    settings: SettingsLike = None,
-    root: str | Path | None = None,
-    status: str | Sequence[str] | None = None,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = True,
-) -> RunResult:
-    """Do the whole job: catalog, split, train, embed, index, evaluate; steps that are finished are skipped.
-
-    Called again after a stop, it goes on where it stood.
-
-    Args:
-        source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
-        output: folder of the run.
-        settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
-        root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        overwrite: throw away a run that is there and begin anew.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        progress: show bars.
-
-    Raises:
-        InputError: nothing to learn from, or the folder holds a run of other images.
-        SettingError: the folder holds a run with other settings.
-        OutputError: the folder holds something else.
-    """
-    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
-
-
-def train(
-    source: Source,
-    output: str | Path,
-    *,
-    settings: SettingsLike = None,
-    root: str | Path | None = None,
-    status: str | Sequence[str] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = True,
-) -> RunResult:
-    """Train a model, embed the splits of its catalog and evaluate.
-
-    As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
-    """
-    folder = RunFolder(Path(output))
-    if resume and overwrite:
-        raise SettingError("resume goes on with a run, overwrite throws it away; give one of them")
-    if resume and not folder.settings.exists():
-        raise InputError(
-            f"{output} holds no run to resume (one that was stopped while its images were prepared has left nothing "
-            "there); leave --resume out to begin"
-        )
-    if folder.settings.exists() and not (resume or overwrite):
-        raise OutputError(
-            f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
-            "or choose another folder"
-        )
-    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=False)
-
-
-def _do_steps(
-    source: Source,
-    output: str | Path,
-    settings: SettingsLike,
-    root: str | Path | None,
-    status: str | Sequence[str] | None,
-    overwrite: bool,
-    device: str,
-    progress: bool,
-    *,
-    with_index: bool,
-) -> RunResult:
-    folder, chosen = open_run(source, output, settings, overwrite, device)
-    faults = Faults()
-    given = read_source(source, root, status=status, faults=faults)
-    images = prepare_step(folder, given, chosen, overwrite, progress, faults)
-    model = train_step(folder, images, chosen, device, progress)
-    embed_step(folder, model, images, progress)
-    near_copies_step(folder)
-    if with_index:
-        index_step(folder)
-    return RunResult(folder, evaluate_step(folder, images, chosen, progress))
-
-
-def demo(
-    output: str | Path = "runs/demo",
-    *,
-    settings: SettingsLike = None,
-    overwrite: bool = False,
-    device: str = "auto",
-    progress: bool = True,
-) -> RunResult:
-    """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
-    output = Path(output)
-    place = output.with_name(f"{output.name}_images")
-    drawn = draw_set(place, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
-    images = read_source(drawn).with_classes(include=DEMO_CLASSES)
-    if not isinstance(settings, Settings):
-        settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})
-    return run(images, output, settings=settings, overwrite=overwrite, device=device, progress=progress)
-
-
-# ---------------------------------------------------------------------------------------------- single verbs
 
 
 def catalog(
@@ -310,7 +147,7 @@ def catalog(
     if drop_duplicates and not gathered.has_splits:
         raise SettingError("drop_duplicates needs a catalog with splits")
     hashes, reasons = hash_images(gathered.paths, progress)
-    note_unreadable(gathered, reasons, faults, kept=True)
+    faults.add_unreadable(gathered.paths, reasons, kept=True)
     note_contradictions(mark_contradictions(gathered, hashes), faults)
     faults.report()
     gathered = ImageCatalog(gathered.frame.drop(columns=CONTRADICTS, errors="ignore"))  # of a run's catalog
@@ -349,72 +186,3 @@ def _leave_out_copies(catalog: ImageCatalog, hashes: Sequence[str | None], drop:
             else "training refuses the catalog: correct the column split, or drop them with --drop-duplicates",
         )
     return checked if drop else catalog
-
-
-def index(
-    vectors: Reference,
-    output: str | Path | None = None,
-    *,
-    kind: IndexKind = "flat",
-    overwrite: bool = False,
-) -> VectorIndex:
-    """Build a FAISS index over vectors; save it when `output` is given.
-
-    Args:
-        vectors: a table, its file, or the folder of a run (its training vectors).
-        output: folder to write.
-        kind: `flat` (exact) or `ivf_sq8` (for millions).
-        overwrite: replace the output.
-    """
-    if output is not None:
-        refuse_overwrite(output, overwrite, made_of=INDEX_FILE)
-    built = VectorIndex.build(load_vectors(vectors), kind)
-    if output is not None:
-        built.save(output)
-    return built
-
-
-def search(
-    index: VectorIndex | str | Path,
-    model: EmbeddingModel | str | Path,
-    images: Source,
-    k: int = 10,
-    *,
-    sheet: str | Path | None = None,
-    device: str = "auto",
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Find the images of an index that are most like the given ones.
-
-    Args:
-        index: an index, its folder, or the folder of a run.
-        model: the model that made the vectors of the index.
-        images: files, a folder, or a catalog.
-        k: neighbours an image.
-        sheet: picture to draw: each image and its neighbours.
-        device: where to embed.
-        progress: show bars.
-
-    Returns:
-        One row a neighbour: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
-
-    Raises:
-        MismatchError: the index was made by another model; both hashes are named.
-    """
-    if not isinstance(index, VectorIndex):
-        index = VectorIndex.load(index)
-    queries = embed(model, images, device=device, progress=progress)
-    neighbors = index.search(queries, k)
-    if sheet is not None:
-        save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), sheet)
-    rows = neighbors.rows.ravel()
-    return pd.DataFrame(
-        {
-            "query": np.repeat(queries.object_id, k),
-            "rank": np.tile(np.arange(1, k + 1), len(queries)),
-            "object_id": index.table.object_id[rows],
-            "label": index.table.label[rows],
-            "distance": neighbors.distances.ravel(),
-            "path": index.table.path[rows],
-        }
-    )

@@ -1,21 +1,26 @@
-"""Names for the images of one table from the labelled vectors of another."""
+"""Predicting the images of one table by the labelled vectors of another."""
 
 from __future__ import annotations
 
 import logging
+import warnings
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.refusal import ENOUGH, RefusalMeasure, Refuser
+from plankton_embed.classifiers.rejection import ENOUGH, RefusalMeasure, Refuser, check_measure, least_calibration
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
+from plankton_embed.output import progress_bar
+from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -24,6 +29,11 @@ Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
 WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # their reference grows by being given vectors
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
+NO_CALIBRATION = (
+    "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
+    "(--calibration VECTORS), or put it as val.parquet beside the reference"
+)
+UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
 
 
 def fit_classifier(
@@ -155,3 +165,96 @@ def name_images(
         columns = [f"p({name})" for name in classifier.classes_]
         names = pd.concat([names, pd.DataFrame(np.exp(chances), columns=columns)], axis=1)
     return names
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How images get their labels: method, k of kNN, share of reference-class images that may be refused, and measure.
+
+    `settings` are those of the run that is the reference; without a k they give it.
+    """
+
+    method: Method = "centroid"
+    n_neighbors: int | None = None
+    unknown_rate: float | None = None
+    refuse_by: RefusalMeasure | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        if self.n_neighbors is not None and self.method != "knn":
+            raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
+        if self.n_neighbors is not None and self.n_neighbors < 1:
+            raise SettingError(f"n_neighbors (-k): expected at least 1; found {self.n_neighbors}")
+        if self.unknown_rate is not None:
+            least_calibration(self.unknown_rate)
+        elif self.refuse_by is not None:
+            raise SettingError("refuse_by says how to refuse; give the unknown rate too (--unknown-rate .05)")
+        check_measure(self.measure)
+
+    @property
+    def measure(self) -> RefusalMeasure:
+        """What makes an image strange: `refuse_by`, by default `neighbor`."""
+        return self.refuse_by or "neighbor"
+
+    def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
+        """Fit the classifier; where no k is given, with that of the settings, or as many as there are vectors."""
+        k = fitting_k(known, self.settings) if self.n_neighbors is None else self.n_neighbors
+        if self.method == "knn":
+            logger.info("k of kNN: %d", k)
+        return fit_classifier(known, self.method, k, calibration, progress=progress)
+
+
+def fitting_k(known: EmbeddingTable, settings: Settings) -> int:
+    """Return k of the settings, or the size of a reference that is smaller."""
+    return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
+
+
+def refuser_for(
+    naming: Naming, known: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
+) -> Refuser | None:
+    """Return what rejects images as `naming` says; None where it rejects none."""
+    if naming.unknown_rate is None:
+        return None
+    if calibration is None:
+        raise InputError(f"refusing {NO_CALIBRATION}")
+    return fit_refuser(known, classifier, calibration, naming.unknown_rate, naming.measure)
+
+
+def describe_predictions(classifier: Classifier, measures: Refuser, table: EmbeddingTable) -> pd.DataFrame:
+    """Return what `find_shift` takes of the images of a table: `best_label`, `probability`, `strangeness`, `threshold`.
+
+    No image is rejected: the thresholds are infinite.
+    """
+    order, logs = classifier.assess(table.vectors)
+    best = classifier.classes_[order[:, 0]]
+    return pd.DataFrame({
+        "best_label": best,
+        "probability": np.exp(logs.max(axis=1)),
+        "strangeness": measures.strangeness(table.vectors, best),
+        "threshold": np.inf,
+    })  # fmt: skip
+
+
+def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress: bool) -> NDArray[np.float64] | None:
+    """Return the probabilities of all classes for every image, from a head that had not learned from it.
+
+    None where every class has but one image, so that no head can learn it from others.
+    """
+    labels = table.label.astype(str)
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise InputError(f"suspects need labelled images of at least 2 classes; found {len(classes)}")
+    if counts.max() < 2:
+        logger.warning("every class has one image; the head's loss is left out")
+        return None
+    n_folds = min(n_folds, int(counts.max()))
+    chances = np.full((len(table), len(classes)), 1 / len(classes))  # of a class that nobody could learn
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # it is in some of the folds only
+        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
+    for learned, held in progress_bar(folds, "folds", "fold", shown=progress):
+        head = MLPClassifier().fit(table.vectors[learned], labels[learned])
+        could = held[np.isin(labels[held], head.classes_)]
+        chances[could] = 0
+        chances[could[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[could])
+    return chances
