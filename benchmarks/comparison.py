@@ -41,7 +41,7 @@ from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
-from plankton_embed.classifiers.calibration import HELD_OUT
+from plankton_embed.classifiers.calibrated import HELD_OUT
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import Settings

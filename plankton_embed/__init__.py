@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from plankton_embed.embedding import embed as embed
     from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
-    from plankton_embed.images.catalog import summarize as summarize
+    from plankton_embed.images.catalog_summary import summarize as summarize
     from plankton_embed.network.model import EmbeddingModel as EmbeddingModel
     from plankton_embed.settings import Settings as Settings
     from plankton_embed.table import EmbeddingTable as EmbeddingTable

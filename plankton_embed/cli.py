@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from plankton_embed.classifiers.evaluation import Evaluation
-    from plankton_embed.images.catalog import CatalogSummary
+    from plankton_embed.images.catalog_summary import CatalogSummary
     from plankton_embed.settings import Settings
     from plankton_embed.workflows.run import RunResult
 

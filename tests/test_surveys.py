@@ -13,7 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from plankton_embed.analysis.body_size import size_spectrum
-from plankton_embed.analysis.survey import divide_samples, fit_slope, pool_spectra
+from plankton_embed.analysis.counts import fit_slope, pool_spectra
+from plankton_embed.analysis.samples import divide_samples
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.cli import app
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError

@@ -15,8 +15,7 @@ from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import clean_label
-from plankton_embed.spreadsheet import read_spreadsheet, to_text
+from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from plankton_embed.baselines.net_classifier import Codes, Pixels, check_images, check_labels
-from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.errors import DependencyError, InputError, SettingError
 
 

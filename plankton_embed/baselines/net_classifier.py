@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 

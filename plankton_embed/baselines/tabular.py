@@ -17,7 +17,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibration import LEAST_CHANCE
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.images.features import FeaturePreparation

@@ -13,13 +13,7 @@ from scipy.special import softmax
 
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
-from plankton_embed.classifiers.prediction import (
-    Classifier,
-    Method,
-    Naming,
-    name_images,
-    refuser_for,
-)
+from plankton_embed.classifiers.prediction import Classifier, Method, Naming, name_images, refuser_for
 from plankton_embed.classifiers.rejection import Refuser
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,

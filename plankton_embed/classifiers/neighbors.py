@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled, fit_temperature
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled
+from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable

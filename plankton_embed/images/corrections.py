@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, clean_label
-from plankton_embed.spreadsheet import read_spreadsheet, to_text
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 
 CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")

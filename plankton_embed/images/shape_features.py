@@ -17,7 +17,8 @@ from scipy.spatial.distance import pdist
 from sklearn.utils.parallel import Parallel, delayed
 
 from plankton_embed.errors import DependencyError, InputError
-from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit

@@ -11,18 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.abundance import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.counts import Abundance, SampleCounts, count_sample, gather_counts
 from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
 from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_misfits
+from plankton_embed.analysis.quantification import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.samples import Survey, divide_samples
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.analysis.survey import (
-    Abundance,
-    SampleCounts,
-    Survey,
-    count_sample,
-    divide_samples,
-    gather_counts,
-)
 from plankton_embed.classifiers.prediction import (
     NO_CALIBRATION,
     Classifier,

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from plankton_embed.analysis.relations import (
-    complete_analogy,
-)
-from plankton_embed.workflows.inputs import (
-    Reference,
-    load_split,
-)
+from plankton_embed.analysis.relations import complete_analogy
+from plankton_embed.workflows.inputs import Reference, load_split
 
 
 def analogy(

@@ -13,9 +13,9 @@ from plankton_embed.images.catalog import (
     hash_images,
     read_class_map,
     refuse_unknown,
-    summarize,
     warn_of_similar_classes,
 )
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.ecotaxa_units import Dilution, FeatureUnit
 from plankton_embed.images.readers.faults import Faults

@@ -9,13 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import (
-    Method,
-    Naming,
-    describe_predictions,
-    name_images,
-    refuser_for,
-)
+from plankton_embed.classifiers.prediction import Method, Naming, describe_predictions, name_images, refuser_for
 from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
 from plankton_embed.errors import SettingError
 from plankton_embed.output import refuse_overwrite, write_frame

@@ -26,7 +26,8 @@ from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_h
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
-from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, fit_temperature
+from plankton_embed.classifiers.calibrated import HELD_OUT
+from plankton_embed.classifiers.calibration import LEAST_CHANCE, fit_temperature
 from plankton_embed.classifiers.prediction import METHODS, fit_classifier, fitting_k
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedError

@@ -14,10 +14,7 @@ from plankton_embed.output import write_frame
 from plankton_embed.plots.dendrogram import draw_dendrogram
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import (
-    Reference,
-    load_split,
-)
+from plankton_embed.workflows.inputs import Reference, load_split
 from plankton_embed.workflows.result_folder import check_output, list_ids, save_sheets, write_analysis
 
 

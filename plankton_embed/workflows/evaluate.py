@@ -11,11 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names, score_space
-from plankton_embed.classifiers.prediction import (
-    UNKNOWN_RATE,
-    Method,
-    Naming,
-)
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, Naming
 from plankton_embed.classifiers.rejection import RefusalMeasure
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json

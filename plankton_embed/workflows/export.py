@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import pandas as pd
 
 from plankton_embed.errors import SettingError
-from plankton_embed.images.catalog import ImageCatalog, clean_label, read_class_map
+from plankton_embed.images.catalog import ImageCatalog, read_class_map
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.writers.ecotaxa import EcotaxaCounts, write_ecotaxa
 from plankton_embed.images.writers.ifcb import ScoreCounts, write_class_scores
-from plankton_embed.spreadsheet import read_spreadsheet
+from plankton_embed.spreadsheet import clean_label, read_spreadsheet
 
 Target = Literal["ecotaxa", "ifcb"]
 COLUMNS = ("object_id", "label")

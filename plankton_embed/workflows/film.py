@@ -10,21 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.projection import (
-    N_PER_CLASS,
-    Film,
-    draw_per_class,
-    project_epochs,
-)
+from plankton_embed.analysis.projection import N_PER_CLASS, Film, draw_per_class, project_epochs
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.output import progress_bar, refuse_overwrite
 from plankton_embed.plots.film import check_seconds, name_film, write_film
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.workflows.inputs import (
-    load_split,
-)
+from plankton_embed.workflows.inputs import load_split
 
 logger = logging.getLogger(__name__)
 

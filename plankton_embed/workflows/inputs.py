@@ -11,19 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.prediction import (
-    NO_CALIBRATION,
-    select_known,
-)
-from plankton_embed.classifiers.scoring import (
-    LEAST_SAMPLES,
-)
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, select_known
+from plankton_embed.classifiers.scoring import LEAST_SAMPLES
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.images.catalog import (
-    SPLITS,
-    ImageCatalog,
-    refuse_unknown,
-)
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings

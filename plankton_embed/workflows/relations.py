@@ -8,22 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plankton_embed.analysis.relations import (
-    LIMIT,
-    N_SHUFFLES,
-    Definition,
-    Relations,
-    find_relations,
-    keep_labelled,
-)
+from plankton_embed.analysis.relations import LIMIT, N_SHUFFLES, Definition, Relations, find_relations, keep_labelled
 from plankton_embed.errors import SettingError
 from plankton_embed.output import write_frame
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import (
-    Reference,
-    load_split,
-)
+from plankton_embed.workflows.inputs import Reference, load_split
 from plankton_embed.workflows.result_folder import check_output, save_sheets, write_analysis
 
 logger = logging.getLogger(__name__)

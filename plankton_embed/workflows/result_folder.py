@@ -18,10 +18,8 @@ from plankton_embed.classifiers.enrollment import summarize_learning
 from plankton_embed.classifiers.evaluation import Evaluation
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import OutputError
-from plankton_embed.images.catalog import (
-    CatalogSummary,
-    ImageCatalog,
-)
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.images.containers import image_exists
 from plankton_embed.images.corrections import CORRECTIONS_FILE, UNTOUCHED
 from plankton_embed.images.features import summarize_features

@@ -20,14 +20,8 @@ from plankton_embed.classifiers.prediction import METHODS, Naming, fit_classifie
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.images.catalog import (
-    SPLITS,
-    ImageCatalog,
-    hash_images,
-    refuse_unknown,
-    summarize,
-    warn_of_similar_classes,
-)
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, hash_images, refuse_unknown, warn_of_similar_classes
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.status import describe_unvalidated

@@ -16,12 +16,7 @@ from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Naming
 from plankton_embed.classifiers.rejection import RefusalMeasure, least_calibration
 from plankton_embed.embedding import embed
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.images.catalog import (
-    SPLITS,
-    ImageCatalog,
-    content_hashes,
-    refuse_unknown,
-)
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, refuse_unknown
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog

@@ -6,15 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from plankton_embed.analysis.taxonomy import (
-    CERTAINTY,
-    N_PERMUTATIONS,
-    Taxonomy,
-    TaxonomyFindings,
-    back_off,
-    compare_taxonomy,
-    roll_up,
-)
+from plankton_embed.analysis.taxonomy import CERTAINTY, Taxonomy, back_off, roll_up
+from plankton_embed.analysis.taxonomy_comparison import N_PERMUTATIONS, TaxonomyFindings, compare_taxonomy
 from plankton_embed.analysis.taxonomy_files import read_taxonomy
 from plankton_embed.classifiers.prediction import Method, Naming
 from plankton_embed.errors import InputError, SettingError

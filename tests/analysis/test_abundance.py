@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
-from plankton_embed.analysis.abundance import CountCorrection, draw_whole, find_mix
+from plankton_embed.analysis.quantification import CountCorrection, draw_whole, find_mix
 from plankton_embed.errors import InputError, SettingError
 
 CENTRES = np.array([0.0, 1.5, 3.0, 4.5, 6.0])

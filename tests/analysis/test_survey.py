@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
-from plankton_embed.analysis.abundance import CountCorrection
-from plankton_embed.analysis.survey import count_sample, divide_samples
+from plankton_embed.analysis.counts import count_sample
+from plankton_embed.analysis.quantification import CountCorrection
+from plankton_embed.analysis.samples import divide_samples
 
 CENTRES = np.array([0.0, 2.5, 5.0, 7.5, 10.0])
 LABELS = ["a", "b", "c", "d", "e", "unknown"]

@@ -11,7 +11,8 @@ from scipy.stats import pearsonr
 from sklearn.metrics import balanced_accuracy_score
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.taxonomy import back_off, compare_taxonomy, roll_up
+from plankton_embed.analysis.taxonomy import back_off, roll_up
+from plankton_embed.analysis.taxonomy_comparison import compare_taxonomy
 from plankton_embed.analysis.taxonomy_files import parse_newick, read_taxonomy
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable

@@ -9,7 +9,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from plankton_embed.classifiers.calibration import class_means, fit_temperature, hold_out, measure_reliability
+from plankton_embed.classifiers.calibrated import class_means, hold_out
+from plankton_embed.classifiers.calibration import fit_temperature, measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier

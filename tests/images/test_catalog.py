@@ -21,18 +21,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images import catalog as module
-from plankton_embed.images.catalog import (
-    ImageCatalog,
-    clean_label,
-    content_hashes,
-    read_class_map,
-    summarize,
-    warn_of_similar_classes,
-    write_csv,
-)
+from plankton_embed.images.catalog import ImageCatalog, content_hashes, read_class_map, warn_of_similar_classes
+from plankton_embed.images.catalog_files import write_csv
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.preparation import hash_pixels, prepare_image
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.settings import PreparationSettings
+from plankton_embed.spreadsheet import clean_label
 
 HARD_LABELS = [
     "NA",

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from plankton_embed.images.catalog import ImageCatalog, summarize
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.marks import find_marks, remove_marks
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.shape_features import add_shape_features, measure_shapes

@@ -13,7 +13,7 @@ from PIL import Image
 import plankton_embed.plots
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import CatalogSummary
+from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.plots.centroid_distances import draw_centroid_distances
 from plankton_embed.plots.class_scores import draw_class_scores
 from plankton_embed.plots.class_sizes import draw_class_sizes

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from plankton_embed.analysis.body_size import size_spectrum
-from plankton_embed.analysis.survey import Abundance
+from plankton_embed.analysis.counts import Abundance
 from plankton_embed.plots.abundance import MOST_CLASSES, MOST_COLUMNS, draw_abundance, draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
