@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from plankton_embed.classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
     from plankton_embed.classifiers.mlp import MLPClassifier as MLPClassifier
     from plankton_embed.classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
-    from plankton_embed.embedding import embed as embed
     from plankton_embed.errors import PlanktonEmbedError as PlanktonEmbedError
     from plankton_embed.images.catalog import ImageCatalog as ImageCatalog
     from plankton_embed.images.catalog_summary import summarize as summarize
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from plankton_embed.table import EmbeddingTable as EmbeddingTable
     from plankton_embed.vector_index import VectorIndex as VectorIndex
     from plankton_embed.workflows.abundance import abundance as abundance
+    from plankton_embed.workflows.analogy import analogy as analogy
     from plankton_embed.workflows.apply_corrections import apply_corrections as apply_corrections
     from plankton_embed.workflows.catalog import catalog as catalog
     from plankton_embed.workflows.classify import classify as classify
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from plankton_embed.workflows.compare import compare as compare
     from plankton_embed.workflows.dendrogram import dendrogram as dendrogram
     from plankton_embed.workflows.doctor import doctor as doctor
+    from plankton_embed.workflows.embed import embed as embed
     from plankton_embed.workflows.enroll import enroll as enroll
     from plankton_embed.workflows.evaluate import evaluate as evaluate
     from plankton_embed.workflows.export import export as export
@@ -71,6 +72,7 @@ _HOME = {
     "SmallNet": "baselines.convnets",
     "VectorIndex": "vector_index",
     "abundance": "workflows.abundance",
+    "analogy": "workflows.analogy",
     "apply_corrections": "workflows.apply_corrections",
     "catalog": "workflows.catalog",
     "classify": "workflows.classify",
@@ -79,7 +81,7 @@ _HOME = {
     "demo": "workflows.run",
     "dendrogram": "workflows.dendrogram",
     "doctor": "workflows.doctor",
-    "embed": "embedding",
+    "embed": "workflows.embed",
     "enroll": "workflows.enroll",
     "evaluate": "workflows.evaluate",
     "export": "workflows.export",

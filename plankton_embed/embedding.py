@@ -24,7 +24,7 @@ from plankton_embed.table import EmbeddingTable
 logger = logging.getLogger(__name__)
 
 
-def embed(
+def embed_source(
     model: EmbeddingModel | str | Path,
     source: ImageCatalog | str | Path | Sequence[str | Path],
     *,

@@ -232,9 +232,9 @@ def _load_images(
             )
         images = read_source(path, root)
         refuse_unknown(images.classes, path)
-        from plankton_embed.embedding import embed  # torch, which vectors alone do not need
+        from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-        return embed(run, images, device=device, progress=progress), images
+        return embed_source(run, images, device=device, progress=progress), images
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
         raise SettingError("root: it goes with a catalog file; give one (--catalog CATALOG), or leave it out")
     table = load_query(reference, query, device, progress)

@@ -105,9 +105,9 @@ def load_described(
         return load_labelled(path), None
     images = read_source(path, status=status)
     refuse_unknown(images.classes, path)
-    from plankton_embed.embedding import embed  # torch, which vectors alone do not need
+    from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-    return embed(reference, images, device=device, progress=progress), images
+    return embed_source(reference, images, device=device, progress=progress), images
 
 
 def read_samples(

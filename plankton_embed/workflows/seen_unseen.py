@@ -14,7 +14,7 @@ from plankton_embed.classifiers.enrollment import add_examples, measure_learning
 from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names
 from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Naming
 from plankton_embed.classifiers.rejection import RefusalMeasure, least_calibration
-from plankton_embed.embedding import embed
+from plankton_embed.embedding import embed_source
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, refuse_unknown
 from plankton_embed.images.readers.source import read_source
@@ -138,7 +138,7 @@ def seen_unseen(
     strangers = gathered.with_classes(include=left_out)
     known, held, test = (EmbeddingTable.load(trained.folder.vectors(name)) for name in SPLITS)
     model = EmbeddingModel.load(trained.folder.model, device)
-    examples, asked = (embed(model, strangers.split(name), progress=progress) for name in ("train", "test"))
+    examples, asked = (embed_source(model, strangers.split(name), progress=progress) for name in ("train", "test"))
     everything = add_examples(test, asked)
     examples.save(place / "vectors" / "unseen_train.parquet")
     everything.save(place / "vectors" / "test.parquet")
