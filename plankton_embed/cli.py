@@ -37,12 +37,11 @@ GROUPS = {
     "Correct": ("suspects", "apply-corrections"),
     "Count": ("abundance", "shift", "export"),
 }
+LAST_STATE = "goes on from the last state on disk"
 GO_ON = {
+    **dict.fromkeys(("run", "demo", "seen-unseen"), f"the same command, without --overwrite, {LAST_STATE}"),
+    "train": f"the same command, with --resume and without --overwrite, {LAST_STATE}",
     "compare": "the same command, without --overwrite, goes on with what is not measured yet",
-    "run": "the same command, without --overwrite, goes on from the last state on disk",
-    "demo": "the same command, without --overwrite, goes on from the last state on disk",
-    "seen-unseen": "the same command, without --overwrite, goes on from the last state on disk",
-    "train": "the same command, with --resume and without --overwrite, goes on from the last state on disk",
 }
 OLD_OPTIONS = {  # of each command, until the release after next
     "search": {"-k": "-n", "--neighbors": "--results"},
@@ -492,7 +491,8 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.
 
-    All are trained and tested on the same images.     A stopped comparison goes on when it is called again; so does one with more seeds or other systems.
+    All are trained and tested on the same images. A stopped comparison goes on when it is called again; so does one
+    with more seeds or other systems.
     """
     return {"only": _names(only), "weights": _pairs("--weights", weights or [])}
 

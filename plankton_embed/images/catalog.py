@@ -40,11 +40,7 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.spreadsheet import MISSING as MISSING
 from plankton_embed.spreadsheet import clean_label as clean_label
-from plankton_embed.spreadsheet import (
-    list_lines,
-    read_raw,
-    read_spreadsheet,
-)
+from plankton_embed.spreadsheet import list_lines, read_raw, read_spreadsheet
 
 if TYPE_CHECKING:
     from plankton_embed.images.catalog_summary import CatalogSummary

@@ -17,14 +17,7 @@ from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_mis
 from plankton_embed.analysis.quantification import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.samples import Survey, divide_samples
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import (
-    NO_CALIBRATION,
-    Classifier,
-    Method,
-    Naming,
-    describe_predictions,
-    fit_refuser,
-)
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, Classifier, Method, Naming, describe_predictions
 from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
@@ -38,10 +31,9 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable, holds_vectors
 from plankton_embed.workflows.inputs import (
     Reference,
-    find_calibration,
-    load_labelled,
     load_query,
     load_settings,
+    prepare_prediction,
     read_held_samples,
     read_samples,
 )
@@ -114,20 +106,17 @@ def abundance(
     """
     check_output(output, overwrite, "abundance")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
-    known = load_labelled(reference)
     asked, metadata = _load_images(reference, query, catalog, root, device, progress)
-    known.check_same_model(asked)
     images = _describe_images(asked, metadata, by)
     first = _first_images(images)
     if not first.all():
         logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
         images, asked = images[first].reset_index(drop=True), asked.select(first)
     survey = divide_samples(images, by, depth_bin)
-    held = find_calibration(reference, calibration, known, asked, ["abundance"])
+    ready = prepare_prediction(reference, asked, naming, calibration, ["abundance"], progress=progress)
+    known, held, classifier, refuser = ready.reference, ready.calibration, ready.classifier, ready.refuser
     if held is None:
         raise InputError(f"abundance {NO_CALIBRATION}")
-    classifier = naming.fit(known, held, progress)
-    refuser = None if unknown_rate is None else fit_refuser(known, classifier, held, unknown_rate, naming.measure)
     held_samples, drawn_by = None, None
     if intervals_by is not None:
         held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import Method, Naming, describe_predictions, name_images, refuser_for
+from plankton_embed.classifiers.prediction import Method, Naming, describe_predictions, name_images
 from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
 from plankton_embed.errors import SettingError
 from plankton_embed.output import refuse_overwrite, write_frame
-from plankton_embed.workflows.inputs import Reference, find_calibration, load_labelled, load_query, load_settings
+from plankton_embed.workflows.inputs import Reference, load_settings, prepare_prediction
 
 
 def classify(
@@ -65,9 +65,6 @@ def classify(
     if output is not None:
         refuse_overwrite(output, overwrite, (".csv",))
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
-    known = load_labelled(reference)
-    asked = load_query(reference, query, device, progress, status)
-    known.check_same_model(asked)
     if all_probabilities and probabilities is False:
         raise SettingError(
             "all_probabilities (--all-probabilities): probabilities are turned off; leave out one of both"
@@ -75,19 +72,28 @@ def classify(
     reasons = (("probabilities", probabilities or all_probabilities), ("refusing", unknown_rate))
     needed = [what for what, wanted in reasons if wanted]
     idle = probabilities is False and method != "mlp" and not needed
-    held = None if idle else find_calibration(reference, calibration, known, asked, needed)
-    classifier = naming.fit(known, held, progress)
-    refuser = refuser_for(naming, known, classifier, held)
+    ready = prepare_prediction(
+        reference,
+        query,
+        naming,
+        calibration,
+        needed,
+        calibrated=not idle,
+        status=status,
+        device=device,
+        progress=progress,
+    )
     names = name_images(
-        classifier,
-        asked,
-        refuser,
-        probabilities=held is not None and probabilities is not False,
+        ready.classifier,
+        ready.query,
+        ready.refuser,
+        probabilities=ready.calibration is not None and probabilities is not False,
         all_probabilities=all_probabilities,
     )
-    if held is not None and len(asked):
-        measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
-        judge_shift(partial(describe_predictions, classifier, measures), held, [asked])
+    if ready.calibration is not None and len(ready.query):
+        known = ready.reference.select(ready.reference.is_labelled)
+        measures = Refuser().fit(known.vectors, known.label)
+        judge_shift(partial(describe_predictions, ready.classifier, measures), ready.calibration, [ready.query])
     if output is not None:
         write_frame(Path(output), names)
     return names

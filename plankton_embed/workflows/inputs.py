@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.prediction import NO_CALIBRATION, select_known
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, Classifier, Naming, refuser_for, select_known
+from plankton_embed.classifiers.rejection import Refuser
 from plankton_embed.classifiers.scoring import LEAST_SAMPLES
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
@@ -108,6 +110,54 @@ def load_described(
     from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
     return embed_source(reference, images, device=device, progress=progress), images
+
+
+@dataclass(frozen=True)
+class PreparedPrediction:
+    """All that a prediction takes: the tables, and what is fitted on them.
+
+    `catalog` of the query, where it is images. `calibration` and `refuser` (which rejects images of unknown classes)
+    are None where there is none.
+    """
+
+    reference: EmbeddingTable
+    query: EmbeddingTable
+    catalog: ImageCatalog | None
+    calibration: EmbeddingTable | None
+    classifier: Classifier
+    refuser: Refuser | None
+
+
+def prepare_prediction(
+    reference: Reference,
+    query: Reference,
+    naming: Naming,
+    calibration: Reference | None = None,
+    needed_for: Sequence[str] = (),
+    *,
+    calibrated: bool = True,
+    called: tuple[str, str] = ("reference", "query"),
+    status: str | Sequence[str] | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> PreparedPrediction:
+    """Read reference, query and calibration set, and fit the classifier and what rejects images.
+
+    Args:
+        reference, query, calibration, status: as `classify`.
+        naming: how images are predicted.
+        needed_for: what needs a calibration set (see `find_calibration`).
+        calibrated: look for a calibration set.
+        called: what messages call reference and query.
+        device: where to embed.
+        progress: show bars.
+    """
+    known = load_labelled(reference)
+    asked, catalog = load_described(reference, query, device, progress, status)
+    known.check_same_model(asked, called)
+    held = find_calibration(reference, calibration, known, asked, needed_for) if calibrated else None
+    classifier = naming.fit(known, held, progress)
+    return PreparedPrediction(known, asked, catalog, held, classifier, refuser_for(naming, known, classifier, held))
 
 
 def read_samples(

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
-from plankton_embed.classifiers.prediction import NO_CALIBRATION, UNKNOWN_RATE, Method, Naming, fit_refuser, name_images
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, UNKNOWN_RATE, Method, Naming, name_images
 from plankton_embed.classifiers.rejection import RefusalMeasure
 from plankton_embed.errors import InputError
 from plankton_embed.output import write_frame
@@ -15,10 +15,8 @@ from plankton_embed.plots.shift import draw_shift
 from plankton_embed.workflows.inputs import (
     Reference,
     count_shared,
-    find_calibration,
-    load_query,
     load_settings,
-    load_vectors,
+    prepare_prediction,
     read_held_samples,
 )
 from plankton_embed.workflows.result_folder import check_output, write_analysis
@@ -72,21 +70,19 @@ def shift(
     """
     check_output(output, overwrite, "shift")
     naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
-    known = load_vectors(reference)
-    asked = load_query(reference, new, device, progress)
-    known.check_same_model(asked, ("reference", "new"))
-    held = find_calibration(reference, calibration, known, asked, ["shift"])
+    ready = prepare_prediction(
+        reference, new, naming, calibration, ["shift"], called=("reference", "new"), device=device, progress=progress
+    )
+    asked, held = ready.query, ready.calibration
     if held is None:
         raise InputError(f"shift {NO_CALIBRATION}")
-    trained_on = count_shared(asked, known)
+    trained_on = count_shared(asked, ready.reference)
     if trained_on:
         logger.warning(
             "%d of the new images are in the reference too; they look more similar to it than new images would",
             trained_on,
         )
-    classifier = naming.fit(known, held, progress)
-    refuser = fit_refuser(known, classifier, held, unknown_rate, naming.measure)
-    held_names, names = (name_images(classifier, table, refuser) for table in (held, asked))
+    held_names, names = (name_images(ready.classifier, table, ready.refuser) for table in (held, asked))
     source = reference if calibration is None else calibration
     shifted = find_shift(
         held,

@@ -16,14 +16,7 @@ from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.tanglegram import draw_tanglegram
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.workflows.inputs import (
-    Reference,
-    find_calibration,
-    load_query,
-    load_settings,
-    load_split,
-    load_vectors,
-)
+from plankton_embed.workflows.inputs import Reference, load_settings, load_split, prepare_prediction
 from plankton_embed.workflows.result_folder import as_json, check_output, write_analysis
 
 
@@ -70,20 +63,17 @@ def taxonomy(
         if not (method is None and calibration is None and certainty is None):
             raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
     else:
-        known = load_vectors(vectors)
-        asked = load_query(vectors, query, "auto", progress)
-        known.check_same_model(asked)
-        asked = asked.select(asked.is_labelled)
+        naming = Naming(method or "knn", settings=load_settings(vectors))
+        ready = prepare_prediction(vectors, query, naming, calibration, progress=progress)
+        asked, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
         if len(asked) == 0:
             raise InputError("the query has no labels, so there is nothing to score rank by rank")
-        held = find_calibration(vectors, calibration, known, asked)
-        if held is None and certainty is not None:
+        if ready.calibration is None and certainty is not None:
             raise SettingError("certainty takes probabilities, and these a calibration set; give one (--calibration)")
-        classifier = Naming(method or "knn", settings=load_settings(vectors)).fit(known, held, progress)
         truth = asked.label.astype(str)
         by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
         backed_off = None
-        if held is not None:
+        if ready.calibration is not None:
             classes = classifier.classes_.tolist()
             chances = classifier.predict_proba(asked.vectors)
             backed_off = back_off(chances, classes, given, CERTAINTY if certainty is None else certainty)
