@@ -15,11 +15,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import ArgumentInfo, OptionInfo
 
 from plankton_embed import __version__
 from plankton_embed.errors import PlanktonEmbedError, SettingError
@@ -134,7 +136,7 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
                 default = own[key].default if key in own else empty
                 default = defaults.get(key) if default is empty else default
                 default = empty if hints[key] is Output else default  # Python may leave it out
-                parameters.append(inspect.Parameter(key, keyword, default=default, annotation=hints[key]))
+                parameters.append(inspect.Parameter(key, keyword, default=default, annotation=_name(key, hints[key])))
         for key, kind in (("json", Json), ("quiet", Quiet)):
             parameters.append(inspect.Parameter(key, keyword, default=False, annotation=kind))
         call.__doc__, call.__signature__ = declared.__doc__, inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -142,6 +144,18 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
         app.command(command, cls=Command, epilog=f"Example: plankton-embed {command} {example}")(call)
 
     return declare
+
+
+def _name(key: str, hint: Any) -> Any:
+    """Return the declaration of an option or argument with its name, where it has none: `n_folds` is `--folds`."""
+    kind, info = get_args(hint)
+    if isinstance(info, OptionInfo) and not (info.param_decls or isinstance(info.default, str)):
+        info = copy(info)
+        info.param_decls = (f"--{key.removeprefix('n_').replace('_', '-')}",)
+    elif isinstance(info, ArgumentInfo) and info.metavar is None:
+        info = copy(info)
+        info.metavar = key.upper()
+    return Annotated[kind, info]
 
 
 def _read_defaults(name: str) -> dict[str, Any]:
@@ -325,7 +339,7 @@ def run() -> None:
 
 @verb("-o runs/demo")
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="folder of the run")],
+    output: Annotated[Path, typer.Option("-o", metavar="FOLDER", help="folder of the run")],
 ) -> None:
     """Run on a drawn plankton set, without a download."""
 
@@ -333,37 +347,28 @@ def demo(
 @verb("zooscan/ -o zooscan.csv --fractions .7,.1,.2 --group-by sample_id")
 def catalog(
     source_format: Annotated[SourceFormat | None, typer.Option("--format", help="of the source  [default: found out]")],
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="leave out faulty rows, files and folders with a warning")
-    ],
+    keep_going: Annotated[bool, typer.Option(help="leave out faulty rows and files, with a warning")],
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="challenge: of meta.csv, the class  [default: level2]")
     ],
-    masks: Annotated[bool, typer.Option("--masks", help="flowcam: white where the mask beside the picture is black")],
-    dilution: Annotated[
-        Dilution | None,
-        typer.Option(help="ecotaxa, PlanktoScope: what sample_dilution_factor does to the number of objects"),
-    ],
-    images_per_sample: Annotated[
-        str | None, typer.Option(help="ecotaxa, UVP: images taken of each sample, a number or a CSV sample,images")
-    ],
+    masks: Annotated[bool, typer.Option(help="flowcam: white where the mask beside the picture is black")],
+    dilution: Annotated[Dilution | None, typer.Option(help="PlanktoScope: what sample_dilution_factor does to counts")],
+    images_per_sample: Annotated[str | None, typer.Option(help="UVP: images taken of each sample, a number or a CSV")],
     feature_unit: Annotated[
-        FeatureUnit | None, typer.Option(help="ecotaxa: unit of areas and axes  [default: found out, else px]")
+        FeatureUnit | None, typer.Option(help="ecotaxa: of areas and axes  [default: found out, else px]")
     ],
     class_map: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name; empty drops")],
     drop_duplicates: DropDuplicates,
-    preview: Annotated[bool, typer.Option("--preview", help="draw pictures into <output>_preview/")],
+    preview: Annotated[bool, typer.Option(help="draw pictures into <output>_preview/")],
     group_by: GroupBy,
     split: Annotated[
-        str | None, typer.Option("--fractions", metavar="TRAIN,VAL,TEST", help="split the images, such as .7,.1,.2")
+        str | None, typer.Option("--fractions", metavar="TRAIN,VAL,TEST", help="split, such as .7,.1,.2")
     ] = None,
     include: Annotated[str, typer.Option(metavar="CLASS,...", help="keep only these classes, comma-separated")] = "",
     exclude: Annotated[str, typer.Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
     set_: Set = None,
-    preset: Annotated[
-        Preset | None, typer.Option(help="with --preview: show images as this preset prepares them  [default: cpu]")
-    ] = None,
+    preset: Annotated[Preset | None, typer.Option(help="of --preview: how images are prepared  [default: cpu]")] = None,
     seed: Seed = None,
 ) -> dict[str, Any]:
     """Gather images into a catalog, and sum up what it holds."""
@@ -379,17 +384,15 @@ def catalog(
 
 @verb("zooscan.csv -o runs/zooscan --preset quick")
 def train(
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")],
+    resume: Annotated[bool, typer.Option(help="go on with the run that is there")],
 ) -> None:
     """Train a model, embed its splits, evaluate."""
 
 
 @verb("runs/zooscan new_images/ -o new.parquet")
 def embed(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="a model folder, a run, or a hub name")],
-    views: Annotated[
-        int | None, typer.Option(help="views to average (test-time augmentation): 1, 2, 4 or 8  [default: the model's]")
-    ],
+    model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name")],
+    views: Annotated[int | None, typer.Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
 
@@ -404,7 +407,7 @@ def index(
 
 @verb("runs/zooscan strange.png -n 5 --sheet found.png")
 def search(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="a run, or an index (with --model)")],
+    index: Annotated[Path, typer.Argument(help="a run, or an index (with --model)")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files, or one source of images")],
     model: Annotated[str | None, typer.Option(help="that made the vectors of the index  [default: the run's]")],
     n_results: Results,
@@ -427,18 +430,14 @@ def classify(
             "--probabilities/--no-probabilities", help="give them  [default: where there is a calibration set]"
         ),
     ],
-    all_probabilities: Annotated[
-        bool, typer.Option("--all-probabilities", help="also those of every class, in columns p(<class>)")
-    ],
+    all_probabilities: Annotated[bool, typer.Option(help="of every class, in columns p(<class>)")],
 ) -> None:
     """Predict labels; reject images of unknown classes."""
 
 
 @verb("runs/zooscan labelled_images/ -m knn -o scores/")
 def evaluate(
-    query: Annotated[
-        Path, typer.Argument(metavar="QUERY", help="labelled vectors that are not in the reference, or a run")
-    ],
+    query: Annotated[Path, typer.Argument(help="labelled vectors not in the reference, or a run")],
     output: OptionalOutput,
     unseen: Unseen = "",
 ) -> dict[str, Any]:
@@ -451,8 +450,8 @@ def evaluate(
 
 @verb("runs/zooscan new_class.parquet -o reference.parquet")
 def enroll(
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="labelled vectors; with a run as reference also images")],
-    curve: Annotated[bool, typer.Option("--curve", help="score 1, 2, 5, … examples a class, into <output>_curve/")],
+    new: Annotated[Path, typer.Argument(help="labelled vectors; with a run as reference also images")],
+    curve: Annotated[bool, typer.Option(help="score 1, 2, 5, … examples a class, into <output>_curve/")],
     query: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify for the curve")],
     n_draws: Repeats,
     seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")],
@@ -462,9 +461,9 @@ def enroll(
 
 @verb("zooscan.csv -o runs/unseen --n-unseen 5")
 def seen_unseen(
-    n_unseen: Annotated[int | None, typer.Option(help="classes to draw instead  [default: a third]")],
+    n_unseen: Annotated[int | None, typer.Option("--n-unseen", help="classes to draw instead  [default: a third]")],
     unknown_rate: Annotated[
-        float, typer.Option(metavar="SHARE", help="share of images of known classes to reject as unknown")
+        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
     ],
     n_draws: Annotated[int, typer.Option("--repeats", help="draws of each number of examples")],
     unseen: Unseen = "",
@@ -476,17 +475,13 @@ def seen_unseen(
 @verb("zooscan.csv -o runs/comparison --systems embedding,softmax --budget 10")
 def compare(
     budget: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="of training for each  [default: as its settings say]")
+        float | None, typer.Option(metavar="MINUTES", help="of training for each  [default: by its settings]")
     ],
     seeds: Annotated[int, typer.Option(help="how many times each is trained, with --seed and the numbers after it")],
-    only: Annotated[
-        str, typer.Option("--systems", metavar="NAME,...", help="comma-separated  [default: one of each kind]")
-    ] = "",
+    only: Annotated[str, typer.Option("--systems", metavar="NAME,...", help="[default: one of each kind]")] = "",
     weights: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TRUNK=FILE", help="(or imagenet, none) for systems with a pretrained backbone; repeatable"
-        ),
+        typer.Option(metavar="TRUNK=FILE", help="(or imagenet, none) of a pretrained backbone; repeatable"),
     ] = None,
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.
@@ -501,15 +496,15 @@ def compare(
 def pca(
     vectors: Analysed,
     method: Annotated[ProjectionMethod, typer.Option("--projection", help="umap and tsne need the extra reduce")],
-    n_components: Annotated[int | None, typer.Option("--components", help="axes  [default: 3; of umap and tsne 2]")],
+    n_components: Annotated[int | None, typer.Option(help="axes  [default: 3; of umap and tsne 2]")],
 ) -> None:
     """Project vectors onto a few axes (PCA, UMAP, t-SNE)."""
 
 
 @verb("runs/zooscan -o film.gif")
 def film(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="trained with --set training.keep_every_epoch=true")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="a file .mp4, .webp or .gif")],
+    run: Annotated[Path, typer.Argument(help="trained with --set training.keep_every_epoch=true")],
+    output: Annotated[Path, typer.Option("-o", metavar="FILE", help="a file .mp4, .webp or .gif")],
     basis_epoch: Annotated[int | None, typer.Option("--basis", help="epoch that gives the axes  [default: the last]")],
     seconds: Annotated[float | None, typer.Option(help="length of the film")],
 ) -> None:
@@ -523,12 +518,8 @@ def film(
 def dendrogram(
     vectors: Analysed,
     of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")],
-    n_leaves: Annotated[
-        int | None, typer.Option("--leaves", help="leaves of the cut tree  [default: 40; of classes all]")
-    ],
-    n_branches: Annotated[
-        int | None, typer.Option("--branches", help="main branches  [default: as separate the vectors best, 8 at most]")
-    ],
+    n_leaves: Annotated[int | None, typer.Option(help="of the cut tree  [default: 40; of classes all]")],
+    n_branches: Annotated[int | None, typer.Option(help="main ones  [default: as separate best, 8 at most]")],
 ) -> None:
     """Join images into Ward's tree; report its branches."""
 
@@ -536,16 +527,13 @@ def dendrogram(
 @verb("runs/zooscan worms.csv -o taxonomy/")
 def taxonomy(
     vectors: Analysed,
-    tree: Annotated[Path, typer.Argument(metavar="TREE", help="a taxonomy: Newick, or a table with lineages or ranks")],
+    tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
     query: Annotated[
-        Path | None,
-        typer.Option(metavar="VECTORS", help="labelled, to classify  [default: the test images of a run]"),
+        Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify  [default: those of a run]")
     ],
-    method: Annotated[Method | None, typer.Option("--method", "-m", help="of classification  [default: knn]")],
-    certainty: Annotated[
-        float | None, typer.Option(help="least probability of a class, else a broader group  [default: 0.9]")
-    ],
-    n_permutations: Annotated[int, typer.Option("--permutations", help="of the class names, for the p-values")],
+    method: Annotated[Method | None, typer.Option("-m", help="of classification  [default: knn]")],
+    certainty: Annotated[float | None, typer.Option(help="least probability, else a broader group  [default: 0.9]")],
+    n_permutations: Annotated[int, typer.Option(help="of the class names, for the p-values")],
 ) -> None:
     """Compare the learned class tree with a taxonomy.
 
@@ -556,19 +544,12 @@ def taxonomy(
 @verb("new.parquet -o groups/")
 def clusters(
     vectors: Vectors,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="VECTORS", help="labelled: report the nearest class of each group")
-    ],
+    reference: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled: report the nearest class")],
     only: Annotated[
-        Path | None,
-        typer.Option("--predictions", metavar="FILE", help="of classify: group the images that are unknown there"),
+        Path | None, typer.Option("--predictions", metavar="FILE", help="group the images that are unknown there")
     ],
-    method: Annotated[
-        ClusterMethod, typer.Option("--clustering", help="tree: all images in groups; hdbscan: dense groups only")
-    ],
-    n_clusters: Annotated[
-        int | None, typer.Option("--groups", help="tree: number of groups  [default: root of the images]")
-    ],
+    method: Annotated[ClusterMethod, typer.Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
+    n_clusters: Annotated[int | None, typer.Option("--groups", help="tree: number of groups  [default: root of n]")],
     min_size: Annotated[int | None, typer.Option(help="hdbscan: images that make a group  [default: 10]")],
 ) -> None:
     """Group images without labels, for a person to name."""
@@ -578,14 +559,13 @@ def clusters(
 def relations(
     vectors: Analysed,
     epsilon: Annotated[
-        float | None,
-        typer.Option(help="Euclidean distance between two relations, at most  [default: as --limit needs]"),
+        float | None, typer.Option(help="largest difference of two relations  [default: as --limit needs]")
     ],
-    n_images: Annotated[int, typer.Option("--images", help="images to compare, drawn class by class; 3000 at most")],
-    same_class: Annotated[bool, typer.Option("--same-class", help="relations within a class count too")],
+    n_images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")],
+    same_class: Annotated[bool, typer.Option(help="relations within a class count too")],
     definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")],
     limit: Annotated[int, typer.Option(help="relations kept; all are counted")],
-    n_shuffles: Annotated[int, typer.Option("--shuffles", help="of the labels, for the expected numbers")],
+    n_shuffles: Annotated[int, typer.Option(help="of the labels, for the expected numbers")],
 ) -> None:
     """Find relations between images that repeat.
 
@@ -596,9 +576,9 @@ def relations(
 @verb("runs/zooscan copepod copepod_with_eggs fish")
 def analogy(
     vectors: Analysed,
-    a: Annotated[str, typer.Argument(metavar="A", help="a class or an object ID")],
-    b: Annotated[str, typer.Argument(metavar="B", help="the same")],
-    c: Annotated[str, typer.Argument(metavar="C", help="the same")],
+    a: Annotated[str, typer.Argument(help="a class or an object ID")],
+    b: Annotated[str, typer.Argument(help="the same")],
+    c: Annotated[str, typer.Argument(help="the same")],
     n_results: Annotated[int, typer.Option("-n", "--results", help="images to find")],
 ) -> None:
     """Complete an analogy: A is to B as C is to which?"""
@@ -607,11 +587,9 @@ def analogy(
 @verb("runs/zooscan -o suspects/")
 def suspects(
     vectors: Vectors,
-    n_folds: Annotated[
-        int, typer.Option("--folds", help="cross-validation folds for the loss signal (0 turns it off)")
-    ],
+    n_folds: Annotated[int, typer.Option(help="cross-validation folds for the loss signal (0: off)")],
     use_cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")],
-    n_corrections: Annotated[int, typer.Option("--corrections", help="rows of corrections.csv")],
+    n_corrections: Annotated[int, typer.Option(help="rows of corrections.csv")],
 ) -> None:
     """Rank the labels that may be wrong.
 
@@ -621,12 +599,10 @@ def suspects(
 
 @verb("zooscan.csv suspects/corrections.csv -o corrected.csv")
 def apply_corrections(
-    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="the catalog to correct")],
-    corrections: Annotated[
-        Path, typer.Argument(metavar="CORRECTIONS", help="corrections.csv; with --undo the changes")
-    ],
+    catalog: Annotated[Path, typer.Argument(help="the catalog to correct")],
+    corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes")],
     output: OptionalOutput,
-    undo: Annotated[bool, typer.Option("--undo", help="take changes back")],
+    undo: Annotated[bool, typer.Option(help="take changes back")],
 ) -> None:
     """Relabel and leave out images in a new catalog.
 
@@ -636,15 +612,12 @@ def apply_corrections(
 
 @verb("runs/zooscan new_cruise/ -o shift/")
 def shift(
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="vectors to compare; with a run as reference also images")],
+    new: Annotated[Path, typer.Argument(help="vectors to compare; with a run as reference also images")],
     unknown_rate: Annotated[
-        float, typer.Option(metavar="SHARE", help="share of images of known classes to reject as unknown")
+        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
     ],
-    n_permutations: Annotated[int, typer.Option("--permutations", help="of each test, 1000 or more")],
-    n_draws: Annotated[
-        int,
-        typer.Option("--null-draws", help="from the calibration set; a flagged sample must exceed all of them"),
-    ],
+    n_permutations: Annotated[int, typer.Option(help="of each test, 1000 or more")],
+    n_draws: Annotated[int, typer.Option("--null-draws", help="of calibration images; a flagged sample exceeds all")],
 ) -> None:
     """Compare new images with the calibration set.
 
@@ -654,18 +627,14 @@ def shift(
 
 @verb("runs/zooscan new_cruise/ -o abundance/ --by station")
 def abundance(
-    query: Annotated[
-        Path, typer.Argument(metavar="QUERY", help="vectors to count; with a run as reference also images")
-    ],
+    query: Annotated[Path, typer.Argument(help="vectors to count; with a run also images")],
     by: Annotated[str, typer.Option(metavar="COLUMN", help="column whose values are the samples")],
     catalog: Annotated[Path | None, typer.Option(metavar="FILE", help="with vectors: what is known of their images")],
-    correction: Annotated[
-        Correction, typer.Option(help="em: from the probabilities; confusion: from the predictions alone")
-    ],
-    n_draws: Annotated[int, typer.Option("--draws", help="of the intervals; 20 at least")],
+    correction: Annotated[Correction, typer.Option(help="em: from probabilities; confusion: from predictions")],
+    n_draws: Annotated[int, typer.Option(help="of the intervals; 20 at least")],
     level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")],
     depth_bin: Annotated[
-        float | None, typer.Option(metavar="METRES", help="bins of a profile within samples  [default: a round width]")
+        float | None, typer.Option(metavar="METRES", help="bins of a depth profile  [default: a round width]")
     ],
 ) -> None:
     """Count classes in samples, corrected, with intervals.
@@ -677,23 +646,15 @@ def abundance(
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
     names: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="what classify wrote")],
-    catalog: Annotated[
-        Path, typer.Argument(metavar="CATALOG", help="catalog of the images predicted, or the source it was read from")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
+    catalog: Annotated[Path, typer.Argument(help="of the images predicted, or their source")],
+    output: Annotated[Path, typer.Option("-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
     target: Annotated[Target, typer.Option(help="EcoTaxa, or an IFCB dashboard")],
     class_map: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name (Name or Name<Parent)")
     ],
-    replace_validated: Annotated[
-        bool, typer.Option("--replace-validated", help="ecotaxa: also objects that a person has decided")
-    ],
-    image_names: Annotated[
-        bool, typer.Option("--image-names", help="ecotaxa: one row an image, with its path; new objects need it")
-    ],
-    copy_images: Annotated[
-        bool, typer.Option("--copy-images", help="ecotaxa: the same, of copies made beside the table")
-    ],
+    replace_validated: Annotated[bool, typer.Option(help="ecotaxa: also objects decided by a person")],
+    image_names: Annotated[bool, typer.Option(help="ecotaxa: one row an image; for new objects")],
+    copy_images: Annotated[bool, typer.Option(help="ecotaxa: the same, of copies beside the table")],
     model_id: Annotated[str | None, typer.Option(help="ifcb: what made the predictions  [default: plankton_embed]")],
 ) -> None:
     """Export predictions to EcoTaxa or an IFCB dashboard.
