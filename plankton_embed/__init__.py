@@ -95,7 +95,7 @@ _HOME = {
     "search": "workflows.search",
     "seen_unseen": "workflows.seen_unseen",
     "shift": "workflows.shift",
-    "summarize": "images.catalog",
+    "summarize": "images.catalog_summary",
     "suspects": "workflows.suspects",
     "taxonomy": "workflows.taxonomy",
     "train": "workflows.run",

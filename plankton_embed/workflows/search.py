@@ -32,6 +32,7 @@ def search(
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
+    k: int | None = None,
 ) -> pd.DataFrame:
     """Find the images of an index that are most like the given ones.
 
@@ -46,6 +47,7 @@ def search(
         overwrite: replace what is there.
         device: where to embed.
         progress: show bars.
+        k: `n_results` in earlier releases.
 
     Returns:
         One row an image found: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
@@ -54,9 +56,10 @@ def search(
         MismatchError: the index was made by another model; both hashes are named.
         InputError: an index without a model.
     """
-    if older:
+    if older or k is not None:
         warnings.warn("search(index, model, images, k) is now search(index, images, model=, n_results=)", stacklevel=2)
-        model, images, n_results = images, older[0], older[1] if len(older) > 1 else n_results  # type: ignore[assignment]
+        model, images = (images, older[0]) if older else (model, images)  # type: ignore[assignment]
+        n_results = next((n for n in (k, *older[1:]) if n is not None), n_results)
     for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
         if path is not None:
             refuse_overwrite(path, overwrite, suffixes)
