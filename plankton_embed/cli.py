@@ -25,6 +25,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from plankton_embed import __version__
 from plankton_embed.errors import PlanktonEmbedError, SettingError
+from plankton_embed.images.readers import FORMATS
 
 if TYPE_CHECKING:
     from plankton_embed.settings import Settings
@@ -210,7 +211,6 @@ Correction = Literal["em", "confusion"]
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
-SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="images of any format, or a catalog")]
 Vectors = Annotated[Path, typer.Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
@@ -346,7 +346,10 @@ def demo(
 
 @verb("zooscan/ -o zooscan.csv --fractions .7,.1,.2 --group-by sample_id")
 def catalog(
-    source_format: Annotated[SourceFormat | None, typer.Option("--format", help="of the source  [default: found out]")],
+    source_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar=f"<{'|'.join(FORMATS)}>", help="of the source  [default: found out]"),
+    ],
     keep_going: Annotated[bool, typer.Option(help="leave out faulty rows and files, with a warning")],
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[

@@ -19,7 +19,7 @@ from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.readers.ecotaxa_units import Dilution, FeatureUnit
 from plankton_embed.images.readers.faults import Faults
-from plankton_embed.images.readers.source import CATALOG_SUFFIXES, SourceFormat, read_source
+from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
 from plankton_embed.images.splits import (
     CONTRADICTS,
     check_leaks,
@@ -41,7 +41,7 @@ def catalog(
     output: str | Path | None = None,
     *,
     root: str | Path | None = None,
-    source_format: SourceFormat | None = None,
+    source_format: str | None = None,
     keep_going: bool = False,
     labels: str | Path | None = None,
     label_column: str | None = None,
