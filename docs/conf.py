@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import plankton_embed
-from plankton_embed.settings import OBJECTIVE_DEFAULTS, PRESETS, Settings
+from plankton_embed.settings import OBJECTIVES, PRESETS, Settings
 
 project = "plankton_embed"
 project_copyright = "the plankton_embed authors"
@@ -33,7 +33,8 @@ def _describe_settings() -> str:
             default = getattr(getattr(plain, part), name)
             lines.append(f"| `{part}.{name}` | `{default}` | {value.description}.{named} |")
         lines.append("")
-    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", OBJECTIVE_DEFAULTS)):
+    brought = {name: record.defaults for name, record in OBJECTIVES.items() if record.defaults}
+    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", brought)):
         lines += [f"## {title}", "", "| name | changes |", "|---|---|"]
         for name, values in changes.items():
             lines.append(f"| `{name}` | {', '.join(f'`{key}={value}`' for key, value in values.items())} |")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ def train(
     settings: SettingsLike = None,
     root: str | Path | None = None,
     status: str | Sequence[str] | None = None,
+    objective: Callable[[Any, Any], Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -99,6 +100,13 @@ def train(
     """Train a model, embed the splits of its catalog and evaluate.
 
     As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
+
+    Args:
+        source, output, settings, root, status, overwrite, device, progress: as `run`.
+        objective: a loss of your own instead of that of the settings: a torch module (its parameters are trained too)
+            or a function of the vectors (b, d) and the class codes (b,) of a batch, which returns the loss. Give it
+            again to go on with the run.
+        resume: go on with the run that is there.
     """
     folder = RunFolder(Path(output))
     if resume and overwrite:
@@ -113,7 +121,9 @@ def train(
             f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
             "or choose another folder"
         )
-    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=False)
+    return _do_steps(
+        source, output, settings, root, status, overwrite, device, progress, with_index=False, objective=objective
+    )
 
 
 def _do_steps(
@@ -127,12 +137,13 @@ def _do_steps(
     progress: bool,
     *,
     with_index: bool,
+    objective: Callable[[Any, Any], Any] | None = None,
 ) -> RunResult:
     folder, chosen = open_run(source, output, settings, overwrite, device)
     faults = Faults()
     given = read_source(source, root, status=status, faults=faults)
     images = prepare_step(folder, given, chosen, overwrite, progress, faults)
-    model = train_step(folder, images, chosen, device, progress)
+    model = train_step(folder, images, chosen, device, progress, objective)
     embed_step(folder, model, images, progress)
     near_copies_step(folder)
     if with_index:

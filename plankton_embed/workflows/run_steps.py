@@ -46,6 +46,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.training.collapse import count_never_predicted
+from plankton_embed.training.objectives import Objective, OwnObjective
 from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
@@ -319,8 +320,18 @@ def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
         )
 
 
-def train_step(folder: RunFolder, images: RunImages, settings: Settings, device: str, progress: bool) -> EmbeddingModel:
-    """Train on the labelled images of train, looking at those of val after each epoch; save the model."""
+def train_step(
+    folder: RunFolder,
+    images: RunImages,
+    settings: Settings,
+    device: str,
+    progress: bool,
+    loss: Callable[[Any, Any], Any] | None = None,
+) -> EmbeddingModel:
+    """Train on the labelled images of train, looking at those of val after each epoch; save the model.
+
+    The loss is that of the settings, unless another is given.
+    """
     if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
         return EmbeddingModel.load(folder.model, device)
@@ -330,7 +341,10 @@ def train_step(folder: RunFolder, images: RunImages, settings: Settings, device:
     model.views = settings.embedding.views
     val = images.split("val").labelled()
     validate = _make_validation(known, class_index, val, settings)
-    history = train_model(model, known.prepared, class_index, settings, folder, validate=validate, progress=progress)
+    objective = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
+    history = train_model(
+        model, known.prepared, class_index, settings, folder, validate=validate, objective=objective, progress=progress
+    )
     model.classes = [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
     save_figure(draw_curves(history), folder.figures / "curves.png")
