@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -286,10 +286,8 @@ def _fit_components(table: EmbeddingTable, n_components: int) -> Projection:
 
 
 def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float32]:
-    try:
+    with needs_extra("the method umap", "reduce"):
         from umap import UMAP
-    except ImportError as error:
-        raise DependencyError("the method umap needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
     n_neighbors = min(15, len(table) - 1)  # 15 is umap-learn's default
     umap = UMAP(n_neighbors, n_components, random_state=seed, n_jobs=1)
     return np.asarray(umap.fit_transform(table.vectors))
@@ -297,12 +295,10 @@ def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray
 
 def _map_by_tsne(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float64]:
     """Return a map by t-SNE; the neighbours are ours, for openTSNE's own search first compiles for a minute."""
-    try:
+    with needs_extra("the method tsne", "reduce"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
         from openTSNE.nearest_neighbors import PrecomputedNeighbors
-    except ImportError as error:
-        raise DependencyError("the method tsne needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
     perplexity = min(30, (len(table) - 1) / 3)  # 30 is openTSNE's default
     found = VectorIndex.build(table).search_others(int(3 * perplexity))
     neighbors = PrecomputedNeighbors(found.rows, found.distances)

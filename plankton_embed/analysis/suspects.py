@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.analysis.misfiled import SAME, find_misfiled_groups
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -238,10 +238,8 @@ def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDAr
 
 
 def _ask_cleanlab(codes: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.float64]:
-    try:
+    with needs_extra("cleanlab", "clean"):
         from cleanlab.rank import get_label_quality_scores
-    except ImportError as error:
-        raise DependencyError("cleanlab is not installed; pip install 'plankton_embed[clean]'") from error
     return 1 - np.asarray(get_label_quality_scores(codes, chances, method="normalized_margin"))
 
 

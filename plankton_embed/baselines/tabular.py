@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
 from plankton_embed.classifiers.calibration import LEAST_CHANCE
 from plankton_embed.classifiers.mlp import MLPClassifier
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.images.features import FeaturePreparation
 
 Kind = Literal["histogram", "lightgbm"]
@@ -156,10 +156,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 l2_regularization=self.penalty,
                 early_stopping=False,
             )
-        try:
+        with needs_extra("kind lightgbm", "tabular"):
             from lightgbm import LGBMClassifier
-        except ImportError as error:
-            raise DependencyError("kind lightgbm needs LightGBM: pip install 'plankton_embed[tabular]'") from error
         return LGBMClassifier(
             **shared,
             n_estimators=self.n_rounds,
