@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.notebook import N_ROWS, Shown
 from plankton_embed.output import write_atomically
 from plankton_embed.spreadsheet import (
     MISSING,
@@ -54,8 +55,8 @@ DIMENSION_NAMES = (*VECTOR_NAMES, "v", "e", "dim", "d", "")  # of the columns v0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddingTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingTable(Shown):
     """Vectors of images and what is known of them, row by row.
 
     Args:
@@ -208,6 +209,18 @@ class EmbeddingTable:
         if table.columns:
             logger.info("%s: %d dimensions; not among them: %s", path, table.dimension, ", ".join(table.columns))
         return table
+
+    def _describe(self) -> str:
+        parts = [f"{len(self):,} images", f"{self.dimension} dimensions"]
+        parts += [f"{len(self.classes)} classes"] if self.classes else []
+        return ", ".join([*parts, f"model {self.model_hash}"] if self.model_hash else parts)
+
+    def _preview(self) -> pd.DataFrame:
+        import pandas as pd
+
+        first = slice(N_ROWS)
+        columns = {name: getattr(self, name)[first] for name in ("path", "object_id", "label", "sample_id")}
+        return pd.DataFrame(columns).dropna(axis=1, how="all")
 
 
 def holds_vectors(path: Path) -> bool:

@@ -15,6 +15,7 @@ from plankton_embed.analysis.body_size import size_spectrum
 from plankton_embed.analysis.fractions import SEA_WATER
 from plankton_embed.analysis.quantification import CorrectedCounts, CountCorrection
 from plankton_embed.analysis.samples import ALL_CLASSES, Floats, Survey
+from plankton_embed.notebook import Shown
 
 N_COMMON = 8  # classes in profiles and time series
 LEAST_TIMES = 3  # different ones that make a time series
@@ -51,8 +52,8 @@ class SampleCounts:
     known_individuals: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class Abundance:
+@dataclass(frozen=True, eq=False, repr=False)
+class Abundance(Shown):
     """What the samples of a survey hold.
 
     Attributes:
@@ -109,6 +110,12 @@ class Abundance:
         values = self.table[column].to_numpy().reshape(len(self.samples), -1)
         labels = self.table["label"].iloc[: values.shape[1]]
         return pd.DataFrame(values, pd.Index(self.samples["sample"], name="sample"), labels.tolist())
+
+    def _describe(self) -> str:
+        return f"{len(self.samples):,} samples, {len(self.totals)} labels, {self.samples['n_images'].sum():,} images"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.totals.reset_index()
 
 
 def count_sample(

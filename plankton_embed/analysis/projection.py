@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from plankton_embed.errors import InputError, SettingError, needs_extra
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -25,8 +26,8 @@ Method = Literal["pca", "umap", "tsne"]
 Coordinates = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Projection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Projection(Shown):
     """Images on few axes.
 
     Attributes:
@@ -137,9 +138,15 @@ class Projection:
             raise SettingError(f"a map by {self.method} has no basis that could be used again; choose the method pca")
         return self.components, self.mean
 
+    def _describe(self) -> str:
+        return f"{self.method}, {len(self.table):,} images, {self.n_components} axes"
 
-@dataclass(frozen=True, eq=False)
-class Film:
+    def _preview(self) -> pd.DataFrame:
+        return self.frame()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Film(Shown):
     """The same images after several epochs, on common axes.
 
     Attributes:
@@ -166,6 +173,9 @@ class Film:
         numbers = {"epoch": np.repeat(self.epochs, n), "accuracy": np.repeat(self.accuracies, n)}
         axes = self.coordinates.reshape(-1, self.basis.n_components).T
         return pd.DataFrame({**numbers, **text, **dict(zip(self.basis.names, axes, strict=True))})
+
+    def _describe(self) -> str:
+        return f"{len(self)} epochs"
 
 
 def fit_projection(

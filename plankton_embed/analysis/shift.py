@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
@@ -33,8 +34,8 @@ VERDICTS = (APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW)
 Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n, p) of n images in two; (p,)
 
 
-@dataclass(frozen=True, eq=False)
-class Shift:
+@dataclass(frozen=True, eq=False, repr=False)
+class Shift(Shown):
     """Samples of new images beside the calibration images.
 
     Three comparisons, each with an effect (0: alike, 1: nothing in common), how large that gets in draws of as many
@@ -78,6 +79,14 @@ class Shift:
             "n_samples": len(single),
             **{f"n_{name.replace(' ', '_')}": int((single["verdict"] == name).sum()) for name in VERDICTS},
         }
+
+    def _describe(self) -> str:
+        verdicts = self.samples["verdict"].iloc[1:].value_counts()
+        counts = [f"{n} {name}" for name, n in verdicts.items()]
+        return ", ".join([f"{len(self.samples) - 1} samples", *counts])
+
+    def _preview(self) -> pd.DataFrame:
+        return self.samples
 
 
 def find_shift(

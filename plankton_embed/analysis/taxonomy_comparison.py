@@ -15,6 +15,7 @@ from plankton_embed.analysis.taxonomy import Taxonomy
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 
 N_PERMUTATIONS = 999
@@ -209,8 +210,8 @@ def _find_misplaced(names: list[str], distances: NDArray[np.float64], taxonomic:
     return pd.DataFrame(records).sort_values("misplacement", ascending=False, kind="stable", ignore_index=True)
 
 
-@dataclass(frozen=True, eq=False)
-class TaxonomyFindings:
+@dataclass(frozen=True, eq=False, repr=False)
+class TaxonomyFindings(Shown):
     """The space beside a taxonomy.
 
     `comparison` of the tree of class means; where images were named, `by_rank` (see `roll_up`) and, with a calibration
@@ -234,3 +235,9 @@ class TaxonomyFindings:
         tables = {"by_rank": self.by_rank, "backed_off": self.by_level()}
         records = {name: table.to_dict("records") for name, table in tables.items() if table is not None}
         return self.comparison.to_dict() | records
+
+    def _describe(self) -> str:
+        return f"{len(self.comparison.misplaced)} classes, {len(self.comparison.clades)} groups compared"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.comparison.misplaced if self.by_rank is None else self.by_rank

@@ -24,13 +24,14 @@ from plankton_embed.classifiers.scoring import (
 )
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """How well labelled images are predicted that the reference has not seen.
 
     `scores` of the predictions, over all labelled images (where images may be refused: before any is, and over those
@@ -97,6 +98,14 @@ class Evaluation:
         if self.open_set is not None:
             values["open_set"] = self.open_set.to_dict()
         return values
+
+    def _describe(self) -> str:
+        metrics = self.scores.metrics
+        shown = f"accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['f1_macro']:.3f}"
+        return f"{self.method}, {len(self.names):,} images, {shown}"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.scores.per_class
 
 
 def evaluate_names(

@@ -37,6 +37,7 @@ from plankton_embed.images.catalog_files import (
 )
 from plankton_embed.images.preparation import DECODER_FAULTS, hash_pixels, open_image
 from plankton_embed.images.readers.faults import Faults
+from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar, write_atomically
 from plankton_embed.spreadsheet import MISSING as MISSING
 from plankton_embed.spreadsheet import clean_label as clean_label
@@ -69,8 +70,8 @@ LIMITS = {  # column -> least (not itself), most, and what is expected
 }
 
 
-@dataclass(frozen=True)
-class ImageCatalog:
+@dataclass(frozen=True, repr=False)
+class ImageCatalog(Shown):
     """Images and what is known of them.
 
     `frame` has one row an image and always the columns `object_id` (unique text), `path` (absolute; it may go on
@@ -300,6 +301,15 @@ class ImageCatalog:
             else:
                 write_csv(frame, temporary)
         return path
+
+    def _describe(self) -> str:
+        splits: Mapping[str, int] = dict(self.frame["split"].value_counts()) if "split" in self.frame else {}
+        counts = [f"{splits[name]:,} {name}" for name in SPLITS if name in splits]
+        return ", ".join([f"{len(self):,} images", f"{len(self.classes)} classes", *counts])
+
+    def _preview(self) -> pd.DataFrame:
+        shown = [name for name in ("path", "object_id", "label", "split", "sample_id") if name in self.frame]
+        return self.frame[shown].dropna(axis=1, how="all")
 
 
 def is_unknown(name: str) -> bool:

@@ -25,6 +25,7 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
+from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.figure import save_figure
@@ -55,8 +56,8 @@ TESTS_FILE = "mcnemar.csv"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """How every system does on the test images.
 
     `runs`: one row for a classifier and seed, with `system`, `name` (an embedding has several classifiers), `origin`,
@@ -109,6 +110,12 @@ class Comparison:
             for row in self.tests_of_best.to_dict("records")
         ]
         return "\n".join(lines) + "\n"
+
+    def _describe(self) -> str:
+        return f"{len(self.summary)} classifiers, {len(self.faults)} not measured"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.summary
 
 
 def compare(

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plankton_embed.classifiers.prediction import METHODS
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.notebook import Shown
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.workflows.inputs import SettingsLike, Source
@@ -37,8 +39,8 @@ DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small ba
 }
 
 
-@dataclass(frozen=True)
-class RunResult:
+@dataclass(frozen=True, repr=False)
+class RunResult(Shown):
     """A finished run: where its files lie, and its scores (see `scores.json`)."""
 
     folder: RunFolder
@@ -48,6 +50,10 @@ class RunResult:
     def model(self) -> EmbeddingModel:
         """The trained model, loaded anew."""
         return EmbeddingModel.load(self.folder.model)
+
+    def _describe(self) -> str:
+        scores = [f"{name} {self.scores[name]['accuracy']:.3f}" for name in METHODS if name in self.scores]
+        return ", ".join([str(self.folder.path), *(f"accuracy by {score}" for score in scores)])
 
 
 def run(

@@ -21,6 +21,7 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
@@ -33,8 +34,8 @@ LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
 SCORES_FILE = "scores.json"
 
 
-@dataclass(frozen=True)
-class SeenUnseen:
+@dataclass(frozen=True, repr=False)
+class SeenUnseen(Shown):
     """What a model makes of classes that it was not trained on.
 
     `run`: that of the seen classes; `unseen`: the others. `evaluation`: test images of all classes named by the seen
@@ -55,6 +56,12 @@ class SeenUnseen:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {"unseen": self.unseen, **self.evaluation.scores_dict(), "enrolled": self.summary.to_dict("records")}
+
+    def _describe(self) -> str:
+        return f"{len(self.unseen)} unseen classes, {self.evaluation!r}"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.summary
 
 
 def seen_unseen(
