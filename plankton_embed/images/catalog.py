@@ -77,7 +77,7 @@ class ImageCatalog(Shown):
     `frame` has one row an image and always the columns `object_id` (unique text), `path` (absolute; it may go on
     inside a file, see `images.containers`) and `label` (text, missing where unknown). Optional are `split` (train, val
     or test), `sample_id`, the columns of METADATA_COLUMNS, numeric features, whose names start with `feature_`,
-    `lineage` (`A>B>C`), `annotation_status`, and any others. `summary` is what `pipeline.catalog` found in these rows.
+    `lineage` (`A>B>C`), `annotation_status`, and any others. `summary` is what `pe.catalog` found in these rows.
     """
 
     frame: pd.DataFrame
@@ -179,6 +179,11 @@ class ImageCatalog(Shown):
         columns = [name for name in ("label", "unvalidated_label") if renames and name in frame]
         frame = frame.assign(**{name: pd.Series(frame[name].map(new).tolist(), dtype="str") for name in columns})
         return ImageCatalog(frame)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, root: str | Path = ".") -> ImageCatalog:
+        """Make a catalog of a data frame; the columns are checked and cleaned as those of a file (see `from_rows`)."""
+        return cls.from_rows(frame, "frame", root)
 
     @classmethod
     def from_rows(

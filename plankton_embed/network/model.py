@@ -142,6 +142,8 @@ class EmbeddingModel(Shown):
 
         return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
 
+    encode = embed  # as sentence-transformers and others call it
+
     def embed_prepared(
         self,
         images: PreparedImages,
