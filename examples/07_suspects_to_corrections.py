@@ -41,4 +41,4 @@ print(corrected)
 # %%
 # The images, most suspect first.
 
-figure = draw_sheet(suspects_sheets(suspects, 10)[0])
+figure = draw_sheet(next(iter(suspects_sheets(suspects, 10))))

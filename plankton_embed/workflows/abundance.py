@@ -30,6 +30,7 @@ from plankton_embed.plots.size_spectra import draw_size_spectra
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable, holds_vectors
 from plankton_embed.workflows.inputs import (
+    Query,
     Reference,
     load_query,
     load_settings,
@@ -47,7 +48,7 @@ FEW_IMAGES = 20  # of a sample: with fewer the intervals are too narrow
 
 def abundance(
     reference: Reference,
-    query: Reference,
+    query: Query,
     output: str | Path | None = None,
     *,
     by: str = "sample_id",
@@ -202,25 +203,27 @@ def _write(folder: Path, found: Abundance) -> None:
 
 def _load_images(
     reference: Reference,
-    query: Reference,
+    query: Query,
     catalog: ImageCatalog | str | Path | None,
     root: str | Path | None,
     device: str,
     progress: bool,
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
     """Return the vectors of the query, and what is known of its images."""
-    path = None if isinstance(query, EmbeddingTable) else Path(query)
+    path = Path(query) if isinstance(query, str | Path) else None
     if path is not None and not path.exists():
         raise InputError(f"{path} does not exist")
     of_run = path is not None and RunFolder(path).settings.exists()
     run = None if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() else reference
-    if path is not None and run is not None and not of_run and not holds_vectors(path):
+    source = query if isinstance(query, ImageCatalog) else path
+    of_vectors = of_run or (path is not None and holds_vectors(path))
+    if source is not None and run is not None and not of_vectors:
         if catalog is not None:
             raise SettingError(
                 "catalog: it goes with vectors; images are described by their own source, so leave it out"
             )
-        images = read_source(path, root)
-        refuse_unknown(images.classes, path)
+        images = read_source(source, root)
+        refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
         return embed_source(run, images, device=device, progress=progress), images
@@ -253,7 +256,7 @@ def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: st
     return images
 
 
-def _code_samples(column: str, asked: EmbeddingTable, query: Reference, images: pd.DataFrame) -> NDArray[np.intp]:
+def _code_samples(column: str, asked: EmbeddingTable, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
     """Return the code of what each image counted is drawn with."""
     own = images[column] if column in images and images[column].notna().any() else None
     return np.asarray(

@@ -13,12 +13,12 @@ from plankton_embed.classifiers.prediction import Method, Naming, describe_predi
 from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
 from plankton_embed.errors import SettingError
 from plankton_embed.output import refuse_overwrite, write_frame
-from plankton_embed.workflows.inputs import Reference, load_settings, prepare_prediction
+from plankton_embed.workflows.inputs import Query, Reference, load_settings, prepare_prediction
 
 
 def classify(
     reference: Reference,
-    query: Reference,
+    query: Query,
     method: Method = "centroid",
     output: str | Path | None = None,
     *,

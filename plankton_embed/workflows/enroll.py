@@ -11,13 +11,13 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import refuse_overwrite
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
-from plankton_embed.workflows.inputs import Reference, load_labelled, load_query, load_settings
+from plankton_embed.workflows.inputs import Query, Reference, load_labelled, load_query, load_settings
 from plankton_embed.workflows.result_folder import write_curve
 
 
 def enroll(
     reference: Reference,
-    new: Reference,
+    new: Query,
     output: str | Path | None = None,
     *,
     curve: bool = False,
@@ -68,7 +68,7 @@ def enroll(
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
     known = load_labelled(reference)
-    named = None if isinstance(new, EmbeddingTable) else load_named(new)
+    named = load_named(new) if isinstance(new, str | Path) else None
     if named is not None and status is not None:
         raise SettingError(f"status: it goes with images; {new} holds the names that clusters got; leave it out")
     added = load_query(reference, new, device, progress, status) if named is None else named

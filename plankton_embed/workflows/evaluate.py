@@ -14,11 +14,13 @@ from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names, sc
 from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, Naming
 from plankton_embed.classifiers.rejection import RefusalMeasure
 from plankton_embed.errors import InputError, OutputError
+from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import (
+    Query,
     Reference,
     find_calibration,
     load_described,
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     reference: Reference,
-    query: Reference,
+    query: Query,
     method: Method = "centroid",
     output: str | Path | None = None,
     *,
@@ -124,10 +126,10 @@ def _warn_of_missing(missing: pd.DataFrame, known: EmbeddingTable, refuses: bool
         )
 
 
-def _describe_source(vectors: Reference, splits: Sequence[str]) -> str:
+def _describe_source(vectors: Query, splits: Sequence[str]) -> str:
     """Return what a note calls vectors: the split of a run, or the name of the file."""
-    if isinstance(vectors, EmbeddingTable):
-        return "a table"
+    if isinstance(vectors, EmbeddingTable | ImageCatalog):
+        return "a table" if isinstance(vectors, EmbeddingTable) else "a catalog"
     run = RunFolder(Path(vectors))
     is_run = run.settings.exists()
     return next((name for name in splits if is_run and run.vectors(name).exists()), Path(vectors).name)

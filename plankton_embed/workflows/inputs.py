@@ -25,6 +25,7 @@ from plankton_embed.table import EmbeddingTable, holds_vectors
 logger = logging.getLogger(__name__)
 
 Reference = EmbeddingTable | str | Path
+Query = EmbeddingTable | ImageCatalog | str | Path
 Source = ImageCatalog | str | Path | Sequence[str | Path]
 SettingsLike = Settings | Mapping[str, Any] | None
 
@@ -37,9 +38,9 @@ def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
     return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
 
 
-def find_run(vectors: Reference) -> RunFolder | None:
+def find_run(vectors: Query) -> RunFolder | None:
     """Return the run that vectors belong to: its folder was given, or a file in it or in its `vectors/`; else None."""
-    if isinstance(vectors, EmbeddingTable):
+    if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return None
     path = Path(vectors).absolute()
     folder = path if path.is_dir() else path.parent
@@ -71,7 +72,7 @@ def load_labelled(vectors: Reference, split: str = "train", what: str = "the ref
 
 
 def load_query(
-    reference: Reference, query: Reference, device: str, progress: bool, status: str | Sequence[str] | None = None
+    reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> EmbeddingTable:
     """Read the query's vectors; images are embedded by the model of the run that is the reference.
 
@@ -82,7 +83,7 @@ def load_query(
 
 
 def load_described(
-    reference: Reference, query: Reference, device: str, progress: bool, status: str | Sequence[str] | None = None
+    reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
     """Return `load_query`, and where the query is images their catalog too."""
     if status is not None and (isinstance(query, EmbeddingTable) or not embeds_images(reference, query)):
@@ -91,6 +92,13 @@ def load_described(
         )
     if isinstance(query, EmbeddingTable):
         return load_labelled(query, what="the query"), None
+    if isinstance(query, ImageCatalog):
+        if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir():
+            raise InputError(
+                "the query is a catalog of images; embed them first (embed), or give a run as reference, whose model "
+                "embeds them"
+            )
+        return _embed_query(reference, read_source(query, status=status), "the query", device, progress)
     path = Path(query)
     run_folder = RunFolder(path)
     if run_folder.settings.exists():
@@ -105,11 +113,16 @@ def load_described(
                 "give a run as reference, whose model embeds them"
             )
         return load_labelled(path), None
-    images = read_source(path, status=status)
-    refuse_unknown(images.classes, path)
+    return _embed_query(reference, read_source(path, status=status), path, device, progress)
+
+
+def _embed_query(
+    run: str | Path, images: ImageCatalog, what: str | Path, device: str, progress: bool
+) -> tuple[EmbeddingTable, ImageCatalog]:
+    refuse_unknown(images.classes, what)
     from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-    return embed_source(reference, images, device=device, progress=progress), images
+    return embed_source(run, images, device=device, progress=progress), images
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class PreparedPrediction:
 
 def prepare_prediction(
     reference: Reference,
-    query: Reference,
+    query: Query,
     naming: Naming,
     calibration: Reference | None = None,
     needed_for: Sequence[str] = (),
@@ -161,7 +174,7 @@ def prepare_prediction(
 
 
 def read_samples(
-    column: str, table: EmbeddingTable, source: Reference, images: ImageCatalog | None = None
+    column: str, table: EmbeddingTable, source: Query, images: ImageCatalog | None = None
 ) -> NDArray[np.str_]:
     """Return the text of a column (n,), by which intervals draw whole samples.
 
@@ -215,9 +228,11 @@ def read_held_samples(column: str, held: EmbeddingTable, source: Reference) -> N
     return np.asarray(codes, dtype=np.intp)
 
 
-def embeds_images(reference: Reference, query: str | Path) -> bool:
+def embeds_images(reference: Reference, query: ImageCatalog | str | Path) -> bool:
     """Return whether the query is images, which the model of the run that is the reference embeds."""
     is_run = not isinstance(reference, EmbeddingTable) and Path(reference).is_dir()
+    if isinstance(query, ImageCatalog):
+        return is_run
     return is_run and not RunFolder(Path(query)).settings.exists() and not holds_vectors(Path(query))
 
 

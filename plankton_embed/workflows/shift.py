@@ -13,6 +13,7 @@ from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.shift import draw_shift
 from plankton_embed.workflows.inputs import (
+    Query,
     Reference,
     count_shared,
     load_settings,
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def shift(
     reference: Reference,
-    new: Reference,
+    new: Query,
     output: str | Path | None = None,
     *,
     method: Method = "centroid",
