@@ -25,7 +25,7 @@ radiolarian,Chromista>Radiozoa>Polycystina
 )
 
 # %%
-# Above the diagonal of a rank, a wrong prediction may still be right: accuracy at each rank.
+# A wrong prediction may still be in the right broader group: accuracy at each rank.
 
 found = pe.taxonomy(folder, "taxonomy.csv", progress=False)
 print(found.by_rank.to_string(index=False, float_format="{:.2f}".format))
