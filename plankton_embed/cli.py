@@ -372,7 +372,6 @@ def catalog(
     exclude: Annotated[str, typer.Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
     set_: Set = None,
     preset: Annotated[Preset | None, typer.Option(help="of --preview: how images are prepared  [default: cpu]")] = None,
-    seed: Seed = None,
 ) -> dict[str, Any]:
     """Gather images into a catalog, and sum up what it holds."""
     for name in (text.partition("=")[0].strip() for text in set_ or []):
@@ -380,9 +379,9 @@ def catalog(
             raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
     if preset is not None and not preview:
         raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
-    chosen = _settings(preset, None, set_, seed=seed)
+    chosen = _settings(preset, None, set_)
     changed = {"include": _names(include), "exclude": _names(exclude), "split": _fractions(split)}
-    return changed | {"preparation": chosen.preparation, "seed": chosen.seed, "masks": masks or None}
+    return changed | {"preparation": chosen.preparation, "masks": masks or None}
 
 
 @verb("zooscan.csv -o runs/zooscan --preset quick")
