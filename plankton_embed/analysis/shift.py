@@ -137,8 +137,8 @@ def find_shift(
         names = new_names.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
-            row |= _compare(asked, known, between, n_permutations, n_draws, seed)
+            query = _Compared.take(new.select(rows), names, MOST_NEW, seed)
+            row |= _compare(query, known, between, n_permutations, n_draws, seed)
             row |= _compare_mix(
                 names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,
                 n_permutations, n_draws, seed,
@@ -179,7 +179,7 @@ class _Compared:
 
 
 def _compare(
-    asked: _Compared,
+    query: _Compared,
     known: _Compared,
     known_distances: NDArray[np.float32],
     n_permutations: int,
@@ -187,9 +187,9 @@ def _compare(
     seed: int,
 ) -> dict[str, float]:
     """Return effect, largest effect of the draws and p by the vectors, and by the appearance within names."""
-    n, n_known = len(asked.names), len(known.names)
-    across = cdist(asked.vectors, known.vectors)
-    distances = np.block([[cdist(asked.vectors, asked.vectors), across], [across.T, known_distances]])
+    n, n_known = len(query.names), len(known.names)
+    across = cdist(query.vectors, known.vectors)
+    distances = np.block([[cdist(query.vectors, query.vectors), across], [across.T, known_distances]])
     is_new = np.arange(n + n_known) < n
     if known.samples is None:
         drawn = np.arange(n_known) < min(n, n_known // 2)
@@ -197,8 +197,8 @@ def _compare(
     else:
         draws = draw_samples(known.samples, min(n, n_known // 2), n_draws, seed)
 
-    names = np.concatenate([asked.names, known.names])
-    strangeness = np.concatenate([asked.strangeness, known.strangeness])
+    names = np.concatenate([query.names, known.names])
+    strangeness = np.concatenate([query.strangeness, known.strangeness])
     effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
     largest = float(np.fmax.reduce(energy_effect(known_distances)(draws)))
     found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
@@ -208,7 +208,7 @@ def _compare(
 
 
 def _compare_mix(
-    asked: pd.Series,
+    query: pd.Series,
     known: pd.Series,
     known_names: pd.DataFrame,
     samples: NDArray[np.intp] | None,
@@ -217,8 +217,8 @@ def _compare_mix(
     seed: int,
 ) -> dict[str, float]:
     """Return effect, largest effect of the draws and p by the counts of the names; names change hands at random."""
-    labels = asked.index.union(known.index)
-    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (asked, known))
+    labels = query.index.union(known.index)
+    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (query, known))
     n, n_known = int(of_asked.sum()), int(of_known.sum())
     rng, both = np.random.default_rng(seed), of_asked + of_known
     shuffled = rng.multivariate_hypergeometric(both, n, size=n_permutations, method="marginals")

@@ -30,8 +30,8 @@ def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.intp]) -> fl
     rows = np.arange(len(codes))
 
     def surprise(log_temperature: float) -> float:
-        chances = log_softmax(logits / (unit * np.exp(log_temperature)), axis=1)
-        return float(-chances[rows, codes].sum() - chances.mean())
+        probabilities = log_softmax(logits / (unit * np.exp(log_temperature)), axis=1)
+        return float(-probabilities[rows, codes].sum() - probabilities.mean())
 
     found = minimize_scalar(surprise, bounds=(-12.0, 12.0), method="bounded")
     return float(unit * np.exp(found.x))

@@ -110,7 +110,7 @@ class Evaluation(Shown):
 
 def evaluate_names(
     known: EmbeddingTable,
-    asked: EmbeddingTable,
+    query: EmbeddingTable,
     naming: Naming,
     calibration: EmbeddingTable | None,
     *,
@@ -118,25 +118,25 @@ def evaluate_names(
     progress: bool = False,
 ) -> Evaluation:
     """Predict the labelled rows of one table by those of another, and score; intervals draw whole `samples` (n,)."""
-    known.check_same_model(asked)
-    samples = None if samples is None else samples[asked.is_labelled]
-    asked = asked.select(asked.is_labelled)
-    if len(asked) == 0:
+    known.check_same_model(query)
+    samples = None if samples is None else samples[query.is_labelled]
+    query = query.select(query.is_labelled)
+    if len(query) == 0:
         raise InputError(
             "the query has no labels, so there is nothing to score against; classify it instead. Of images from "
             "EcoTaxa, labels are validated names alone: --status validated,predicted takes more"
         )
-    n_shared = len(_paths(known) & _paths(asked))
+    n_shared = len(_paths(known) & _paths(query))
     if n_shared:
         logger.warning("%d of the query's images are in the reference too, so these scores are too good", n_shared)
     classifier = naming.fit(known, calibration, progress)
     refuser = refuser_for(naming, known, classifier, calibration)
-    names = name_images(classifier, asked, refuser, probabilities=calibration is not None)
+    names = name_images(classifier, query, refuser, probabilities=calibration is not None)
     forced = names["label" if refuser is None else "best_label"].to_numpy(dtype=str)
     refused = (names["label"] == UNKNOWN).to_numpy()
-    truth = asked.label.astype(str)
+    truth = query.label.astype(str)
     is_known = np.isin(truth, known.classes)
-    scored = is_known if refuser is not None and is_known.any() else np.ones(len(asked), dtype=bool)
+    scored = is_known if refuser is not None and is_known.any() else np.ones(len(query), dtype=bool)
 
     def score(rows: NDArray[np.bool_]) -> ClassificationScores:
         return score_names(truth[rows], forced[rows], samples=None if samples is None else samples[rows])
@@ -153,7 +153,7 @@ def evaluate_names(
         shared=shared,
         reliability=None
         if calibration is None or not is_known.any()
-        else _measure_reliability(classifier, asked.select(is_known)),
+        else _measure_reliability(classifier, query.select(is_known)),
         refuser=refuser,
         counts=None if refuser is None else count_names(truth, forced, refused),
         open_set=None
@@ -162,22 +162,22 @@ def evaluate_names(
     )
 
 
-def score_space(known: EmbeddingTable, asked: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
+def score_space(known: EmbeddingTable, query: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
     """Return the scores of the space itself, whatever the method: those of `Evaluation` and what they are of."""
-    asked = asked.select(asked.is_labelled)
-    retrieval = score_retrieval(asked, known) if set(asked.classes) & set(known.classes) else {}
+    query = query.select(query.is_labelled)
+    retrieval = score_retrieval(query, known) if set(query.classes) & set(known.classes) else {}
     return {
         "retrieval": retrieval,
         "retrieval_of": retrieval_of,
-        "self_centroid_accuracy": self_centroid_accuracy(asked),
+        "self_centroid_accuracy": self_centroid_accuracy(query),
     }
 
 
-def _measure_reliability(classifier: Classifier, asked: EmbeddingTable) -> tuple[Reliability, Reliability]:
+def _measure_reliability(classifier: Classifier, query: EmbeddingTable) -> tuple[Reliability, Reliability]:
     """Compare probability and accuracy, without and with the temperature."""
-    with_temperature = classifier.predict_log_proba(asked.vectors)
+    with_temperature = classifier.predict_log_proba(query.vectors)
     without = softmax(with_temperature * classifier.temperature_, axis=1)
-    is_right = classifier.classes_[with_temperature.argmax(axis=1)] == asked.label.astype(str)
+    is_right = classifier.classes_[with_temperature.argmax(axis=1)] == query.label.astype(str)
     return (
         measure_reliability(without.max(axis=1), is_right),
         measure_reliability(np.exp(with_temperature).max(axis=1), is_right),

@@ -78,9 +78,9 @@ class NeighborsClassifier(CalibratedClassifier):
         """Return the distance of each vector to the nearest vector of one class, given by its code (n,); (n,)."""
         vectors, nearest = self._check_query(X).astype(np.float32), np.empty(len(codes))
         for code in np.unique(codes):
-            asked = codes == code
+            query = codes == code
             of_class = VectorIndex.build(self.index_.table.select(self._codes == code))
-            nearest[asked] = of_class.search(vectors[asked], 1).distances[:, 0]
+            nearest[query] = of_class.search(vectors[query], 1).distances[:, 0]
         return nearest
 
     def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

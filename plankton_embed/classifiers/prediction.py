@@ -248,13 +248,15 @@ def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress
         logger.warning("every class has one image; the head's loss is left out")
         return None
     n_folds = min(n_folds, int(counts.max()))
-    chances = np.full((len(table), len(classes)), 1 / len(classes))  # of a class that nobody could learn
+    probabilities = np.full((len(table), len(classes)), 1 / len(classes))  # of a class that nobody could learn
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # it is in some of the folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
     for learned, held in progress_bar(folds, "folds", "fold", shown=progress):
         head = MLPClassifier().fit(table.vectors[learned], labels[learned])
         could = held[np.isin(labels[held], head.classes_)]
-        chances[could] = 0
-        chances[could[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[could])
-    return chances
+        probabilities[could] = 0
+        probabilities[could[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(
+            table.vectors[could]
+        )
+    return probabilities

@@ -252,10 +252,12 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     save_figure(draw_net_curves(net.history_, title=trial.name), trial.place / "curves.png")
     write_frame(trial.place / "history.csv", net.history_)
     write_frame(trial.place / "layers.csv", net.layers_)
-    chances, naming = _clock(net.predict_proba, pixels["test"])
+    probabilities, naming = _clock(net.predict_proba, pixels["test"])
     size = (trial.place / "model" / NET_WEIGHTS_FILE).stat().st_size
     doubts = net.predict_proba(pixels[images.doubted])
-    return [Outcome(trial.name, net.classes_, chances, doubts, learning, naming, size).measure(images, trial.place)]
+    return [
+        Outcome(trial.name, net.classes_, probabilities, doubts, learning, naming, size).measure(images, trial.place)
+    ]
 
 
 def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
@@ -264,10 +266,12 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
     trees = trial.system.build().set_params(random_state=trial.seed)
     known, held = ((features[name], images.labels(name)) for name in ("train", "val"))
     _, learning = _clock(trees.fit, known[0], known[1], validation=held if len(held[1]) else None)
-    chances, naming = _clock(trees.predict_proba, features["test"])
+    probabilities, naming = _clock(trees.predict_proba, features["test"])
     doubts, size = trees.predict_proba(features[images.doubted]), len(pickle.dumps(trees))
-    learning, naming = learning + seconds * (len(known[1]) + len(held[1])), naming + seconds * len(chances)
-    return [Outcome(trial.name, trees.classes_, chances, doubts, learning, naming, size).measure(images, trial.place)]
+    learning, naming = learning + seconds * (len(known[1]) + len(held[1])), naming + seconds * len(probabilities)
+    return [
+        Outcome(trial.name, trees.classes_, probabilities, doubts, learning, naming, size).measure(images, trial.place)
+    ]
 
 
 def _open_training(trial: Trial, run: RunFolder, settings: Settings, weights: str, budget: float | None) -> Settings:
@@ -311,9 +315,9 @@ def _measure_softmax(trial: Trial, images: TrialImages, weights: str, budget: fl
 
     path = trial.place / NET_WEIGHTS_FILE
     save_file({name: value.cpu().contiguous() for name, value in model.net.state_dict().items()}, path)
-    chances, naming = _clock(predict, "test")
+    probabilities, naming = _clock(predict, "test")
     size, doubts = path.stat().st_size, predict(images.doubted)
-    return [Outcome(trial.name, classes, chances, doubts, learning, naming, size).measure(images, trial.place)]
+    return [Outcome(trial.name, classes, probabilities, doubts, learning, naming, size).measure(images, trial.place)]
 
 
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
@@ -340,16 +344,18 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
 
     rows, doubted = [], known if held is None else held
 
-    def note(method: str, classifier: Any, fitting: float, naming: float, chances: Chances, doubts: Chances) -> None:
+    def note(
+        method: str, classifier: Any, fitting: float, naming: float, probabilities: Chances, doubts: Chances
+    ) -> None:
         costs = (learning + fitting, embedding + naming, size + len(pickle.dumps(classifier)))
-        outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, chances, doubts, *costs)
+        outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, probabilities, doubts, *costs)
         rows.append(outcome.measure(images, trial.place / method))
 
     k = fitting_k(known, settings)
     for method in METHODS:
         classifier, fitting = _clock(fit_classifier, known, method, k, held)
-        chances, naming = _clock(classifier.predict_proba, asked.vectors)
-        note(method, classifier, fitting, naming, chances, classifier.predict_proba(doubted.vectors))
+        probabilities, naming = _clock(classifier.predict_proba, asked.vectors)
+        note(method, classifier, fitting, naming, probabilities, classifier.predict_proba(doubted.vectors))
     joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
     try:
         features, seconds = load_features(trial, images)
@@ -358,9 +364,9 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     except (DependencyError, InputError) as error:
         trial.note_fault(f"no row with features: {error}")
         return rows
-    chances, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
+    probabilities, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
     doubts = joint.predict_proba(doubted.vectors, features[images.doubted])
-    note("and_features", joint, fitting + seconds * n_learned, naming + seconds * len(asked), chances, doubts)
+    note("and_features", joint, fitting + seconds * n_learned, naming + seconds * len(asked), probabilities, doubts)
     return rows
 
 

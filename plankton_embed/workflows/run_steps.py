@@ -453,7 +453,7 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
     if split is None:
         logger.warning("no labelled images outside train: nothing to score")
     else:
-        asked = EmbeddingTable.load(folder.vectors(split))
+        query = EmbeddingTable.load(folder.vectors(split))
         held = None
         if split == "test" and folder.vectors("val").exists():
             held = drop_contradictions(EmbeddingTable.load(folder.vectors("val")), known)
@@ -463,15 +463,15 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
         by_method = {}
         for method in METHODS:
             naming = Naming(method, settings=settings)
-            by_method[method] = evaluation = evaluate_names(known, asked, naming, held, progress=progress)
+            by_method[method] = evaluation = evaluate_names(known, query, naming, held, progress=progress)
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
-        scores |= score_space(known, asked, f"queries: {split}, gallery: train")
-        _draw_neighbors(folder.figures / "neighbors.png", known, asked, settings.seed)
+        scores |= score_space(known, query, f"queries: {split}, gallery: train")
+        _draw_neighbors(folder.figures / "neighbors.png", known, query, settings.seed)
         card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
         with write_atomically(folder.model / CARD_FILE) as temporary:
             temporary.write_text(card, encoding="utf-8")

@@ -60,10 +60,10 @@ def suspects(
     k = load_settings(vectors).classification.n_neighbors if n_neighbors is None else n_neighbors
     table = load_vectors(vectors)
     table = table.select(table.is_labelled)
-    chances = predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
+    probabilities = predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
     others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
     found = find_suspects(
-        table, chances, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
+        table, probabilities, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
     )
 
     def write(folder: Path) -> None:
@@ -75,7 +75,7 @@ def suspects(
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
     summary: dict[str, int | str | None] = {"n_images": len(table), "n_copies": len(found.copies)}
-    summary |= {"n_folds": 0 if chances is None else n_folds}
+    summary |= {"n_folds": 0 if probabilities is None else n_folds}
     summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
     in_groups = found.ranking["object_id"][found.ranking["group"] > 0]
     summary |= {"why_no_groups": found.why_no_groups, "n_group_images": len(in_groups)}

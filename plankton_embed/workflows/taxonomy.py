@@ -75,8 +75,8 @@ def taxonomy(
         backed_off = None
         if ready.calibration is not None:
             classes = classifier.classes_.tolist()
-            chances = classifier.predict_proba(asked.vectors)
-            backed_off = back_off(chances, classes, given, CERTAINTY if certainty is None else certainty)
+            probabilities = classifier.predict_proba(asked.vectors)
+            backed_off = back_off(probabilities, classes, given, CERTAINTY if certainty is None else certainty)
             true_names, own = np.unique(truth, return_inverse=True)
             members = given.hang([*classes, *true_names.tolist()]).members(true_names.tolist())
             is_right = members[backed_off.pop("node"), own]
