@@ -32,7 +32,7 @@ def test_a_film_shows_every_epoch_on_common_axes(filmed, tmp_path):
             pe.film(filmed.path, **wrong, progress=False)
 
 
-def test_a_film_of_what_has_no_epochs(filmed, table, tmp_path):
+def test_a_film_of_what_has_no_epochs(filmed, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         pe.film(tmp_path)
     bare = RunFolder(shutil.copytree(filmed.path, tmp_path / "run"))

@@ -198,7 +198,7 @@ def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(kn
         find_calibration(known, pair, known, asked)
 
 
-def test_a_run_shows_images_that_it_was_not_trained_on(filmed, table, tmp_path, caplog):
+def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog):
     def analyse(verb, run, **options):
         out = tmp_path / verb
         if verb == "taxonomy":

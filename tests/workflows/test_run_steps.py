@@ -387,7 +387,7 @@ def test_validation_images_without_labels_calibrate_nothing(images, tmp_path, no
     assert "no images to calibrate on" in caplog.text
 
 
-def test_12_bit_images_do_the_whole_job_as_8_bit_ones_do(images, deep_images, tmp_path, no_pictures, caplog, tiny):
+def test_12_bit_images_do_the_whole_job_as_8_bit_ones_do(deep_images, tmp_path, no_pictures, caplog, tiny):
     with caplog.at_level("INFO"):
         deep = pe.run(deep_images, tmp_path / "deep", settings=tiny, progress=False)
     assert "12 bits, white is 4095" in caplog.text
