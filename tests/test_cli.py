@@ -81,17 +81,6 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert (tmp_path / "scores" / "confusion.png").exists()
 
 
-def test_views_are_those_asked_for(images, run_folder, tmp_path):
-    assert call("embed", run_folder, images, "-o", tmp_path / "one.parquet").exit_code == 0
-    done = call("embed", run_folder, images, "-o", tmp_path / "eight.parquet", "--views", 8, "--json")
-    assert (done.exit_code, json.loads(done.stdout)["n_images"]) == (0, 30)
-    one, eight = (EmbeddingTable.load(tmp_path / f"{name}.parquet") for name in ("one", "eight"))
-    model = EmbeddingModel.load(run_folder, "cpu")
-    np.testing.assert_allclose(one.vectors, model.embed(list(one.path), views=1), atol=1e-5)
-    np.testing.assert_allclose(eight.vectors, model.embed(list(one.path), views=8), atol=1e-5)
-    assert np.abs(one.vectors - eight.vectors).max() > 1e-3
-
-
 def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
     monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
@@ -182,37 +171,6 @@ def test_a_run_tells_faults_that_lost_something_from_those_that_did_not(run_fold
     assert (counts["n_lost"], counts["n_kept"]) == (1, rows.count("kept"))
 
 
-def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_does(images, tmp_path):
-    folder = shutil.copytree(images, tmp_path / "images")
-    whole = next((folder / "medusa").iterdir()).read_bytes()
-    (folder / "medusa" / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
-    (folder / "medusa" / "empty.png").write_bytes(b"")
-    done = call("catalog", folder, "-o", tmp_path / "c.csv", "--preview")
-    assert "32 images, 3 classes, 2 unreadable" in done.output
-    assert "faults: 0 lost (rows, images, files), 2 kept" in done.output
-    assert len(pd.read_csv(tmp_path / "c_faults.csv")) == 2
-    assert json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())["n_unreadable"] == 2
-
-
-def test_catalog_looks_at_the_images_once(images, tmp_path, monkeypatch):
-    from plankton_embed.workflows import catalog as catalog_module
-
-    calls = []
-
-    def count(name, function):
-        return lambda *args, **options: calls.append(name) or function(*args, **options)
-
-    for name in ("find_grey_levels", "summarize"):
-        function = getattr(catalog_module, name)
-        for module in (catalog_module, sys.modules[function.__module__]):
-            monkeypatch.setattr(module, name, count(name, function))
-    done = call("catalog", images, "-o", tmp_path / "c.csv", "--preview", "--json", "-q")
-    assert calls == ["find_grey_levels", "summarize"]
-    printed = json.loads(done.stdout)
-    drawn = json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())
-    assert {name: printed[name] for name in drawn} == drawn and drawn["n_images"] == 30
-
-
 def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
     check_fault(
         2, ["embed", str(run_folder), "{images}", "-o", str(tmp_path / "v.csv"), "--views", "3"], "views", images
@@ -297,26 +255,6 @@ def test_compare(images, quick, tmp_path, monkeypatch):
     refused = call("compare", images, "-o", tmp_path / "out", "--weights", "resnet18")
     assert refused.exit_code == 2
     assert "--weights: expected NAME=VALUE; found 'resnet18'" in refused.stderr
-
-
-def test_doctor_is_well_here(monkeypatch):
-    from plankton_embed.workflows import doctor as doctor_module
-
-    monkeypatch.setitem(doctor_module.EXTRAS, "video", ("no_such_package",))
-    done = call("doctor", "--json")
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["healthy"] is True
-    assert found["extra video"] == "not installed (pip install 'plankton_embed[video]')"
-
-
-def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
-    from plankton_embed.workflows import doctor as doctor_module
-
-    monkeypatch.setattr(doctor_module, "installed_faiss", lambda: {"faiss-cpu": "1", "faiss-gpu": "1"})
-    done = call("doctor")
-    assert done.exit_code == 1
-    assert "pip uninstall -y faiss-cpu faiss-gpu" in done.stdout
 
 
 @pytest.mark.parametrize(

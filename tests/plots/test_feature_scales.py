@@ -1,9 +1,8 @@
-"""Figures of the numeric features."""
+"""The figure of the scales of numeric features."""
 
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from plankton_embed.images.catalog import ImageCatalog
@@ -13,17 +12,6 @@ from plankton_embed.plots.feature_scales import draw_feature_scales
 from plankton_embed.plots.figure import new_axes, save_figure
 
 
-def summary_of(n_features, split=None, seed=0):
-    """Columns of all scales, and one each that is constant, mostly missing, and twice another one."""
-    rng = np.random.default_rng(seed)
-    table = pd.DataFrame(rng.normal(size=(200, n_features)) * 10.0 ** rng.integers(-6, 7, n_features)).add_prefix("f")
-    table["flat"] = 3.3
-    table["few"] = np.where(np.arange(200) < 90, np.arange(200), np.nan)
-    table["twice"] = 2 * table["f0"]
-    rows = table.add_prefix("feature_").assign(path=[f"{k}.png" for k in range(200)])
-    return summarize_features(ImageCatalog.from_rows(rows if split is None else rows.assign(split=split)))
-
-
 def heights(panel):
     """Return the number of kept features, and of dropped ones, of every bin."""
     kept, above = (patch.get_data() for patch in panel.patches)
@@ -31,8 +19,8 @@ def heights(panel):
 
 
 @pytest.mark.parametrize("n_features", [1, 5, 60])
-def test_every_feature_stands_in_each_panel(n_features, tmp_path):
-    summary = summary_of(n_features)
+def test_every_feature_stands_in_each_panel(n_features, tmp_path, summarize_random):
+    summary = summarize_random(n_features)
     ax = draw_feature_scales(summary)
     whole = ax.figure.axes[0]
     panels = whole.child_axes
@@ -52,8 +40,8 @@ def test_every_feature_stands_in_each_panel(n_features, tmp_path):
     assert save_figure(ax, tmp_path / "scales.png").stat().st_size > 5000
 
 
-def test_wide_ranges_get_an_axis_of_powers_with_few_ticks():
-    panels = draw_feature_scales(summary_of(60)).figure.axes[0].child_axes
+def test_wide_ranges_get_an_axis_of_powers_with_few_ticks(summarize_random):
+    panels = draw_feature_scales(summarize_random(60)).figure.axes[0].child_axes
     assert [panel.get_xscale() for panel in panels] == ["symlog", "symlog", "linear", "linear"]
     for panel in panels[:2]:
         low, high = panel.get_xlim()
@@ -65,8 +53,8 @@ def test_wide_ranges_get_an_axis_of_powers_with_few_ticks():
         assert not any(a.overlaps(b) for a, b in pairwise(boxes))
 
 
-def test_the_training_part_is_named():
-    panels = draw_feature_scales(summary_of(5, split=["train"] * 150 + ["test"] * 50)).figure.axes[0].child_axes
+def test_the_training_part_is_named(summarize_random):
+    panels = draw_feature_scales(summarize_random(5, split=["train"] * 150 + ["test"] * 50)).figure.axes[0].child_axes
     labels = [panel.get_xlabel() for panel in panels]
     assert labels[:2] == ["mean of the 150 training images", "sd of the 150 training images"]
     assert labels[2:] == ["mean after z-score, all images", "sd after z-score, all images"]
@@ -80,24 +68,6 @@ def test_nothing_but_constants_is_drawn_too(tmp_path):
     assert save_figure(draw_feature_correlations(summary), tmp_path / "r.png").is_file()
 
 
-@pytest.mark.parametrize("n_features", [2, 60])
-def test_correlations_and_their_marks(n_features, tmp_path):
-    summary = summary_of(n_features)
-    ax = draw_feature_correlations(summary)
-    names = [f"f{k}" for k in range(n_features)] + ["flat *", "few *", "twice *"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == names
-    assert ax.get_title(loc="left") == "Correlation of features, * 3 dropped"
-    shown = ax.images[0].get_array()
-    assert shown[0, n_features + 2] == pytest.approx(1)
-    assert np.ma.getmaskarray(shown)[n_features].all() or np.isnan(np.asarray(shown[n_features])).all()
-    written = {text.get_text() for text in ax.texts}
-    assert ("1.00" in written) == (n_features == 2), "numbers stand in small tables only"
-    assert "nan" not in written
-    assert save_figure(ax, tmp_path / "r.png", dpi=50).stat().st_size > 3000
-
-
-def test_a_given_place_is_drawn_in():
+def test_a_given_place_is_drawn_in(summarize_random):
     own = new_axes(5, 5)
-    assert draw_feature_correlations(summary_of(2), own) is own
-    own = new_axes(5, 5)
-    assert draw_feature_scales(summary_of(2), own).figure is own.figure
+    assert draw_feature_scales(summarize_random(2), own).figure is own.figure

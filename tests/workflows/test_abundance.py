@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from plankton_embed.analysis.body_size import size_spectrum
 from plankton_embed.analysis.counts import fit_slope, pool_spectra
-from plankton_embed.analysis.samples import divide_samples
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.cli import app
 from plankton_embed.errors import InputError, MismatchError, OutputError, SettingError
@@ -366,23 +365,6 @@ def test_sizes_by_hand():
     assert count(catalog=fewer).summary["biovolume"] == "sphere"  # known more often
 
 
-def test_spectra_of_all_samples_and_their_slope():
-    rng = np.random.default_rng(0)
-    sizes = [rng.lognormal(0, 2, 300), rng.lognormal(1, 2, 200)]
-    parts = [size_spectrum(size, np.ones(len(size)), 2.0 + row) for row, size in enumerate(sizes)]
-    spectra = pd.concat([part.assign(sample=name, label="x") for part, name in zip(parts, "pq", strict=True)])
-    samples = pd.DataFrame({"sample": ["p", "q", "without sizes"], "volume": [2.0, 3.0, 9.0]})
-    pooled = pool_spectra(spectra, samples)
-    expected = size_spectrum(np.concatenate(sizes), np.ones(500), 5.0)
-    pd.testing.assert_frame_equal(pooled.drop(columns="label"), expected)
-    low = 2.0 ** np.arange(5)
-    line = pd.DataFrame({"low": low, "high": 2 * low, "count": [1, 9, 9, 9, 0], "nbss": 7 * (low * 2**0.5) ** -1.3})
-    assert fit_slope(line.assign(nbss=[*line["nbss"][:4], 0])) == pytest.approx((-1.3, np.log10(7)))
-    assert np.isnan(fit_slope(line.head(2))).all()
-    missed = line.assign(low=line["low"] / 32, high=line["high"] / 32, nbss=0.01).head(4)  # too small to be caught
-    assert fit_slope(pd.concat([missed, line])) == pytest.approx((-1.3, np.log10(7)))
-
-
 def test_spectra_of_samples_that_share_their_water_are_not_pooled(caplog):
     columns = {"sample_id": "tow", "acq_id": STATIONS, "feature_area": np.geomspace(1, 1e4, 90), "pixel_size": 10.0}
     catalog = describe(**columns, volume=5.0, subsample_factor=np.where(STATIONS == "a", 2.0, 16))
@@ -549,13 +531,6 @@ def test_samples_along_depth_and_time(tmp_path):
     assert made >= {"profile.csv", "profile.png", "time_series.csv", "time_series.png", "size_spectra.csv"}
 
 
-def test_a_date_alone_is_no_midnight_beside_times():
-    times = pd.Series(["2014-04-20T12:00:00Z", "2014-04-20T14:00:00Z", "2014-04-20"] * 10 + ["2014-04-21"] * 60)
-    found = divide_samples(describe(sample_id=WATER, time=times).frame)
-    assert found.samples["time"].tolist() == ["2014-04-20T13:00:00Z", "2014-04-21", "2014-04-21"]
-    assert found.times[0] == pd.Timestamp("2014-04-20T13:00:00Z")
-
-
 def test_by_another_column(caplog):
     station = np.array([7.0, np.nan, 10.5])[np.arange(90) % 3]
     with caplog.at_level(logging.WARNING):
@@ -635,8 +610,6 @@ def test_what_is_refused(folder, tmp_path):
         count(catalog=describe(), by="station")
     with pytest.raises(InputError, match="the column station is empty"):
         count(catalog=describe(station=[None] * 90), by="station")
-    with pytest.raises(InputError, match="is called"):
-        divide_samples(pd.DataFrame({"object_id": ["1", "2"], "sample_id": ["(none)", None]}))
     with pytest.raises(InputError, match="no images to count"):
         count(ASKED.select([]))
     with pytest.raises(SettingError, match="root: it goes with a catalog file"):

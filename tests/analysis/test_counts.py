@@ -1,11 +1,12 @@
-"""Counts of one sample in fractions: intervals, and what adds up."""
+"""Counts of one sample in fractions: intervals, and what adds up; spectra of all samples."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
-from plankton_embed.analysis.counts import count_sample
+from plankton_embed.analysis.body_size import size_spectrum
+from plankton_embed.analysis.counts import count_sample, fit_slope, pool_spectra
 from plankton_embed.analysis.quantification import CountCorrection
 from plankton_embed.analysis.samples import divide_samples
 
@@ -74,3 +75,20 @@ def test_fractions_are_corrected_separately(correction):
     together = factor @ correction.correct(classify(codes, np.random.default_rng(4))).membership
     assert abs(found.individuals[0, 0] - 200) < abs(together[0] - 200) / 2
     assert found.known.shape == found.known_individuals.shape == (61, 5)
+
+
+def test_spectra_of_all_samples_and_their_slope():
+    rng = np.random.default_rng(0)
+    sizes = [rng.lognormal(0, 2, 300), rng.lognormal(1, 2, 200)]
+    parts = [size_spectrum(size, np.ones(len(size)), 2.0 + row) for row, size in enumerate(sizes)]
+    spectra = pd.concat([part.assign(sample=name, label="x") for part, name in zip(parts, "pq", strict=True)])
+    samples = pd.DataFrame({"sample": ["p", "q", "without sizes"], "volume": [2.0, 3.0, 9.0]})
+    pooled = pool_spectra(spectra, samples)
+    expected = size_spectrum(np.concatenate(sizes), np.ones(500), 5.0)
+    pd.testing.assert_frame_equal(pooled.drop(columns="label"), expected)
+    low = 2.0 ** np.arange(5)
+    line = pd.DataFrame({"low": low, "high": 2 * low, "count": [1, 9, 9, 9, 0], "nbss": 7 * (low * 2**0.5) ** -1.3})
+    assert fit_slope(line.assign(nbss=[*line["nbss"][:4], 0])) == pytest.approx((-1.3, np.log10(7)))
+    assert np.isnan(fit_slope(line.head(2))).all()
+    missed = line.assign(low=line["low"] / 32, high=line["high"] / 32, nbss=0.01).head(4)  # too small to be caught
+    assert fit_slope(pd.concat([missed, line])) == pytest.approx((-1.3, np.log10(7)))
