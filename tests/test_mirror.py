@@ -10,9 +10,11 @@ from plankton_embed.cli import app
 
 TESTS, PACKAGE = Path(__file__).parent, Path(plankton_embed.__file__).parent
 SHARED = {"train": "run", "demo": "run"}  # commands of one file
-MISSING = {"embed", "export-model"}  # commands that the command line still keeps in itself
 OF_SEVERAL_MODULES = {
     "test_benchmarks.py",  # the programs in benchmarks/
+    "test_cli_options.py",  # the command line beside the functions
+    "test_examples.py",
+    "test_extending.py",  # docs/extending.md
     "test_chain.py",  # from readers over vectors and names to writers
     "test_mirror.py",
     "test_public_names.py",  # what `import plankton_embed` gives
@@ -21,15 +23,9 @@ OF_SEVERAL_MODULES = {
     "training/test_learning.py",  # all objectives, over the trainer and the alarms of a collapse
 }
 MAY_BE_LONG = {"cli.py", "images/drawn.py", *(f"images/readers/{p.name}" for p in PACKAGE.glob("images/readers/*.py"))}
-MAY_BE_LONG |= {"images/marks.py", "baselines/net_classifier.py"}  # by a few lines, until they are trimmed
 
 
-def mark(command):
-    reason = f"{command} has no file of its own yet"
-    return pytest.param(command, marks=[pytest.mark.xfail(strict=False, reason=reason)] if command in MISSING else [])
-
-
-@pytest.mark.parametrize("command", [mark(name) for name in sorted(typer.main.get_command(app).commands)])
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
 def test_a_command_has_a_file_and_a_test_file_of_its_name(command):
     name = SHARED.get(command, command).replace("-", "_")
     assert (PACKAGE / "workflows" / f"{name}.py").is_file()
@@ -44,7 +40,7 @@ def test_a_test_file_is_named_after_a_module_or_a_package():
         for path, module in modules.items()
         if not (module.with_suffix(".py").exists() or module.is_dir())
     }
-    assert without - {f"workflows/test_{name.replace('-', '_')}.py" for name in MISSING} == OF_SEVERAL_MODULES
+    assert without == OF_SEVERAL_MODULES
 
 
 def test_no_file_is_longer_than_600_lines():

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from plankton_embed.baselines.net_classifier import Codes, Pixels, check_images, check_labels
+from plankton_embed.baselines.net_batches import Codes, Pixels
+from plankton_embed.baselines.net_classifier import check_images, check_labels
 from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.errors import InputError, SettingError, needs_extra
 

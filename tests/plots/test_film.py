@@ -11,9 +11,7 @@ from plankton_embed.analysis.projection import project_epochs
 from plankton_embed.errors import DependencyError, OutputError, SettingError
 from plankton_embed.plots import film as film_module
 from plankton_embed.plots.film import draw_frame, write_film
-from plankton_embed.plots.projection import (
-    mix_rows,
-)
+from plankton_embed.plots.projection import mix_rows
 from plankton_embed.table import EmbeddingTable
 
 
