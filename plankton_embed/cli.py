@@ -140,7 +140,8 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
                 parameters.append(inspect.Parameter(key, keyword, default=default, annotation=_name(key, hints[key])))
         for key, kind in (("json", Json), ("quiet", Quiet)):
             parameters.append(inspect.Parameter(key, keyword, default=False, annotation=kind))
-        call.__doc__, call.__signature__ = declared.__doc__, inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__name__, call.__doc__ = name, declared.__doc__
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(command, cls=Command, epilog=f"Example: plankton-embed {command} {example}")(call)
 

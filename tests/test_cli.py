@@ -69,7 +69,7 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert json.loads(indexed.stdout)["n_vectors"] == 30
 
     image = sorted(images.glob("copepod/*.png"))[0]
-    found = json.loads(call("search", tmp_path / "index", run_folder, image, "-k", 3, "--json").stdout)
+    found = json.loads(call("search", tmp_path / "index", image, "--model", run_folder, "-n", 3, "--json").stdout)
     assert [row["rank"] for row in found] == [1, 2, 3]
     assert found[0]["object_id"] == f"copepod/{image.name}"
 
@@ -397,21 +397,19 @@ def test_the_space_is_explored(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["relations", "RUN"], "--output FOLDER, or --query A B C"),
+        (["relations", "RUN"], "Missing option '--output'"),
+        (["analogy", "RUN", "copepod", "medusa", "whale"], "whale is neither"),
         (["relations", "RUN", "--query", "copepod", "medusa", "whale"], "whale is neither"),
-        (["relations", "RUN", "-o", "OUT", "-k", "3"], "-k is for --query; leave out --neighbors"),
-        (
-            ["relations", "RUN", "--query", "copepod", "medusa", "fish_egg", "-o", "OUT", "--epsilon", "9"],
-            "--query only answers; leave out --output, --epsilon",
-        ),
+        (["relations", "RUN", "-o", "OUT", "-k", "3"], "No such option: -k"),
+        (["analogy", "RUN", "copepod", "medusa", "fish_egg", "--epsilon", "9"], "No such option: --epsilon"),
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
         (["dendrogram", "RUN", "-o", "OUT", "--of", "classes", "--leaves", "1"], "leaves: expected at least 2"),
         (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected rows"),
         (["enroll", "RUN", "RUN/vectors/test.parquet", "-o", "OUT.csv", "--seed", "5"], "for the learning curve"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),
-        (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "for a film"),
-        (["pca", "RUN", "-o", "OUT", "--film", "--components", "2"], "leave --method and --components out"),
+        (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "No such option: --device"),
+        (["film", "RUN", "-o", "OUT.gif", "--components", "2"], "No such option: --components"),
     ],
 )
 def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, message):

@@ -33,7 +33,7 @@ def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, st
     mine, other = finished.model.hash, stranger.hash
     files = sorted((images / "detritus").glob("*.png"))[:2]
     with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
-        pe.search(finished.folder.path, stranger, files, progress=False)
+        pe.search(finished.folder.path, files, model=stranger, progress=False)
     query = pe.embed(stranger, files, progress=False)
     with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
         pe.classify(finished.folder.path, query)

@@ -305,7 +305,7 @@ def test_vectors_in_0_to_1_are_embedded_searched_named_and_scored(reference, ima
     assert again.model_hash == table.model_hash
     np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-6)
     train = pe.EmbeddingTable.load(reference.folder.vectors("train"))
-    found = pe.search(folder, folder, list(train.path[:2]), k=3, progress=False)
+    found = pe.search(folder, list(train.path[:2]), n_results=3, progress=False)
     first = found[found["rank"] == 1]
     assert first["object_id"].tolist() == train.object_id[:2].tolist()
     assert first["distance"].to_numpy() == pytest.approx(0, abs=1e-5)

@@ -261,7 +261,7 @@ def test_sizes_in_pixels_do_the_whole_job(images, tmp_path, no_pictures, sized_i
     smaller = [Image.open(path).reduce(2) for path in table.path]
     assert np.abs(done.model.embed(smaller) - table.vectors).max() > 1e-2
     assert len(pe.classify(done.folder.path, images / "detritus", progress=False)) == 12
-    assert pe.search(done.folder.path, done.folder.path, images / "detritus", k=1, progress=False)["rank"].eq(1).all()
+    assert pe.search(done.folder.path, images / "detritus", n_results=1, progress=False)["rank"].eq(1).all()
 
 
 def test_sizes_in_micrometres_do_the_whole_job(images, scaled, tmp_path, no_pictures, sized_in_micrometres):
