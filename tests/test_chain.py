@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plankton_embed.embedding import embed
+from plankton_embed.embedding import embed_source as embed
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.network.model import EmbeddingModel

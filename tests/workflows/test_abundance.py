@@ -628,7 +628,7 @@ def test_what_is_refused(folder, tmp_path):
 
 def test_images_bring_their_own_catalog(tmp_path, folder, in_pixels, drawn_folder):
     """A run's model embeds the images of a catalog, whose samples and volumes are then known."""
-    from plankton_embed.embedding import embed
+    from plankton_embed.embedding import embed_source as embed
     from plankton_embed.images.readers.folder import read_folder
 
     run = tmp_path / "run"
