@@ -41,6 +41,7 @@ from .workflows.compare import compare as compare
 from .workflows.dendrogram import dendrogram as dendrogram
 from .workflows.doctor import Diagnosis as Diagnosis
 from .workflows.doctor import doctor as doctor
+from .workflows.draw import draw as draw
 from .workflows.embed import embed as embed
 from .workflows.enroll import enroll as enroll
 from .workflows.evaluate import evaluate as evaluate
