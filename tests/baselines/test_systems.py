@@ -24,8 +24,7 @@ from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.workflows import compare as compare_module
-from plankton_embed.workflows import compare_trial
-from plankton_embed.workflows import result_folder as result_folder_module
+from plankton_embed.workflows import compare_trial, run_steps
 from plankton_embed.workflows.catalog import catalog
 from plankton_embed.workflows.compare import compare
 from plankton_embed.workflows.compare_trial import measure_system
@@ -41,7 +40,7 @@ DRAWN = {"progress": False, "split": SPLIT}
 def measure(monkeypatch, tmp_path):
     """Return a function that measures systems in this process; it gives their rows by name. Figures are coarse."""
     monkeypatch.setattr(compare_module, "_measure_apart", measure_system)
-    monkeypatch.setattr(result_folder_module, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
     for module in (compare_module, compare_trial):
         monkeypatch.setattr(module, "save_figure", partial(save_figure, dpi=20))
 

@@ -255,7 +255,7 @@ def test_a_summary_counts_and_reports_marks(marked_catalog, caplog, monkeypatch)
         "marks: 3 of 7 images have a scale bar, text or corner marks burnt in"
     ]
     caplog.clear()
-    monkeypatch.setattr("plankton_embed.images.catalog.MOST_SEARCHED", 5)
+    monkeypatch.setattr("plankton_embed.images.catalog_summary.MOST_SEARCHED", 5)
     with caplog.at_level(logging.INFO):
         summary = summarize(marked_catalog, progress=False)
     assert summary.n_searched == 5 and "marks: 2 of 5 images looked at" in caplog.text

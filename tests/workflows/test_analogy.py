@@ -20,13 +20,13 @@ def corners():
 
 
 def test_the_fourth_corner_answers(corners, tmp_path):
-    classes, images = analogy(corners, "nauplius", "copepod", "zoea", k=5)
+    classes, images = analogy(corners, "nauplius", "copepod", "zoea", 5)
     assert classes["label"].iloc[0] == "crab"
     place = corners.vectors[8:16].mean(axis=0) - corners.vectors[:8].mean(axis=0) + corners.vectors[16:24].mean(axis=0)
     distances = np.linalg.norm(corners.vectors - place, axis=1)
     assert images["object_id"].tolist() == corners.object_id[np.argsort(distances)[:5]].tolist()
     np.testing.assert_allclose(images["distance"], np.sort(distances)[:5], rtol=1e-4)
-    from_file = analogy(corners.save(tmp_path / "v.parquet"), "nauplius", "copepod", "zoea", k=5)
+    from_file = analogy(corners.save(tmp_path / "v.parquet"), "nauplius", "copepod", "zoea", 5)
     for found, again in zip((classes, images), from_file, strict=True):
         pd.testing.assert_frame_equal(found, again)
 

@@ -25,7 +25,6 @@ from plankton_embed.plots.figure import save_figure
 from plankton_embed.settings import Settings, TrainingSettings
 from plankton_embed.workflows import compare as compare_module
 from plankton_embed.workflows import compare_trial, run_steps
-from plankton_embed.workflows import result_folder as result_folder_module
 from plankton_embed.workflows import run as run_module
 from plankton_embed.workflows.compare import MEASURED, compare
 
@@ -76,7 +75,7 @@ def in_process(monkeypatch):
             trial.note_fault(str(error))
 
     monkeypatch.setattr(compare_module, "_measure_apart", measure)
-    monkeypatch.setattr(result_folder_module, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
     monkeypatch.setattr(run_steps, "evaluate_step", lambda *_: {})
     monkeypatch.setattr(run_module, "evaluate_step", lambda *_: {})
     monkeypatch.setattr(compare_module, "save_figure", partial(save_figure, dpi=20))
@@ -239,7 +238,7 @@ def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_proc
 @pytest.mark.skipif(sys.platform == "win32", reason="a script of POSIX")
 def test_nothing_measured_is_an_error_that_says_why(do, in_process, monkeypatch, tmp_path):
     monkeypatch.undo()
-    monkeypatch.setattr(result_folder_module, "draw_catalog", lambda *_: None)
+    monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
     write_child(tmp_path, monkeypatch, f'echo "$4 $5" >> {tmp_path}/asked; exit 3')
     with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: its process"):
         do(["pixel_mlp", "boosted_trees"])
@@ -547,7 +546,7 @@ def test_a_run_is_no_place_for_a_comparison(do, in_process, images, overwrite, t
 
 def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_process, tmp_path):
     with monkeypatch.context() as stopped:
-        stopped.setattr(result_folder_module, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             do(["boosted_trees"])
     assert (tmp_path / "out" / "settings.yaml").exists()
@@ -557,7 +556,7 @@ def test_a_stop_before_the_first_system_can_be_gone_on_with(do, monkeypatch, in_
 def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, in_process, tmp_path):
     do(["boosted_trees", "pixel_mlp_60_40"], budget=BUDGET)
     with monkeypatch.context() as stopped:
-        stopped.setattr(result_folder_module, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(run_steps, "draw_catalog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             do(["boosted_trees"], budget=BUDGET, overwrite=True)
     in_process.clear()
