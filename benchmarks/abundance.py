@@ -27,9 +27,9 @@ from parts import N_NEIGHBORS
 from sklearn.base import BaseEstimator, ClassifierMixin
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import N_DRAWS, CorrectedCounts, CountCorrection
+from plankton_embed.analysis.quantification import N_DRAWS, CorrectedCounts, CountCorrection
 from plankton_embed.classifiers.enrollment import add_examples
-from plankton_embed.classifiers.naming import METHODS, fit_classifier
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 

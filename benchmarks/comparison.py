@@ -35,17 +35,17 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torchvision.models import vgg19_bn
 
-from plankton_embed import pipeline
+import plankton_embed as pe
 from plankton_embed.baselines.growing import divide_and_grow
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
-from plankton_embed.classifiers.calibration import HELD_OUT
+from plankton_embed.classifiers.calibrated import HELD_OUT
 from plankton_embed.classifiers.scoring import score_names
-from plankton_embed.comparison import compare
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import Settings
+from plankton_embed.workflows.compare import compare
 
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
 MIX_MINUTES = 8.0
@@ -224,7 +224,7 @@ def main() -> None:
         place = arguments.output / "resnet18"
         wanted = arguments.only or ("resnet18", "vgg19")
         if "resnet18" in wanted:
-            pipeline.train(outside, place, settings=TRUNK_SETTINGS, resume=(place / "settings.yaml").exists())
+            pe.train(outside, place, settings=TRUNK_SETTINGS, resume=(place / "settings.yaml").exists())
         if "vgg19" in wanted:
             train_vgg(outside, arguments.output / "vgg19", arguments.minutes)
         return

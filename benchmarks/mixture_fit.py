@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from scipy.stats import kstest
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import CorrectionMethod, CountCorrection
 from plankton_embed.analysis.mixture_fit import MixtureTest
-from plankton_embed.classifiers.naming import fit_classifier
-from plankton_embed.classifiers.refusal import Refuser
+from plankton_embed.analysis.quantification import CorrectionMethod, CountCorrection
+from plankton_embed.classifiers.prediction import fit_classifier
+from plankton_embed.classifiers.rejection import Refuser
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.naming import Method, fit_classifier
+from plankton_embed.classifiers.prediction import Method, fit_classifier
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import Precision

@@ -25,12 +25,12 @@ import pandas as pd
 from parts import parse_arguments
 from sklearn.cluster import KMeans
 
-from plankton_embed import curation
+import plankton_embed as pe
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.pipeline import run
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.run import run
 
 
 def plant(labels: pd.Series, share: float, seed: int) -> pd.Series:
@@ -67,7 +67,7 @@ def rank_suspects(catalog: ImageCatalog, split: str, arguments: Namespace, name:
     """Train on the training images; rank the images of a split."""
     folder = arguments.output / name
     run(catalog, folder, settings=Settings.build(overrides=["network.weights=none", *arguments.set]))
-    return curation.suspects(EmbeddingTable.load(RunFolder(folder).vectors(split))).ranking
+    return pe.suspects(EmbeddingTable.load(RunFolder(folder).vectors(split))).ranking
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 
-from plankton_embed.classifiers.naming import WITHOUT_TRAINING
+from plankton_embed.classifiers.prediction import WITHOUT_TRAINING
 from plankton_embed.classifiers.scoring import score_names
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json

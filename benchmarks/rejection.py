@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from parts import N_NEIGHBORS
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import CountCorrection
-from plankton_embed.analysis.survey import count_sample, divide_samples
+from plankton_embed.analysis.counts import count_sample
+from plankton_embed.analysis.quantification import CountCorrection
+from plankton_embed.analysis.samples import divide_samples
 from plankton_embed.classifiers.enrollment import add_examples
-from plankton_embed.classifiers.naming import METHODS, fit_classifier
-from plankton_embed.classifiers.refusal import Refuser, estimate_kept
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier
+from plankton_embed.classifiers.rejection import Refuser, estimate_kept
 from plankton_embed.images.catalog import UNKNOWN
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable

@@ -19,10 +19,11 @@ import pandas as pd
 from parts import N_NEIGHBORS, parse_arguments, read_parts
 from sklearn.decomposition import PCA
 
-from plankton_embed import novelty
+import plankton_embed as pe
 from plankton_embed.classifiers.enrollment import measure_learning
-from plankton_embed.classifiers.refusal import RefusalMeasure
-from plankton_embed.evaluation import Naming, evaluate_names
+from plankton_embed.classifiers.evaluation import evaluate_names
+from plankton_embed.classifiers.prediction import Naming
+from plankton_embed.classifiers.rejection import RefusalMeasure
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
@@ -44,7 +45,7 @@ def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings) -> S
     """Train on the seen classes, where that is not finished; return the vectors."""
     folder = arguments.output / "ours"
     if not (folder / "scores.json").exists():
-        novelty.seen_unseen(arguments.catalog, folder, unseen=unseen, settings=settings, root=arguments.root)
+        pe.seen_unseen(arguments.catalog, folder, unseen=unseen, settings=settings, root=arguments.root)
     vectors = RunFolder(folder / "run").vectors
     paths = vectors("train"), vectors("val"), folder / "vectors/unseen_train.parquet", folder / "vectors/test.parquet"
     return Space(*(EmbeddingTable.load(path) for path in paths))

@@ -22,10 +22,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.shift import find_shift
-from plankton_embed.classifiers.naming import Method
-from plankton_embed.monitoring import shift
+from plankton_embed.classifiers.prediction import Method
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.shift import shift
 
 N_SEEDS = 20
 COLUMNS = ["n_images", "verdict", "vectors_effect", "vectors_draws", "vectors_p", "vectors_flagged", "mix_effect",

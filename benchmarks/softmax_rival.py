@@ -13,9 +13,9 @@ from pathlib import Path
 
 from parts import claim_run, embed_part, name_part, parse_arguments, read_parts
 
-from plankton_embed import pipeline
+import plankton_embed as pe
 from plankton_embed.baselines.softmax import train_softmax
-from plankton_embed.classifiers.naming import METHODS
+from plankton_embed.classifiers.prediction import METHODS
 from plankton_embed.classifiers.scoring import compare_right, correct_holm
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.run_folder import RunFolder
@@ -27,7 +27,7 @@ def main() -> None:
     ours = arguments.ours or str(arguments.output / "ours")
     if not arguments.ours:
         settings = Settings.build(overrides=["network.weights=none", *arguments.set])
-        pipeline.run(arguments.catalog, ours, settings=settings, root=arguments.root)
+        pe.run(arguments.catalog, ours, settings=settings, root=arguments.root)
     settings = Settings.load(RunFolder(Path(ours)).settings)
     parts = read_parts(arguments.catalog, arguments.root, settings)
     run = RunFolder(arguments.output / "rival")

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from parts import N_NEIGHBORS
 
-from plankton_embed.classifiers.calibration import hold_out
+from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.enrollment import add_examples
-from plankton_embed.classifiers.naming import fit_classifier
-from plankton_embed.classifiers.refusal import RefusalMeasure, Refuser
+from plankton_embed.classifiers.prediction import fit_classifier
+from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 

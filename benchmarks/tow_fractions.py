@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import LEVEL, CountCorrection
-from plankton_embed.analysis.survey import Survey, count_sample, divide_samples
+from plankton_embed.analysis.counts import count_sample
+from plankton_embed.analysis.quantification import LEVEL, CountCorrection
+from plankton_embed.analysis.samples import Survey, divide_samples
 
 N_CLASSES, N_HELD, VOLUME = 10, 25, 100.0
 FACTORS = (2, 4, 8, 16, 32, 64)

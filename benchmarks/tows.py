@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from tqdm import tqdm
 
-from plankton_embed.analysis.abundance import LEVEL, METHODS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.quantification import LEVEL, METHODS, CorrectionMethod, CountCorrection
 from plankton_embed.classifiers.scoring import score_names
 
 N_CLASSES, LEAST_COUNT, N_DRAWS = 10, 5, 100

@@ -4,18 +4,32 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import plankton_embed
-from plankton_embed.settings import OBJECTIVE_DEFAULTS, PRESETS, Settings
+from plankton_embed.settings import OBJECTIVES, PRESETS, Settings
 
 project = "plankton_embed"
 project_copyright = "the plankton_embed authors"
 release = plankton_embed.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/\d\d_",  # all are run, but for the shared module
+    "ignore_pattern": r"shared_run\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+}
 html_theme = "furo"
 html_title = "plankton_embed"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 myst_enable_extensions = ["colon_fence"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.md5"]
 
 
 def _describe_settings() -> str:
@@ -33,7 +47,8 @@ def _describe_settings() -> str:
             default = getattr(getattr(plain, part), name)
             lines.append(f"| `{part}.{name}` | `{default}` | {value.description}.{named} |")
         lines.append("")
-    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", OBJECTIVE_DEFAULTS)):
+    brought = {name: record.defaults for name, record in OBJECTIVES.items() if record.defaults}
+    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", brought)):
         lines += [f"## {title}", "", "| name | changes |", "|---|---|"]
         for name, values in changes.items():
             lines.append(f"| `{name}` | {', '.join(f'`{key}={value}`' for key, value in values.items())} |")

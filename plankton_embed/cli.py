@@ -1,56 +1,96 @@
-"""The command line: one command a verb, options in, a table or JSON out.
+"""The command line: one command a verb, whose options are passed on to the Python function of the same name.
 
-Everything heavy is imported inside the commands, so that `--help` answers at once.
+A command is declared by its options alone. Only those that are given are passed on, so every default is that of the
+function. Its body, where it has one, returns what is passed on in place of text. Everything heavy is imported inside,
+so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
-import json as json_module
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+from typer.models import ArgumentInfo, OptionInfo
 
 from plankton_embed import __version__
 from plankton_embed.errors import PlanktonEmbedError, SettingError
+from plankton_embed.images.readers import FORMATS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from plankton_embed.evaluation import Evaluation
-    from plankton_embed.images.catalog import CatalogSummary
-    from plankton_embed.pipeline import RunResult
     from plankton_embed.settings import Settings
 
-HELP = "Plankton images as points in a space where distance means likeness: train, search, name, explore."
-METHODS = ("centroid", "knn", "mlp")
-N_MISSING = 10  # labels that the reference lacks, on screen
-UNITS = {  # of the columns of `abundance`, as they are shown
-    "biovolume": "biovolume (mm³)",
-    "biovolume_concentration": "biovolume (mm³ m⁻³)",
-    **{f"concentration{end}": f"concentration{end} (m⁻³)" for end in ("", "_low", "_high")},
+HELP = "Plankton images as points in a space where distance means likeness: train, search, classify, explore."
+GROUPS = {
+    "Start": ("run", "demo", "doctor"),
+    "Images and vectors": ("catalog", "embed", "index", "search"),
+    "Train": ("train", "compare", "seen-unseen"),
+    "Classify": ("classify", "evaluate", "enroll"),
+    "Explore": ("pca", "film", "dendrogram", "taxonomy", "clusters", "relations", "analogy"),
+    "Correct": ("suspects", "apply-corrections"),
+    "Count": ("abundance", "shift", "export"),
 }
+LAST_STATE = "goes on from the last state on disk"
 GO_ON = {
+    **dict.fromkeys(("run", "demo", "seen-unseen"), f"the same command, without --overwrite, {LAST_STATE}"),
+    "train": f"the same command, with --resume and without --overwrite, {LAST_STATE}",
     "compare": "the same command, without --overwrite, goes on with what is not measured yet",
-    "run": "the same command, without --overwrite, goes on from the last state on disk",
-    "demo": "the same command, without --overwrite, goes on from the last state on disk",
-    "seen-unseen": "the same command, without --overwrite, goes on from the last state on disk",
-    "train": "the same command, with --resume and without --overwrite, goes on from the last state on disk",
+}
+OLD_OPTIONS = {  # of each command, until the release after next
+    "search": {"-k": "-n", "--neighbors": "--results"},
+    "analogy": {"-k": "-n", "--neighbors": "--results"},
+    "catalog": {"--split": "--fractions"},
+    "pca": {"-m": "--projection", "--method": "--projection"},
+    "clusters": {"-m": "--clustering", "--method": "--clustering", "--only": "--predictions"},
+    "compare": {"--only": "--systems"},
+    "enroll": {"--draws": "--repeats"},
+    "seen-unseen": {"--draws": "--repeats"},
+    "shift": {"--draws": "--null-draws"},
 }
 
 
-class OneCommand(TyperCommand):
+class Commands(TyperGroup):
+    """The commands in groups; those of earlier releases are still understood."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command; `pca --film` is `film`, and `relations --query` is `analogy`."""
+        for old, option, new in (("pca", "--film", "film"), ("relations", "--query", "analogy")):
+            if args and args[0] == old and option in args:
+                _warn_of_old(f"{old} {option}", new)
+                place = args.index(option)
+                args = [new, *args[1:place], *args[place + 1 :]]
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, group by group."""
+        width = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                rows = [(f"{name:{width}}", self.commands[name].get_short_help_str(formatter.width)) for name in names]
+                formatter.write_dl(rows)
+
+
+class Command(TyperCommand):
     """A command that refuses an option given twice, of which the first would be ignored without a word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options of the command line."""
+        args = list(args)
+        for place, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            if new := OLD_OPTIONS.get(ctx.info_name, {}).get(name):
+                _warn_of_old(name, new)
+                args[place] = new + equals + value
         given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
         for option in given:
             is_one = option.param_type_name == "option" and not option.multiple
@@ -59,10 +99,105 @@ class OneCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
-)
+app = typer.Typer(cls=Commands, help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+
+def verb(example: str) -> Callable[[Callable[..., Any]], None]:
+    """Declare a command: its options are passed to the function of its name, and what that returns to `console`.
+
+    Options that several commands have (`SHARED`) are added where the function has a parameter of their name.
+    """
+
+    def declare(declared: Callable[..., Any]) -> None:
+        name, command = declared.__name__, declared.__name__.replace("_", "-")
+        defaults = _read_defaults(name)
+        own = inspect.signature(declared).parameters
+        trains = {"source", "settings"} <= set(defaults)
+        hints = {**SHARED, **(OF_SETTINGS if trains else {}), **get_type_hints(declared, include_extras=True)}
+
+        def call(context: typer.Context, **options: Any) -> None:
+            with _command(command, options["quiet"], options["json"] or options.get("output", "") is None):
+                import plankton_embed as pe
+                from plankton_embed import console
+
+                passed = {key: options[key] for key in options if key in defaults and _is_given(context, key)}
+                if trains:
+                    passed["settings"] = _settings(*(options[key] for key in OF_SETTINGS))
+                if "progress" in defaults:
+                    passed["progress"] = not options["quiet"]
+                result = getattr(pe, name)(**passed | (declared(**{key: options[key] for key in own}) or {}))
+                getattr(console, name)(result, options)
+                if name == "doctor" and result.problems:
+                    raise typer.Exit(1)
+
+        empty, keyword = inspect.Parameter.empty, inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
+        for key in dict.fromkeys([*defaults, *own, *(OF_SETTINGS if trains else ())]):
+            if key in hints:
+                default = own[key].default if key in own else empty
+                default = defaults.get(key) if default is empty else default
+                default = empty if hints[key] is Output else default  # Python may leave it out
+                parameters.append(inspect.Parameter(key, keyword, default=default, annotation=_name(key, hints[key])))
+        for key, kind in (("json", Json), ("quiet", Quiet)):
+            parameters.append(inspect.Parameter(key, keyword, default=False, annotation=kind))
+        call.__name__, call.__doc__ = name, declared.__doc__
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(command, cls=Command, epilog=f"Example: plankton-embed {command} {example}")(call)
+
+    return declare
+
+
+def _name(key: str, hint: Any) -> Any:
+    """Return the declaration of an option or argument with its name, where it has none: `n_folds` is `--folds`."""
+    kind, info = get_args(hint)
+    if isinstance(info, OptionInfo) and not (info.param_decls or isinstance(info.default, str)):
+        info = copy(info)
+        info.param_decls = (f"--{key.removeprefix('n_').replace('_', '-')}",)
+    elif isinstance(info, ArgumentInfo) and info.metavar is None:
+        info = copy(info)
+        info.metavar = key.upper()
+    return Annotated[kind, info]
+
+
+def _read_defaults(name: str) -> dict[str, Any]:
+    """Return the parameters of a Python verb with their defaults, read from its file: importing it takes seconds."""
+    folder = Path(__file__).parent
+    file = folder / "workflows" / f"{'run' if name in ('train', 'demo') else name}.py"
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    positional = [*function.args.posonlyargs, *function.args.args]
+    given = [None] * (len(positional) - len(function.args.defaults)) + function.args.defaults
+    pairs = [
+        *zip(positional, given, strict=True),
+        *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True),
+    ]
+    empty = inspect.Parameter.empty
+    return {a.arg: empty if value is None else _evaluate(value, tree, folder) for a, value in pairs}
+
+
+def _evaluate(value: ast.expr, tree: ast.Module, folder: Path) -> Any:
+    """Return the value of a literal, or of a constant of the module or of one that it is imported from."""
+    if not isinstance(value, ast.Name):
+        return ast.literal_eval(value)
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == value.id:
+            return ast.literal_eval(node.value)
+        if isinstance(node, ast.ImportFrom) and value.id in {alias.asname or alias.name for alias in node.names}:
+            path = folder.joinpath(*str(node.module).split(".")[1:]).with_suffix(".py")
+            return _evaluate(value, ast.parse(path.read_text(encoding="utf-8")), folder)
+    raise NameError(f"{value.id} is not a constant")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _warn_of_old(old: str, new: str) -> None:
+    typer.echo(f"warning: {old} is now {new}; the old form goes in the release after next", err=True)
+
+
+# ---------------------------------------------------------------------------------------------- options
 
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
@@ -77,68 +212,110 @@ Correction = Literal["em", "confusion"]
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
-SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="where to write", show_default=False)]
-OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", help="where to write; by default nowhere")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="images of any format, or a catalog")]
+Vectors = Annotated[Path, typer.Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
+Analysed = Annotated[Path, typer.Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
+Reference = Annotated[
+    Path, typer.Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")
+]
+Query = Annotated[
+    Path, typer.Argument(metavar="QUERY", help="vectors to classify; with a run as reference also images")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="where to write")]
+OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="where to write")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print warnings and errors only, and what --json prints")]
 Seed = Annotated[int | None, typer.Option(help="seed of every random draw (the setting `seed`)")]
-Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start; by default its folder")]
+DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
+Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start  [default: its folder]")]
 Status = Annotated[
     str | None,
     typer.Option(
-        help="ecotaxa, challenge: statuses whose names are labels, comma-separated, such as validated,predicted"
-        "  [default: validated]"
+        metavar="STATUS,...",
+        help="ecotaxa, challenge: statuses whose names are labels, such as validated,predicted  [default: validated]",
     ),
 ]
 PresetOption = Annotated[
     Preset | None,
     typer.Option(help="cpu: 96 px; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long  [default: cpu]"),
 ]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="YAML with the settings to change")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, such as training.epochs=20; repeatable")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="YAML with settings to change")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")
+]
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="drop duplicate images found in more than one split")
 ]
-GroupBy = Annotated[str | None, typer.Option(help="column kept on one side of the split, such as sample_id")]
-Reference = Annotated[Path, typer.Argument(help="vectors that know their names: a file, or a run", show_default=False)]
-Query = Annotated[Path, typer.Argument(help="vectors to name; with a run as reference also images", show_default=False)]
-MethodOption = Annotated[Method, typer.Option("--method", "-m", help="how to name")]
+GroupBy = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="keep images with the same value, such as sample_id, in one split")
+]
+MethodOption = Annotated[Method, typer.Option("--method", "-m", help="of classification")]
+NNeighbors = Annotated[
+    int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: that of the reference's run, else 10]")
+]
 Calibration = Annotated[
     Path | None,
-    typer.Option(help="labelled vectors the network was not trained on; by default val.parquet beside the reference"),
+    typer.Option(
+        metavar="VECTORS",
+        help="labelled vectors of images not used in training  [default: val.parquet beside the reference]",
+    ),
 ]
 UnknownRate = Annotated[
-    float | None, typer.Option(help="share of known images that may be refused, such as 0.05; by default none is")
+    float | None,
+    typer.Option(metavar="SHARE", help="share of images of known classes to reject as unknown  [default: none]"),
 ]
 RefuseByOption = Annotated[
     RefuseBy | None,
     typer.Option(
-        help="what makes an image strange: distance to the centroid, to the 10th neighbour, or that relative to theirs"
+        help="novelty score: distance to the class centroid, to the 10th neighbour, or local outlier factor"
         "  [default: neighbor]"
     ),
 ]
 IntervalsBy = Annotated[
     str | None,
-    typer.Option(
-        help="column, such as sample_id, whose values are drawn as a whole: images of one sample are more alike  "
-        "[default: images]"
-    ),
+    typer.Option(metavar="COLUMN", help="draw whole samples for intervals, such as sample_id  [default: images]"),
 ]
-Draws = Annotated[int | None, typer.Option(help="draws of each number of examples  [default: 10]")]
-Unseen = Annotated[str, typer.Option(help="classes to withhold, comma between, or a file with one a line")]
-Vectors = Annotated[Path, typer.Argument(help="vectors, or a run (its training vectors)", show_default=False)]
-Analysed = Annotated[Path, typer.Argument(help="vectors, or a run (see --split)", show_default=False)]
+Repeats = Annotated[int | None, typer.Option("--repeats", help="draws of each number of examples  [default: 10]")]
+Unseen = Annotated[
+    str, typer.Option(metavar="CLASS,...", help="classes to withhold, comma-separated, or a file with one a line")
+]
 SplitOption = Annotated[
     Split | None, typer.Option("--split", help="vectors of a run to use  [default: test, else val, else train]")
 ]
-DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
-NNeighbors = Annotated[
-    int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: that of the reference's run, else 10]")
-]
+Results = Annotated[int, typer.Option("-n", "--results", help="images to find for each")]
+PerClass = Annotated[int, typer.Option(help="images of each class to show")]
+
+SHARED: dict[str, Any] = {  # options of every command whose function has a parameter of that name
+    "source": Source,
+    "reference": Reference,
+    "output": Output,
+    "split": SplitOption,
+    "root": Root,
+    "status": Status,
+    "method": MethodOption,
+    "n_neighbors": NNeighbors,
+    "calibration": Calibration,
+    "unknown_rate": UnknownRate,
+    "refuse_by": RefuseByOption,
+    "intervals_by": IntervalsBy,
+    "per_class": PerClass,
+    "seed": DrawSeed,
+    "device": Device,
+    "overwrite": Overwrite,
+}
+OF_SETTINGS: dict[str, Any] = {  # of every command that trains on a source
+    "preset": PresetOption,
+    "settings_file": SettingsFile,
+    "set_": Set,
+    "group_by": GroupBy,
+    "drop_duplicates": DropDuplicates,
+    "seed": Seed,
+}
+
+# ---------------------------------------------------------------------------------------------- commands
 
 
 def main() -> None:
@@ -153,1033 +330,351 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
         raise typer.Exit
 
 
-@app.command(cls=OneCommand)
-def run(
-    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
-    output: Output,
-    preset: PresetOption = None,
-    settings: SettingsFile = None,
-    set_: Set = None,
-    root: Root = None,
-    status: Status = None,
-    group_by: GroupBy = None,
-    drop_duplicates: DropDuplicates = False,
-    seed: Seed = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Catalog, split, train, embed, index, evaluate; finished steps are skipped."""
-    with _command("run", quiet, json):
-        from plankton_embed import pipeline
+@verb("zooscan/ -o runs/zooscan")
+def run() -> None:
+    """Catalog, split, train, embed, index, evaluate.
 
-        chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
-        result = pipeline.run(
-            source,
-            output,
-            settings=chosen,
-            root=root,
-            status=status,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        _print_run(result, json)
+    Finished steps are skipped, so that the same command goes on with a run that was stopped.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("-o runs/demo")
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the run")] = Path("runs/demo"),
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    output: Annotated[Path, typer.Option("-o", metavar="FOLDER", help="folder of the run")],
 ) -> None:
-    """Run on a drawn plankton set: everything in minutes, without a download."""
-    with _command("demo", quiet, json):
-        from plankton_embed import pipeline
-
-        _print_run(pipeline.demo(output, overwrite=overwrite, device=device, progress=not quiet), json)
+    """Run on a drawn plankton set, without a download."""
 
 
-@app.command(cls=OneCommand)
+@verb("zooscan/ -o zooscan.csv --fractions .7,.1,.2 --group-by sample_id")
 def catalog(
-    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
-    output: Output,
-    format_: Annotated[
-        SourceFormat | None, typer.Option("--format", help="of the source; by default found out")
-    ] = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="leave out faulty rows, files and folders with a warning")
-    ] = False,
-    labels: Annotated[Path | None, typer.Option(help="arrays: CSV with the class of each image")] = None,
+    source_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar=f"<{'|'.join(FORMATS)}>", help="of the source  [default: found out]"),
+    ],
+    keep_going: Annotated[bool, typer.Option(help="leave out faulty rows and files, with a warning")],
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[
-        str | None, typer.Option(help="challenge: column of meta.csv that is the class  [default: level2]")
-    ] = None,
-    masks: Annotated[
-        bool, typer.Option("--masks", help="flowcam: white where the mask beside the picture is black")
-    ] = False,
-    status: Status = None,
-    dilution: Annotated[
-        Dilution | None,
-        typer.Option(help="ecotaxa, PlanktoScope: what sample_dilution_factor does to the number of objects"),
-    ] = None,
-    images_per_sample: Annotated[
-        str | None, typer.Option(help="ecotaxa, UVP: images taken of each sample, a number or a CSV sample,images")
-    ] = None,
+        str | None, typer.Option(metavar="COLUMN", help="challenge: of meta.csv, the class  [default: level2]")
+    ],
+    masks: Annotated[bool, typer.Option(help="flowcam: white where the mask beside the picture is black")],
+    dilution: Annotated[Dilution | None, typer.Option(help="PlanktoScope: what sample_dilution_factor does to counts")],
+    images_per_sample: Annotated[str | None, typer.Option(help="UVP: images taken of each sample, a number or a CSV")],
     feature_unit: Annotated[
-        FeatureUnit | None, typer.Option(help="ecotaxa: unit of areas and axes  [default: found out, else px]")
+        FeatureUnit | None, typer.Option(help="ecotaxa: of areas and axes  [default: found out, else px]")
+    ],
+    class_map: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name; empty drops")],
+    drop_duplicates: DropDuplicates,
+    preview: Annotated[bool, typer.Option(help="draw pictures into <output>_preview/")],
+    group_by: GroupBy,
+    split: Annotated[
+        str | None, typer.Option("--fractions", metavar="TRAIN,VAL,TEST", help="split, such as .7,.1,.2")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="shares of train,val,test, such as .7,.1,.2")] = None,
-    group_by: GroupBy = None,
-    include: Annotated[str, typer.Option(help="keep only these classes, comma between")] = "",
-    exclude: Annotated[str, typer.Option(help="drop these classes, comma between")] = "",
-    class_map: Annotated[Path | None, typer.Option(help="CSV: old name, new name; empty drops")] = None,
-    root: Root = None,
-    drop_duplicates: DropDuplicates = False,
-    preview: Annotated[bool, typer.Option("--preview", help="draw pictures into <output>_preview/")] = False,
-    preset: Annotated[
-        Preset | None, typer.Option(help="with --preview: show images as this preset prepares them  [default: cpu]")
-    ] = None,
+    include: Annotated[str, typer.Option(metavar="CLASS,...", help="keep only these classes, comma-separated")] = "",
+    exclude: Annotated[str, typer.Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
     set_: Set = None,
-    seed: Seed = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+    preset: Annotated[Preset | None, typer.Option(help="of --preview: how images are prepared  [default: cpu]")] = None,
+) -> dict[str, Any]:
     """Gather images into a catalog, and sum up what it holds."""
-    with _command("catalog", quiet, json):
-        from plankton_embed import pipeline
-        from plankton_embed.images.readers.faults import Faults
-
-        for name in (text.partition("=")[0].strip() for text in set_ or []):
-            if not (name.startswith("preparation.") and preview):
-                raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
-        if preset is not None and not preview:
-            raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
-        chosen = _settings(preset, None, set_, seed)
-        faults = Faults()
-        gathered = pipeline.catalog(
-            source,
-            output,
-            root=root,
-            source_format=format_,
-            keep_going=keep_going,
-            labels=labels,
-            label_column=label_column,
-            masks=masks or None,
-            status=status,
-            dilution=dilution,
-            images_per_sample=images_per_sample,
-            feature_unit=feature_unit,
-            include=_names(include),
-            exclude=_names(exclude),
-            class_map=class_map,
-            split=_shares(split),
-            group_by=group_by,
-            drop_duplicates=drop_duplicates,
-            preview=preview,
-            preparation=chosen.preparation,
-            seed=chosen.seed,
-            overwrite=overwrite,
-            progress=not quiet,
-            faults=faults,
-        )
-        summary = cast("CatalogSummary", gathered.summary)
-        if json:
-            counts = {"n_lost": faults.n_lost, "n_kept": faults.n_kept}
-            _print_json({"output": str(output), **counts, **summary.to_dict()})
-            return
-        if len(summary.classes):
-            _print_table(summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format)))
-        gaps = summary.gaps[summary.gaps["missing"] > 0]
-        if len(gaps):
-            _print_table(gaps.assign(percent=gaps["percent"].map("{:.1f}".format)))
-        if len(summary.sizes):
-            _print_table(
-                summary.size_quantiles.rename_axis("quantile")
-                .reset_index()
-                .astype(dict.fromkeys(("width", "height", "area"), int))
-            )
-        unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
-        unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
-        typer.echo(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
-        if faults.found:
-            listed = pipeline.faults_path(output)
-            typer.echo(f"faults: {faults.n_lost} lost (rows, images, files), {faults.n_kept} kept -> {listed}")
+    for name in (text.partition("=")[0].strip() for text in set_ or []):
+        if not (name.startswith("preparation.") and preview):
+            raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
+    if preset is not None and not preview:
+        raise SettingError(f"--preset {preset}: catalog takes it for --preview only; give both, or leave it out")
+    chosen = _settings(preset, None, set_)
+    changed = {"include": _names(include), "exclude": _names(exclude), "split": _fractions(split)}
+    return changed | {"preparation": chosen.preparation, "masks": masks or None}
 
 
-@app.command(cls=OneCommand)
+@verb("zooscan.csv -o runs/zooscan --preset quick")
 def train(
-    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
-    output: Output,
-    preset: PresetOption = None,
-    settings: SettingsFile = None,
-    set_: Set = None,
-    root: Root = None,
-    status: Status = None,
-    group_by: GroupBy = None,
-    drop_duplicates: DropDuplicates = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
-    seed: Seed = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    resume: Annotated[bool, typer.Option(help="go on with the run that is there")],
 ) -> None:
     """Train a model, embed its splits, evaluate."""
-    with _command("train", quiet, json):
-        from plankton_embed import pipeline
-
-        chosen = _settings(preset, settings, set_, seed, group_by, drop_duplicates)
-        result = pipeline.train(
-            catalog,
-            output,
-            settings=chosen,
-            root=root,
-            status=status,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        _print_run(result, json)
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan new_images/ -o new.parquet")
 def embed(
-    model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name", show_default=False)],
-    source: Annotated[Path, typer.Argument(help="images of any format, or a catalog", show_default=False)],
-    output: Output,
-    views: Annotated[
-        int | None, typer.Option(help="views averaged: 1, 2, 4 or 8; by default the model's own", show_default=False)
-    ] = None,
-    root: Root = None,
-    status: Status = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name")],
+    views: Annotated[int | None, typer.Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
-    with _command("embed", quiet, json):
-        from plankton_embed import embedding
-        from plankton_embed.output import refuse_overwrite
-        from plankton_embed.table import TABLE_SUFFIXES
-
-        refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
-        table = embedding.embed(model, source, root=root, status=status, views=views, device=device, progress=not quiet)
-        table.save(output)
-        faults = table.provenance.get("faults", {})
-        result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
-        if json:
-            _print_json({**result, "model_hash": table.model_hash})
-        else:
-            typer.echo(f"{len(table)} vectors of {table.dimension} numbers -> {output}")
 
 
-@app.command(cls=OneCommand)
+@verb("new.parquet -o new_index")
 def index(
-    vectors: Annotated[Path, typer.Argument(help="vectors, or a run", show_default=False)],
-    output: Output,
-    kind: Annotated[IndexKind, typer.Option(help="flat: exact; ivf_sq8: for millions")] = "flat",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    vectors: Vectors,
+    kind: Annotated[IndexKind, typer.Option(help="flat: exact; ivf_sq8: for millions")],
 ) -> None:
     """Build a similarity index over vectors."""
-    with _command("index", quiet, json):
-        from plankton_embed import pipeline
-
-        built = pipeline.index(vectors, output, kind=kind, overwrite=overwrite)
-        if json:
-            _print_json({"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash})
-        else:
-            typer.echo(f"index of {len(built)} vectors -> {output}")
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan strange.png -n 5 --sheet found.png")
 def search(
-    index: Annotated[Path, typer.Argument(help="an index, or a run", show_default=False)],
-    model: Annotated[str, typer.Argument(help="the model that made it: a folder, a run, a hub name")],
-    images: Annotated[list[Path], typer.Argument(help="image files, or one source of images", show_default=False)],
-    k: Annotated[int, typer.Option("-k", "--neighbors", help="neighbours an image")] = 10,
-    output: OptionalOutput = None,
-    sheet: Annotated[Path | None, typer.Option(help="picture to draw: each image and its neighbours")] = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+    index: Annotated[Path, typer.Argument(help="a run, or an index (with --model)")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files, or one source of images")],
+    model: Annotated[str | None, typer.Option(help="that made the vectors of the index  [default: the run's]")],
+    n_results: Results,
+    output: OptionalOutput,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="picture to draw: each image and those found")],
+) -> dict[str, Any]:
     """Find the images most like the given ones."""
-    with _command("search", quiet, json or output is None):
-        from plankton_embed import pipeline
-        from plankton_embed.evaluation import write_frame
-        from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
-        from plankton_embed.output import refuse_overwrite
-
-        for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
-            if path is not None:
-                refuse_overwrite(path, overwrite, suffixes)
-        is_source = len(images) == 1 and images[0].exists() and images[0].suffix.lower() not in IMAGE_SUFFIXES
-        source = images[0] if is_source else images
-        found = pipeline.search(index, model, source, k, sheet=sheet, device=device, progress=not quiet)
-        if output is not None:
-            write_frame(output, found)
-        _print_frame(found, json)
+    if model is None and len(images) > 1 and (images[0].is_dir() or not images[0].exists()):
+        _warn_of_old("search INDEX MODEL IMAGE", "search INDEX IMAGE --model MODEL")
+        model, images = str(images[0]), images[1:]
+    return {"model": model, "images": images}
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan new_images/ -o predictions.csv --unknown-rate .05")
 def classify(
-    reference: Reference,
     query: Query,
-    output: Output,
-    method: MethodOption = "centroid",
-    neighbors: NNeighbors = None,
-    calibration: Calibration = None,
     probabilities: Annotated[
         bool | None,
-        typer.Option("--probabilities/--no-probabilities", help="by default where there is a calibration set"),
-    ] = None,
-    all_probabilities: Annotated[
-        bool, typer.Option("--all-probabilities", help="also those of every class, in columns p(<class>)")
-    ] = False,
-    unknown_rate: UnknownRate = None,
-    refuse_by: RefuseByOption = None,
-    status: Status = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Name images by labelled vectors, and refuse what is too strange."""
-    with _command("classify", quiet, json):
-        from plankton_embed import evaluation
-
-        names = evaluation.classify(
-            reference,
-            query,
-            method,
-            output,
-            n_neighbors=neighbors,
-            calibration=calibration,
-            probabilities=probabilities,
-            all_probabilities=all_probabilities,
-            unknown_rate=unknown_rate,
-            refuse_by=refuse_by,
-            status=status,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        counts = names["label"].value_counts().rename_axis("label").reset_index(name="count")
-        if json:
-            _print_json({"output": str(output), "n_images": len(names), "counts": counts.to_dict("records")})
-        else:
-            _print_table(counts)
-            typer.echo(f"{len(names)} images named -> {output}")
-
-
-@app.command(cls=OneCommand)
-def evaluate(
-    reference: Reference,
-    query: Annotated[Path, typer.Argument(help="labelled vectors the reference has not seen, or a run")],
-    output: OptionalOutput = None,
-    method: MethodOption = "centroid",
-    neighbors: NNeighbors = None,
-    calibration: Calibration = None,
-    unseen: Unseen = "",
-    unknown_rate: UnknownRate = None,
-    refuse_by: RefuseByOption = None,
-    intervals_by: IntervalsBy = None,
-    status: Status = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Score the names that labelled vectors give: accuracy, F1, confusion, retrieval, calibration, refusing."""
-    with _command("evaluate", quiet, json or output is None):
-        from plankton_embed import evaluation
-
-        found = evaluation.evaluate(
-            reference,
-            query,
-            method,
-            output,
-            n_neighbors=neighbors,
-            calibration=calibration,
-            unseen=_read_names(unseen),
-            unknown_rate=unknown_rate,
-            refuse_by=refuse_by,
-            intervals_by=intervals_by,
-            status=status,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if json:
-            _print_json(found.to_dict())
-        else:
-            _print_scores({method: found.scores_dict()})
-            _print_missing(found.to_dict()["missing_classes"])
-            _print_retrieval(found.retrieval, found.retrieval_of, found.self_centroid_accuracy)
-            _print_refusing(found)
-
-
-@app.command(cls=OneCommand)
-def enroll(
-    reference: Reference,
-    new: Annotated[
-        Path, typer.Argument(help="labelled vectors; with a run as reference also images", show_default=False)
+        typer.Option(
+            "--probabilities/--no-probabilities", help="give them  [default: where there is a calibration set]"
+        ),
     ],
-    output: Output,
-    curve: Annotated[
-        bool, typer.Option("--curve", help="score 1, 2, 5, … examples a class, into <output>_curve/")
-    ] = False,
-    query: Annotated[Path | None, typer.Option(help="labelled vectors to name for the curve")] = None,
-    neighbors: NNeighbors = None,
-    draws: Draws = None,
-    seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")] = None,
-    status: Status = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    all_probabilities: Annotated[bool, typer.Option(help="of every class, in columns p(<class>)")],
 ) -> None:
-    """Add new classes, or more examples, to labelled vectors, without training."""
-    with _command("enroll", quiet, json):
-        from plankton_embed import evaluation
-
-        enrolled = evaluation.enroll(
-            reference,
-            new,
-            output,
-            curve=curve,
-            query=query,
-            n_neighbors=neighbors,
-            n_draws=draws,
-            seed=seed,
-            status=status,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if json:
-            _print_json({"output": str(output), "n_vectors": len(enrolled), "classes": enrolled.classes})
-        else:
-            typer.echo(f"{len(enrolled)} vectors of {len(enrolled.classes)} classes -> {output}")
+    """Predict labels; reject images of unknown classes."""
 
 
-@app.command(cls=OneCommand)
-def seen_unseen(
-    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
-    output: Output,
+@verb("runs/zooscan labelled_images/ -m knn -o scores/")
+def evaluate(
+    query: Annotated[Path, typer.Argument(help="labelled vectors not in the reference, or a run")],
+    output: OptionalOutput,
     unseen: Unseen = "",
-    n_unseen: Annotated[int | None, typer.Option(help="classes to draw instead  [default: a third]")] = None,
-    preset: PresetOption = None,
-    settings: SettingsFile = None,
-    set_: Set = None,
-    root: Root = None,
-    status: Status = None,
-    group_by: GroupBy = None,
-    drop_duplicates: DropDuplicates = False,
-    unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
-    refuse_by: RefuseByOption = None,
-    draws: Draws = None,
-    seed: Seed = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+) -> dict[str, Any]:
+    """Score predictions of labelled images.
+
+    Accuracy, F1, confusion, retrieval, calibration, rejection of unknown classes.
+    """
+    return {"unseen": _read_names(unseen)}
+
+
+@verb("runs/zooscan new_class.parquet -o reference.parquet")
+def enroll(
+    new: Annotated[Path, typer.Argument(help="labelled vectors; with a run as reference also images")],
+    curve: Annotated[bool, typer.Option(help="score 1, 2, 5, … examples a class, into <output>_curve/")],
+    query: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify for the curve")],
+    n_draws: Repeats,
+    seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")],
 ) -> None:
-    """Train on some classes; refuse the images of the others, enroll these, score both."""
-    with _command("seen-unseen", quiet, json):
-        from plankton_embed import novelty
-
-        found = novelty.seen_unseen(
-            catalog,
-            output,
-            unseen=_read_names(unseen),
-            n_unseen=n_unseen,
-            settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
-            root=root,
-            status=status,
-            unknown_rate=unknown_rate,
-            refuse_by=refuse_by,
-            n_draws=10 if draws is None else draws,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if json:
-            _print_json(found.to_dict())
-            return
-        typer.echo(f"{len(found.unseen)} unseen classes: {', '.join(found.unseen)}\n")
-        _print_scores({"knn": found.evaluation.scores_dict()})
-        _print_refusing(found.evaluation)
-        typer.echo("")
-        _print_table(found.summary)
-        typer.echo(f"tables and pictures -> {output}")
+    """Add classes or examples to a reference; no training."""
 
 
-@app.command(cls=OneCommand)
+@verb("zooscan.csv -o runs/unseen --n-unseen 5")
+def seen_unseen(
+    n_unseen: Annotated[int | None, typer.Option("--n-unseen", help="classes to draw instead  [default: a third]")],
+    unknown_rate: Annotated[
+        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
+    ],
+    n_draws: Annotated[int, typer.Option("--repeats", help="draws of each number of examples")],
+    unseen: Unseen = "",
+) -> dict[str, Any]:
+    """Train on some classes; reject and enroll the others."""
+    return {"unseen": _read_names(unseen)}
+
+
+@verb("zooscan.csv -o runs/comparison --systems embedding,softmax --budget 10")
 def compare(
-    catalog: Annotated[Path, typer.Argument(help="a catalog, or images of any format", show_default=False)],
-    output: Output,
-    only: Annotated[str, typer.Option(help="systems, comma between; by default one of each kind")] = "",
     budget: Annotated[
-        float | None, typer.Option(help="minutes each may learn; by default as long as its own settings say")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(help="how many times each is trained, with --seed and the numbers after it")
-    ] = 1,
-    seed: Seed = None,
+        float | None, typer.Option(metavar="MINUTES", help="of training for each  [default: by its settings]")
+    ],
+    seeds: Annotated[int, typer.Option(help="how many times each is trained, with --seed and the numbers after it")],
+    only: Annotated[str, typer.Option("--systems", metavar="NAME,...", help="[default: one of each kind]")] = "",
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="TRUNK=FILE (or imagenet, none) for systems that start from one; repeatable"),
+        typer.Option(metavar="TRUNK=FILE", help="(or imagenet, none) of a pretrained backbone; repeatable"),
     ] = None,
-    preset: PresetOption = None,
-    settings: SettingsFile = None,
-    set_: Set = None,
-    root: Root = None,
-    status: Status = None,
-    group_by: GroupBy = None,
-    drop_duplicates: DropDuplicates = False,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train the embedding and the systems before it on the same images, and compare what they reach.
+) -> dict[str, Any]:
+    """Compare the embedding with other systems.
 
-    A stopped comparison goes on when it is called again; so does one with more seeds or other systems.
+    All are trained and tested on the same images. A stopped comparison goes on when it is called again; so does one
+    with more seeds or other systems.
     """
-    with _command("compare", quiet, json):
-        from plankton_embed import comparison
-
-        found = comparison.compare(
-            catalog,
-            output,
-            only=_names(only),
-            budget=budget,
-            seeds=seeds,
-            weights=_pairs("--weights", weights or []),
-            settings=_settings(preset, settings, set_, seed, group_by, drop_duplicates),
-            root=root,
-            status=status,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if json:
-            systems, tests = found.summary.to_dict("records"), found.tests.to_dict("records")
-            _print_json({"systems": systems, "faults": found.faults, "mcnemar": tests})
-            return
-        columns = ["name", "start", "n_seeds", "f1_macro", "accuracy", "training_minutes", "images_per_second"]
-        _print_table(found.summary[columns])
-        if len(found.tests):
-            typer.echo("McNemar's test of the best classifier, p corrected (Holm) for all pairs of a seed:")
-            _print_table(found.tests_of_best)
-        typer.echo(f"tables and pictures -> {output}")
+    return {"only": _names(only), "weights": _pairs("--weights", weights or [])}
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan -o pca/")
 def pca(
-    vectors: Annotated[Path, typer.Argument(help="vectors, or a run; for a film a run", show_default=False)],
-    output: Output,
-    split: SplitOption = None,
-    method: Annotated[
-        ProjectionMethod, typer.Option("--method", "-m", help="umap and tsne need the extra reduce")
-    ] = "pca",
-    components: Annotated[int | None, typer.Option(help="axes  [default: 3, of a map 2]")] = None,
-    per_class: Annotated[int, typer.Option(help="images of each class to show")] = 25,
-    film: Annotated[
-        bool, typer.Option("--film", help="every kept epoch of a run; OUTPUT is .mp4, .webp or .gif")
-    ] = False,
-    basis: Annotated[int | None, typer.Option(help="film: the epoch that gives the axes  [default: the last]")] = None,
-    seconds: Annotated[float | None, typer.Option(help="film: its length")] = None,
-    seed: DrawSeed = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    vectors: Analysed,
+    method: Annotated[ProjectionMethod, typer.Option("--projection", help="umap and tsne need the extra reduce")],
+    n_components: Annotated[int | None, typer.Option(help="axes  [default: 3; of umap and tsne 2]")],
 ) -> None:
-    """Bring vectors onto few axes, or show how they parted over training (--film)."""
-    with _command("pca", quiet, json):
-        from plankton_embed import exploration
-        from plankton_embed.plots.film import name_film
-
-        if film:
-            if method != "pca" or components is not None:
-                raise SettingError("a film has the first principal components; leave --method and --components out")
-            made = exploration.film(
-                vectors,
-                output,
-                split=split,
-                basis_epoch=basis,
-                per_class=per_class,
-                seconds=seconds,
-                seed=seed,
-                overwrite=overwrite,
-                device=device,
-                progress=not quiet,
-            )
-            if json:
-                _print_json({"output": str(name_film(output)), "epochs": made.epochs.tolist()})
-            else:
-                typer.echo(f"{len(made)} epochs shown")
-            return
-        if basis is not None or seconds is not None or device != "auto":
-            raise SettingError("--basis, --seconds and --device are for a film (--film)")
-        found = exploration.pca(
-            vectors,
-            output,
-            split=split,
-            method=method,
-            n_components=components,
-            per_class=per_class,
-            seed=seed,
-            overwrite=overwrite,
-        )
-        if not json:
-            _print_table(found.ends(3).drop(columns="row"))
-        _print_summary(output, json)
+    """Project vectors onto a few axes (PCA, UMAP, t-SNE)."""
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan -o film.gif")
+def film(
+    run: Annotated[Path, typer.Argument(help="trained with --set training.keep_every_epoch=true")],
+    output: Annotated[Path, typer.Option("-o", metavar="FILE", help="a file .mp4, .webp or .gif")],
+    basis_epoch: Annotated[int | None, typer.Option("--basis", help="epoch that gives the axes  [default: the last]")],
+    seconds: Annotated[float | None, typer.Option(help="length of the film")],
+) -> None:
+    """Show how classes separate during training.
+
+    A film of every epoch on the same axes.
+    """
+
+
+@verb("runs/zooscan -o tree/ --of classes")
 def dendrogram(
     vectors: Analysed,
-    output: Output,
-    split: SplitOption = None,
-    of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")] = "images",
-    leaves: Annotated[int | None, typer.Option(help="leaves of the cut tree  [default: 40, of classes all]")] = None,
-    branches: Annotated[
-        int | None, typer.Option(help="main branches; by default as many as part the vectors best, 8 at most")
-    ] = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")],
+    n_leaves: Annotated[int | None, typer.Option(help="of the cut tree  [default: 40; of classes all]")],
+    n_branches: Annotated[int | None, typer.Option(help="main ones  [default: as separate best, 8 at most]")],
 ) -> None:
-    """Join images into Ward's tree, and tell what its branches hold."""
-    with _command("dendrogram", quiet, json):
-        from plankton_embed import exploration
-
-        found = exploration.dendrogram(
-            vectors,
-            output,
-            split=split,
-            of=of,
-            n_leaves=leaves,
-            n_branches=branches,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
-        if not json:
-            columns = ["branch", "n_images", "label", "purity", "n_classes"]
-            _print_table(found.leaves[columns].reset_index())
-        _print_summary(output, json)
+    """Join images into Ward's tree; report its branches."""
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan worms.csv -o taxonomy/")
 def taxonomy(
     vectors: Analysed,
     tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
-    output: Output,
-    split: SplitOption = None,
     query: Annotated[
-        Path | None, typer.Option(help="labelled vectors to name; by default the test images of a run")
-    ] = None,
-    method: Annotated[
-        Method | None, typer.Option("--method", "-m", help="how to name the query  [default: knn]")
-    ] = None,
-    calibration: Calibration = None,
-    certainty: Annotated[
-        float | None, typer.Option(help="least probability of a name; else a broader one is given  [default: 0.9]")
-    ] = None,
-    permutations: Annotated[int, typer.Option(help="permutations of the class names, for the p-values")] = 999,
-    seed: DrawSeed = 0,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+        Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify  [default: those of a run]")
+    ],
+    method: Annotated[Method | None, typer.Option("-m", help="of classification  [default: knn]")],
+    certainty: Annotated[float | None, typer.Option(help="least probability, else a broader group  [default: 0.9]")],
+    n_permutations: Annotated[int, typer.Option(help="of the class names, for the p-values")],
 ) -> None:
-    """Hold the learned tree against a taxonomy; score names rank by rank."""
-    with _command("taxonomy", quiet, json):
-        from plankton_embed import exploration
+    """Compare the learned class tree with a taxonomy.
 
-        found = exploration.taxonomy(
-            vectors,
-            tree,
-            output,
-            split=split,
-            query=query,
-            method=method,
-            calibration=calibration,
-            certainty=certainty,
-            n_permutations=permutations,
-            seed=seed,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
-        if not json:
-            _print_table(found.comparison.misplaced.head(10))
-            if found.by_rank is not None:
-                _print_table(found.by_rank)
-            if (by_level := found.by_level()) is not None:
-                _print_table(by_level)
-        _print_summary(output, json)
+    With labelled images to classify, accuracy at each rank is reported too.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("new.parquet -o groups/")
 def clusters(
     vectors: Vectors,
-    output: Output,
-    reference: Annotated[Path | None, typer.Option(help="labelled vectors: name the nearest known class")] = None,
-    only: Annotated[Path | None, typer.Option(help="predictions: group the images called unknown there")] = None,
-    method: Annotated[
-        ClusterMethod, typer.Option("--method", "-m", help="tree: all images in groups; hdbscan: dense groups only")
-    ] = "tree",
-    groups: Annotated[int | None, typer.Option(help="tree: number of groups  [default: root of the images]")] = None,
-    min_size: Annotated[int | None, typer.Option(help="hdbscan: images that make a group  [default: 10]")] = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    reference: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled: report the nearest class")],
+    only: Annotated[
+        Path | None, typer.Option("--predictions", metavar="FILE", help="group the images that are unknown there")
+    ],
+    method: Annotated[ClusterMethod, typer.Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
+    n_clusters: Annotated[int | None, typer.Option("--groups", help="tree: number of groups  [default: root of n]")],
+    min_size: Annotated[int | None, typer.Option(help="hdbscan: images that make a group  [default: 10]")],
 ) -> None:
-    """Find groups among images without a name, for a person to name."""
-    with _command("clusters", quiet, json):
-        from plankton_embed import curation
-
-        found = curation.clusters(
-            vectors,
-            output,
-            reference=reference,
-            only=only,
-            method=method,
-            n_clusters=groups,
-            min_size=min_size,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
-        if not json:
-            _print_table(found.groups)
-            typer.echo(f"write names into {output / 'names.csv'}, then")
-            typer.echo(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
-        _print_summary(output, json)
+    """Group images without labels, for a person to name."""
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan -o relations/")
 def relations(
-    context: typer.Context,
     vectors: Analysed,
-    output: OptionalOutput = None,
-    split: SplitOption = None,
     epsilon: Annotated[
-        float | None,
-        typer.Option(help="how far two relations may differ, a Euclidean distance; by default as far as --limit needs"),
-    ] = None,
-    images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")] = 1000,
-    same_class: Annotated[bool, typer.Option("--same-class", help="relations within a class count too")] = False,
-    definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")] = "exact",
-    limit: Annotated[int, typer.Option(help="relations kept; all are counted")] = 10_000,
-    shuffles: Annotated[int, typer.Option(help="shufflings of the labels")] = 99,
-    query: Annotated[
-        tuple[str, str, str] | None,
-        typer.Option(help="A B C: A is to B as C is to ?; classes or object ids", show_default=False),
-    ] = None,
-    answers: Annotated[int, typer.Option("-k", "--neighbors", help="answers to the query")] = 10,
-    seed: DrawSeed = 0,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+        float | None, typer.Option(help="largest difference of two relations  [default: as --limit needs]")
+    ],
+    n_images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")],
+    same_class: Annotated[bool, typer.Option(help="relations within a class count too")],
+    definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")],
+    limit: Annotated[int, typer.Option(help="relations kept; all are counted")],
+    n_shuffles: Annotated[int, typer.Option(help="of the labels, for the expected numbers")],
 ) -> None:
-    """Find relations between images that repeat, or complete one (--query A B C)."""
-    with _command("relations", quiet, json or output is None):
-        from plankton_embed import exploration
+    """Find relations between images that repeat.
 
-        if query is not None:
-            searching = ("output", "epsilon", "images", "same_class", "definition", "limit", "shuffles", "seed")
-            _refuse_given(context, (*searching, "overwrite"), "--query only answers")
-            by_class, by_image = exploration.analogy(vectors, *query, k=answers, split=split)
-            if json:
-                _print_json({"classes": by_class.to_dict("records"), "images": by_image.to_dict("records")})
-            else:
-                _print_table(by_class)
-                _print_table(by_image)
-            return
-        _refuse_given(context, ("answers",), "-k is for --query")
-        if output is None:
-            raise SettingError("relations: expected --output FOLDER, or --query A B C; found neither")
-        found = exploration.relations(
-            vectors,
-            output,
-            split=split,
-            epsilon=epsilon,
-            n_images=images,
-            same_class=same_class,
-            definition=definition,
-            limit=limit,
-            n_shuffles=shuffles,
-            seed=seed,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
-        if not json:
-            _print_table(found.analogies.head(20))
-        _print_summary(output, json)
+    x1 is to y1 as x2 is to y2.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan copepod copepod_with_eggs fish")
+def analogy(
+    vectors: Analysed,
+    a: Annotated[str, typer.Argument(help="a class or an object ID")],
+    b: Annotated[str, typer.Argument(help="the same")],
+    c: Annotated[str, typer.Argument(help="the same")],
+    n_results: Annotated[int, typer.Option("-n", "--results", help="images to find")],
+) -> None:
+    """Complete an analogy: A is to B as C is to which?"""
+
+
+@verb("runs/zooscan -o suspects/")
 def suspects(
     vectors: Vectors,
-    output: Output,
-    folds: Annotated[int, typer.Option(help="folds of the head whose loss is a signal; 0: without")] = 5,
-    neighbors: NNeighbors = None,
-    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")] = False,
-    corrections: Annotated[int, typer.Option(help="rows of corrections.csv")] = 240,
-    seed: DrawSeed = 0,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    n_folds: Annotated[int, typer.Option(help="cross-validation folds for the loss signal (0: off)")],
+    use_cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")],
+    n_corrections: Annotated[int, typer.Option(help="rows of corrections.csv")],
 ) -> None:
-    """Rank the labels that may be wrong, for a person to correct."""
-    with _command("suspects", quiet, json):
-        from plankton_embed import curation
+    """Rank the labels that may be wrong.
 
-        found = curation.suspects(
-            vectors,
-            output,
-            n_folds=folds,
-            n_neighbors=neighbors,
-            use_cleanlab=cleanlab,
-            n_corrections=corrections,
-            seed=seed,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
-        if not json:
-            for group in found.groups.itertuples():
-                share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
-                typer.echo(f"group {group.group}: {share} look like {group.guess}")
-            _print_table(found.first(20)[["object_id", "label", "guess", "score"]])
-            typer.echo(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then")
-            typer.echo(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
-        _print_summary(output, json)
+    A person decides in corrections.csv; then apply-corrections writes a new catalog.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("zooscan.csv suspects/corrections.csv -o corrected.csv")
 def apply_corrections(
-    catalog: Annotated[Path, typer.Argument(help="the catalog to correct", show_default=False)],
-    corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes", show_default=False)],
-    output: OptionalOutput = None,
-    undo: Annotated[bool, typer.Option("--undo", help="take changes back")] = False,
-    root: Root = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    catalog: Annotated[Path, typer.Argument(help="the catalog to correct")],
+    corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes")],
+    output: OptionalOutput,
+    undo: Annotated[bool, typer.Option(help="take changes back")],
 ) -> None:
-    """Relabel and leave out images in a new catalog; without --output only say what would change."""
-    with _command("apply-corrections", quiet, json or output is None):
-        from plankton_embed import curation
+    """Relabel and leave out images in a new catalog.
 
-        done = curation.apply_corrections(catalog, corrections, output, undo=undo, root=root, overwrite=overwrite)
-        counts = done.changes["correction_action"].value_counts().to_dict()
-        result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
-        result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}
-        if json:
-            _print_json(result)
-            return
-        if len(done.changes):
-            columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
-            _print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
-        described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
-        described += ", taken back" if undo else f", {done.n_kept} kept as they are"
-        typer.echo(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
+    Without --output it reports what would change, and writes nothing.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan new_cruise/ -o shift/")
 def shift(
-    reference: Reference,
-    new: Annotated[
-        Path, typer.Argument(help="vectors to compare; with a run as reference also images", show_default=False)
+    new: Annotated[Path, typer.Argument(help="vectors to compare; with a run as reference also images")],
+    unknown_rate: Annotated[
+        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
     ],
-    output: Output,
-    method: MethodOption = "centroid",
-    neighbors: NNeighbors = None,
-    calibration: Calibration = None,
-    unknown_rate: Annotated[float, typer.Option(help="share of known images that may be refused")] = 0.05,
-    refuse_by: RefuseByOption = None,
-    permutations: Annotated[int, typer.Option(help="permutations of each test; 1000 at least")] = 2000,
-    draws: Annotated[int, typer.Option(help="draws from the calibration images, which a flagged sample exceeds")] = 100,
-    intervals_by: IntervalsBy = None,
-    seed: DrawSeed = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    n_permutations: Annotated[int, typer.Option(help="of each test, 1000 or more")],
+    n_draws: Annotated[int, typer.Option("--null-draws", help="of calibration images; a flagged sample exceeds all")],
 ) -> None:
-    """Compare new samples with the images that the model was validated on."""
-    with _command("shift", quiet, json):
-        from plankton_embed import monitoring
+    """Compare new images with the calibration set.
 
-        found = monitoring.shift(
-            reference,
-            new,
-            output,
-            method=method,
-            n_neighbors=neighbors,
-            calibration=calibration,
-            unknown_rate=unknown_rate,
-            refuse_by=refuse_by,
-            n_permutations=permutations,
-            n_draws=draws,
-            intervals_by=intervals_by,
-            seed=seed,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if not json:
-            columns = ["sample_id", "n_images", "verdict", "vectors_effect", "appearance_effect", "refused"]
-            shown = found.samples[[*columns, "expected_accuracy"]].head(21)
-            _print_table(shown.fillna({"sample_id": "(all images)"}))
-            _print_table(found.classes[found.classes["sample_id"].isna()].drop(columns="sample_id").head(10))
-        _print_summary(output, json)
+    Are they like those that the model was validated on? Sample by sample.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("runs/zooscan new_cruise/ -o abundance/ --by station")
 def abundance(
-    reference: Reference,
-    query: Annotated[
-        Path, typer.Argument(help="vectors to count; with a run as reference also images", show_default=False)
-    ],
-    output: Output,
-    by: Annotated[str, typer.Option(help="column whose values are the samples")] = "sample_id",
-    catalog: Annotated[
-        Path | None, typer.Option(help="vectors: what is known of their images; images come with their own")
-    ] = None,
-    root: Root = None,
-    method: MethodOption = "centroid",
-    neighbors: NNeighbors = None,
-    calibration: Calibration = None,
-    unknown_rate: UnknownRate = None,
-    refuse_by: RefuseByOption = None,
-    correction: Annotated[
-        Correction, typer.Option(help="em: by the probabilities; confusion: by the names alone")
-    ] = "em",
-    draws: Annotated[int, typer.Option(help="draws of the intervals; 20 at least")] = 200,
-    level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")] = 0.9,
+    query: Annotated[Path, typer.Argument(help="vectors to count; with a run also images")],
+    by: Annotated[str, typer.Option(metavar="COLUMN", help="column whose values are the samples")],
+    catalog: Annotated[Path | None, typer.Option(metavar="FILE", help="with vectors: what is known of their images")],
+    correction: Annotated[Correction, typer.Option(help="em: from probabilities; confusion: from predictions")],
+    n_draws: Annotated[int, typer.Option(help="of the intervals; 20 at least")],
+    level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")],
     depth_bin: Annotated[
-        float | None, typer.Option(help="m, bins of a profile within samples; by default a round width")
-    ] = None,
-    intervals_by: IntervalsBy = None,
-    seed: DrawSeed = 0,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+        float | None, typer.Option(metavar="METRES", help="bins of a depth profile  [default: a round width]")
+    ],
 ) -> None:
-    """Count the classes in every sample, corrected for errors, with intervals: counts, m⁻³, biovolume in mm³."""
-    with _command("abundance", quiet, json):
-        from plankton_embed import surveys
+    """Count classes in samples, corrected, with intervals.
 
-        found = surveys.abundance(
-            reference,
-            query,
-            output,
-            by=by,
-            catalog=catalog,
-            root=root,
-            method=method,
-            n_neighbors=neighbors,
-            calibration=calibration,
-            unknown_rate=unknown_rate,
-            refuse_by=refuse_by,
-            correction=correction,
-            n_draws=draws,
-            level=level,
-            depth_bin=depth_bin,
-            intervals_by=intervals_by,
-            seed=seed,
-            overwrite=overwrite,
-            device=device,
-            progress=not quiet,
-        )
-        if not json:
-            _print_table(found.samples.head(20).rename(columns=UNITS))
-            _print_table(found.totals.head(20).reset_index().rename(columns=UNITS))
-        _print_summary(output, json)
+    Counts, concentrations in m⁻³, biovolume in mm³.
+    """
 
 
-@app.command(cls=OneCommand)
+@verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
-    names: Annotated[Path, typer.Argument(help="what classify wrote", show_default=False)],
-    catalog: Annotated[
-        Path, typer.Argument(help="the images named: their catalog, or the source it was read from", show_default=False)
+    names: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="what classify wrote")],
+    catalog: Annotated[Path, typer.Argument(help="of the images predicted, or their source")],
+    output: Annotated[Path, typer.Option("-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
+    target: Annotated[Target, typer.Option(help="EcoTaxa, or an IFCB dashboard")],
+    class_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name (Name or Name<Parent)")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="a file ecotaxa….tsv; for ifcb a folder", show_default=False)
-    ],
-    target: Annotated[Target, typer.Option(help="where the names go: EcoTaxa, or an IFCB dashboard")] = "ecotaxa",
-    class_map: Annotated[Path | None, typer.Option(help="CSV: old name, new name (Name or Name<Parent)")] = None,
-    replace_validated: Annotated[
-        bool, typer.Option("--replace-validated", help="ecotaxa: also objects that a person has decided")
-    ] = False,
-    image_names: Annotated[
-        bool,
-        typer.Option(
-            "--image-names", help="ecotaxa: a row an image, with its path from the table; new objects need it"
-        ),
-    ] = False,
-    copy_images: Annotated[
-        bool, typer.Option("--copy-images", help="ecotaxa: the same, of copies made beside the table")
-    ] = False,
-    model_id: Annotated[str | None, typer.Option(help="ifcb: what made the names  [default: plankton_embed]")] = None,
-    root: Root = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    replace_validated: Annotated[bool, typer.Option(help="ecotaxa: also objects decided by a person")],
+    image_names: Annotated[bool, typer.Option(help="ecotaxa: one row an image; for new objects")],
+    copy_images: Annotated[bool, typer.Option(help="ecotaxa: the same, of copies beside the table")],
+    model_id: Annotated[str | None, typer.Option(help="ifcb: what made the predictions  [default: plankton_embed]")],
 ) -> None:
-    """Write names in the form of the place the images came from: a table for EcoTaxa, class scores for IFCB."""
-    with _command("export", quiet, json):
-        from plankton_embed import exports
+    """Export predictions to EcoTaxa or an IFCB dashboard.
 
-        counts = exports.export(
-            names,
-            catalog,
-            output,
-            target=target,
-            class_map=class_map,
-            replace_validated=replace_validated,
-            image_names=image_names,
-            copy_images=copy_images,
-            model_id=model_id,
-            overwrite=overwrite,
-            root=root,
-        ).to_dict()
-        if json:
-            _print_json({"output": str(output), **counts})
-        else:
-            words = {"n_validated": "decided by a person", "n_unknown": "refused", "n_unnamed": "without a name"}
-            told = [f"{n} {words.get(name, name.removeprefix('n_'))}" for name, n in counts.items() if n]
-            typer.echo(f"{', '.join(told)} -> {output}")
+    EcoTaxa takes a table (TSV), a dashboard class scores (HDF5).
+    """
 
 
-@app.command(cls=OneCommand)
-def doctor(json: Json = False) -> None:
-    """Check the installation: versions, device, FAISS build, clashes and the line that mends each."""
-    with _command("doctor", quiet=False, printed=True):
-        from plankton_embed import diagnosis
+@verb("--json")
+def doctor() -> None:
+    """Check the installation: versions, device, clashes.
 
-        found = diagnosis.doctor()
-        if json:
-            _print_json(found.to_dict())
-        else:
-            for name, value in found.facts.items():
-                typer.echo(f"{name:26}{value}")
-            typer.echo("\n".join(["", *found.problems]) if found.problems else "all is well")
-        if found.problems:
-            raise typer.Exit(1)
+    Where something is wrong, the line that fixes it is printed, and the exit code is 1.
+    """
+
+
+# ---------------------------------------------------------------------------------------------- how they run
 
 
 @contextmanager
@@ -1206,24 +701,13 @@ def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Raise where options were given that have no say here."""
-    given = [
-        max(option.opts, key=len)
-        for option in context.command.params
-        if option.name in names and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
-    ]
-    if given:
-        raise SettingError(f"{reason}; leave out {', '.join(given)}")
-
-
 def _settings(
     preset: Preset | None,
-    file: Path | None,
-    overrides: list[str] | None,
-    seed: int | None,
+    file: Path | None = None,
+    overrides: list[str] | None = None,
     group_by: str | None = None,
     drop_duplicates: bool = False,
+    seed: int | None = None,
 ) -> Settings:
     from plankton_embed.settings import Settings
 
@@ -1238,7 +722,7 @@ def _names(text: str) -> list[str]:
 
 
 def _read_names(text: str) -> list[str]:
-    """Return names with commas between, or those of a file, one a line."""
+    """Return comma-separated names, or those of a file, one a line."""
     if not os.path.isfile(text):  # noqa: PTH113  (Path raises where a list of names is too long for a file's)
         return _names(text)
     from plankton_embed.spreadsheet import clean_label, read_text
@@ -1254,140 +738,8 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _shares(text: str | None) -> list[float] | None:
+def _fractions(text: str | None) -> list[float] | None:
     try:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise SettingError(f"--split: expected three numbers such as .7,.1,.2; found {text!r}") from error
-
-
-def _print_run(result: RunResult, json: bool) -> None:
-    import pandas as pd
-
-    scores, folder = result.scores, result.folder
-    faults = pd.read_csv(folder.faults) if folder.faults.exists() else pd.DataFrame()
-    n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # runs of old list lost ones alone
-    n_lost = len(faults) - n_kept
-    if json:
-        _print_json({"output": str(folder.path), "n_lost": n_lost, "n_kept": n_kept, **scores})
-        return
-    if scores["split"] is None:
-        typer.echo("no labelled images outside train: no scores")
-    else:
-        typer.echo(
-            f"\n{scores['n_images']} images of the {scores['split']} split, named by {scores['n_train']} of train"
-        )
-        _print_scores({name: scores[name] for name in METHODS})
-        _print_missing(scores.get("missing_classes", []))  # a run of an earlier release has none
-        _print_retrieval(
-            scores["retrieval"],
-            scores.get("retrieval_of", f"queries: {scores['split']}, gallery: train"),
-            scores["self_centroid_accuracy"],
-        )
-    places = {
-        "model": folder.model,
-        "vectors": folder.vectors("test").parent,
-        "index": folder.index,
-        "names": folder.predictions,
-        "scores": folder.scores,
-        "pictures": folder.figures,
-    }
-    typer.echo("")
-    for name, path in places.items():
-        if path.exists():
-            typer.echo(f"{name:10}{path}")
-    if len(faults):
-        typer.echo(f"{'faults':10}{n_lost} lost (rows, images, files), {n_kept} kept -> {folder.faults}")
-
-
-def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
-    head = f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
-    typer.echo(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))
-    notes: dict[str, None] = {}
-    for name, s in methods.items():
-        shared = s.get("shared_classes")
-        rows = {name: s} | ({"  shared": shared} if shared and shared["n_images"] < s["n_images"] else {})
-        for title, row in rows.items():
-            interval = "(no interval)"
-            if row["intervals_95"]:
-                interval = "({:.3f}-{:.3f})".format(*row["intervals_95"]["accuracy"])
-            elif "no_intervals" in row:
-                notes[f"no interval: {row['no_intervals']}"] = None
-            typer.echo(
-                f"{title:10}{row['accuracy']:8.3f} {interval:>13}{row['balanced_accuracy']:9.3f}"
-                f"{row['f1_macro']:10.3f}{row['f1_weighted']:13.3f}"
-                + (f"{row['calibration']['ece']:8.3f}" if "calibration" in row else "")
-            )
-        if len(rows) > 1:
-            notes[f"shared: over the {rows['  shared']['n_images']} images whose label the reference has"] = None
-    for note in notes:
-        typer.echo(note)
-
-
-def _print_missing(missing: Sequence[Mapping[str, Any]]) -> None:
-    """Show the labels that the reference lacks, the most frequent first."""
-    if not missing:
-        return
-    import pandas as pd
-
-    n, share = sum(row["n_images"] for row in missing), sum(row["share"] for row in missing)
-    more = f"; the first {N_MISSING}, all in the JSON" if len(missing) > N_MISSING else ""
-    typer.echo(f"\n{len(missing)} labels are not in the reference ({n} images, {share:.1%}){more}:")
-    _print_table(
-        pd.DataFrame(missing).head(N_MISSING).assign(share=[f"{row['share']:.1%}" for row in missing][:N_MISSING])
-    )
-
-
-def _print_retrieval(retrieval: Mapping[str, float], of: str, self_centroid: float) -> None:
-    shown = {"map_at_r": "MAP@R"} | {name: name.replace("_at_", "@") for name in retrieval if name.startswith("recall")}
-    parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
-    if parts:
-        typer.echo(f"retrieval ({of}): {', '.join(parts)}")
-    typer.echo(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
-
-
-def _print_refusing(evaluation: Evaluation) -> None:
-    if evaluation.counts is not None:
-        typer.echo(f"refused: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
-    scores = evaluation.open_set
-    if scores is not None:
-        typer.echo(
-            f"unseen classes: AUROC {scores.auroc:.3f}; where 5 % of the known images are refused, "
-            f"{scores.refused_at_5:.1%} of the unseen ({scores.n_known} known, {scores.n_unseen} unseen images); "
-            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} were"
-        )
-
-
-def _print_summary(output: Path, json: bool) -> None:
-    """Say what an analysis wrote, and the numbers of its summary."""
-    summary = json_module.loads((output / "summary.json").read_text(encoding="utf-8"))
-    if json:
-        _print_json({"output": str(output), **summary})
-    else:
-        tables = [
-            name for name, value in summary.items() if isinstance(value, list) and value and isinstance(value[0], dict)
-        ]
-        typer.echo(
-            "\n".join(
-                f"{name:26}{'-' if value is None else value}" for name, value in summary.items() if name not in tables
-            )
-        )
-        typer.echo(f"tables and pictures -> {output}")
-
-
-def _print_frame(frame: pd.DataFrame, json: bool) -> None:
-    if json:
-        _print_json(frame.to_dict("records"))
-    else:
-        _print_table(frame)
-
-
-def _print_table(frame: pd.DataFrame) -> None:
-    shown = frame.astype(object).where(frame.notna(), "-")
-    typer.echo(shown.to_string(index=False, float_format="{:.3f}".format) + "\n")
-
-
-def _print_json(values: Any) -> None:
-    from plankton_embed.output import to_json
-
-    typer.echo(to_json(values))
+        raise SettingError(f"--fractions: expected three numbers such as .7,.1,.2; found {text!r}") from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PlanktonEmbedError(Exception):
-    """Any fault that the user can mend; the command line prints its message and exits with 1."""
+    """Any fault that the user can fix; the command line prints its message and exits with 1."""
 
 
 class SettingError(PlanktonEmbedError, ValueError):
@@ -24,4 +27,13 @@ class OutputError(PlanktonEmbedError, OSError):
 
 
 class DependencyError(PlanktonEmbedError, ImportError):
-    """A needed library is missing or broken; the message holds the line that mends it."""
+    """A needed library is missing or broken; the message holds the line that fixes it."""
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Import libraries of an extra inside; where one is missing, the error says how to install them."""
+    try:
+        yield
+    except ImportError as error:
+        raise DependencyError(f"{what} needs the extra {extra}: pip install 'plankton_embed[{extra}]'") from error

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm import tqdm
 
 from plankton_embed.errors import OutputError
@@ -166,3 +167,9 @@ def _beside(path: Path) -> Iterator[Path]:
         yield scratch / path.name
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV, whole or not at all; it starts with a byte-order mark, by which Excel knows UTF-8."""
+    with write_atomically(path) as temporary:
+        frame.to_csv(temporary, index=False, encoding="utf-8-sig")

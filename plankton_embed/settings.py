@@ -6,8 +6,9 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeGuard, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,20 +16,65 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_atomically
 
-ObjectiveName = Literal[
-    "triplet",
-    "multi_similarity",
-    "arcface",
-    "proxy_anchor",
-    "normalized_softmax",
-    "supcon",
-    "scheduled",
-    "reference_2019",
-]
 SizeInputs = Literal["none", "pixels", "micrometres"]
-ProxyName = Literal["normalized_softmax", "arcface", "proxy_anchor"]
 
 SMALLEST = {"inception_v3": 75, "alexnet": 63}  # sides that a trunk can take, where it is more than 32
+
+
+@dataclass(frozen=True)
+class ObjectiveRecord:
+    """A loss by name: the settings that it reads and not all others do, and the defaults that it brings.
+
+    `kind`: of pairs or triplets of a batch, of `proxies` (one learned point a class), or of its `own`.
+    """
+
+    kind: Literal["pairs", "proxies", "own"]
+    settings: frozenset[str]
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.build_objective`
+    # from fresh weights, pairs and triplets learn better at lower rates than proxies (NDSB-40, val)
+    "triplet": ObjectiveRecord("pairs", frozenset({"margin", "miner", "memory"}), {"training.learning_rate": 5e-4}),
+    "multi_similarity": ObjectiveRecord("pairs", frozenset({"memory"})),
+    "arcface": ObjectiveRecord("proxies", frozenset({"temperature", "angular_margin", "proxy_rate"})),
+    "proxy_anchor": ObjectiveRecord("proxies", frozenset({"proxy_rate"})),
+    "normalized_softmax": ObjectiveRecord("proxies", frozenset({"temperature", "proxy_rate"})),
+    "supcon": ObjectiveRecord("pairs", frozenset({"temperature", "memory"}), {"training.learning_rate": 1e-3}),
+    "scheduled": ObjectiveRecord(  # and what its proxies read
+        "own", frozenset({"proxy_objective", "proxy_share", "margin", "miner", "memory"})
+    ),
+    "reference_2019": ObjectiveRecord(  # the recipe of plankton-siamese (2019) to the letter
+        "own",
+        frozenset({"form", "margin"}),
+        {
+            "network.trunk": "inception_v3",
+            "network.output": "sigmoid",
+            "training.sampling": "random_triplets",
+            "training.classes_per_batch": 20,
+            "training.batch_images_per_class": 3,
+            "training.steps_per_epoch": 1000,
+            "training.margin": 5.0,
+            "training.optimizer": "sgd",
+            "training.learning_rate": 0.01,
+            "training.weight_decay": 0.0,
+            "training.warmup": 0.0,
+            "training.schedule": "rounds",
+            "augmentation.flip": False,
+            "augmentation.rotation": 0.0,
+            "augmentation.zoom": 0.0,
+            "augmentation.stretch": 0.0,
+            "augmentation.shift": 0.0,
+            "augmentation.brightness": 0.0,
+        },
+    ),
+}
+if TYPE_CHECKING:
+    ObjectiveName = str
+    ProxyName = str
+else:
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
+    ProxyName = Literal[tuple(name for name, record in OBJECTIVES.items() if record.kind == "proxies")]
 
 
 _NO_VALUE = object()
@@ -245,10 +291,10 @@ class TrainingSettings(_Part):
         return self.proxy_objective if progress < self.proxy_share else "triplet"
 
     @property
-    def objective_settings(self) -> set[str]:
+    def objective_settings(self) -> frozenset[str]:
         """The settings that the objective reads and not all others do."""
-        own = OBJECTIVE_SETTINGS[self.objective]
-        return own | OBJECTIVE_SETTINGS[self.proxy_objective] if self.objective == "scheduled" else own
+        own = OBJECTIVES[self.objective].settings
+        return own | OBJECTIVES[self.proxy_objective].settings if self.objective == "scheduled" else own
 
 
 class ClassificationSettings(_Part):
@@ -297,9 +343,11 @@ class Settings(_Part):
         if recipe_2019[0] and training.batch_images_per_class != 3:
             raise ValueError("training.batch_images_per_class is 3 for random_triplets: anchor, positive, negative")
         batch_size = training.classes_per_batch * training.batch_images_per_class
-        for name in set().union(*OBJECTIVE_SETTINGS.values()) - training.objective_settings:
+        for name in (
+            frozenset[str]().union(*(record.settings for record in OBJECTIVES.values())) - training.objective_settings
+        ):
             if getattr(training, name) != TrainingSettings.model_fields[name].default:
-                users = ", ".join(objective for objective, names in OBJECTIVE_SETTINGS.items() if name in names)
+                users = ", ".join(objective for objective, record in OBJECTIVES.items() if name in record.settings)
                 raise ValueError(f"training.{name} is for {users}; {training.objective} does not use it: leave it out")
         if 0 < training.memory < batch_size:
             raise ValueError(
@@ -316,7 +364,7 @@ class Settings(_Part):
     ) -> Settings:
         """Combine a preset, a YAML file and `group.name=value` overrides; the later wins.
 
-        An objective may bring defaults of its own (`OBJECTIVE_DEFAULTS`); they come right after the preset's.
+        An objective may bring defaults of its own (`OBJECTIVES`); they come right after the preset's.
 
         Args:
             preset: `cpu`, the default (ResNet-18 from scratch, 96 px, an hour or so), `quick` (the same at 64 px, ten
@@ -387,44 +435,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
-    # from fresh weights, pairs and triplets learn better at lower rates than proxies (NDSB-40, val)
-    "triplet": {"training.learning_rate": 5e-4},
-    "supcon": {"training.learning_rate": 1e-3},
-    "reference_2019": {  # the recipe of plankton-siamese (2019) to the letter
-        "network.trunk": "inception_v3",
-        "network.output": "sigmoid",
-        "training.sampling": "random_triplets",
-        "training.classes_per_batch": 20,
-        "training.batch_images_per_class": 3,
-        "training.steps_per_epoch": 1000,
-        "training.margin": 5.0,
-        "training.optimizer": "sgd",
-        "training.learning_rate": 0.01,
-        "training.weight_decay": 0.0,
-        "training.warmup": 0.0,
-        "training.schedule": "rounds",
-        "augmentation.flip": False,
-        "augmentation.rotation": 0.0,
-        "augmentation.zoom": 0.0,
-        "augmentation.stretch": 0.0,
-        "augmentation.shift": 0.0,
-        "augmentation.brightness": 0.0,
-    },
-}
-
-OBJECTIVE_SETTINGS: dict[str, set[str]] = {
-    "triplet": {"margin", "miner", "memory"},
-    "multi_similarity": {"memory"},
-    "supcon": {"temperature", "memory"},
-    "normalized_softmax": {"temperature", "proxy_rate"},
-    "arcface": {"temperature", "angular_margin", "proxy_rate"},
-    "proxy_anchor": {"proxy_rate"},
-    "scheduled": {"proxy_objective", "proxy_share", "margin", "miner", "memory"},  # and those of its proxies
-    "reference_2019": {"form", "margin"},
-}
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -469,7 +479,7 @@ def _defaults(preset: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], di
     """Return what stands behind the settings given: the preset's, and those that their objective brings."""
     training = given.get("training")
     objective = str(training.get("objective")) if isinstance(training, dict) else ""
-    return PRESETS[preset], OBJECTIVE_DEFAULTS.get(objective, {})
+    return PRESETS[preset], OBJECTIVES[objective].defaults if objective in OBJECTIVES else {}
 
 
 def _merge(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.errors import InputError, MismatchError
+from plankton_embed.notebook import N_ROWS, Shown
 from plankton_embed.output import write_atomically
 from plankton_embed.spreadsheet import (
     MISSING,
@@ -54,8 +56,8 @@ DIMENSION_NAMES = (*VECTOR_NAMES, "v", "e", "dim", "d", "")  # of the columns v0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddingTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingTable(Shown):
     """Vectors of images and what is known of them, row by row.
 
     Args:
@@ -208,6 +210,52 @@ class EmbeddingTable:
         if table.columns:
             logger.info("%s: %d dimensions; not among them: %s", path, table.dimension, ", ".join(table.columns))
         return table
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> EmbeddingTable:
+        """Make a table of a data frame: a column `vector` of lists, or one numeric column a dimension (see `load`).
+
+        Args:
+            frame: columns named `object_id`, `label`, `path` and `sample_id` are taken as such, other numbers kept.
+            provenance: plain values, such as `model_hash`.
+        """
+        text: dict[str, Any] = {name: frame[name].tolist() for name in TEXT_COLUMNS if name in frame}
+        rest = frame.drop(columns=list(text))
+        named = next((name for name in VECTOR_NAMES if name in rest and rest[name].dtype == object), None)
+        if named is None:
+            return _from_frame(rest, text, dict(provenance or {}))
+        try:
+            vectors = np.stack(rest[named].tolist()).astype(np.float32)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"column {named}: expected lists of numbers of one length; {error}") from error
+        columns = _keep_columns(rest.drop(columns=named))
+        return cls(vectors, **text, provenance=dict(provenance or {}), columns=columns)
+
+    @classmethod
+    def concat(cls, tables: Sequence[EmbeddingTable]) -> EmbeddingTable:
+        """Return the rows of several tables, one after another; all must be of the same model.
+
+        Raises:
+            InputError: no table, or an object ID is in two of them.
+            MismatchError: made by different models; both hashes are named.
+        """
+        if not tables:
+            raise InputError("concat: expected at least one table; found none")
+        for other in tables[1:]:
+            tables[0].check_same_model(other, ("the first table", "another table"))
+        return functools.reduce(cls.join, tables)
+
+    def _describe(self) -> str:
+        parts = [f"{len(self):,} images", f"{self.dimension} dimensions"]
+        parts += [f"{len(self.classes)} classes"] if self.classes else []
+        return ", ".join([*parts, f"model {self.model_hash}"] if self.model_hash else parts)
+
+    def _preview(self) -> pd.DataFrame:
+        import pandas as pd
+
+        first = slice(N_ROWS)
+        columns = {name: getattr(self, name)[first] for name in ("path", "object_id", "label", "sample_id")}
+        return pd.DataFrame(columns).dropna(axis=1, how="all")
 
 
 def holds_vectors(path: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.table import EmbeddingTable
 
@@ -40,7 +41,7 @@ class Neighbors:
     rows: NDArray[np.int64]
 
 
-class VectorIndex:
+class VectorIndex(Shown):
     """Finds the nearest vectors of a table.
 
     `flat` compares with every vector and is exact; `ivf_sq8` looks into the nearest cells only and keeps a byte a
@@ -188,6 +189,9 @@ class VectorIndex:
         if index.ntotal != len(table) or index.d != table.dimension:
             raise InputError(f"{folder}: the index holds {index.ntotal} vectors, its table {len(table)}; build it anew")
         return cls(table, index, kind)
+
+    def _describe(self) -> str:
+        return f"{self.kind}, {len(self):,} vectors, {self.table.dimension} dimensions"
 
 
 def _to_gpu(index: Any) -> Any:

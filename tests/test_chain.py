@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plankton_embed.embedding import embed
-from plankton_embed.evaluation import classify
-from plankton_embed.exports import export
+from plankton_embed.embedding import embed_source as embed
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.classify import classify
+from plankton_embed.workflows.export import export
 
 check_table = runpy.run_path(str(Path(__file__).parent / "images" / "writers" / "ecotaxa_rules.py"))["check_table"]
 

@@ -69,7 +69,7 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert json.loads(indexed.stdout)["n_vectors"] == 30
 
     image = sorted(images.glob("copepod/*.png"))[0]
-    found = json.loads(call("search", tmp_path / "index", run_folder, image, "-k", 3, "--json").stdout)
+    found = json.loads(call("search", tmp_path / "index", image, "--model", run_folder, "-n", 3, "--json").stdout)
     assert [row["rank"] for row in found] == [1, 2, 3]
     assert found[0]["object_id"] == f"copepod/{image.name}"
 
@@ -81,20 +81,9 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert (tmp_path / "scores" / "confusion.png").exists()
 
 
-def test_views_are_those_asked_for(images, run_folder, tmp_path):
-    assert call("embed", run_folder, images, "-o", tmp_path / "one.parquet").exit_code == 0
-    done = call("embed", run_folder, images, "-o", tmp_path / "eight.parquet", "--views", 8, "--json")
-    assert (done.exit_code, json.loads(done.stdout)["n_images"]) == (0, 30)
-    one, eight = (EmbeddingTable.load(tmp_path / f"{name}.parquet") for name in ("one", "eight"))
-    model = EmbeddingModel.load(run_folder, "cpu")
-    np.testing.assert_allclose(one.vectors, model.embed(list(one.path), views=1), atol=1e-5)
-    np.testing.assert_allclose(eight.vectors, model.embed(list(one.path), views=8), atol=1e-5)
-    assert np.abs(one.vectors - eight.vectors).max() > 1e-3
-
-
 def test_views_of_a_run_go_with_its_model(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--set", "embedding.views=4")
     done = call("train", images, "-o", tmp_path / "run", *settings)
     assert done.exit_code == 0, done.output
@@ -156,7 +145,7 @@ def test_an_empty_cell_is_shown_as_such(vectors, tmp_path):
 def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, monkeypatch):
     sides = []
     monkeypatch.setattr(
-        "plankton_embed.contact_sheets.preview_sheet",
+        "plankton_embed.workflows.contact_sheets.preview_sheet",
         lambda catalog, settings, seed: sides.append(settings.target_size) or Sheet("preview", []),
     )
     for number, options in enumerate(
@@ -180,37 +169,6 @@ def test_a_run_tells_faults_that_lost_something_from_those_that_did_not(run_fold
     assert expected in call("run", images, "-o", folder, "--device", "cpu").stdout
     counts = json.loads(call("run", images, "-o", folder, "--device", "cpu", "--json").stdout)
     assert (counts["n_lost"], counts["n_kept"]) == (1, rows.count("kept"))
-
-
-def test_catalog_counts_the_images_that_cannot_be_read_as_its_table_of_faults_does(images, tmp_path):
-    folder = shutil.copytree(images, tmp_path / "images")
-    whole = next((folder / "medusa").iterdir()).read_bytes()
-    (folder / "medusa" / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
-    (folder / "medusa" / "empty.png").write_bytes(b"")
-    done = call("catalog", folder, "-o", tmp_path / "c.csv", "--preview")
-    assert "32 images, 3 classes, 2 unreadable" in done.output
-    assert "faults: 0 lost (rows, images, files), 2 kept" in done.output
-    assert len(pd.read_csv(tmp_path / "c_faults.csv")) == 2
-    assert json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())["n_unreadable"] == 2
-
-
-def test_catalog_looks_at_the_images_once(images, tmp_path, monkeypatch):
-    from plankton_embed import pipeline
-
-    calls = []
-
-    def count(name, function):
-        return lambda *args, **options: calls.append(name) or function(*args, **options)
-
-    for name in ("find_grey_levels", "summarize"):
-        function = getattr(pipeline, name)
-        for module in (pipeline, sys.modules[function.__module__]):
-            monkeypatch.setattr(module, name, count(name, function))
-    done = call("catalog", images, "-o", tmp_path / "c.csv", "--preview", "--json", "-q")
-    assert calls == ["find_grey_levels", "summarize"]
-    printed = json.loads(done.stdout)
-    drawn = json.loads((tmp_path / "c_preview" / "catalog_summary.json").read_text())
-    assert {name: printed[name] for name in drawn} == drawn and drawn["n_images"] == 30
 
 
 def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
@@ -273,8 +231,8 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
 
 
 def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("plankton_embed.run_steps.save_figure", lambda *_: None)
-    monkeypatch.setattr("plankton_embed.evaluation.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.run_steps.save_figure", lambda *_: None)
+    monkeypatch.setattr("plankton_embed.workflows.result_folder.save_figure", lambda *_: None)
     settings = ("--settings", quick, "--set", "training.epochs=1", "--unknown-rate", 0.5, "--draws", 1)
     done = call("seen-unseen", images, "-o", tmp_path / "out", "--unseen", "copepod", *settings)
     assert done.exit_code == 0, done.output
@@ -284,9 +242,10 @@ def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
 
 
 def test_compare(images, quick, tmp_path, monkeypatch):
-    from plankton_embed import comparison, measurement
+    from plankton_embed.workflows import compare as compare_module
+    from plankton_embed.workflows import compare_trial
 
-    monkeypatch.setattr(comparison, "_measure_apart", measurement.measure_system)  # in this process
+    monkeypatch.setattr(compare_module, "_measure_apart", compare_trial.measure_system)  # in this process
     options = ("--only", "pixel_mlp", "--budget", 0.02, "--settings", quick)
     done = call("compare", images, "-o", tmp_path / "out", *options, "--seeds", 2)
     assert done.exit_code == 0, done.output
@@ -296,26 +255,6 @@ def test_compare(images, quick, tmp_path, monkeypatch):
     refused = call("compare", images, "-o", tmp_path / "out", "--weights", "resnet18")
     assert refused.exit_code == 2
     assert "--weights: expected NAME=VALUE; found 'resnet18'" in refused.stderr
-
-
-def test_doctor_is_well_here(monkeypatch):
-    from plankton_embed import diagnosis
-
-    monkeypatch.setitem(diagnosis.EXTRAS, "video", ("no_such_package",))
-    done = call("doctor", "--json")
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["healthy"] is True
-    assert found["extra video"] == "not installed (pip install 'plankton_embed[video]')"
-
-
-def test_doctor_names_the_mending_line_of_two_faiss_builds(monkeypatch):
-    from plankton_embed import diagnosis
-
-    monkeypatch.setattr(diagnosis, "installed_faiss", lambda: {"faiss-cpu": "1", "faiss-gpu": "1"})
-    done = call("doctor")
-    assert done.exit_code == 1
-    assert "pip uninstall -y faiss-cpu faiss-gpu" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -458,21 +397,19 @@ def test_the_space_is_explored(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["relations", "RUN"], "--output FOLDER, or --query A B C"),
+        (["relations", "RUN"], "Missing option '--output'"),
+        (["analogy", "RUN", "copepod", "medusa", "whale"], "whale is neither"),
         (["relations", "RUN", "--query", "copepod", "medusa", "whale"], "whale is neither"),
-        (["relations", "RUN", "-o", "OUT", "-k", "3"], "-k is for --query; leave out --neighbors"),
-        (
-            ["relations", "RUN", "--query", "copepod", "medusa", "fish_egg", "-o", "OUT", "--epsilon", "9"],
-            "--query only answers; leave out --output, --epsilon",
-        ),
+        (["relations", "RUN", "-o", "OUT", "-k", "3"], "No such option: -k"),
+        (["analogy", "RUN", "copepod", "medusa", "fish_egg", "--epsilon", "9"], "No such option: --epsilon"),
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
         (["dendrogram", "RUN", "-o", "OUT", "--of", "classes", "--leaves", "1"], "leaves: expected at least 2"),
         (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected rows"),
         (["enroll", "RUN", "RUN/vectors/test.parquet", "-o", "OUT.csv", "--seed", "5"], "for the learning curve"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),
-        (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "for a film"),
-        (["pca", "RUN", "-o", "OUT", "--film", "--components", "2"], "leave --method and --components out"),
+        (["pca", "RUN", "-o", "OUT", "--device", "cpu"], "No such option: --device"),
+        (["film", "RUN", "-o", "OUT.gif", "--components", "2"], "No such option: --components"),
     ],
 )
 def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, message):

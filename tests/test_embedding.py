@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 
-from plankton_embed.embedding import embed, embed_prepared
+from plankton_embed.embedding import ImageEmbedder, embed_prepared
+from plankton_embed.embedding import embed_source as embed
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.drawn import draw_set
@@ -226,3 +229,25 @@ def test_sizes_in_pixels_stay_in_pixels_though_the_catalog_has_a_pixel_size(in_p
     np.testing.assert_array_equal(
         embed(in_pixels, with_pixel_size(catalog, values), progress=False).vectors, in_pixels.embed(catalog.paths)
     )
+
+
+def test_a_model_is_a_transformer_in_a_pipeline(drawn_folder, in_pixels):
+    from sklearn.base import clone
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import SVC
+
+    paths = sorted(drawn_folder.glob("[cm]*/*.png"))[:24]
+    labels = [path.parent.name for path in paths]
+    embedder = ImageEmbedder(in_pixels, views=2)
+    vectors = embedder.fit(paths).transform(paths)
+    np.testing.assert_allclose(vectors, in_pixels.embed(paths, views=2))
+    frame = pd.DataFrame({"path": [str(path) for path in paths]})
+    np.testing.assert_allclose(embedder.transform(frame), vectors)  # one column of paths
+    assert embedder.get_feature_names_out().tolist() == [f"v{i}" for i in range(8)]
+    assert clone(embedder).get_params()["views"] == 2
+    pipeline = make_pipeline(ImageEmbedder(in_pixels), SVC())
+    assert pipeline.fit(paths, labels).predict(paths[:3]).shape == (3,)
+    assert len(cross_val_score(pipeline, np.array(paths, dtype=object), labels, cv=2)) == 2
+    with pytest.raises(NotFittedError):
+        ImageEmbedder(in_pixels).transform(paths)

@@ -30,7 +30,7 @@ def test_the_tour_is_short(text):
 def test_every_command_stands_in_the_table_and_the_other_way_round(text):
     table = text.split("\n## Commands\n")[1].split("\n## ")[0]
     listed = set(re.findall(r"^\| `([\w-]+)", table, re.MULTILINE))
-    assert listed == {command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    assert listed == {command.name for command in app.registered_commands}
 
 
 def test_pictures_and_files_it_names_are_there(text):

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.settings import (
-    OBJECTIVE_DEFAULTS,
-    OBJECTIVE_SETTINGS,
+    OBJECTIVES,
     PRESETS,
     ObjectiveName,
     PreparationSettings,
@@ -18,7 +17,6 @@ from plankton_embed.settings import (
 )
 
 NAMES = list(Settings().flat())
-OBJECTIVES = get_args(ObjectiveName)
 TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) != ("quick", "reference_2019")]  # a trunk too large
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
 OLD_HASHES = [({}, "372c992ede50d716"), ({**OTHER_PREPARATION}, "3d98b684b8e39631")]  # before there was remove_marks
@@ -220,8 +218,8 @@ def test_a_value_out_of_range_is_refused_in_one_line_with_what_was_found(overrid
 def test_every_objective_is_of_use_by_its_name_alone():
     for objective in OBJECTIVES:
         assert Settings.build(overrides=[f"training.objective={objective}"]).training.objective == objective
-    assert set(OBJECTIVE_DEFAULTS) <= set(OBJECTIVES)
-    assert set(OBJECTIVE_SETTINGS) == set(OBJECTIVES)
+    assert get_args(ObjectiveName) == tuple(OBJECTIVES)
+    assert all(record.settings and set(record.defaults) <= set(NAMES) for record in OBJECTIVES.values())
 
 
 def test_reference_2019_brings_its_recipe_along():
@@ -242,7 +240,7 @@ def test_reference_2019_brings_its_recipe_along():
 def test_an_objective_changes_what_it_names_and_nothing_else(preset, objective):
     plain = Settings.build(preset).flat()
     changed = Settings.build(preset, overrides={"training.objective": objective}).flat()
-    expected = {**plain, "training.objective": objective, **OBJECTIVE_DEFAULTS.get(objective, {})}
+    expected = {**plain, "training.objective": objective, **OBJECTIVES[objective].defaults}
     assert changed == expected
 
 

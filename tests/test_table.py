@@ -430,3 +430,25 @@ def test_a_file_that_cannot_be_read_is_told_as_vectors(tmp_path):
         assert holds_vectors(tmp_path / name)
         with pytest.raises(InputError, match=r"do not exist|cannot be read as vectors"):
             EmbeddingTable.load(tmp_path / name)
+
+
+def test_a_frame_becomes_a_table_and_comes_back():
+    table = EmbeddingTable(np.eye(3), object_id=list("abc"), label=["x", None, "y"], columns={"area": np.arange(3.0)})
+    again = EmbeddingTable.from_frame(table.to_frame())
+    assert np.array_equal(again.vectors, table.vectors) and again.object_id.tolist() == ["a", "b", "c"]
+    assert again.label.tolist() == ["x", None, "y"] and again.columns["area"].tolist() == [0, 1, 2]
+    lists = pd.DataFrame({"object_id": list("abc"), "vector": [[1.0, 2], [3.0, 4], [5.0, 6]], "area": [7, 8, 9]})
+    made = EmbeddingTable.from_frame(lists, {"model_hash": "m"})
+    assert made.vectors.tolist() == [[1, 2], [3, 4], [5, 6]] and made.model_hash == "m"
+    assert made.columns["area"].tolist() == [7, 8, 9]
+    with pytest.raises(InputError, match="column vector: expected lists of numbers of one length"):
+        EmbeddingTable.from_frame(lists.assign(vector=[[1.0], [3.0, 4], [5.0, 6]]))
+
+
+def test_tables_of_one_model_are_put_together():
+    one, two = (EmbeddingTable(np.eye(2), object_id=ids, provenance={"model_hash": "m"}) for ids in ("ab", "cd"))
+    assert EmbeddingTable.concat([one, two]).object_id.tolist() == list("abcd")
+    with pytest.raises(MismatchError):
+        EmbeddingTable.concat([one, EmbeddingTable(np.eye(2), object_id=list("ef"))])
+    with pytest.raises(InputError, match="at least one table"):
+        EmbeddingTable.concat([])

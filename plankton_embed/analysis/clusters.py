@@ -15,8 +15,8 @@ from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import clean_label
-from plankton_embed.spreadsheet import read_spreadsheet, to_text
+from plankton_embed.notebook import Shown
+from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10
@@ -28,8 +28,8 @@ IMAGES_FILE, NAMES_FILE, VECTORS_FILE = "images.csv", "names.csv", "vectors.parq
 ClusterMethod = Literal["hdbscan", "tree"]
 
 
-@dataclass(frozen=True, eq=False)
-class Clusters:
+@dataclass(frozen=True, eq=False, repr=False)
+class Clusters(Shown):
     """Groups of like images.
 
     Attributes:
@@ -52,6 +52,12 @@ class Clusters:
         """Return one row an image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
         columns = {"object_id": self.table.object_id, "path": self.table.path}
         return pd.DataFrame({**columns, "cluster": self.cluster, "distance": self.distance})
+
+    def _describe(self) -> str:
+        return f"{len(self.groups)} groups of {len(self.table):,} images, {(self.cluster == 0).sum():,} in none"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.groups
 
 
 def find_clusters(

@@ -14,6 +14,7 @@ from plankton_embed.analysis.leaf_order import order_leaves
 from plankton_embed.analysis.tree import Tree, quote_name
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 
 N_LEAVES = 40
@@ -22,8 +23,8 @@ MOST_COMPARED = 3000  # images, drawn once, whose distances are held against the
 MOST_ORDERED = 1000  # leaves that are brought into their best order, which takes time with their cube
 
 
-@dataclass(frozen=True, eq=False)
-class Dendrogram:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dendrogram(Shown):
     """A tree over images or over class means, as Ward's method joins them.
 
     Attributes:
@@ -93,6 +94,12 @@ class Dendrogram:
             return str(self.table.object_id[node])
         commonest = "unlabelled" if row["label"] is None else f"{row['label']} {row['purity']:.0%}"
         return f"{node}: {row['n_images']} images, {commonest}"
+
+    def _describe(self) -> str:
+        return f"{len(self.table):,} images, {len(self.leaves)} leaves, {self.branch.max()} branches"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.leaves.reset_index()
 
 
 def build_dendrogram(

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, t
 
-from plankton_embed.analysis.abundance import CountCorrection
+from plankton_embed.analysis.quantification import CountCorrection
 
 FIT_LIMIT = 0.01  # false discovery rate at which samples are not corrected
 N_SIMULATED = 100  # samples that show how far the statistic lies from 0 by chance

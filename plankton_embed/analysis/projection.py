@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -25,8 +26,8 @@ Method = Literal["pca", "umap", "tsne"]
 Coordinates = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Projection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Projection(Shown):
     """Images on few axes.
 
     Attributes:
@@ -137,9 +138,15 @@ class Projection:
             raise SettingError(f"a map by {self.method} has no basis that could be used again; choose the method pca")
         return self.components, self.mean
 
+    def _describe(self) -> str:
+        return f"{self.method}, {len(self.table):,} images, {self.n_components} axes"
 
-@dataclass(frozen=True, eq=False)
-class Film:
+    def _preview(self) -> pd.DataFrame:
+        return self.frame()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Film(Shown):
     """The same images after several epochs, on common axes.
 
     Attributes:
@@ -166,6 +173,9 @@ class Film:
         numbers = {"epoch": np.repeat(self.epochs, n), "accuracy": np.repeat(self.accuracies, n)}
         axes = self.coordinates.reshape(-1, self.basis.n_components).T
         return pd.DataFrame({**numbers, **text, **dict(zip(self.basis.names, axes, strict=True))})
+
+    def _describe(self) -> str:
+        return f"{len(self)} epochs"
 
 
 def fit_projection(
@@ -286,10 +296,8 @@ def _fit_components(table: EmbeddingTable, n_components: int) -> Projection:
 
 
 def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float32]:
-    try:
+    with needs_extra("the method umap", "reduce"):
         from umap import UMAP
-    except ImportError as error:
-        raise DependencyError("the method umap needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
     n_neighbors = min(15, len(table) - 1)  # 15 is umap-learn's default
     umap = UMAP(n_neighbors, n_components, random_state=seed, n_jobs=1)
     return np.asarray(umap.fit_transform(table.vectors))
@@ -297,12 +305,10 @@ def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray
 
 def _map_by_tsne(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float64]:
     """Return a map by t-SNE; the neighbours are ours, for openTSNE's own search first compiles for a minute."""
-    try:
+    with needs_extra("the method tsne", "reduce"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
         from openTSNE.nearest_neighbors import PrecomputedNeighbors
-    except ImportError as error:
-        raise DependencyError("the method tsne needs the extra reduce: pip install 'plankton_embed[reduce]'") from error
     perplexity = min(30, (len(table) - 1) / 3)  # 30 is openTSNE's default
     found = VectorIndex.build(table).search_others(int(3 * perplexity))
     neighbors = PrecomputedNeighbors(found.rows, found.distances)

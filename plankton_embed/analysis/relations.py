@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.analysis.parallelograms import Parallelograms, ParallelogramSearch
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
@@ -34,8 +35,8 @@ Definition = Literal["exact", "window_2019"]
 Rows = NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class Relations:
+@dataclass(frozen=True, eq=False, repr=False)
+class Relations(Shown):
     """Pairs of relations that are alike.
 
     Attributes:
@@ -57,6 +58,12 @@ class Relations:
     n_found: int
     best: pd.DataFrame
     analogies: pd.DataFrame
+
+    def _describe(self) -> str:
+        return f"{self.n_found:,} relations that repeat, among {len(self.table):,} images, epsilon {self.epsilon:.3g}"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.analogies
 
 
 def find_relations(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
+
+logger = logging.getLogger(__name__)
 
 P_LIMIT = 0.001
 N_PERMUTATIONS = 2000
@@ -24,13 +28,14 @@ MOST_NEW, MOST_CALIBRATION = 1000, 2000  # images that distances are compared of
 AT_ONCE = 500  # permutations
 
 APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW = "appearance", "unlike", "class mix", "alike", "too few images"
+MOST_JUDGED, MOST_JUDGED_CALIBRATION = 300, 1000  # images of a sample, and for calibration, of the verdict on shift
 VERDICTS = (APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW)
 
 Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n, p) of n images in two; (p,)
 
 
-@dataclass(frozen=True, eq=False)
-class Shift:
+@dataclass(frozen=True, eq=False, repr=False)
+class Shift(Shown):
     """Samples of new images beside the calibration images.
 
     Three comparisons, each with an effect (0: alike, 1: nothing in common), how large that gets in draws of as many
@@ -74,6 +79,14 @@ class Shift:
             "n_samples": len(single),
             **{f"n_{name.replace(' ', '_')}": int((single["verdict"] == name).sum()) for name in VERDICTS},
         }
+
+    def _describe(self) -> str:
+        verdicts = self.samples["verdict"].iloc[1:].value_counts()
+        counts = [f"{n} {name}" for name, n in verdicts.items()]
+        return ", ".join([f"{len(self.samples) - 1} samples", *counts])
+
+    def _preview(self) -> pd.DataFrame:
+        return self.samples
 
 
 def find_shift(
@@ -124,8 +137,8 @@ def find_shift(
         names = new_names.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            asked = _Compared.take(new.select(rows), names, MOST_NEW, seed)
-            row |= _compare(asked, known, between, n_permutations, n_draws, seed)
+            query = _Compared.take(new.select(rows), names, MOST_NEW, seed)
+            row |= _compare(query, known, between, n_permutations, n_draws, seed)
             row |= _compare_mix(
                 names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,
                 n_permutations, n_draws, seed,
@@ -166,7 +179,7 @@ class _Compared:
 
 
 def _compare(
-    asked: _Compared,
+    query: _Compared,
     known: _Compared,
     known_distances: NDArray[np.float32],
     n_permutations: int,
@@ -174,9 +187,9 @@ def _compare(
     seed: int,
 ) -> dict[str, float]:
     """Return effect, largest effect of the draws and p by the vectors, and by the appearance within names."""
-    n, n_known = len(asked.names), len(known.names)
-    across = cdist(asked.vectors, known.vectors)
-    distances = np.block([[cdist(asked.vectors, asked.vectors), across], [across.T, known_distances]])
+    n, n_known = len(query.names), len(known.names)
+    across = cdist(query.vectors, known.vectors)
+    distances = np.block([[cdist(query.vectors, query.vectors), across], [across.T, known_distances]])
     is_new = np.arange(n + n_known) < n
     if known.samples is None:
         drawn = np.arange(n_known) < min(n, n_known // 2)
@@ -184,8 +197,8 @@ def _compare(
     else:
         draws = draw_samples(known.samples, min(n, n_known // 2), n_draws, seed)
 
-    names = np.concatenate([asked.names, known.names])
-    strangeness = np.concatenate([asked.strangeness, known.strangeness])
+    names = np.concatenate([query.names, known.names])
+    strangeness = np.concatenate([query.strangeness, known.strangeness])
     effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
     largest = float(np.fmax.reduce(energy_effect(known_distances)(draws)))
     found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
@@ -195,7 +208,7 @@ def _compare(
 
 
 def _compare_mix(
-    asked: pd.Series,
+    query: pd.Series,
     known: pd.Series,
     known_names: pd.DataFrame,
     samples: NDArray[np.intp] | None,
@@ -204,8 +217,8 @@ def _compare_mix(
     seed: int,
 ) -> dict[str, float]:
     """Return effect, largest effect of the draws and p by the counts of the names; names change hands at random."""
-    labels = asked.index.union(known.index)
-    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (asked, known))
+    labels = query.index.union(known.index)
+    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (query, known))
     n, n_known = int(of_asked.sum()), int(of_known.sum())
     rng, both = np.random.default_rng(seed), of_asked + of_known
     shuffled = rng.multivariate_hypergeometric(both, n, size=n_permutations, method="marginals")
@@ -390,3 +403,62 @@ def _judge(samples: pd.DataFrame) -> pd.DataFrame:
     order = samples["vectors_effect"].iloc[1:].sort_values(ascending=False, kind="stable", na_position="last").index
     ordered = samples.loc[[0, *order], [*columns, "refused", "expected_accuracy"]]
     return ordered.reset_index(drop=True)
+
+
+def judge_shift(
+    describe: Callable[[EmbeddingTable], pd.DataFrame],
+    calibration: EmbeddingTable,
+    samples: Sequence[EmbeddingTable],
+    names: Sequence[str] | None = None,
+    calibration_samples: NDArray[np.intp] | None = None,
+    progress: bool = False,
+) -> list[str]:
+    """Return for each sample whether it is like the calibration images, and report it in one line.
+
+    It is `find_shift` with fewer images (300 of a sample, 1,000 for calibration) and 1,000 permutations.
+
+    Args:
+        describe: gives the predictions of images, as `find_shift` takes them.
+        calibration: labelled images of classes of the reference.
+        samples: new images.
+        names: of the samples; by default they are one sample, the query.
+        calibration_samples: (m,) codes of the samples of the calibration images, which are then drawn as a whole.
+        progress: show a bar.
+
+    Returns:
+        The verdicts (see `Shift`); `too few images` also where there are too few calibration images.
+    """
+    if len(calibration) < 2 * LEAST_IMAGES:
+        logger.info("shift: not compared, with fewer than %d calibration images", 2 * LEAST_IMAGES)
+        return [TOO_FEW] * len(samples)
+
+    drawn = [
+        sample.select(np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])) for sample in samples
+    ]
+    numbers = np.repeat(np.arange(len(drawn)), [len(sample) for sample in drawn]).astype(str)
+    images = EmbeddingTable(np.concatenate([sample.vectors for sample in drawn]), sample_id=numbers.astype(object))
+    found = find_shift(
+        calibration,
+        describe(calibration),
+        images,
+        describe(images),
+        calibration_samples=calibration_samples,
+        n_permutations=1000,
+        most_calibration=MOST_JUDGED_CALIBRATION,
+        progress=progress,
+    )
+    by_number = found.samples.iloc[1:].set_index("sample_id")["verdict"]  # without that of all images together
+    verdicts = [str(by_number.get(str(number), TOO_FEW)) for number in range(len(drawn))]
+    differs = np.array(verdicts) == APPEARANCE
+    advice = "their labels and counts are unreliable; see shift"
+    if names is None and differs.any():
+        logger.warning("shift: the images look unlike the calibration images (%s); %s", APPEARANCE, advice)
+    elif differs.any():
+        logger.warning(
+            "shift: the images of %d of %d samples look unlike the calibration images, such as %s (%s); %s",
+            *(int(differs.sum()), len(verdicts), names[int(differs.argmax())] if names else "", APPEARANCE, advice),
+        )
+    else:
+        counted = pd.Series(verdicts).value_counts()
+        logger.info("shift: %s", ", ".join(f"{name} ({n})" for name, n in counted.items()) if names else verdicts[0])
+    return verdicts

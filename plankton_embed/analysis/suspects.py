@@ -13,7 +13,8 @@ from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
 from plankton_embed.analysis.misfiled import SAME, find_misfiled_groups
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
+from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -23,8 +24,8 @@ MOST_EXACT = 200_000  # vectors; among more, near-copies are looked for in the n
 COPY_SHARE = 0.01  # of all images: those nearest to their nearest neighbour count as near-copies of it
 
 
-@dataclass(frozen=True, eq=False)
-class Suspects:
+@dataclass(frozen=True, eq=False, repr=False)
+class Suspects(Shown):
     """Labelled images, the likeliest wrong label first.
 
     Attributes:
@@ -77,6 +78,13 @@ class Suspects:
                 "path": first["path"],
             }
         )
+
+    def _describe(self) -> str:
+        counts = f"{len(self.groups)} groups, {len(self.copies)} near-copies with two labels"
+        return f"{len(self.ranking):,} images, {counts}"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.ranking[["path", "object_id", "label", "guess", "score"]]
 
 
 def find_suspects(
@@ -238,10 +246,8 @@ def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDAr
 
 
 def _ask_cleanlab(codes: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.float64]:
-    try:
+    with needs_extra("cleanlab", "clean"):
         from cleanlab.rank import get_label_quality_scores
-    except ImportError as error:
-        raise DependencyError("cleanlab is not installed; pip install 'plankton_embed[clean]'") from error
     return 1 - np.asarray(get_label_quality_scores(codes, chances, method="normalized_margin"))
 
 

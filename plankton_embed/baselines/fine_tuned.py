@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.baselines.net_classifier import Codes, NetClassifier, Pixels, Scaling, Watch
+from plankton_embed.baselines.net_batches import Codes, Pixels
+from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import NetworkSettings

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from plankton_embed.baselines.net_classifier import Codes, Pixels, check_images, check_labels
-from plankton_embed.classifiers.calibration import hold_out
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.baselines.net_batches import Codes, Pixels
+from plankton_embed.baselines.net_classifier import check_images, check_labels
+from plankton_embed.classifiers.calibrated import hold_out
+from plankton_embed.errors import InputError, SettingError, needs_extra
 
 
 def _quarter_turn(image: Image.Image) -> Image.Image:
@@ -169,12 +170,8 @@ def cluster_centroids(images: ArrayLike, labels: ArrayLike, seed: int = 0) -> tu
     Raises:
         DependencyError: imbalanced-learn (the extra `balance`) is not installed.
     """
-    try:
+    with needs_extra("ClusterCentroids", "balance"):
         from imblearn.under_sampling import ClusterCentroids
-    except ImportError as error:
-        raise DependencyError(
-            "ClusterCentroids needs the extra balance: pip install 'plankton_embed[balance]'"
-        ) from error
     examples = _take(images, labels)
     flat = examples.images.reshape(len(examples), -1).astype(np.float32)
     sampler = ClusterCentroids(voting="soft", random_state=seed)

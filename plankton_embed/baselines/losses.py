@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def highest_losses(
     classes: NDArray[Any],
-    chances: NDArray[np.floating],
+    probabilities: NDArray[np.floating],
     labels: ArrayLike,
     object_ids: Sequence[str],
     paths: Sequence[str],
@@ -55,7 +55,7 @@ def highest_losses(
     if n < 1:
         raise SettingError(f"n: expected at least 1 image; found {n}")
     names = check_labels(labels)
-    lengths = {"images": len(chances), "labels": len(names), "object_ids": len(object_ids), "paths": len(paths)}
+    lengths = {"images": len(probabilities), "labels": len(names), "object_ids": len(object_ids), "paths": len(paths)}
     if len(set(lengths.values())) > 1:
         raise InputError(f"expected as many of each; found {', '.join(f'{n} {name}' for name, n in lengths.items())}")
     codes = pd.Index(classes).get_indexer(pd.Index(names))
@@ -66,7 +66,7 @@ def highest_losses(
         logger.warning(
             "%d images are of classes that the classifier has not learned, and are left out", len(names) - len(known)
         )
-    true = chances[known, codes[known]]
+    true = probabilities[known, codes[known]]
     losses = -np.log(np.maximum(true, LEAST_CHANCE))
     order = np.argsort(-losses, kind="stable")[:n]
     rows = known[order]
@@ -74,9 +74,9 @@ def highest_losses(
         np.asarray(object_ids, dtype=object)[rows],
         np.asarray(paths, dtype=object)[rows],
         names[rows],
-        np.asarray(classes)[chances[rows].argmax(axis=1)],
+        np.asarray(classes)[probabilities[rows].argmax(axis=1)],
         losses[order],
-        chances[rows].max(axis=1),
+        probabilities[rows].max(axis=1),
         true[order],
     )
     return pd.DataFrame(dict(zip(LOSS_COLUMNS, columns, strict=True)))

@@ -20,26 +20,29 @@ from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibration import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+from plankton_embed.baselines.net_batches import (
+    BLOCK,
+    Codes,
+    Pixels,
+    Sampling,
+    balance_weights,
+    draw_epoch,
+    turn_images,
+)
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
-BLOCK = 1024  # images at a time, where nothing is learned
 FIGURES = ("loss", "accuracy", "f1_macro", "precision_macro", "recall_macro")  # columns of the history
-N_VIEWS = 8  # views of a square image; one that is not square has half as many
-
 Optimizer = Literal["adam", "rmsprop", "adadelta", "sgd"]
 Scaling = Literal["standard", "raw", "imagenet"]
-Sampling = Literal["natural", "balanced"]
 Watch = Literal["f1_macro", "loss"]
 Precision = Literal["auto", "bfloat16", "float32"]
-Pixels = NDArray[np.uint8]
-Codes = NDArray[np.intp]
 CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": get_args(Optimizer),
     "scaling": get_args(Scaling),
@@ -476,70 +479,11 @@ def channel_moments(pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.flo
     return mean, np.where(deviation > 0, deviation, 1.0)
 
 
-def balance_weights(codes: Codes, n_classes: int) -> NDArray[np.float64]:
-    """Return the balanced weight of every class (C,): n / (C · its images)."""
-    return np.asarray(len(codes) / (n_classes * np.bincount(codes, minlength=n_classes)))
-
-
 def weigh_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the mean over images of cross-entropy times the weight of the image's class (C,), as Keras weighs it."""
     from torch.nn.functional import cross_entropy
 
     return (weights[targets] * cross_entropy(logits, targets, reduction="none")).mean()
-
-
-def draw_epoch(
-    codes: Codes, image_shape: Sequence[int], sampling: Sampling, turn: bool, grow_rare: bool, rng: np.random.Generator
-) -> tuple[Codes, Codes]:
-    """Draw which images an epoch shows, in which order, and which view of each.
-
-    Args:
-        codes: (n,) class code of every image, 0 … C-1, each code present.
-        image_shape: height, width, …
-        sampling: see `NetClassifier`.
-        turn: see `NetClassifier`.
-        grow_rare: see `NetClassifier`.
-        rng: the source of chance.
-
-    Returns:
-        Rows and views, (m,) each; a view is a number that `turn_images` takes. Within an epoch an image comes twice in
-        the same view only when all its views have come.
-    """
-    sizes, n_views = np.bincount(codes), N_VIEWS if image_shape[0] == image_shape[1] else N_VIEWS // 2
-    due = -(-len(codes) // len(sizes))
-    if sampling == "balanced":
-        dues = np.full(len(sizes), due)
-    else:
-        dues = np.maximum(sizes, np.minimum(due, n_views * sizes)) if grow_rare else sizes
-    rows, views = [], []
-    for c, wanted in enumerate(dues):
-        members = np.flatnonzero(codes == c)
-        rounds = -(-wanted // len(members))
-        rows.append(np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])[:wanted])
-        turned = (
-            rng.integers(n_views, size=len(members))[rows[-1]] + np.repeat(np.arange(rounds), len(members))[:wanted]
-        )
-        seen = turn or (grow_rare and sizes[c] < due)
-        views.append(turned % n_views if seen else np.zeros(wanted, dtype=np.intp))
-        rows[-1] = members[rows[-1]]
-    order = rng.permutation(int(dues.sum()))
-    return np.concatenate(rows)[order], np.concatenate(views)[order]
-
-
-def turn_images(pixels: Pixels, views: Codes) -> Pixels:
-    """Return images in the given views (n,): 0 as they are; the first half turned, the second mirrored and turned.
-
-    A square image has the views 0-7, in quarter turns; another has 0-3, in half turns.
-    """
-    if not views.any():
-        return pixels
-    square, turned = pixels.shape[1] == pixels.shape[2], pixels.copy()
-    half = (N_VIEWS if square else N_VIEWS // 2) // 2
-    for view in np.unique(views):
-        these = views == view
-        picture = pixels[these][:, :, ::-1] if view >= half else pixels[these]
-        turned[these] = np.rot90(picture, (view % half) * (1 if square else 2), axes=(1, 2))
-    return turned
 
 
 def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:

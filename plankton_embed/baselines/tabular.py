@@ -17,9 +17,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibration import HELD_OUT, LEAST_CHANCE, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibration import LEAST_CHANCE
 from plankton_embed.classifiers.mlp import MLPClassifier
-from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.images.features import FeaturePreparation
 
 Kind = Literal["histogram", "lightgbm"]
@@ -107,7 +108,9 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             every, of_class = np.arange(len(self.classes_)), np.empty(len(self.classes_))
             of_class[codes] = weights
             stages = self._stages(watched)
-            losses = [log_loss(truth, chances, labels=every, sample_weight=of_class[truth]) for chances in stages]
+            losses = [
+                log_loss(truth, probabilities, labels=every, sample_weight=of_class[truth]) for probabilities in stages
+            ]
             self.n_rounds_ = int(np.argmin(losses)) + 1
         return self
 
@@ -155,10 +158,8 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 l2_regularization=self.penalty,
                 early_stopping=False,
             )
-        try:
+        with needs_extra("kind lightgbm", "tabular"):
             from lightgbm import LGBMClassifier
-        except ImportError as error:
-            raise DependencyError("kind lightgbm needs LightGBM: pip install 'plankton_embed[tabular]'") from error
         return LGBMClassifier(
             **shared,
             n_estimators=self.n_rounds,
@@ -279,11 +280,11 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
 
     def _logarithms(self, vectors: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
         """Return the logarithms of both classifiers' probabilities, (2, n, C)."""
-        chances = (
+        probabilities = (
             self.embedding_classifier_.predict_proba(vectors),
             self.feature_classifier_.predict_proba(np.asarray(features, dtype=np.float64)),
         )
-        return np.asarray(np.log(np.maximum(np.stack(chances), LEAST_CHANCE)))
+        return np.asarray(np.log(np.maximum(np.stack(probabilities), LEAST_CHANCE)))
 
 
 def _take(vectors: ArrayLike, features: ArrayLike, y: ArrayLike, name: str) -> Joined:
@@ -314,7 +315,7 @@ def _fit_weights(logarithms: NDArray[np.float64], codes: NDArray[np.intp]) -> ND
     rows = np.arange(len(codes))
 
     def surprise(weights: NDArray[np.float64]) -> float:
-        chances = _fuse(logarithms, weights)
-        return float(-chances[rows, codes].mean() - chances.mean() / len(codes))
+        probabilities = _fuse(logarithms, weights)
+        return float(-probabilities[rows, codes].mean() - probabilities.mean() / len(codes))
 
     return np.asarray(minimize(surprise, np.ones(2), method="L-BFGS-B", bounds=[(0, None)] * 2).x)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.calibration import hold_out
-from plankton_embed.classifiers.naming import WITHOUT_TRAINING, fit_classifier
+from plankton_embed.classifiers.calibrated import hold_out
+from plankton_embed.classifiers.prediction import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.output import progress_bar

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled, fit_temperature, hold_out
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled, hold_out
+from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from plankton_embed.classifiers.calibration import CalibratedClassifier, Labelled, fit_temperature
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled
+from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -77,9 +78,9 @@ class NeighborsClassifier(CalibratedClassifier):
         """Return the distance of each vector to the nearest vector of one class, given by its code (n,); (n,)."""
         vectors, nearest = self._check_query(X).astype(np.float32), np.empty(len(codes))
         for code in np.unique(codes):
-            asked = codes == code
+            query = codes == code
             of_class = VectorIndex.build(self.index_.table.select(self._codes == code))
-            nearest[asked] = of_class.search(vectors[asked], 1).distances[:, 0]
+            nearest[query] = of_class.search(vectors[query], 1).distances[:, 0]
         return nearest
 
     def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, clean_label
-from plankton_embed.spreadsheet import read_spreadsheet, to_text
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.notebook import Shown
+from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 
 CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")
@@ -19,8 +20,8 @@ UNTOUCHED = ("action", "keep")  # the column that a person fills in, and what it
 CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
 
 
-@dataclass(frozen=True)
-class CorrectedCatalog:
+@dataclass(frozen=True, repr=False)
+class CorrectedCatalog(Shown):
     """A catalog with corrections applied, and what they changed; the images and the catalog before stay as they are.
 
     `changes` has the rows that were changed as they were before, and `correction_action`, `correction_label` (the new
@@ -31,6 +32,12 @@ class CorrectedCatalog:
     catalog: ImageCatalog
     changes: pd.DataFrame
     n_kept: int
+
+    def _describe(self) -> str:
+        return f"{len(self.catalog):,} images, {len(self.changes):,} changed, {self.n_kept:,} kept as they are"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.changes
 
 
 def read_corrections(path: str | Path) -> pd.DataFrame:

@@ -16,8 +16,9 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from sklearn.utils.parallel import Parallel, delayed
 
-from plankton_embed.errors import DependencyError, InputError
-from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog
+from plankton_embed.errors import InputError, needs_extra
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
@@ -340,7 +341,5 @@ def _measure_chunk(
 
 
 def _check_skimage() -> None:
-    try:
+    with needs_extra("measuring shape features", "features"):
         import skimage  # noqa: F401
-    except ImportError as error:
-        raise DependencyError("shape features need scikit-image: pip install 'plankton_embed[features]'") from error

@@ -23,6 +23,7 @@ from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
+from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
@@ -32,8 +33,8 @@ BATCH_SIZE = 64
 VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
-@dataclass(eq=False)
-class EmbeddingModel:
+@dataclass(eq=False, repr=False)
+class EmbeddingModel(Shown):
     """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` says otherwise.
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
@@ -140,6 +141,8 @@ class EmbeddingModel:
             return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, known)
 
         return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
+
+    encode = embed  # as sentence-transformers and others call it
 
     def embed_prepared(
         self,
@@ -276,6 +279,12 @@ class EmbeddingModel:
         with tempfile.TemporaryDirectory() as folder:
             saved = self.save(Path(folder) / "model", card)
             return str(api.upload_folder(repo_id=repo_id, folder_path=saved))
+
+    def _describe(self) -> str:
+        side = self.preparation.target_size
+        return (
+            f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
+        )
 
 
 def turn_view(images: Tensor, view: int) -> Tensor:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from plankton_embed.analysis.survey import AMOUNTS, Abundance
+from plankton_embed.analysis.counts import AMOUNTS, Abundance
 from plankton_embed.plots.figure import BLUE, GREY, ORANGE, TEXT_SIZE, new_axes, title_axes
 from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
 from plankton_embed.plots.profile import bounds_of, name_unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from plankton_embed.images.catalog import CatalogSummary
+from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.plots.figure import BLUE, new_axes, say_instead, title_axes
 from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
 

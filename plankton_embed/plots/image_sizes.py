@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from plankton_embed.images.catalog import CatalogSummary
+from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, TITLE_SIZE, new_axes, say_instead, title_axes
 
 N_BINS = 36

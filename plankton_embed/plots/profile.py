@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from plankton_embed.analysis.survey import AMOUNTS, Abundance
+from plankton_embed.analysis.counts import AMOUNTS, Abundance
 from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, new_axes, say_instead, title_axes
 from plankton_embed.plots.lettering import shorten
 

@@ -9,7 +9,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.analysis.body_size import UM3_PER_MM3
-from plankton_embed.analysis.survey import ALL_CLASSES, Abundance, fit_slope, pool_spectra
+from plankton_embed.analysis.counts import Abundance, fit_slope, pool_spectra
+from plankton_embed.analysis.samples import ALL_CLASSES
 from plankton_embed.plots.figure import (
     BLACK,
     BLUE,

@@ -16,7 +16,7 @@ from plankton_embed.plots.figure import GREEN, GREY, TITLE_SIZE, VERMILION, new_
 from plankton_embed.plots.lettering import ELLIPSIS, shorten, text_width
 
 if TYPE_CHECKING:
-    from plankton_embed.analysis.taxonomy import TaxonomyComparison
+    from plankton_embed.analysis.taxonomy_comparison import TaxonomyComparison
 
 ROW = 0.2  # inches a class
 LEARNED_WIDTH, NAME_WIDTH, LINE_WIDTH, TAXONOMY_WIDTH = 1.6, 1.9, 1.3, 3.0  # inches; names stand on both sides

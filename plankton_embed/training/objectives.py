@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -131,6 +132,18 @@ class Reference2019Objective(Objective):
         else:
             losses = to_positive + (self.margin - to_negative).clamp(min=0)
         return losses.mean()
+
+
+class OwnObjective(Objective):
+    """A loss of one's own, called with the vectors (b, d) and class codes (b,) of a batch."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
+        """See `Objective`."""
+        return self.loss(vectors, labels)
 
 
 def build_objective(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from plankton_embed.errors import DependencyError
+from plankton_embed.errors import needs_extra
 from plankton_embed.training.history import EpochRecord
 
 SPRITE_SIDE = 48  # pixels of a thumbnail in the projector
@@ -55,9 +55,5 @@ class Tracker:
 
 def check_tensorboard() -> None:
     """Raise DependencyError where tensorboard is not installed."""
-    try:
+    with needs_extra("training.tensorboard", "track"):
         import torch.utils.tensorboard  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            "training.tensorboard needs the extra track: pip install 'plankton_embed[track]'"
-        ) from error

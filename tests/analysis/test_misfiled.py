@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plankton_embed import curation
+import plankton_embed as pe
 from plankton_embed.analysis import misfiled
 from plankton_embed.analysis.misfiled import find_misfiled_groups
 from plankton_embed.analysis.suspects import find_suspects
@@ -156,7 +156,7 @@ def test_suspects_draw_images_of_large_classes_by_their_seed(images, monkeypatch
     table = EmbeddingTable(vectors, label=np.array([f"class {code}" for code in codes], dtype=object))
     for seed in (0, 1):
         expected = find(vectors, codes, seed=seed)[0]["evidence"].tolist()
-        assert curation.suspects(table, n_folds=0, seed=seed, progress=False).groups["evidence"].tolist() == expected
+        assert pe.suspects(table, n_folds=0, seed=seed, progress=False).groups["evidence"].tolist() == expected
     assert find(vectors, codes, seed=0)[0]["evidence"].tolist() != expected
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import kstest
 
-from plankton_embed.analysis.abundance import CountCorrection
 from plankton_embed.analysis.mixture_fit import MixtureTest, find_misfits
+from plankton_embed.analysis.quantification import CountCorrection
 
 CENTRES = np.random.default_rng(1).normal(0, 2, (6, 3))
 

@@ -10,11 +10,11 @@ from PIL import Image
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.losses import LOSS_COLUMNS, highest_losses, propose_corrections, write_highest_losses
-from plankton_embed.contact_sheets import losses_sheet
-from plankton_embed.curation import apply_corrections
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.corrections import read_corrections
+from plankton_embed.workflows.apply_corrections import apply_corrections
+from plankton_embed.workflows.contact_sheets import losses_sheet
 
 CHANCES = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5], [0.05, 0.05, 0.9], [1.0, 0.0, 0.0]]
 CLASSES = ["ant", "bee", "cat"]

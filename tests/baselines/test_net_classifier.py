@@ -13,14 +13,8 @@ from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from plankton_embed.baselines import net_classifier
 from plankton_embed.baselines.convnets import FourConvNet, LeNet
-from plankton_embed.baselines.net_classifier import (
-    balance_weights,
-    channel_moments,
-    draw_epoch,
-    measure,
-    turn_images,
-    weigh_loss,
-)
+from plankton_embed.baselines.net_batches import balance_weights, draw_epoch, turn_images
+from plankton_embed.baselines.net_classifier import channel_moments, measure, weigh_loss
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.errors import InputError, OutputError, SettingError
 

@@ -13,20 +13,21 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from plankton_embed import comparison, measurement, run_steps
 from plankton_embed.baselines.convnets import FourConvNet, LeNet, SmallNet
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.net_classifier import FIGURES
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
-from plankton_embed.comparison import compare
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.source import read_source
-from plankton_embed.measurement import measure_system
-from plankton_embed.pipeline import catalog
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.workflows import compare as compare_module
+from plankton_embed.workflows import compare_trial, run_steps
+from plankton_embed.workflows.catalog import catalog
+from plankton_embed.workflows.compare import compare
+from plankton_embed.workflows.compare_trial import measure_system
 
 BUDGET = 0.005  # minutes
 CLASSES = ["bar", "cross", "disc", "ring"]
@@ -38,9 +39,9 @@ DRAWN = {"progress": False, "split": SPLIT}
 @pytest.fixture
 def measure(monkeypatch, tmp_path):
     """Return a function that measures systems in this process; it gives their rows by name. Figures are coarse."""
-    monkeypatch.setattr(comparison, "_measure_apart", measure_system)
+    monkeypatch.setattr(compare_module, "_measure_apart", measure_system)
     monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
-    for module in (comparison, measurement):
+    for module in (compare_module, compare_trial):
         monkeypatch.setattr(module, "save_figure", partial(save_figure, dpi=20))
 
     def measure(images, only, budget=BUDGET, **options):
@@ -246,7 +247,7 @@ def test_d_measures_features_where_there_are_none(measure, draw_shapes, tmp_path
     n_learned = (pd.read_csv(tmp_path / "out" / "catalog.csv")["split"] != "test").sum()
     assert found.loc["boosted_trees", "training_minutes"] > shared["seconds"][0] * n_learned / 60
     assert len(shared) == 160 and "area" in shared and shared["seconds"].nunique() == 1
-    monkeypatch.setattr(measurement, "measure_shapes", None)  # never called again
+    monkeypatch.setattr(compare_trial, "measure_shapes", None)  # never called again
     again = measure(tmp_path / "photos", ["boosted_trees"], seeds=2)
     assert again["seed"].tolist() == [0, 1]
     assert (again["images_per_second"] < 1 / shared["seconds"][0]).all()  # measuring counts in both

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
-from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.prediction import fit_classifier
 from plankton_embed.errors import InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
 

@@ -8,7 +8,8 @@ import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from plankton_embed.classifiers import mlp
-from plankton_embed.classifiers.calibration import fit_temperature, hold_out
+from plankton_embed.classifiers.calibrated import hold_out
+from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, OutputError, SettingError
 

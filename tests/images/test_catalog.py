@@ -1,89 +1,32 @@
+"""Catalogs in memory and in files: paths, labels, classes, rows, content, and what is refused."""
+
 from __future__ import annotations
 
-import csv
-import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images import catalog as module
-from plankton_embed.images.catalog import (
-    ImageCatalog,
-    clean_label,
-    content_hashes,
-    read_class_map,
-    summarize,
-    warn_of_similar_classes,
-    write_csv,
-)
+from plankton_embed.images.catalog import ImageCatalog, content_hashes, read_class_map, warn_of_similar_classes
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.preparation import hash_pixels, prepare_image
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.settings import PreparationSettings
 
-HARD_LABELS = [
-    "NA",
-    "nan",
-    "None",
-    "null",
-    "1",
-    "1.0",
-    "true",
-    "Calanus finmarchicus",
-    "egg<other",
-    "a/b",
-    "comma, semicolon;",
-    'quote "x"',
-    "tab\tx",
-    "line\nend",
-    "Ø",
-    "å",
-    "=1+1",
-]
-TEXT = st.sampled_from(HARD_LABELS) | st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
-)
 FORMATS = (".csv", ".parquet")
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a text file."""
-
-    def write_text(text, name="c.csv", encoding="utf-8"):
-        path = tmp_path / name
-        path.write_text(text, encoding=encoding)
-        return path
-
-    return write_text
 
 
 def build(labels, **columns):
     """Build a catalog of images that need not be there."""
     return ImageCatalog.from_rows({"path": [f"{i}.png" for i in range(len(labels))], "label": labels, **columns})
-
-
-# --- reading files
-
-
-@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "SEP=;\r"])
-def test_the_line_that_tells_excel_the_delimiter_is_passed_over(write, first):
-    end = first.strip('SEPsep=;"')
-    catalog = ImageCatalog.load(write(first + end.join(["path;label;depth_min", "a.png;x;1,5", ";;", ";;", ""])))
-    assert (catalog.labels, catalog.frame["depth_min"].tolist()) == (["x"], [1.5])
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
@@ -143,222 +86,11 @@ def test_a_parquet_of_others_with_categories_numbers_and_gaps(tmp_path):
     assert catalog.frame["depth"].isna().tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_hard_labels_come_back(tmp_path, suffix):
-    labels = [*map(clean_label, HARD_LABELS), None]
-    catalog = build(labels)
-    assert catalog.labels == labels
-    assert ImageCatalog.load(catalog.save(tmp_path / f"c{suffix}")).labels == labels
-    assert set(catalog.classes) == set(labels) - {None}
-
-
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rows=st.lists(st.tuples(TEXT, st.none() | TEXT, st.sampled_from(["train", "val", "test"])), min_size=1, max_size=5),
-    suffix=st.sampled_from(FORMATS),
-)
-def test_any_catalog_comes_back(tmp_path, rows, suffix):
-    samples, labels, splits = zip(*rows, strict=True)
-    catalog = build(labels, split=splits, sample_id=samples, depth=[i / 3 for i in range(len(rows))])
-    loaded = ImageCatalog.load(catalog.save(tmp_path / f"c{suffix}"))
-    pd.testing.assert_frame_equal(loaded.frame, catalog.frame)
-
-
 def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
     catalog = ImageCatalog.load(write("depth,path,taxon\n1.5,a.png,x\nNA,b.png,\n,c.png,None\n"))
     assert set(catalog.frame) == {"object_id", "path", "label", "depth", "taxon"}
     assert catalog.frame["depth"].isna().tolist() == [False, True, True]
     assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
-
-
-# --- numbers, encodings and quotes of other programs
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_whole_numbers_with_a_gap_stay_whole(tmp_path, suffix):
-    frame = pd.DataFrame({"path": ["i0.png", "i1.png", "i2.png", "i3.png"]})
-    frame["label"], frame["object_id"] = [1, 2, np.nan, 1], [101, 102, np.nan, 104]
-    frame["sample_id"], frame["station"], frame["feature_n"] = [np.nan, 7, 7, 7], [3, np.nan, 3, 4], [1, 2, np.nan, 4]
-    if suffix == ".csv":
-        frame.to_csv(tmp_path / "c.csv", index=False)
-    else:
-        frame.to_parquet(tmp_path / "c.parquet")
-    first = ImageCatalog.load(tmp_path / f"c{suffix}")
-    for catalog in (first, ImageCatalog.load(first.save(tmp_path / f"again{suffix}"))):
-        assert catalog.labels == ["1", "2", None, "1"]
-        assert catalog.frame["object_id"].tolist() == ["101", "102", "i2.png", "104"]
-        assert catalog.frame["sample_id"].fillna("-").tolist() == ["-", "7", "7", "7"]
-        assert catalog.frame["station"].astype(object).fillna("-").tolist() == [3, "-", 3, 4]
-        assert catalog.frame["station"].dropna().astype(str).tolist() == ["3", "3", "4"]
-        np.testing.assert_array_equal(catalog.features["n"], [1, 2, np.nan, 4])
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1.0, 2.0], ["1", "2"]),
-        ([1.5, 2.0, np.nan], ["1.5", "2.0", None]),
-        ([1e20, np.nan], ["1e+20", None]),
-        ([True, None], ["True", None]),
-        (pd.array([2**53 + 1, pd.NA], dtype="Int64"), [str(2**53 + 1), None]),
-        (pd.array([1.0, pd.NA], dtype="Float64"), ["1", None]),
-        (pd.array([2**53 + 1, None], dtype="int64[pyarrow]"), [str(2**53 + 1), None]),
-        (pd.Categorical([1.0, 12.0, np.nan]), ["1", "12", None]),
-        (["1.0", "2.0", None], ["1.0", "2.0", None]),
-        (np.float32([3, np.nan]), ["3", None]),
-    ],
-)
-def test_labels_of_every_kind_of_number(values, expected):
-    assert build(values).labels == expected
-
-
-@pytest.mark.parametrize("name", ["object_id", "station"])
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_long_whole_numbers_with_a_gap_keep_their_digits(tmp_path, suffix, name):
-    numbers = [2**53 + 1, None, -(2**60) - 1]
-    table = pa.table({"path": ["a", "b", "c"], name: pa.array(numbers, pa.int64())})
-    if suffix == ".parquet":
-        pq.write_table(table, tmp_path / "c.parquet")
-    else:
-        pa_csv.write_csv(table, tmp_path / "c.csv")
-    found = ImageCatalog.load(tmp_path / f"c{suffix}").frame[name].astype(object)
-    assert [str(found[0]), str(found[2])] == [str(numbers[0]), str(numbers[2])]
-
-
-def test_whole_numbers_that_64_bits_hold_only_without_a_sign_or_not_at_all_keep_their_digits(tmp_path, write):
-    numbers = pa.array([2**63 + 1, None, 5], pa.uint64())
-    pq.write_table(pa.table({"path": ["a", "b", "c"], "object_id": numbers, "haul": numbers}), tmp_path / "c.parquet")
-    catalog = ImageCatalog.load(tmp_path / "c.parquet")
-    assert catalog.frame["object_id"].tolist() == [str(2**63 + 1), "b", "5"]
-    again = ImageCatalog.load(catalog.save(tmp_path / "again.csv")).frame["haul"]
-    assert str(again[0]) == str(2**63 + 1)
-    text = f"path,haul\na,{10**22 + 1}\nb,\nc,5\n"
-    assert ImageCatalog.load(write(text)).frame["haul"].map(str)[0] == str(10**22 + 1)
-
-
-def test_text_that_parquet_has_as_bytes_is_text(tmp_path):
-    columns = {"path": [b"a.png", b"b.png"], "label": ["Médusé".encode(), "Médusé".encode("latin-1")]}
-    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
-    catalog = ImageCatalog.load(tmp_path / "c.parquet")
-    assert catalog.labels == ["Médusé", "Médusé"]
-    assert catalog.paths == [str(tmp_path / name) for name in ("a.png", "b.png")]
-
-
-@pytest.mark.parametrize("text", ["1.0", "2.0"])
-def test_a_class_that_is_called_like_a_whole_number_as_a_float_keeps_its_name(tmp_path, text):
-    assert ImageCatalog.load(build([text]).save(tmp_path / "c.csv")).labels == [text]
-
-
-def test_the_id_of_a_parquet_may_be_its_index(tmp_path):
-    frame = pd.DataFrame({"path": ["a.png", "b.png"]}, index=pd.Index([7, 8], name="object_id"))
-    frame.to_parquet(tmp_path / "c.parquet")
-    assert ImageCatalog.load(tmp_path / "c.parquet").frame["object_id"].tolist() == ["7", "8"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_decimal_commas_are_numbers_where_commas_part_nothing(write, encoding, line_end):
-    rows = ["path;label;feature_area;latitude;note", "i0.png;Méduse;1,5;43,68;1,5 m", "i1.png;Méduse;;-43,70;"]
-    catalog = ImageCatalog.load(write(line_end.join(rows), encoding=encoding))
-    np.testing.assert_array_equal(catalog.features["area"], [1.5, np.nan])
-    assert catalog.frame["latitude"].tolist() == [43.68, -43.7]
-    assert catalog.frame["note"].iloc[0] == "1,5 m"
-    assert catalog.labels == ["Méduse"] * 2
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('path,feature_a\na,"1,5"\nb,2\n', "row 2, column feature_a: expected a number .* found '1,5'"),
-        ("path;feature_a\na;1,5\nb;1.5\n", "row 2, column feature_a: .* found '1,5'"),
-        ("path;feature_a\na;0,5\nb;1.234,5\n", "row 3, column feature_a: .* found '1.234,5'"),
-        ("path;depth_min\na;1,234,567\n", "row 2, column depth_min: .* in m; found '1,234,567'"),
-        ("path\tdepth_min\na\t1,234\n", "row 2, column depth_min: .* found '1,234'"),
-        ("path;feature_a;volume\na;0,5;1.234\n", "row 2, column volume: .* found '1.234' beside the decimal commas"),
-        ("path;feature_a\na;1 234,5\n", "row 2, column feature_a: .* found '1 234,5'"),
-        ("path;feature_a\na;#DIV/0!\n", "row 2, column feature_a: .* found '#DIV/0!'"),
-    ],
-)
-def test_numbers_in_doubt_are_faults_with_row_and_column(write, text, reason):
-    with pytest.raises(InputError, match=rf"(?s)c\.csv.*{reason}"):
-        ImageCatalog.load(write(text))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "n_kept"),
-    [
-        ("path;feature_b;feature_a\na;0,5;1.234\nb;0,7;2\n", [np.nan, 2], 1),
-        ("path;feature_a\na;0,5\nb;1.234\nc;2,5\nd;3\n", [0.5, np.nan, 2.5, 3], 1),
-        ("path;feature_a\na;0,5\nb;1.234,5\nc;2,5\nd;\n", [0.5, np.nan, 2.5, np.nan], 1),
-        ("path;feature_a\na;0,5\nb;large\n\nc;2,5\nd;1 234,5\ne;7,5\n", [0.5, np.nan, 2.5, np.nan, 7.5], 2),
-    ],
-)
-def test_numbers_in_doubt_beside_decimal_commas_cost_the_cell_when_asked(write, text, expected, n_kept):
-    path = write(text)
-    with pytest.raises(InputError, match=r"catalog --keep-going reads what is good:\n.*beside the decimal commas"):
-        ImageCatalog.load(path)
-    faults = Faults(path, keep_going=True)
-    np.testing.assert_array_equal(ImageCatalog.load(path, faults=faults).features["a"], expected)
-    assert (faults.n_lost, faults.n_kept) == (0, n_kept)
-    cells = [text.split("\n")[fault.row - 1] for fault in faults.found]
-    assert all(fault.found.split("'")[1] in cell for fault, cell in zip(faults.found, cells, strict=True))
-
-
-def test_tabs_part_decimal_commas_that_cannot_be_thousands(write):
-    text = "path\tdepth_min\na\t1,234\nb\t2,5\n"
-    assert ImageCatalog.load(write(text, encoding="utf-16")).frame["depth_min"].tolist() == [1.234, 2.5]
-
-
-def test_rows_with_faults_are_left_out_when_asked(write):
-    faults = Faults(keep_going=True)
-    path = write("path,label,feature_a\na.png,x,1\n,y,2\nc.png,z,?\n")
-    catalog = ImageCatalog.load(path, faults=faults)
-    assert (catalog.labels, catalog.features["a"].dtype) == (["x"], np.float64)
-    assert [(fault.row, fault.column, fault.kept) for fault in faults.found] == [
-        (3, "path", False),
-        (4, "feature_a", False),
-    ]
-    with pytest.raises(InputError, match="expected images, found none"):
-        ImageCatalog.load(write("path,feature_a\na.png,?\n"), faults=Faults(keep_going=True))
-
-
-SWALLOWED = """path,label,note
-a.png,x,calm
-b.png,y,"big net
-c.png,x,calm
-d.png,y,5" mesh
-e.png,x,calm
-"""
-
-
-@pytest.mark.parametrize(
-    "text",
-    [SWALLOWED, SWALLOWED.replace('5"', "5"), SWALLOWED.replace('5" mesh', 'mesh 5"')],
-    ids=["in", "open", "end"],
-)
-@pytest.mark.parametrize("delimiter", ",;\t")
-def test_a_stray_quote_that_takes_in_rows_is_told_with_its_row(write, text, delimiter):
-    with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: .* found a quote .* takes in \d lines"):
-        ImageCatalog.load(write(text.replace(",", delimiter)))
-
-
-def test_a_quote_in_the_last_row_that_is_not_closed_is_told_with_its_row(write):
-    with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: found a quote that is not closed"):
-        ImageCatalog.load(write('path,label,note\na.png,x,calm\nb.png,y,"big net\n'))
-
-
-def test_cells_of_several_lines_are_read(tmp_path, write):
-    note = "one, two,\nthree, four"
-    catalog = ImageCatalog.load(write('path,label,note\n\na.png,"x\ny","calm,\nthen ""wind"""\nb.png,z,5" mesh\n'))
-    assert catalog.labels == ["x\ny", "z"]
-    assert catalog.frame["note"].tolist() == ['calm,\nthen "wind"', '5" mesh']
-    again = ImageCatalog.load(build(["x", "y"], note=[note, "calm"]).save(tmp_path / "again.csv"))
-    assert again.frame["note"].tolist() == [note, "calm"]
-
-
-def test_a_column_without_name_and_values_is_left_out(write):
-    catalog = ImageCatalog.load(write("path,label,\na.png,x,\nb.png,y,\n"))
-    assert set(catalog.frame) == {"object_id", "path", "label"}
 
 
 def test_similar_class_names_are_told_once_with_the_class_map_that_joins_them(caplog):
@@ -561,58 +293,7 @@ def test_every_kind_of_missing_label_is_none(missing):
     assert ImageCatalog(frame).labels == ["a", None]
 
 
-# --- summary and content
-
-
-def png_header(width, height):
-    """A PNG that says its size and holds no pixels."""
-    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
-
-
-@pytest.fixture
-def five_images(tmp_path):
-    """Four readable images and one that is not."""
-    sizes = [(10, 20), (30, 20), (50, 40), (70, 80)]
-    for number, size in enumerate(sizes):
-        Image.new("L", size).save(tmp_path / f"{number}.png")
-    (tmp_path / "4.png").write_text("no image")
-    return ImageCatalog.from_rows(
-        {
-            "path": [tmp_path / f"{i}.png" for i in range(5)],
-            "label": ["b", "b", "c", None, "a"],
-            "depth": [1, np.nan, np.nan, 2, np.nan],
-        }
-    )
-
-
-def test_the_summary_by_hand(five_images):
-    summary = summarize(five_images, progress=False)
-    assert (summary.n_images, summary.n_unlabelled, summary.n_unreadable) == (5, 1, 1)
-    assert summary.classes.to_dict("list") == {"label": ["b", "a", "c"], "count": [2, 1, 1], "share": [0.5, 0.25, 0.25]}
-    gaps = summary.gaps.set_index("column")
-    assert gaps.loc["depth"].tolist() == [3, 60]
-    assert gaps.loc["label"].tolist() == [1, 20]
-    assert gaps.loc["path"].tolist() == [0, 0]
-    assert summary.sizes["area"].tolist() == [200, 600, 2000, 5600]
-    assert summary.size_quantiles.loc[0.5].tolist() == [40, 30, 1300]
-    assert summary.size_quantiles.loc[0.25].tolist() == [25, 20, 500]
-    assert summary.size_quantiles.loc[1].tolist() == [70, 80, 5600]
-    plain = json.loads(json.dumps(summary.to_dict()))
-    assert plain["classes"][0] == {"label": "b", "count": 2, "share": 0.5}
-    assert plain["n_classes"] == 3
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-@pytest.mark.parametrize("data", [b"", b"GIF89a", png_header(30000, 30000), b"II*\0\xff\xff\xff\xff"])
-def test_the_summary_counts_headers_that_cannot_be_read(five_images, tmp_path, data):
-    (tmp_path / "4.png").write_bytes(data)
-    assert summarize(five_images, progress=False).n_unreadable == 1
-
-
-def test_the_summary_of_a_catalog_without_labels(five_images):
-    bare = ImageCatalog.from_rows({"path": five_images.paths})
-    assert summarize(bare, progress=False).classes.empty
+# --- content
 
 
 def grey_picture(seed=0, size=(9, 7)):
@@ -703,35 +384,7 @@ def test_content_hashes_keep_the_order_of_many_files(tmp_path):
     assert len(set(hashes)) == 140
 
 
-# --- fast ways against simple ones
-
-
-BLANKS = [chr(i) for i in range(0x3001) if chr(i).isspace()]
-MESSY_TEXT = st.text(st.sampled_from([*"aB1-.", *BLANKS, "\u0301", "\u212b", "\u1100", "\u1161", "é", "𝒳"]), max_size=6)
-MISSING_VALUE = st.sampled_from([None, np.nan, pd.NA, pd.NaT])
-MESSY_VALUE = MESSY_TEXT | MISSING_VALUE | st.integers(-9, 9) | st.floats(width=32) | st.booleans() | st.just(b"x")
 MESSY_PATH = st.lists(st.sampled_from(["a", "b c.png", "..", ".", "", "...", ".x", "é", "x.roi/3x2+7", "\\", "l\nf"]))
-
-
-def test_numbers_that_are_categories_stay_whole_where_a_value_is_missing():
-    assert build(pd.Series([None, 0, 12], dtype="category")).labels == [None, "0", "12"]
-
-
-@settings(max_examples=80)
-@given(values=st.lists(MESSY_TEXT | MISSING_VALUE, min_size=1) | st.lists(MESSY_VALUE, min_size=1), data=st.data())
-def test_text_is_cleaned_as_one_by_one(values, data):
-    kind = data.draw(st.sampled_from([None, "object", "category"]))
-    label = pd.Series(values, dtype=kind)
-    held = label.tolist()  # pandas may have made other numbers of them
-    filled = [v for v in held if not (v is None or pd.isna(v))]
-    are_whole = all(isinstance(v, float) and str(v).endswith(".0") for v in filled)
-    shown = [v.decode() if isinstance(v, bytes) else v for v in held]
-    text = [None if v is None or pd.isna(v) else str(v).removesuffix(".0" if are_whole else "") for v in shown]
-    expected = [None if v is None else clean_label(v) or None for v in text]
-    found = build(label, sample_id=label)
-    assert found.labels == expected
-    samples = [None if v is None else v.strip() or None for v in text]
-    pd.testing.assert_series_equal(found.frame["sample_id"], pd.Series(samples, dtype="str"), check_names=False)
 
 
 @settings(max_examples=80)
@@ -745,61 +398,13 @@ def test_paths_are_made_whole_as_one_by_one(paths, root):
     assert ImageCatalog.from_rows({"path": paths}, root=root).paths == expected
 
 
-COLUMNS = {
-    "str": st.none() | TEXT | MESSY_TEXT,
-    "float64": st.floats()
-    | st.integers(-(10**17), 10**17)
-    | st.sampled_from([*(s * 10.0**i for i in range(-6, 18) for s in (1, -2.5)), -0.0]),
-    "float32": st.floats(width=32),
-    "int64": st.integers(-(2**63), 2**63 - 1),
-    "bool": st.booleans(),
-    "Int64": st.none() | st.integers(-9, 9),
-    "object": st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | MESSY_TEXT,
-    "datetime64[us]": st.none() | st.datetimes(),
-}
-
-
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(dtypes=st.lists(st.sampled_from(list(COLUMNS)), max_size=4), n=st.integers(0, 7), data=st.data())
-def test_a_csv_is_written_as_by_pandas(tmp_path, monkeypatch, dtypes, n, data):
-    monkeypatch.setattr(module, "N_ROWS_AT_ONCE", 3)
-    values = [data.draw(st.lists(COLUMNS[dtype], min_size=n, max_size=n)) for dtype in dtypes]
-    frame = pd.DataFrame(
-        {f'"{i}", {d}': pd.Series(v, dtype=d) for i, (d, v) in enumerate(zip(dtypes, values, strict=True))}
-    )
-    write_csv(frame, tmp_path / "ours.csv")
-    frame.to_csv(tmp_path / "pandas.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
-    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "pandas.csv").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "expected"),
-    [
-        ("1", ["2.5", ""], [1.0, 2.5, np.nan]),
-        ("1", ["x", "NA"], ["1", "x", np.nan]),
-        ("", ["True", ""], [np.nan, True, np.nan]),
-        ("1", [str(2**63 + 1)], [1, 2**63 + 1]),
-        ("-1", [str(2**53 + 1)], [-1, 2**53 + 1]),
-        ("True", ["x", "False"], ["True", "x", "False"]),
-    ],
-)
-def test_a_long_csv_whose_last_rows_differ_is_read_as_a_short_one(write, first, last, expected):
-    wide = "," * 2000  # pandas reads a wide table in pieces of few rows
-    rows = [f"{row}.png,{value}{wide}" for row, value in enumerate([first] * 600 + last)]
-    header = "path,n," + ",".join(f"empty{i}" for i in range(2000))
-    found = module._read_csv(write("\n".join([header, *rows])), Faults())["n"].iloc[599:]
-    pd.testing.assert_series_equal(
-        found.astype(object), pd.Series(expected, dtype=object), check_index=False, check_names=False
-    )
-
-
 # --- large and real
 
 
 MILLION = """
 import sys
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.measurement import measure_peak_memory
+from plankton_embed.workflows.compare_trial import measure_peak_memory
 n = 1_000_000
 rows = {"path": [f"sub/{i}.png" for i in range(n)], "label": [f"c {i % 100}" for i in range(n)], "split": ["train"] * n}
 catalog = ImageCatalog.from_rows(rows)

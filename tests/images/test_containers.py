@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, content_hashes, summarize
+from plankton_embed.images.catalog import ImageCatalog, content_hashes
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.containers import image_exists, read_image
 from plankton_embed.images.preparation import open_image
 

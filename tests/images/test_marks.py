@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from plankton_embed.contact_sheets import marks_sheet
-from plankton_embed.images.catalog import ImageCatalog, summarize
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.marks import find_marks, remove_marks
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.shape_features import add_shape_features, measure_shapes
 from plankton_embed.settings import PreparationSettings
+from plankton_embed.workflows.contact_sheets import marks_sheet
 
 GLYPHS = {  # 5 × 7 pixels, as ImageJ and ZooProcess draw them
     "1": ("..#..", ".##..", "..#..", "..#..", "..#..", "..#..", ".###."),
@@ -254,7 +255,7 @@ def test_a_summary_counts_and_reports_marks(marked_catalog, caplog, monkeypatch)
         "marks: 3 of 7 images have a scale bar, text or corner marks burnt in"
     ]
     caplog.clear()
-    monkeypatch.setattr("plankton_embed.images.catalog.MOST_SEARCHED", 5)
+    monkeypatch.setattr("plankton_embed.images.catalog_summary.MOST_SEARCHED", 5)
     with caplog.at_level(logging.INFO):
         summary = summarize(marked_catalog, progress=False)
     assert summary.n_searched == 5 and "marks: 2 of 5 images looked at" in caplog.text

@@ -367,8 +367,8 @@ HUGE = """
 import sys
 from plankton_embed.errors import InputError
 from plankton_embed.images.preparation import prepare_image
-from plankton_embed.measurement import measure_peak_memory
 from plankton_embed.settings import PreparationSettings
+from plankton_embed.workflows.compare_trial import measure_peak_memory
 from PIL import Image
 Image.init()
 before = measure_peak_memory()

@@ -1,9 +1,10 @@
-"""The confusion matrix on a logarithmic scale."""
+"""The confusion matrix: its cells, its names, and its logarithmic scale."""
 
 import io
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from PIL import Image
 
@@ -20,10 +21,6 @@ def score(counts):
 
 
 COUNTS = np.array([[1000, 10, 0], [1, 100, 0], [0, 0, 10]])
-
-
-def colours(ax):
-    return ax.images[0].to_rgba(np.asarray(ax.images[0].get_array()))
 
 
 def pixel(ax, row, column):
@@ -70,3 +67,47 @@ def test_counts_that_are_all_alike_have_a_colour(counts):
 
 def test_the_scale_is_not_logarithmic_unless_asked():
     assert not isinstance(draw_confusion(score(COUNTS)).images[0].norm, LogNorm)
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def y_names(ax: Axes) -> list[str]:
+    return [tick.get_text() for tick in ax.get_yticklabels()]
+
+
+def test_confusion_rows_are_true_and_columns_predicted(lopsided_scores):
+    ax = draw_confusion(lopsided_scores)
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown.tolist() == [[0.25, 0.75, 0], [0, 0.75, 0.25], [0, 0, 0]]
+    assert y_names(ax) == ["ant", "bee", "cat"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["ant", "bee", "cat"]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("true label (rows)", "predicted label (columns)")
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
+    at = {text.get_position(): text.get_text() for text in ax.texts}
+    assert at[(1, 0)] == "0.75", "x = predicted bee, y = true ant"
+    assert at[(0, 1)] == ""
+    assert ax.get_title(loc="left") == "accuracy 0.500, n = 8"
+
+
+def test_confusion_counts(lopsided_scores):
+    scores = lopsided_scores
+    ax = draw_confusion(scores, shares=False)
+    assert (np.asarray(ax.images[0].get_array()) == scores.confusion.to_numpy()).all()
+    assert "3" in texts(ax)
+
+
+@pytest.mark.parametrize("n_classes", [2, 40, 121])
+def test_confusion_names_do_not_overlap(n_classes, overlaps):
+    names = [f"siphonophore_calycophoran_rocketship_young_{i}" for i in range(n_classes)]
+    ax = draw_confusion(score_names(names, names, n_bootstrap=0))
+    assert len(y_names(ax)) == n_classes
+    assert overlaps(ax, ax.get_yticklabels()) == 0
+    assert overlaps(ax, ax.get_xticklabels()) == 0
+    assert ax.get_yticklabels()[0].get_fontsize() >= 6
+    assert len(ax.texts) == (n_classes**2 if n_classes <= 20 else 0)
+
+
+def test_given_axes_are_used(check_given_axes, lopsided_scores):
+    check_given_axes(lambda ax: draw_confusion(lopsided_scores, ax))

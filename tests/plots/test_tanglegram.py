@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plankton_embed.analysis.taxonomy import compare_taxonomy
+from plankton_embed.analysis.taxonomy_comparison import compare_taxonomy
 from plankton_embed.analysis.taxonomy_files import parse_newick
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.tanglegram import draw_tanglegram

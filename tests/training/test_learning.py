@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from plankton_embed.classifiers.naming import fit_classifier
+from plankton_embed.classifiers.prediction import fit_classifier
 from plankton_embed.errors import PlanktonEmbedError
 from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.store import prepare_images

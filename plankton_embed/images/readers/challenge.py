@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import FEATURE_PREFIX, MISSING, ImageCatalog
+from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.feature_names import is_feature
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images
 from plankton_embed.images.readers.status import read_statuses, select_labels
 from plankton_embed.images.readers.table_text import find_sentinels, to_numbers, to_utf8
-from plankton_embed.spreadsheet import parse_table, read_decimal_commas, read_header
+from plankton_embed.spreadsheet import MISSING, parse_table, read_decimal_commas, read_header
 
 TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
 IMAGES = ("imgs.zip", "imgs")  # the first that is there

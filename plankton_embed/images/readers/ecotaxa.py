@@ -24,7 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import FEATURE_PREFIX, ImageCatalog, map_images
+from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.ecotaxa_table import MANDATORY, STRING, Table, read_header, read_table
 from plankton_embed.images.readers.ecotaxa_units import UnitOptions, measure_sizes

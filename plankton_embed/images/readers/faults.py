@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,18 @@ class Faults:
     ) -> None:
         """Note a fault (see `Fault`)."""
         self.found.append(Fault(str(file), expected, found, row, column, kept, remedy))
+
+    def add_unreadable(self, paths: Sequence[str], reasons: Mapping[int, str], *, kept: bool = False) -> None:
+        """Note the images that cannot be read: of the paths those at some rows, each with its reason.
+
+        Args:
+            paths: of all images.
+            reasons: row -> reason.
+            kept: whether the images stay in the catalog.
+        """
+        for row, reason in reasons.items():
+            remedy = "later commands leave it out; copy it again" if kept else ""
+            self.add(paths[row], "an image that can be read", reason, kept=kept, remedy=remedy)
 
     @property
     def n_lost(self) -> int:

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.readers import FORMATS, READERS
 from plankton_embed.images.readers.beside import report_rest
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, is_image, list_files, read_folder
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
-SourceFormat = Literal["ecotaxa", "ifcb", "flowcam", "challenge", "arrays", "folder", "catalog"]
-FORMATS: tuple[SourceFormat, ...] = get_args(SourceFormat)
-INSTRUMENT_FORMATS = FORMATS[:5]  # each a module here with `recognize(path, files)` and `read(path, faults)`
-READER_OPTIONS = {  # and the formats that they go with
-    "labels": ("arrays",),
-    "label_column": ("challenge",),
-    "masks": ("flowcam",),
-    "status": ("ecotaxa", "challenge"),
-    "dilution": ("ecotaxa",),
-    "images_per_sample": ("ecotaxa",),
-    "feature_unit": ("ecotaxa",),
-}
 
 
 def read_source(
     source: ImageCatalog | str | Path | Sequence[str | Path],
     root: str | Path | None = None,
     *,
-    source_format: SourceFormat | None = None,
+    source_format: str | None = None,
     keep_going: bool = False,
     faults: Faults | None = None,
     **options: Any,
@@ -47,7 +37,7 @@ def read_source(
         source_format: which of these it is; by default found out.
         keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
         faults: gathers what is wrong in the source; what it holds of `source` and `keep_going` is replaced.
-        options: what the reader of one format alone takes (READER_OPTIONS); None is as if not given.
+        options: what the readers of some formats take besides; None is as if not given.
 
     What a folder holds beside what was read is reported, with the command that reads it.
 
@@ -58,6 +48,8 @@ def read_source(
     faults = Faults() if faults is None else faults
     faults.keep_going = keep_going
     options = {name: value for name, value in options.items() if value is not None}
+    if source_format is not None and source_format not in FORMATS:
+        raise SettingError(f"format: expected one of {', '.join(FORMATS)}; found {source_format!r}")
     files: list[str] = []
     if isinstance(source, str | Path):
         path = faults.source = Path(source)
@@ -69,8 +61,9 @@ def read_source(
     else:
         path, kind, described = None, source_format or "catalog", "a catalog or a list of images"
     for name in options:
-        if kind not in READER_OPTIONS[name]:
-            whose, hint = " and ".join(READER_OPTIONS[name]), ""
+        formats = [reader for reader in READERS if name in _list_options(reader)]
+        if kind not in formats:
+            whose, hint = " and ".join(formats), ""
             if kind == "catalog":
                 hint = f"; a catalog is made with `catalog --{name.replace('_', '-')}` from that source"
             raise SettingError(f"{name}: it goes with the format {whose}; the source is {described}{hint}")
@@ -99,7 +92,7 @@ def read_source(
     return catalog
 
 
-def recognize_format(path: Path, files: Sequence[str] | None = None) -> SourceFormat:
+def recognize_format(path: Path, files: Sequence[str] | None = None) -> str:
     """Find out what a file or a folder holds.
 
     Args:
@@ -125,7 +118,7 @@ def recognize_format(path: Path, files: Sequence[str] | None = None) -> SourceFo
         raise InputError(f"{path}: expected a folder of images, or a catalog; found an image, which comes in a list")
     raise InputError(
         f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
-        f"{', '.join(INSTRUMENT_FORMATS)}; name it with --format if it is one of them"
+        f"{', '.join(READERS)}; name it with --format if it is one of them"
     )
 
 
@@ -139,15 +132,20 @@ def _describe_zip(path: Path) -> str:
     return f", but {len(inner)} further ZIPs, such as {inner[0]}: unpack it and give these" if inner else ""
 
 
-def _recognize_instruments(path: Path, files: Sequence[str] | None) -> Iterator[SourceFormat]:
+def _recognize_instruments(path: Path, files: Sequence[str] | None) -> Iterator[str]:
     """Yield the formats of instruments that a file or a folder is of, the first being the one that is read."""
     if files is None:
         files = list(list_files(path)) if path.is_dir() else []
     names = [file for file in files if not is_image(file)] if path.is_dir() else [path.name]
-    for kind in INSTRUMENT_FORMATS:
+    for kind in READERS:
         if _reader(kind).recognize(path, names):
             yield kind
 
 
-def _reader(kind: SourceFormat) -> Any:
+def _reader(kind: str) -> Any:
     return importlib.import_module(f"{__package__}.{kind}")
+
+
+def _list_options(kind: str) -> list[str]:
+    """Return what a reader takes besides the path and the faults."""
+    return list(inspect.signature(_reader(kind).read).parameters)[2:]

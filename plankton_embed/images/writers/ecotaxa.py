@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, clean_label
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
 from plankton_embed.images.containers import read_image, split_path
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.writers.names import match_names
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
+from plankton_embed.spreadsheet import clean_label
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.errors import DependencyError, InputError
+from plankton_embed.errors import InputError, needs_extra
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
 from plankton_embed.images.writers.names import match_names
 from plankton_embed.output import refuse_overwrite, write_atomically
@@ -80,10 +80,8 @@ def write_class_scores(
         InputError: as `match_names`; or a column is missing, a bin, ROI or probability is not one, an image stands
             twice, or a class cannot be written.
     """
-    try:
+    with needs_extra("the target ifcb", "ifcb"):
         import h5py
-    except ImportError as error:
-        raise DependencyError('class scores need h5py: pip install "plankton_embed[ifcb]"') from error
 
     classes = list(classes)
     _check_classes(classes, names)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import clean_label
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.arrays import read, recognize
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
+from plankton_embed.spreadsheet import clean_label
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 6, 9), dtype=np.uint8)
 

@@ -162,7 +162,7 @@ def test_classes_that_a_dashboard_cannot_read_are_refused(catalog, tmp_path):
 
 def test_without_h5py_the_line_that_installs_it_is_told(catalog, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DependencyError, match=r'pip install "plankton_embed\[ifcb\]"'):
+    with pytest.raises(DependencyError, match=r"pip install 'plankton_embed\[ifcb\]'"):
         write_class_scores(tmp_path, catalog, make_names(catalog, SCORES), CLASSES)
 
 

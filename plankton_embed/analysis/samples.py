@@ -1,0 +1,240 @@
+"""Samples of a survey: which images belong together, and what is known of the water."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.analysis.body_size import measure_bodies, unit_size
+from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, Parts, add_parts_up
+from plankton_embed.errors import InputError, SettingError
+
+ALL, ALL_CLASSES = "all", "(all)"
+N_BINS, MOST_BINS = 15, 1000  # of depth: about as many by default, and at most
+MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` knows
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Images in samples.
+
+    Attributes:
+        samples: one row a sample: `sample`, `n_images`, where the images give them `latitude`, `longitude`, `time`,
+            `depth` (m), and the columns of `Parts.samples`.
+        parts: as `Parts.table`.
+        rows: of the images of each sample.
+        times: of each sample, in UTC.
+        factor: as `Parts.factor`.
+        biovolume: (n,) of each image, mm³, nan where unknown; None where it is of all. `biovolume_kind` says of what.
+        depth_bin: (n,) number of each image's bin of depth, -1 without depth; None where the images of a sample have
+            no depths of their own.
+        depth_edges: (B + 1,) of these bins, m.
+        depth_volume: (S, B) m³ of each sample in each bin, nan where water is from several; None without bins or
+            volumes.
+        n_divided: as `Parts.n_divided`.
+    """
+
+    samples: pd.DataFrame
+    parts: pd.DataFrame
+    rows: list[NDArray[np.intp]]
+    times: pd.Series
+    factor: Floats | None
+    biovolume: Floats | None
+    biovolume_kind: str | None
+    depth_bin: NDArray[np.intp] | None
+    depth_edges: Floats
+    depth_volume: Floats | None
+    n_divided: int
+
+    def column(self, name: str, default: float = np.nan) -> Floats:
+        """Return a number of each sample (S,); `default` for all where the images do not tell it."""
+        if name not in self.samples:
+            return np.full(len(self.samples), default)
+        return self.samples[name].to_numpy(dtype=float)
+
+
+def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float | None = None) -> Survey:
+    """Divide images into samples, and gather what is known of each; `add_parts_up` says how their parts add up.
+
+    Args:
+        images: one row an image: `object_id`, the column `by`, and any columns of an `ImageCatalog`.
+        by: column whose values are the samples. Images without one are a sample `(none)` of unknown place and volume;
+            where no image has a `sample_id`, all are one sample `all`.
+        depth_bin: m, width of the bins of a profile, where the images of a sample have depths of their own; by default
+            a round one.
+
+    Raises:
+        InputError: a value is no number or time.
+        SettingError: `depth_bin` has no meaning here, or makes too many bins.
+    """
+    codes, names = _name_samples(images, by)
+    nameless = names[codes] == NO_SAMPLE
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    samples = pd.DataFrame({"sample": names, "n_images": np.bincount(codes)})
+    for column in ("latitude", "longitude"):
+        if column in images:
+            degrees = _read_numbers(images, column).mask(nameless)
+            first = degrees.groupby(codes).transform("first")
+            apart = degrees - first if column == "latitude" else (degrees - first + 180) % 360 - 180
+            means = (first + apart).groupby(codes).mean()
+            samples[column] = (
+                means if column == "latitude" else means.where(means.abs() <= 180, (means + 180) % 360 - 180)
+            )
+    times = pd.Series(pd.NaT, index=samples.index, dtype="datetime64[ns, UTC]")
+    if "time" in images:
+        times, samples["time"] = _read_times(images, codes, nameless)
+    depth = _read_depths(images).mask(nameless)
+    if depth.notna().any():
+        samples["depth"] = depth.groupby(codes).mean()
+    parts = add_parts_up(_read_parts(images, codes, nameless), names, by)
+    samples = pd.concat([samples, parts.samples], axis=1)
+    bins, edges = _bin_depths(depth, codes, depth_bin)
+    return Survey(
+        samples,
+        parts.table,
+        rows,
+        times,
+        parts.factor,
+        *_read_biovolume(images),
+        bins,
+        edges,
+        _share_volumes(parts, codes, bins, len(edges) - 1),
+        parts.n_divided,
+    )
+
+
+def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """Return the code of each image's sample (n,) and the names of the samples, sorted, `(none)` last."""
+    values = images[by]
+    if len(values) == 0:
+        raise InputError("there are no images to count")
+    if values.isna().all():
+        if by != "sample_id":
+            raise InputError(f"by: the column {by} is empty; name another one")
+        return np.zeros(len(values), dtype=np.intp), np.array([ALL], dtype=object)
+    if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.astype("str").where(values.notna())
+    codes, found = pd.factorize(values, sort=True)
+    names = [f"{name:.15g}" if isinstance(name, float) else str(name) for name in found]
+    if (codes < 0).any():
+        if NO_SAMPLE in names:
+            raise InputError(f"by: a sample of the column {by} is called {NO_SAMPLE}, as images without one are")
+        codes = np.where(codes < 0, len(names), codes)
+        names.append(NO_SAMPLE)
+    return codes.astype(np.intp), np.array(names, dtype=object)
+
+
+def _read_numbers(images: pd.DataFrame, column: str, above: float = -np.inf) -> pd.Series:
+    """Return a column as numbers, nan where empty."""
+    numbers = pd.to_numeric(images[column], errors="coerce").astype("float64")
+    wrong = images[column].notna() & ~(np.isfinite(numbers) & (numbers > above))
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise InputError(
+            f"column {column}: expected {'a number' if above == -np.inf else f'a number above {above:g}'}; found "
+            f"{images[column].iloc[row]!r} for {images['object_id'].iloc[row]}"
+        )
+    return numbers
+
+
+def _read_times(
+    images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]
+) -> tuple[pd.Series, pd.Series]:
+    """Return the time of each sample, in UTC and as text: the mean where the images have several.
+
+    Dates alone, which are midnights, do not count in a sample of which other images have times.
+    """
+    given = images["time"]
+    times = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
+    wrong = given.notna() & times.isna()
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise InputError(
+            f"column time: expected ISO 8601, such as 2014-04-20T04:20:11Z; found {given.iloc[row]!r} for "
+            f"{images['object_id'].iloc[row]}"
+        )
+    text = given.astype("str").where(given.notna() & ~nameless)
+    is_clock = text.str.contains(":", regex=False, na=False)
+    text = text.where(is_clock | ~is_clock.groupby(codes).transform("any"))
+    times = times.where(text.notna())
+    by_sample, zoned = times.groupby(codes), text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=True)
+    means = by_sample.mean()
+    ending = np.where(zoned.groupby(codes).all(), "Z", "")
+    described = means.dt.strftime("%Y-%m-%dT%H:%M:%S").str.cat(ending)
+    return means, text.groupby(codes).first().where(by_sample.nunique() <= 1, described)
+
+
+def _read_depths(images: pd.DataFrame) -> pd.Series:
+    """Return the depth of each image, the middle of least and most, m; nan where one of them is missing."""
+    ends = [_read_numbers(images, column) for column in ("depth_min", "depth_max") if column in images]
+    return pd.concat(ends, axis=1).mean(axis=1, skipna=False) if ends else pd.Series(np.nan, index=images.index)
+
+
+def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return what decides how each image counts; see `add_parts_up`."""
+    read = {"code": pd.Series(codes)}
+    for column in KEYS:
+        if column in ("volume", "subsample_factor") and column in images:
+            read[column] = _read_numbers(images, column, above=0).mask(nameless)
+        elif column in images:
+            read[column] = images[column].astype("str").where(images[column].notna())
+    return pd.DataFrame(read)
+
+
+def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
+    """Return the volume of each body, mm³, and its kind: of ellipsoids where they are known as often as spheres."""
+    columns = [name for name in (*(f"feature_{name}" for name in MEASURED), "pixel_size") if name in images]
+    given = images[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
+    features = pd.DataFrame(
+        {name.removeprefix("feature_"): _read_numbers(given, name) for name in columns}, index=images.index
+    )
+    sizes = measure_bodies(features.drop(columns="pixel_size", errors="ignore"), unit_size(images))
+    known = sizes.filter(like="biovolume").count()
+    if known.empty:
+        return None, None
+    chosen = str(known[::-1].idxmax())  # the ellipsoid is the last, and the first of equals is taken
+    return sizes[chosen].to_numpy(dtype=float), chosen.removeprefix("biovolume_")
+
+
+def _bin_depths(
+    depth: pd.Series, codes: NDArray[np.intp], width: float | None
+) -> tuple[NDArray[np.intp] | None, Floats]:
+    """Return each image's bin of depth, -1 without depth, and the edges; None where samples have one depth each."""
+    if width is not None and not 0 < width < np.inf:
+        raise SettingError(f"depth_bin: expected metres above 0; found {width}")
+    if not (depth.groupby(codes).nunique() > 1).any():
+        if width is not None:
+            raise SettingError(
+                "depth_bin: no two images of a sample differ in depth, so there are no bins; leave it out"
+            )
+        return None, np.zeros(0)
+    low, high = float(depth.min()), float(depth.max())
+    width = _round_up((high - low) / N_BINS) if width is None else width
+    first, last = int(np.floor(low / width)), int(np.floor(high / width))
+    if last - first >= MOST_BINS:
+        raise SettingError(f"depth_bin: {width:g} m makes {last - first + 1} bins; choose a wider one")
+    numbers = (np.floor(depth / width) - first).fillna(-1).to_numpy(dtype=np.intp)
+    return numbers, np.arange(first, last + 2, dtype=np.float64) * width
+
+
+def _share_volumes(parts: Parts, codes: NDArray[np.intp], bins: NDArray[np.intp] | None, n_bins: int) -> Floats | None:
+    """Return the volume of each sample in each bin (S, B); nan for a sample whose water is from several bins."""
+    if bins is None or "volume" not in parts.samples:
+        return None
+    water = pd.DataFrame({"code": codes, "bin": bins}).groupby(parts.water).agg(["min", "max"])
+    code, low, high = (water[of].to_numpy() for of in (("code", "min"), ("bin", "min"), ("bin", "max")))
+    volumes = np.zeros((len(parts.samples), n_bins))
+    np.add.at(volumes, (code, low.clip(0)), parts.water_volume)
+    volumes[parts.samples["volume"].isna()] = np.nan
+    volumes[code[(low < high) | (low < 0)]] = np.nan
+    return volumes
+
+
+def _round_up(number: float) -> float:
+    """Return the next number of 1, 2 or 5 times a power of 10."""
+    power = 10.0 ** np.floor(np.log10(number))
+    return next(float(step * power) for step in (1, 2, 5, 10) if step * power >= number * (1 - 1e-9))

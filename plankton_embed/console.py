@@ -1,0 +1,424 @@
+"""How the results of commands are printed: tables and sentences, or JSON.
+
+One function a command, named as the command: it gets the result, and the options as they were given.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plankton_embed.analysis.clusters import Clusters
+    from plankton_embed.analysis.counts import Abundance
+    from plankton_embed.analysis.dendrogram import Dendrogram
+    from plankton_embed.analysis.projection import Film, Projection
+    from plankton_embed.analysis.relations import Relations
+    from plankton_embed.analysis.shift import Shift
+    from plankton_embed.analysis.suspects import Suspects
+    from plankton_embed.analysis.taxonomy_comparison import TaxonomyFindings
+    from plankton_embed.classifiers.evaluation import Evaluation
+    from plankton_embed.images.catalog import ImageCatalog
+    from plankton_embed.images.corrections import CorrectedCatalog
+    from plankton_embed.table import EmbeddingTable
+    from plankton_embed.vector_index import VectorIndex
+    from plankton_embed.workflows.compare import Comparison
+    from plankton_embed.workflows.doctor import Diagnosis
+    from plankton_embed.workflows.run import RunResult
+    from plankton_embed.workflows.seen_unseen import SeenUnseen
+
+Options = Mapping[str, Any]
+
+METHODS = ("centroid", "knn", "mlp")
+N_MISSING = 10  # labels that the reference lacks, on screen
+UNITS = {  # of the columns of `abundance`, as they are shown
+    "biovolume": "biovolume (mm³)",
+    "biovolume_concentration": "biovolume (mm³ m⁻³)",
+    **{f"concentration{end}": f"concentration{end} (m⁻³)" for end in ("", "_low", "_high")},
+}
+
+
+def run(result: RunResult, options: Options) -> None:
+    """Print the scores of a run, and where its files are."""
+    import pandas as pd
+
+    scores, folder = result.scores, result.folder
+    faults = pd.read_csv(folder.faults) if folder.faults.exists() else pd.DataFrame()
+    n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # runs of old list lost ones alone
+    n_lost = len(faults) - n_kept
+    if options["json"]:
+        print_json({"output": str(folder.path), "n_lost": n_lost, "n_kept": n_kept, **scores})
+        return
+    if scores["split"] is None:
+        print("no labelled images outside train: no scores")
+    else:
+        print(f"\n{scores['n_images']} images of the {scores['split']} split, named by {scores['n_train']} of train")
+        _print_scores({name: scores[name] for name in METHODS})
+        _print_missing(scores.get("missing_classes", []))  # a run of an earlier release has none
+        _print_retrieval(
+            scores["retrieval"],
+            scores.get("retrieval_of", f"queries: {scores['split']}, gallery: train"),
+            scores["self_centroid_accuracy"],
+        )
+    places = {
+        "model": folder.model,
+        "vectors": folder.vectors("test").parent,
+        "index": folder.index,
+        "names": folder.predictions,
+        "scores": folder.scores,
+        "pictures": folder.figures,
+    }
+    print("")
+    for name, path in places.items():
+        if path.exists():
+            print(f"{name:10}{path}")
+    if len(faults):
+        print(f"{'faults':10}{n_lost} lost (rows, images, files), {n_kept} kept -> {folder.faults}")
+
+
+train = demo = run
+
+
+def catalog(gathered: ImageCatalog, options: Options) -> None:
+    """Print what a catalog holds, and how many faults its source has."""
+    import pandas as pd
+
+    from plankton_embed.workflows.catalog import faults_path
+
+    output, summary = options["output"], gathered.summary
+    if summary is None:
+        return
+    listed = faults_path(output)
+    faults = pd.read_csv(listed)["outcome"] if listed.exists() else pd.Series(dtype=str)
+    n_lost, n_kept = int((faults == "lost").sum()), int((faults == "kept").sum())
+    if options["json"]:
+        print_json({"output": str(output), "n_lost": n_lost, "n_kept": n_kept, **summary.to_dict()})
+        return
+    if len(summary.classes):
+        print_table(summary.classes.assign(share=summary.classes["share"].map("{:.1%}".format)))
+    gaps = summary.gaps[summary.gaps["missing"] > 0]
+    if len(gaps):
+        print_table(gaps.assign(percent=gaps["percent"].map("{:.1f}".format)))
+    if len(summary.sizes):
+        print_table(
+            summary.size_quantiles.rename_axis("quantile")
+            .reset_index()
+            .astype(dict.fromkeys(("width", "height", "area"), int))
+        )
+    unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
+    unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
+    print(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
+    if len(faults):
+        print(f"faults: {n_lost} lost (rows, images, files), {n_kept} kept -> {listed}")
+
+
+def embed(table: EmbeddingTable, options: Options) -> None:
+    """Print how many vectors were written."""
+    output, faults = options["output"], table.provenance.get("faults", {})
+    if options["json"]:
+        result = {"output": str(output), "n_images": len(table), "dimension": table.dimension, "faults": faults}
+        print_json({**result, "model_hash": table.model_hash})
+    else:
+        print(f"{len(table)} vectors of {table.dimension} numbers -> {output}")
+
+
+def index(built: VectorIndex, options: Options) -> None:
+    """Print how many vectors the index has."""
+    output = options["output"]
+    if options["json"]:
+        print_json({"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash})
+    else:
+        print(f"index of {len(built)} vectors -> {output}")
+
+
+def search(found: pd.DataFrame, options: Options) -> None:
+    """Print the images found."""
+    print_frame(found, options["json"])
+
+
+def classify(predictions: pd.DataFrame, options: Options) -> None:
+    """Print how many images were predicted as each class."""
+    output = options["output"]
+    counts = predictions["label"].value_counts().rename_axis("label").reset_index(name="count")
+    if options["json"]:
+        print_json({"output": str(output), "n_images": len(predictions), "counts": counts.to_dict("records")})
+    else:
+        print_table(counts)
+        print(f"{len(predictions)} images named -> {output}")
+
+
+def evaluate(found: Evaluation, options: Options) -> None:
+    """Print the scores."""
+    if options["json"]:
+        print_json(found.to_dict())
+    else:
+        _print_scores({found.method: found.scores_dict()})
+        _print_missing(found.to_dict()["missing_classes"])
+        _print_retrieval(found.retrieval, found.retrieval_of, found.self_centroid_accuracy)
+        _print_refusing(found)
+
+
+def enroll(enrolled: EmbeddingTable, options: Options) -> None:
+    """Print what the reference holds now."""
+    output = options["output"]
+    if options["json"]:
+        print_json({"output": str(output), "n_vectors": len(enrolled), "classes": enrolled.classes})
+    else:
+        print(f"{len(enrolled)} vectors of {len(enrolled.classes)} classes -> {output}")
+
+
+def seen_unseen(found: SeenUnseen, options: Options) -> None:
+    """Print the scores of seen and of unseen classes."""
+    if options["json"]:
+        print_json(found.to_dict())
+        return
+    print(f"{len(found.unseen)} unseen classes: {', '.join(found.unseen)}\n")
+    _print_scores({"knn": found.evaluation.scores_dict()})
+    _print_refusing(found.evaluation)
+    print()
+    print_table(found.summary)
+    print(f"tables and pictures -> {options['output']}")
+
+
+def compare(found: Comparison, options: Options) -> None:
+    """Print the systems compared, and the tests of the best one."""
+    if options["json"]:
+        systems, tests = found.summary.to_dict("records"), found.tests.to_dict("records")
+        print_json({"systems": systems, "faults": found.faults, "mcnemar": tests})
+        return
+    columns = ["name", "start", "n_seeds", "f1_macro", "accuracy", "training_minutes", "images_per_second"]
+    print_table(found.summary[columns])
+    if len(found.tests):
+        print("McNemar's test of the best classifier, p corrected (Holm) for all pairs of a seed:")
+        print_table(found.tests_of_best)
+    print(f"tables and pictures -> {options['output']}")
+
+
+def pca(found: Projection, options: Options) -> None:
+    """Print the images at both ends of every axis."""
+    if not options["json"]:
+        print_table(found.ends(3).drop(columns="row"))
+    _print_summary(options)
+
+
+def film(made: Film, options: Options) -> None:
+    """Print how many epochs are shown."""
+    from plankton_embed.plots.film import name_film
+
+    if options["json"]:
+        print_json({"output": str(name_film(options["output"])), "epochs": made.epochs.tolist()})
+    else:
+        print(f"{len(made)} epochs shown")
+
+
+def dendrogram(found: Dendrogram, options: Options) -> None:
+    """Print the leaves of the tree."""
+    if not options["json"]:
+        columns = ["branch", "n_images", "label", "purity", "n_classes"]
+        print_table(found.leaves[columns].reset_index())
+    _print_summary(options)
+
+
+def taxonomy(found: TaxonomyFindings, options: Options) -> None:
+    """Print what does not fit the taxonomy, and the accuracy at each rank."""
+    if not options["json"]:
+        print_table(found.comparison.misplaced.head(10))
+        if found.by_rank is not None:
+            print_table(found.by_rank)
+        if (by_level := found.by_level()) is not None:
+            print_table(by_level)
+    _print_summary(options)
+
+
+def clusters(found: Clusters, options: Options) -> None:
+    """Print the groups, and what to do with them."""
+    output = options["output"]
+    if not options["json"]:
+        print_table(found.groups)
+        print(f"write names into {output / 'names.csv'}, then")
+        print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
+    _print_summary(options)
+
+
+def relations(found: Relations, options: Options) -> None:
+    """Print the relations between classes that repeat."""
+    if not options["json"]:
+        print_table(found.analogies.head(20))
+    _print_summary(options)
+
+
+def analogy(found: tuple[pd.DataFrame, pd.DataFrame], options: Options) -> None:
+    """Print the nearest classes and images."""
+    by_class, by_image = found
+    if options["json"]:
+        print_json({"classes": by_class.to_dict("records"), "images": by_image.to_dict("records")})
+    else:
+        print_table(by_class)
+        print_table(by_image)
+
+
+def suspects(found: Suspects, options: Options) -> None:
+    """Print the labels that are most suspect, and what to do with them."""
+    output = options["output"]
+    if not options["json"]:
+        for group in found.groups.itertuples():
+            share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
+            print(f"group {group.group}: {share} look like {group.guess}")
+        print_table(found.first(20)[["object_id", "label", "guess", "score"]])
+        print(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then")
+        print(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
+    _print_summary(options)
+
+
+def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
+    """Print what was changed."""
+    output = options["output"]
+    counts = done.changes["correction_action"].value_counts().to_dict()
+    result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
+    result |= {"n_relabelled": counts.get("relabel", 0), "n_deleted": counts.get("delete", 0)}
+    if options["json"]:
+        print_json(result)
+        return
+    if len(done.changes):
+        columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
+        print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
+    described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
+    described += ", taken back" if options["undo"] else f", {done.n_kept} kept as they are"
+    print(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
+
+
+def shift(found: Shift, options: Options) -> None:
+    """Print the verdict on every sample."""
+    if not options["json"]:
+        columns = ["sample_id", "n_images", "verdict", "vectors_effect", "appearance_effect", "refused"]
+        shown = found.samples[[*columns, "expected_accuracy"]].head(21)
+        print_table(shown.fillna({"sample_id": "(all images)"}))
+        print_table(found.classes[found.classes["sample_id"].isna()].drop(columns="sample_id").head(10))
+    _print_summary(options)
+
+
+def abundance(found: Abundance, options: Options) -> None:
+    """Print the samples, and the totals of the classes."""
+    if not options["json"]:
+        print_table(found.samples.head(20).rename(columns=UNITS))
+        print_table(found.totals.head(20).reset_index().rename(columns=UNITS))
+    _print_summary(options)
+
+
+def export(counts: Any, options: Options) -> None:
+    """Print how many predictions were written."""
+    values, output = counts.to_dict(), options["output"]
+    if options["json"]:
+        print_json({"output": str(output), **values})
+    else:
+        words = {"n_validated": "decided by a person", "n_unknown": "refused", "n_unnamed": "without a name"}
+        parts = [f"{n} {words.get(name, name.removeprefix('n_'))}" for name, n in values.items() if n]
+        print(f"{', '.join(parts)} -> {output}")
+
+
+def doctor(found: Diagnosis, options: Options) -> None:
+    """Print the facts, and what is wrong."""
+    if options["json"]:
+        print_json(found.to_dict())
+        return
+    for name, value in found.facts.items():
+        print(f"{name:26}{value}")
+    print("\n".join(["", *found.problems]) if found.problems else "all is well")
+
+
+def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
+    head = f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
+    print(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))
+    notes: dict[str, None] = {}
+    for name, s in methods.items():
+        shared = s.get("shared_classes")
+        rows = {name: s} | ({"  shared": shared} if shared and shared["n_images"] < s["n_images"] else {})
+        for title, row in rows.items():
+            interval = "(no interval)"
+            if row["intervals_95"]:
+                interval = "({:.3f}-{:.3f})".format(*row["intervals_95"]["accuracy"])
+            elif "no_intervals" in row:
+                notes[f"no interval: {row['no_intervals']}"] = None
+            print(
+                f"{title:10}{row['accuracy']:8.3f} {interval:>13}{row['balanced_accuracy']:9.3f}"
+                f"{row['f1_macro']:10.3f}{row['f1_weighted']:13.3f}"
+                + (f"{row['calibration']['ece']:8.3f}" if "calibration" in row else "")
+            )
+        if len(rows) > 1:
+            notes[f"shared: over the {rows['  shared']['n_images']} images whose label the reference has"] = None
+    for note in notes:
+        print(note)
+
+
+def _print_missing(missing: Sequence[Mapping[str, Any]]) -> None:
+    """Show the labels that the reference lacks, the most frequent first."""
+    if not missing:
+        return
+    import pandas as pd
+
+    n, share = sum(row["n_images"] for row in missing), sum(row["share"] for row in missing)
+    more = f"; the first {N_MISSING}, all in the JSON" if len(missing) > N_MISSING else ""
+    print(f"\n{len(missing)} labels are not in the reference ({n} images, {share:.1%}){more}:")
+    print_table(
+        pd.DataFrame(missing).head(N_MISSING).assign(share=[f"{row['share']:.1%}" for row in missing][:N_MISSING])
+    )
+
+
+def _print_retrieval(retrieval: Mapping[str, float], of: str, self_centroid: float) -> None:
+    shown = {"map_at_r": "MAP@R"} | {name: name.replace("_at_", "@") for name in retrieval if name.startswith("recall")}
+    parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
+    if parts:
+        print(f"retrieval ({of}): {', '.join(parts)}")
+    print(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
+
+
+def _print_refusing(evaluation: Evaluation) -> None:
+    if evaluation.counts is not None:
+        print(f"refused: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
+    scores = evaluation.open_set
+    if scores is not None:
+        print(
+            f"unseen classes: AUROC {scores.auroc:.3f}; where 5 % of the known images are refused, "
+            f"{scores.refused_at_5:.1%} of the unseen ({scores.n_known} known, {scores.n_unseen} unseen images); "
+            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} were"
+        )
+
+
+def _print_summary(options: Options) -> None:
+    """Print where an analysis is written, and the numbers of its summary."""
+    output = Path(options["output"])
+    summary = json_module.loads((output / "summary.json").read_text(encoding="utf-8"))
+    if options["json"]:
+        print_json({"output": str(output), **summary})
+        return
+    lists = [
+        name for name, value in summary.items() if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    lines = [f"{name:26}{'-' if value is None else value}" for name, value in summary.items() if name not in lists]
+    print("\n".join(lines))
+    print(f"tables and pictures -> {output}")
+
+
+def print_frame(frame: pd.DataFrame, json: bool) -> None:
+    """Print a table, or its rows as JSON."""
+    if json:
+        print_json(frame.to_dict("records"))
+    else:
+        print_table(frame)
+
+
+def print_table(frame: pd.DataFrame) -> None:
+    """Print a table; `-` is an empty cell."""
+    shown = frame.astype(object).where(frame.notna(), "-")
+    print(shown.to_string(index=False, float_format="{:.3f}".format) + "\n")
+
+
+def print_json(values: Any) -> None:
+    """Print values as JSON."""
+    from plankton_embed.output import to_json
+
+    print(to_json(values))

@@ -1,0 +1,138 @@
+"""What a catalog holds: classes, sizes, gaps, marks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.marks import find_marks
+from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.settings import PreparationSettings
+from plankton_embed.spreadsheet import MISSING as MISSING
+from plankton_embed.spreadsheet import clean_label as clean_label
+
+logger = logging.getLogger(__name__)
+
+MOST_SEARCHED = 2000  # images of a catalog in which a summary looks for marks
+
+
+@dataclass(frozen=True)
+class CatalogSummary:
+    """What a catalog holds.
+
+    `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
+    `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
+    75, 95 and 100 %. `n_unreadable` counts images whose size could not be read. `grey_levels`: bits and white level
+    (`GreyLevels.to_dict`), None where nobody looked. `marked`: rows of images with a scale bar, its text or corner
+    marks burnt in (see `images.marks`), of the `n_searched` in which they were looked for.
+    """
+
+    n_images: int
+    n_unlabelled: int
+    n_unreadable: int
+    classes: pd.DataFrame
+    gaps: pd.DataFrame
+    sizes: pd.DataFrame
+    size_quantiles: pd.DataFrame
+    grey_levels: dict[str, Any] | None = None
+    marked: tuple[int, ...] = ()
+    n_searched: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "n_images": self.n_images,
+            "n_classes": len(self.classes),
+            "n_unlabelled": self.n_unlabelled,
+            "n_unreadable": self.n_unreadable,
+            "n_marked": len(self.marked),
+            "n_searched_for_marks": self.n_searched,
+            "classes": self.classes.to_dict("records"),
+            "gaps": self.gaps.to_dict("records"),
+            "size_quantiles": self.size_quantiles.to_dict("index"),
+            "grey_levels": self.grey_levels,
+        }
+
+
+def summarize(
+    catalog: ImageCatalog,
+    progress: bool = True,
+    grey_levels: dict[str, Any] | None = None,
+    n_unreadable: int | None = None,
+) -> CatalogSummary:
+    """Count classes and gaps, read every image's size from its header, look for marks burnt into images and log them.
+
+    Marks are looked for in 2,000 images at most, spread over the catalog.
+
+    Args:
+        catalog: the images.
+        progress: show a bar.
+        grey_levels: passed on.
+        n_unreadable: images that cannot be read, where all were decoded; by default those whose size cannot.
+    """
+    counts = catalog.frame["label"].value_counts()
+    classes = pd.DataFrame(
+        {
+            "label": counts.index.astype(str),
+            "count": counts.to_numpy(),
+            "share": counts.to_numpy() / max(int(counts.sum()), 1),
+        }
+    ).sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
+    missing = catalog.frame.isna().sum()
+    gaps = pd.DataFrame(
+        {
+            "column": missing.index,
+            "missing": missing.to_numpy(),
+            "percent": 100 * missing.to_numpy() / max(len(catalog), 1),
+        }
+    )
+    measured = map_images(_image_size, catalog.paths, "measuring", progress)
+    sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
+    sizes["area"] = sizes["width"] * sizes["height"]
+    searched = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), MOST_SEARCHED)).astype(int))
+    has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
+    marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
+    if marked:
+        of = f"{len(searched)} images" if len(searched) == len(catalog) else f"{len(searched)} images looked at"
+        logger.info(
+            "marks: %d of %s have a scale bar, text or corner marks burnt in; preparation.remove_marks=auto (the "
+            "default) takes them out before preparing and measuring",
+            len(marked),
+            of,
+        )
+    return CatalogSummary(
+        n_images=len(catalog),
+        n_unlabelled=int(catalog.frame["label"].isna().sum()),
+        n_unreadable=len(catalog) - len(sizes) if n_unreadable is None else n_unreadable,
+        classes=classes,
+        gaps=gaps,
+        sizes=sizes,
+        size_quantiles=sizes.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
+        grey_levels=grey_levels,
+        marked=marked,
+        n_searched=len(searched),
+    )
+
+
+def _image_size(path: str) -> tuple[int, int] | None:
+    """Return width and height, of a file from its header; None where it cannot be read."""
+    try:
+        with Image.open(path) if Path(path).is_file() else open_image(path) as image:
+            return image.size
+    except DECODER_FAULTS:
+        return None
+
+
+def _has_marks(path: str) -> bool:
+    """Tell whether marks are burnt into an image; not, where it cannot be read."""
+    try:
+        return bool(find_marks(to_8bit(open_image(path), PreparationSettings(color="grey"))).kinds)
+    except DECODER_FAULTS:  # InputError is a ValueError
+        return False

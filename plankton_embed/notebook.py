@@ -1,0 +1,62 @@
+"""What objects show of themselves: one line, and in a notebook a small table too, with thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_ROWS = 10
+SIDE = 64  # of thumbnails, px
+
+
+class Shown:
+    """Gives `repr` one line, and notebooks a table of the first rows."""
+
+    def _describe(self) -> str:
+        """Return what stands between the brackets of the line."""
+        raise NotImplementedError
+
+    def _preview(self) -> pd.DataFrame | None:
+        """Return rows for a notebook; a column `path` of image files gives thumbnails."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._describe()})"
+
+    def _repr_html_(self) -> str:
+        line, rows = f"<p><code>{escape(repr(self))}</code></p>", self._preview()
+        if rows is None or rows.empty:
+            return line
+        rows = rows.head(N_ROWS)
+        shown = rows.astype(object).where(rows.notna(), "-").map(lambda value: escape(_to_text(value)))
+        if "path" in rows:
+            shown.insert(0, "", [_thumbnail(path) for path in rows["path"]])
+            shown = shown.drop(columns="path")
+        return line + shown.to_html(index=False, escape=False, border=0)
+
+
+def _to_text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _thumbnail(path: object) -> str:
+    """Return an image as HTML; nothing where it is not a file of its own that can be read."""
+    from PIL import Image
+
+    if not isinstance(path, str) or not Path(path).is_file():
+        return ""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    image.thumbnail((SIDE, SIDE))
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return f'<img src="data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}" alt="">'

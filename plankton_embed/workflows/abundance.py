@@ -1,0 +1,424 @@
+"""Surveys: how many of each class are in every sample, per m³ where the water is known?"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plankton_embed.analysis.counts import Abundance, SampleCounts, count_sample, gather_counts
+from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
+from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_misfits
+from plankton_embed.analysis.quantification import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
+from plankton_embed.analysis.samples import Survey, divide_samples
+from plankton_embed.analysis.shift import judge_shift
+from plankton_embed.classifiers.prediction import NO_CALIBRATION, Classifier, Method, Naming, describe_predictions
+from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser, estimate_kept
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.output import progress_bar, write_frame
+from plankton_embed.plots.abundance import draw_abundance, draw_composition
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.profile import draw_profile, draw_time_series
+from plankton_embed.plots.size_spectra import draw_size_spectra
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.workflows.inputs import (
+    Query,
+    Reference,
+    load_query,
+    load_settings,
+    prepare_prediction,
+    read_held_samples,
+    read_samples,
+)
+from plankton_embed.workflows.result_folder import check_output, write_analysis
+
+logger = logging.getLogger(__name__)
+
+FEW_CALIBRATION = 5  # images of a class
+FEW_IMAGES = 20  # of a sample: with fewer the intervals are too narrow
+
+
+def abundance(
+    reference: Reference,
+    query: Query,
+    output: str | Path | None = None,
+    *,
+    by: str = "sample_id",
+    catalog: ImageCatalog | str | Path | None = None,
+    root: str | Path | None = None,
+    method: Method = "centroid",
+    n_neighbors: int | None = None,
+    calibration: Reference | None = None,
+    unknown_rate: float | None = None,
+    refuse_by: RefusalMeasure | None = None,
+    correction: CorrectionMethod = "em",
+    n_draws: int = N_DRAWS,
+    level: float = LEVEL,
+    depth_bin: float | None = None,
+    intervals_by: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> Abundance:
+    """Count the classes in every sample, corrected for the errors of the names, with intervals.
+
+    An object with several images, as EcoTaxa has them, counts once, by its first image.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        query: vectors, labelled or not; or a run (its test or val vectors). With a run as reference also images, which
+            its model embeds.
+        output: folder to write: `abundance.csv` and `samples.csv` (see `Abundance`), `counts.csv` and `corrected.csv`
+            (one row a sample, one column a class), `abundance.png`, `composition.png`; where the images tell enough
+            also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture; where a sample has several
+            parts, `parts.csv`.
+        by: column whose values are the samples. Images without one are the sample `(none)`, of unknown place and
+            volume; without any `sample_id` all images are one sample `all`. Fractions of one `sample_id` add up by
+            their factors, and different `sample_id` by their factors and volumes (see `add_parts_up`).
+        catalog: what is known of the images whose vectors are given (samples, positions, times, depths, volumes,
+            features), by `object_id`; images come with their own, and a run with that of its folder.
+        root: where relative paths of the catalog, or of a catalog file as query, start.
+        method, n_neighbors, calibration, unknown_rate, refuse_by: of naming and refusing, as `classify`.
+        correction: `em` or `confusion` (see `CountCorrection`).
+        n_draws: of the intervals, at least 20.
+        level: share of the intervals that should hold the true count.
+        depth_bin: m, bins of the profile where images of a sample have depths of their own; by default a round width.
+        intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`, in the
+            calibration set (at least 5 of them) and among the images counted together (see `CountCorrection`): a column
+            of the vectors, or of the catalog of the images or the run. By default every image is drawn for itself.
+        seed: of the draws; what a sample gets depends on no other sample.
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: there is no calibration set, or it has fewer than 5 values of `intervals_by`; or the catalog lacks
+            images or the column `by`.
+    """
+    check_output(output, overwrite, "abundance")
+    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
+    asked, metadata = _load_images(reference, query, catalog, root, device, progress)
+    images = _describe_images(asked, metadata, by)
+    first = _first_images(images)
+    if not first.all():
+        logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
+        images, asked = images[first].reset_index(drop=True), asked.select(first)
+    survey = divide_samples(images, by, depth_bin)
+    ready = prepare_prediction(reference, asked, naming, calibration, ["abundance"], progress=progress)
+    known, held, classifier, refuser = ready.reference, ready.calibration, ready.classifier, ready.refuser
+    if held is None:
+        raise InputError(f"abundance {NO_CALIBRATION}")
+    held_samples, drawn_by = None, None
+    if intervals_by is not None:
+        held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)
+        drawn_by = _code_samples(intervals_by, asked, query, images)
+    measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+    corrector, fit_test, kept, summary = _learn_errors(
+        known, held, classifier, refuser, measures, method, correction, n_draws, level, seed, held_samples
+    )
+    _warn(survey, images[by], held, classifier)
+    _warn_of_amounts(survey, images, metadata, by)
+    labels = [str(name) for name in classifier.classes_]
+    labels.append(UNKNOWN)
+
+    def predict(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+        order, logs = classifier.assess(asked.vectors[rows])
+        return order[:, 0], logs, _refuse(refuser, classifier, asked.vectors[rows], order[:, 0])
+
+    def test_fit(rows: NDArray[np.intp]) -> float:
+        codes, logs, refused = predict(rows)
+        novelty = measures.novelty(asked.vectors[rows[~refused]], classifier.classes_[codes[~refused]])
+        return fit_test.p_value(logs[~refused], novelty)
+
+    def count(number: int) -> SampleCounts:
+        codes, logs, refused = predict(survey.rows[number])
+        inner = None if drawn_by is None else drawn_by[survey.rows[number]]
+        return count_sample(survey, number, labels, codes, logs, refused, corrector, kept, inner, not misfits[number])
+
+    tested = progress_bar(survey.rows, "tests of the samples", "sample", shown=progress)
+    fit_p = np.array([test_fit(rows) for rows in tested])
+    untested = np.isnan(fit_p)
+    if untested.any():  # too small to be tested each for itself
+        fit_p[untested] = test_fit(np.concatenate([survey.rows[number] for number in np.flatnonzero(untested)]))
+    misfits = find_misfits(fit_p)
+    bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
+    settings = {
+        "by": by,
+        "method": method,
+        "unknown_rate": unknown_rate,
+        "refuse_by": None if unknown_rate is None else naming.measure,
+        "correction": correction,
+        "level": level,
+        "n_draws": n_draws,
+        "intervals_by": intervals_by or "image",
+        "seed": seed,
+        "biovolume": survey.biovolume_kind,
+    }
+    counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
+    samples = [asked.select(rows) for rows in survey.rows]
+    verdicts = judge_shift(
+        partial(describe_predictions, classifier, measures),
+        *(held, samples, survey.samples["sample"].tolist()),
+        calibration_samples=held_samples,
+        progress=progress,
+    )
+    _describe_fit(counted, fit_p, misfits, verdicts, correction)
+    write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
+    return counted
+
+
+def _write(folder: Path, found: Abundance) -> None:
+    write_frame(folder / "abundance.csv", found.table)
+    write_frame(folder / "totals.csv", found.totals.reset_index())
+    write_frame(folder / "samples.csv", found.samples)
+    if found.parts is not None:
+        write_frame(folder / "parts.csv", found.parts)
+    write_frame(folder / "counts.csv", found.by_sample("count").reset_index())
+    write_frame(folder / "corrected.csv", found.by_sample("corrected").reset_index())
+    save_figure(draw_abundance(found), folder / "abundance.png")
+    save_figure(draw_composition(found), folder / "composition.png")
+    if found.spectra is not None:
+        write_frame(folder / "size_spectra.csv", found.spectra)
+        save_figure(draw_size_spectra(found), folder / "size_spectra.png")
+    if found.profile is not None:
+        write_frame(folder / "profile.csv", found.profile)
+        save_figure(draw_profile(found), folder / "profile.png")
+    if found.time_series is not None:
+        write_frame(folder / "time_series.csv", found.time_series)
+        save_figure(draw_time_series(found), folder / "time_series.png")
+
+
+# ---------------------------------------------------------------------------------------------- images
+
+
+def _load_images(
+    reference: Reference,
+    query: Query,
+    catalog: ImageCatalog | str | Path | None,
+    root: str | Path | None,
+    device: str,
+    progress: bool,
+) -> tuple[EmbeddingTable, ImageCatalog | None]:
+    """Return the vectors of the query, and what is known of its images."""
+    path = Path(query) if isinstance(query, str | Path) else None
+    if path is not None and not path.exists():
+        raise InputError(f"{path} does not exist")
+    of_run = path is not None and RunFolder(path).settings.exists()
+    run = None if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() else reference
+    source = query if isinstance(query, ImageCatalog) else path
+    of_vectors = of_run or (path is not None and holds_vectors(path))
+    if source is not None and run is not None and not of_vectors:
+        if catalog is not None:
+            raise SettingError(
+                "catalog: it goes with vectors; images are described by their own source, so leave it out"
+            )
+        images = read_source(source, root)
+        refuse_unknown(images.classes, path or "the query")
+        from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
+
+        return embed_source(run, images, device=device, progress=progress), images
+    if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
+        raise SettingError("root: it goes with a catalog file; give one (--catalog CATALOG), or leave it out")
+    table = load_query(reference, query, device, progress)
+    if catalog is None and of_run and path is not None and RunFolder(path).catalog.is_file():
+        return table, ImageCatalog.load(RunFolder(path).catalog)
+    return table, None if catalog is None else read_source(catalog, root)
+
+
+def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: str) -> pd.DataFrame:
+    """Return what is known of each image, row by row that of the vectors."""
+    own = pd.DataFrame({"object_id": asked.object_id, "sample_id": asked.sample_id})
+    if catalog is None:
+        if by != "sample_id":
+            raise InputError(f"by: vectors have no column {by}; give the catalog that has it (--catalog CATALOG)")
+        return own
+    place = pd.Index(catalog.frame["object_id"]).get_indexer(pd.Index(asked.object_id))
+    if (place < 0).any():
+        raise InputError(
+            f"catalog: it lacks {(place < 0).sum()} of {len(place)} images by object_id, such as "
+            f"{asked.object_id[place < 0][0]}; give the catalog that the vectors were made from"
+        )
+    images: pd.DataFrame = catalog.frame.iloc[place].reset_index(drop=True)
+    if "sample_id" not in images:
+        images["sample_id"] = own["sample_id"]
+    if by not in images:
+        raise InputError(f"by: the catalog has no column {by}; it has {', '.join(map(str, images.columns))}")
+    return images
+
+
+def _code_samples(column: str, asked: EmbeddingTable, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
+    """Return the code of what each image counted is drawn with."""
+    own = images[column] if column in images and images[column].notna().any() else None
+    return np.asarray(
+        pd.factorize(read_samples(column, asked, query) if own is None else own, use_na_sentinel=False)[0]
+    )
+
+
+def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return (n,) whether each image is the first of its object (EcoTaxa's objects may have several).
+
+    The reader calls the first image of an object ID and the further ones ID/1, ID/2, …: it has the shortest id.
+    """
+    if "ecotaxa_id" not in images:
+        return np.ones(len(images), dtype=bool)
+    in_order = images.loc[images["object_id"].str.len().sort_values(kind="stable").index]
+    names = [name for name in ("sample_id", "acq_id", "ecotaxa_id") if name in images]
+    further = in_order.duplicated(names) & in_order["ecotaxa_id"].notna()
+    return ~further.sort_index().to_numpy()
+
+
+# ---------------------------------------------------------------------------------------------- errors of the names
+
+
+def _learn_errors(
+    known: EmbeddingTable,
+    held: EmbeddingTable,
+    classifier: Classifier,
+    refuser: Refuser | None,
+    measures: Refuser,
+    method: Method,
+    correction: CorrectionMethod,
+    n_draws: int,
+    level: float,
+    seed: int,
+    samples: NDArray[np.intp] | None,
+) -> tuple[CountCorrection, MixtureTest, NDArray[np.float64] | None, dict[str, Any]]:
+    """Learn from the calibration images how predictions go wrong, and which share of each class is not refused.
+
+    Returns:
+        The correction, the test of whether a sample is a mixture of those that are not refused, the shares (see
+        `count_sample`), and what the summary reports of the calibration.
+    """
+    codes = np.searchsorted(classifier.classes_, held.label.astype(str))
+    order, logs = classifier.assess(held.vectors)
+    kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
+    if not kept.any():
+        raise InputError("calibration: every image is refused; choose a smaller unknown rate")
+    prior = None  # of class means; the other methods expect the mix that they have learned from
+    if method != "centroid":
+        prior = np.bincount(np.searchsorted(classifier.classes_, known.label[known.is_labelled].astype(str)))
+        prior = prior / prior.sum()
+    inner = None if samples is None else samples[kept]
+    corrector = CountCorrection(
+        logs[kept],
+        codes[kept],
+        prior,
+        correction,
+        samples=inner,
+        n_draws=n_draws,
+        level=level,
+        seed=seed,
+    )
+    novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
+    fit_test = MixtureTest(corrector, logs[kept], codes[kept], novelty, seed, inner)
+    described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
+    shares = None
+    if refuser is not None:
+        rejected = refuser.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
+        shares = estimate_kept(rejected, codes, len(classifier.classes_), n_draws, seed)
+        described["rejected"] = float(rejected.mean())
+    return corrector, fit_test, shares, {"n_classes": len(classifier.classes_), "calibration": described}
+
+
+def _describe_fit(
+    counted: Abundance, fit_p: NDArray[np.float64], failed: NDArray[np.bool_], verdicts: list[str], correction: str
+) -> None:
+    """Add to the samples and to the summary which samples are not corrected, why, and how they differ; warn."""
+    why = f"the images are no mixture of the classes of the calibration images (false discovery rate {FIT_LIMIT:g})"
+    columns: dict[str, Any] = {
+        "correction": np.where(failed, "none", correction),
+        "why_uncorrected": np.where(failed, why, ""),
+        "fit_p": fit_p,
+        "shift": verdicts,
+    }
+    for place, (name, values) in enumerate(columns.items(), start=3):
+        counted.samples.insert(place, name, values)
+    counted.summary["n_uncorrected"] = int(failed.sum())
+    if failed.any():
+        logger.warning(
+            "%d of %d samples are not corrected and have no intervals, such as %s: %s. There may be images of unknown "
+            "classes or of another instrument (see shift): reject unknown classes (a higher --unknown-rate), or "
+            "calibrate with images like those of the sample",
+            *(int(failed.sum()), len(failed), counted.samples["sample"].iloc[int(failed.argmax())], why),
+        )
+
+
+def _refuse(
+    refuser: Refuser | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Return (n,) whether each image is too strange for the name it got, given by its code (n,)."""
+    return np.zeros(len(vectors), bool) if refuser is None else refuser.refuse(vectors, classifier.classes_[codes])
+
+
+def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: Classifier) -> None:
+    """Say where the counts are less sure than their intervals tell."""
+    n_held = pd.Series(held.label.astype(str)).value_counts().reindex(classifier.classes_.astype(str), fill_value=0)
+    few = n_held[n_held < FEW_CALIBRATION].sort_values(kind="stable")
+    if len(few):
+        n_empty = int((few == 0).sum())
+        named = ", ".join(f"{name} ({n})" for name, n in few.head(5).items()) + (", …" if len(few) > 5 else "")
+        logger.warning(
+            "%d of %d classes have fewer than %d calibration images%s; their errors are uncertain: %s",
+            *(len(few), len(n_held), FEW_CALIBRATION, f" ({n_empty} have none)" if n_empty else "", named),
+        )
+    n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
+    if n_small:
+        logger.warning(
+            "%d of %d samples have fewer than %d images; their intervals are too narrow",
+            *(n_small, len(survey.samples), FEW_IMAGES),
+        )
+    if samples.isna().all():
+        logger.warning("no image has a sample_id, so all are one sample; --by names another column of the catalog")
+    elif samples.isna().any():
+        logger.warning("%d images have no %s; they are the sample %s", samples.isna().sum(), samples.name, NO_SAMPLE)
+    if survey.biovolume is not None and np.isnan(survey.biovolume).any():
+        logger.warning(
+            "%d of %d images have no body size; their biovolume is missing from the sums",
+            *(int(np.isnan(survey.biovolume).sum()), len(survey.biovolume)),
+        )
+
+
+def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog | None, by: str) -> None:
+    """Warn where individuals or concentrations are missing, or are those of a part."""
+    samples = survey.samples
+    if catalog is None:
+        return
+    if "volume" not in samples:
+        logger.warning("no concentrations: the catalog has no column volume (m³ of water that a sample stands for)")
+    if "why_missing" in samples:
+        what = "concentration" if "volume" in samples else "individuals"
+        for why, rows in samples[~samples["why_missing"].isin(["", f"no {by}"])].groupby("why_missing"):
+            first = rows["sample"].iloc[0]
+            shown = ""
+            if CONTRADICTING in str(why):
+                volumes = np.sort(survey.parts.loc[survey.parts["sample"] == first, "volume"].dropna().unique())
+                shown = f" ({', '.join(f'{volume:g}' for volume in volumes[:5])} m³)"
+            logger.warning(
+                "no %s for %d of %d samples, such as %s%s: %s", what, len(rows), len(samples), first, shown, why
+            )
+    if survey.n_divided:
+        logger.warning(
+            "--by %s divides %d sample_id among several samples, whose individuals and concentrations are those of a "
+            "part; --by sample_id adds the parts up",
+            *(by, survey.n_divided),
+        )
+    if by in catalog.frame and samples.columns.isin(["volume", "subsample_factor"]).any():
+        firsts = catalog.frame[_first_images(catalog.frame)]
+        others = firsts[~firsts["object_id"].isin(images["object_id"])]
+        n_left_out = int(others[by].isin(images[by].dropna()).sum())
+        if n_left_out:
+            logger.warning(
+                "the catalog has %d more images of these samples that are not counted: individuals and concentrations "
+                "are those of the images counted",
+                n_left_out,
+            )

@@ -1,0 +1,58 @@
+"""`apply-corrections`: relabel and leave out images, as a person decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from plankton_embed.errors import OutputError
+from plankton_embed.images.catalog import ImageCatalog, refuse_unknown
+from plankton_embed.images.corrections import CorrectedCatalog, read_corrections, undo_corrections
+from plankton_embed.images.corrections import apply_corrections as correct_catalog
+from plankton_embed.output import refuse_overwrite
+
+
+def apply_corrections(
+    catalog: ImageCatalog | str | Path,
+    corrections: pd.DataFrame | str | Path,
+    output: str | Path | None = None,
+    *,
+    undo: bool = False,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> CorrectedCatalog:
+    """Relabel and leave out images as a person decided, in a new catalog; no image is touched.
+
+    Args:
+        catalog: a catalog or its file.
+        corrections: `corrections.csv` filled in; with `undo`, the changes to take back.
+        output: catalog file to write, another than `catalog`; the changes go beside it, into `<output>_changes.csv`.
+            Without it nothing is written, and what would change is returned.
+        undo: take changes back; those are returned as `changes`, and not written again.
+        root: where the relative paths of the catalog start.
+        overwrite: replace the output.
+    """
+    changes_path = None
+    if output is not None:
+        output = refuse_overwrite(output, overwrite, (".csv", ".parquet"))
+        changes_path = refuse_overwrite(output.with_name(f"{output.stem}_changes.csv"), overwrite, (".csv",))
+        for given in (catalog, corrections):
+            if isinstance(given, str | Path) and Path(given).resolve() in (output.resolve(), changes_path.resolve()):
+                raise OutputError(f"{given} would be replaced; choose another output, so that nothing is lost")
+    images = catalog if isinstance(catalog, ImageCatalog) else ImageCatalog.load(catalog, root)
+    if undo:
+        changes = corrections if isinstance(corrections, pd.DataFrame) else ImageCatalog.load(corrections).frame
+        done = CorrectedCatalog(undo_corrections(images, changes), changes, 0)
+    else:
+        wanted = corrections if isinstance(corrections, pd.DataFrame) else read_corrections(corrections)
+        done = correct_catalog(images, wanted)
+        labels = done.changes["correction_label"].dropna().unique()
+        refuse_unknown(labels, "corrections", "Write another name into the column label, or delete as the action.")
+    if output is not None and changes_path is not None:
+        done.catalog.save(output)
+        if undo or done.changes.empty:
+            changes_path.unlink(missing_ok=True)  # of the catalog that stood here before
+        else:
+            ImageCatalog(done.changes).save(changes_path)
+    return done

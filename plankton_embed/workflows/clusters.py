@@ -1,0 +1,91 @@
+"""`clusters`: group images without labels, for a person to name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed.analysis.clusters import (
+    IMAGES_FILE,
+    NAMES_FILE,
+    VECTORS_FILE,
+    ClusterMethod,
+    Clusters,
+    find_clusters,
+)
+from plankton_embed.errors import InputError
+from plankton_embed.images.catalog import UNKNOWN
+from plankton_embed.images.writers.names import check_unknown
+from plankton_embed.output import write_frame
+from plankton_embed.spreadsheet import read_spreadsheet
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows import contact_sheets
+from plankton_embed.workflows.inputs import Reference, load_vectors
+from plankton_embed.workflows.result_folder import check_output, list_ids, save_sheets, write_analysis
+
+
+def clusters(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    reference: Reference | None = None,
+    only: str | Path | pd.DataFrame | None = None,
+    method: ClusterMethod = "tree",
+    min_size: int | None = None,
+    n_clusters: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Clusters:
+    """Find groups among images that have no name, for a person to name.
+
+    Args:
+        vectors: a table, its file, or the folder of a run; where some images have labels and some have none, those
+            without are grouped, else all.
+        output: folder to write: `clusters.csv` (`central` and `odd` are JSON lists of ids), `images.csv` (the group of
+            each), `names.csv` to fill in (the column `name`; then `enroll REFERENCE` this folder), `vectors.parquet` of
+            the images grouped, and their pictures, 20 groups each: `clusters.png`, `clusters_2.png`, …
+        reference: labelled vectors; the nearest class of each group is named.
+        only: predictions (a CSV of `classify`, or its frame): group the images that were called `unknown`.
+        method, min_size, n_clusters: as `find_clusters`.
+        overwrite: replace the output.
+        progress: show a bar.
+    """
+    check_output(output, overwrite, "clusters")
+    table = _select_unnamed(load_vectors(vectors), only)
+    known = None if reference is None else load_vectors(reference)
+    found = find_clusters(table, method, min_size=min_size, n_clusters=n_clusters, reference=known, progress=progress)
+
+    def write(folder: Path) -> None:
+        ends = {name: list_ids(table, rows.values()) for name, rows in (("central", found.central), ("odd", found.odd))}
+        write_frame(folder / "clusters.csv", found.groups.assign(**ends))
+        write_frame(folder / IMAGES_FILE, found.images())
+        write_frame(folder / NAMES_FILE, found.groups.assign(name=""))
+        table.save(folder / VECTORS_FILE)
+        save_sheets(folder, "clusters", contact_sheets.clusters_sheets(found))
+
+    n_alone = int((found.cluster == 0).sum())
+    summary = {"method": method, "n_images": len(table), "n_groups": len(found.groups), "n_alone": n_alone}
+    write_analysis(output, "clusters", table, summary, write)
+    return found
+
+
+def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
+    """Keep the images that were refused, or those without label; all where none or all have one."""
+    if only is None:
+        labelled = table.is_labelled
+        return table if labelled.all() else table.select(~labelled)
+    names = only if isinstance(only, pd.DataFrame) else read_spreadsheet(only, "predictions file")
+    missing = [column for column in ("object_id", "label") if column not in names]
+    if missing:
+        raise InputError(f"only: expected predictions with object_id and label; found {list(names.columns)}")
+    check_unknown(names, "only")
+    refused = set(names["object_id"][names["label"] == UNKNOWN].astype(str))
+    chosen = np.array([object_id in refused for object_id in table.object_id])
+    if chosen.sum() < len(refused) or not refused:
+        raise InputError(
+            f"only: expected all rejected images of the predictions among the vectors; {len(refused)} were rejected, "
+            f"found {int(chosen.sum())}; give the predictions of these vectors, made with an unknown rate"
+        )
+    return table.select(chosen)

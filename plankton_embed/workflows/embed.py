@@ -1,0 +1,58 @@
+"""`embed`: turn images into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plankton_embed.embedding import embed_source
+from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
+from plankton_embed.output import refuse_overwrite
+from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
+from plankton_embed.workflows.inputs import Source
+
+
+def embed(
+    model: EmbeddingModel | str | Path,
+    source: Source,
+    output: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
+    views: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbeddingTable:
+    """Embed the images of a catalog, a folder, or a list of image files.
+
+    Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
+    reason. The model's own white level is used for images of more than 8 bits; a warning says where it cannot be
+    right. To embed PIL images or arrays in memory, call `model.embed`.
+
+    Args:
+        model: a model, or the folder or hub name of one.
+        source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
+        output: file to write, `.parquet`, `.csv` or `.npz`.
+        root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
+        views: views of each image to average, 1, 2, 4 or 8 (plankton has no up); by default the model's own.
+        batch_size: images at a time.
+        overwrite: replace the output.
+        device: where to compute when `model` is a name.
+        progress: show a bar.
+
+    Raises:
+        InputError: not one image can be read, or there is none; or the catalog has no pixel sizes where the model
+            needs them.
+    """
+    if output is not None:
+        refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
+    table = embed_source(
+        model, source, root=root, status=status, views=views, batch_size=batch_size, device=device, progress=progress
+    )
+    if output is not None:
+        table.save(output)
+    return table

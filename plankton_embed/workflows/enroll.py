@@ -1,0 +1,89 @@
+"""`enroll`: add labelled images to a reference, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plankton_embed.analysis.clusters import load_named
+from plankton_embed.classifiers.enrollment import add_examples, measure_learning
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import refuse_overwrite
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
+from plankton_embed.workflows.inputs import Query, Reference, load_labelled, load_query, load_settings
+from plankton_embed.workflows.result_folder import write_curve
+
+
+def enroll(
+    reference: Reference,
+    new: Query,
+    output: str | Path | None = None,
+    *,
+    curve: bool = False,
+    query: Reference | None = None,
+    n_neighbors: int | None = None,
+    n_draws: int | None = None,
+    seed: int | None = None,
+    status: str | Sequence[str] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbeddingTable:
+    """Add labelled images to a reference, new classes or more examples, without training.
+
+    Args:
+        reference: a table, its file, or the folder of a run (its training vectors).
+        new: labelled vectors; or the folder of `clusters`, its `names.csv` filled in; with a run as reference also
+            labelled images, which its model embeds.
+        output: vectors file to write.
+        curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
+            `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
+        query: labelled vectors to name for the curve, of new and known classes; by default half of the new images.
+        n_neighbors: k of kNN in the curve; by default as in `classify`.
+        n_draws: draws of each number of examples; by default 10.
+        seed: of the draws; by default 0.
+        status: of new images: which names are labels (see `embed`).
+        overwrite: replace the output.
+        device: where to embed.
+        progress: show bars.
+
+    Returns:
+        The reference with the new vectors added.
+
+    Raises:
+        MismatchError: made by different models; both hashes are named.
+        InputError: the new vectors have no labels, or an image is in the reference already.
+    """
+    if curve and output is None:
+        raise SettingError("curve needs an output; its files are written beside it")
+    if not curve and not (query is None and n_neighbors is None and n_draws is None and seed is None):
+        raise SettingError("query, n_neighbors, n_draws and seed are for the learning curve; ask for it (--curve)")
+    if isinstance(new, str | Path) and RunFolder(Path(new)).settings.exists():
+        raise InputError(f"{new} is a run; name the vectors or images to enroll, such as {new}/vectors/test.parquet")
+    folder = None
+    if output is not None:
+        refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
+        folder = Path(output).with_name(f"{Path(output).stem}_curve") if curve else None
+        if folder is not None:
+            refuse_overwrite(folder, overwrite, made_of="draws.csv")
+    known = load_labelled(reference)
+    named = load_named(new) if isinstance(new, str | Path) else None
+    if named is not None and status is not None:
+        raise SettingError(f"status: it goes with images; {new} holds the names that clusters got; leave it out")
+    added = load_query(reference, new, device, progress, status) if named is None else named
+    enrolled = add_examples(known, added)
+    if folder is not None:
+        draws = measure_learning(
+            known,
+            added,
+            None if query is None else load_query(reference, query, device, progress),
+            n_neighbors=load_settings(reference).classification.n_neighbors if n_neighbors is None else n_neighbors,
+            n_draws=10 if n_draws is None else n_draws,
+            seed=seed or 0,
+            progress=progress,
+        )
+        write_curve(folder, draws)
+    if output is not None:
+        enrolled.save(output)
+    return enrolled

@@ -1,0 +1,98 @@
+"""`relations`: relations between images that repeat."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed.analysis.relations import LIMIT, N_SHUFFLES, Definition, Relations, find_relations, keep_labelled
+from plankton_embed.errors import SettingError
+from plankton_embed.output import write_frame
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows import contact_sheets
+from plankton_embed.workflows.inputs import Reference, load_split
+from plankton_embed.workflows.result_folder import check_output, save_sheets, write_analysis
+
+logger = logging.getLogger(__name__)
+
+N_RELATED = 1000  # images whose relations are compared
+MOST_RELATED = 3000  # their pairs fill the memory beyond that
+
+
+def relations(
+    vectors: Reference,
+    output: str | Path | None = None,
+    *,
+    split: str | None = None,
+    epsilon: float | None = None,
+    n_images: int = N_RELATED,
+    same_class: bool = False,
+    definition: Definition = "exact",
+    limit: int = LIMIT,
+    n_shuffles: int = N_SHUFFLES,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Relations:
+    """Find relations between images that repeat: x₁ is to y₁ as x₂ is to y₂.
+
+    Args:
+        vectors: a table, its file, or the folder of a run.
+        output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
+        split: as `pca`.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the least with which `limit` relations are found.
+        n_images: images to compare, at most 3,000; of more, as many of each class are drawn as can be.
+        same_class: relations within a class count too.
+        definition, limit, n_shuffles, seed: as `find_relations`; the seed is that of the drawing of images too.
+        overwrite: replace the output.
+        progress: show bars.
+    """
+    if not 4 <= n_images <= MOST_RELATED:
+        raise SettingError(f"n_images: expected 4 to {MOST_RELATED:,}; found {n_images}")
+    check_output(output, overwrite, "relations")
+    table, split = load_split(vectors, split)
+    table = keep_labelled(table)
+    drawn = _draw_evenly(table, n_images, seed)
+    if len(drawn) < len(table):
+        logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))
+    found = find_relations(
+        drawn,
+        epsilon,
+        different_classes=False if same_class else None,
+        definition=definition,
+        limit=limit,
+        n_shuffles=n_shuffles,
+        seed=seed,
+        progress=progress,
+    )
+
+    def write(folder: Path) -> None:
+        corners = {
+            f"{column}_{end}": getattr(found.table, column)[found.best[end].to_numpy(dtype=np.intp)]
+            for end in ("x1", "y1", "x2", "y2")
+            for column in ("object_id", "label")
+        }
+        measures = found.best[["distance", "length", "relative"]]
+        write_frame(folder / "relations.csv", pd.DataFrame(corners).join(measures))
+        write_frame(folder / "analogies.csv", found.analogies)
+        save_sheets(folder, "relations", [contact_sheets.relations_sheet(found)])
+
+    summary = {
+        "split": split,
+        "epsilon": found.epsilon,
+        "definition": definition,
+        "n_images": len(found.table),
+        "n_found": found.n_found,
+    }
+    write_analysis(output, "relations", found.table, summary, write)
+    return found
+
+
+def _draw_evenly(table: EmbeddingTable, n_images: int, seed: int) -> EmbeddingTable:
+    """Draw images so that all classes have as nearly the same number as can be."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    place = pd.Series(order).groupby(table.label[order].astype(str)).cumcount().to_numpy()
+    return table.select(np.sort(order[np.argsort(place, kind="stable")[:n_images]]))

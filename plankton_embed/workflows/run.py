@@ -1,0 +1,175 @@
+"""The story: catalog -> train -> embed -> index -> evaluate, plain calls in order (`run`, `train`, `demo`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plankton_embed.classifiers.prediction import METHODS
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.drawn import CLASSES, draw_set
+from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.notebook import Shown
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.workflows.inputs import SettingsLike, Source
+from plankton_embed.workflows.run_steps import (
+    embed_step,
+    evaluate_step,
+    index_step,
+    near_copies_step,
+    open_run,
+    prepare_step,
+    train_step,
+)
+
+DEMO_CLASSES = CLASSES[:8]
+DEMO_IMAGES_PER_CLASS = 200
+DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small batches
+    "network.trunk": "resnet18",
+    "training.epochs": 20,
+    "training.images_per_class": 280,
+    "training.classes_per_batch": 6,
+    "training.margin": 0.5,
+    "training.learning_rate": 2e-3,
+}
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult(Shown):
+    """A finished run: where its files lie, and its scores (see `scores.json`)."""
+
+    folder: RunFolder
+    scores: dict[str, Any]
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The trained model, loaded anew."""
+        return EmbeddingModel.load(self.folder.model)
+
+    def _describe(self) -> str:
+        scores = [f"{name} {self.scores[name]['accuracy']:.3f}" for name in METHODS if name in self.scores]
+        return ", ".join([str(self.folder.path), *(f"accuracy by {score}" for score in scores)])
+
+
+def run(
+    source: Source,
+    output: str | Path,
+    *,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Do the whole job: catalog, split, train, embed, index, evaluate; steps that are finished are skipped.
+
+    Called again after a stop, it goes on where it stood.
+
+    Args:
+        source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
+        output: folder of the run.
+        settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
+        root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
+        overwrite: throw away a run that is there and begin anew.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Raises:
+        InputError: nothing to learn from, or the folder holds a run of other images.
+        SettingError: the folder holds a run with other settings.
+        OutputError: the folder holds something else.
+    """
+    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
+
+
+def train(
+    source: Source,
+    output: str | Path,
+    *,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
+    objective: Callable[[Any, Any], Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Train a model, embed the splits of its catalog and evaluate.
+
+    As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
+
+    Args:
+        source, output, settings, root, status, overwrite, device, progress: as `run`.
+        objective: a loss of your own instead of that of the settings: a torch module (its parameters are trained too)
+            or a function of the vectors (b, d) and the class codes (b,) of a batch, which returns the loss. Give it
+            again to go on with the run.
+        resume: go on with the run that is there.
+    """
+    folder = RunFolder(Path(output))
+    if resume and overwrite:
+        raise SettingError("resume goes on with a run, overwrite throws it away; give one of them")
+    if resume and not folder.settings.exists():
+        raise InputError(
+            f"{output} holds no run to resume (one that was stopped while its images were prepared has left nothing "
+            "there); leave --resume out to begin"
+        )
+    if folder.settings.exists() and not (resume or overwrite):
+        raise OutputError(
+            f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
+            "or choose another folder"
+        )
+    return _do_steps(
+        source, output, settings, root, status, overwrite, device, progress, with_index=False, objective=objective
+    )
+
+
+def _do_steps(
+    source: Source,
+    output: str | Path,
+    settings: SettingsLike,
+    root: str | Path | None,
+    status: str | Sequence[str] | None,
+    overwrite: bool,
+    device: str,
+    progress: bool,
+    *,
+    with_index: bool,
+    objective: Callable[[Any, Any], Any] | None = None,
+) -> RunResult:
+    folder, chosen = open_run(source, output, settings, overwrite, device)
+    faults = Faults()
+    given = read_source(source, root, status=status, faults=faults)
+    images = prepare_step(folder, given, chosen, overwrite, progress, faults)
+    model = train_step(folder, images, chosen, device, progress, objective)
+    embed_step(folder, model, images, progress)
+    near_copies_step(folder)
+    if with_index:
+        index_step(folder)
+    return RunResult(folder, evaluate_step(folder, images, chosen, progress))
+
+
+def demo(
+    output: str | Path = "runs/demo",
+    *,
+    settings: SettingsLike = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> RunResult:
+    """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
+    output = Path(output)
+    place = output.with_name(f"{output.name}_images")
+    drawn = draw_set(place, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
+    images = read_source(drawn).with_classes(include=DEMO_CLASSES)
+    if not isinstance(settings, Settings):
+        settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})
+    return run(images, output, settings=settings, overwrite=overwrite, device=device, progress=progress)

@@ -1,0 +1,100 @@
+"""`search`: find the most similar images."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed.embedding import embed_source
+from plankton_embed.errors import InputError
+from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.output import refuse_overwrite, write_frame
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.sheet import draw_sheet
+from plankton_embed.vector_index import VectorIndex
+from plankton_embed.workflows import contact_sheets
+from plankton_embed.workflows.inputs import Source, find_run
+
+
+def search(
+    index: VectorIndex | str | Path,
+    images: Source,
+    *older: Any,
+    model: EmbeddingModel | str | Path | None = None,
+    n_results: int = 10,
+    output: str | Path | None = None,
+    sheet: str | Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+    k: int | None = None,
+) -> pd.DataFrame:
+    """Find the images of an index that are most like the given ones.
+
+    Args:
+        index: the folder of a run, whose index it is; or an index, or its folder.
+        images: files, a folder, or a catalog.
+        older: of earlier releases: `search(index, model, images, k)`.
+        model: the model that made the vectors of the index; by default that of the run.
+        n_results: images to find for each.
+        output: CSV to write.
+        sheet: picture to draw: each image and those found.
+        overwrite: replace what is there.
+        device: where to embed.
+        progress: show bars.
+        k: `n_results` in earlier releases.
+
+    Returns:
+        One row an image found: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
+
+    Raises:
+        MismatchError: the index was made by another model; both hashes are named.
+        InputError: an index without a model.
+    """
+    if older or k is not None:
+        warnings.warn("search(index, model, images, k) is now search(index, images, model=, n_results=)", stacklevel=2)
+        model, images = (images, older[0]) if older else (model, images)  # type: ignore[assignment]
+        n_results = next((n for n in (k, *older[1:]) if n is not None), n_results)
+    for path, suffixes in ((output, (".csv",)), (sheet, (".png", ".jpg", ".pdf", ".svg"))):
+        if path is not None:
+            refuse_overwrite(path, overwrite, suffixes)
+    if model is None:
+        run = None if isinstance(index, VectorIndex) else find_run(index)
+        if run is None:
+            raise InputError(f"{index} is not a run; give the model that made its vectors (model=, --model MODEL)")
+        model = run.model
+    if not isinstance(index, VectorIndex):
+        index = VectorIndex.load(index)
+    images = _open_one(images)
+    queries = embed_source(model, images, device=device, progress=progress)
+    neighbors = index.search(queries, n_results)
+    if sheet is not None:
+        save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), sheet)
+    rows = neighbors.rows.ravel()
+    found = pd.DataFrame(
+        {
+            "query": np.repeat(queries.object_id, n_results),
+            "rank": np.tile(np.arange(1, n_results + 1), len(queries)),
+            "object_id": index.table.object_id[rows],
+            "label": index.table.label[rows],
+            "distance": neighbors.distances.ravel(),
+            "path": index.table.path[rows],
+        }
+    )
+    if output is not None:
+        write_frame(Path(output), found)
+    return found
+
+
+def _open_one(images: Source) -> Source:
+    """Return the catalog or folder that a list of files has alone, else the list."""
+    if isinstance(images, list) and len(images) == 1:
+        path = Path(images[0])
+        if path.exists() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            return path
+    return images

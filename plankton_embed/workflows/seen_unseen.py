@@ -1,0 +1,201 @@
+"""What does a model make of classes it was not trained on? Train on the others, refuse these, enroll them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
+from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Naming
+from plankton_embed.classifiers.rejection import RefusalMeasure, least_calibration
+from plankton_embed.embedding import embed_source
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, refuse_unknown
+from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.readers.status import describe_unvalidated
+from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.notebook import Shown
+from plankton_embed.output import write_json
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, refuse_inside
+from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
+from plankton_embed.workflows.run import RunResult, run
+from plankton_embed.workflows.run_steps import keep_settings
+
+LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
+SCORES_FILE = "scores.json"
+
+
+@dataclass(frozen=True, repr=False)
+class SeenUnseen(Shown):
+    """What a model makes of classes that it was not trained on.
+
+    `run`: that of the seen classes; `unseen`: the others. `evaluation`: test images of all classes named by the seen
+    ones, those of unseen classes to be refused. `draws`: the unseen classes enrolled from a few training images each
+    (see `measure_learning`).
+    """
+
+    run: RunResult
+    unseen: list[str]
+    evaluation: Evaluation
+    draws: pd.DataFrame
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean and spread of the enrolled classes' scores over the draws."""
+        return summarize_learning(self.draws)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {"unseen": self.unseen, **self.evaluation.scores_dict(), "enrolled": self.summary.to_dict("records")}
+
+    def _describe(self) -> str:
+        return f"{len(self.unseen)} unseen classes, {self.evaluation!r}"
+
+    def _preview(self) -> pd.DataFrame:
+        return self.summary
+
+
+def seen_unseen(
+    source: Source,
+    output: str | Path,
+    *,
+    unseen: Sequence[str] = (),
+    n_unseen: int | None = None,
+    settings: SettingsLike = None,
+    root: str | Path | None = None,
+    status: str | Sequence[str] | None = None,
+    unknown_rate: float = UNKNOWN_RATE,
+    refuse_by: RefusalMeasure | None = None,
+    n_draws: int = 10,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> SeenUnseen:
+    """Train on some of the classes, refuse the images of the others, then enroll these, and score both.
+
+    Called again after a stop, it goes on where it stood.
+
+    Args:
+        source: a catalog, its file, or a folder of images; without splits it is divided as the settings say.
+        output: folder to write: `run/` (the run of the seen classes), `vectors/` of the unseen, `scores.json`,
+            `predictions.csv`, tables and pictures.
+        unseen: the classes to leave out of training.
+        n_unseen: how many to draw (by the settings' seed) instead, among the classes with at least
+            `LEAST_UNSEEN` training images; by default a third of all classes.
+        settings: as for `run`.
+        root: where the relative paths of a catalog file start.
+        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+            `validated,predicted`; by default `validated`.
+        unknown_rate: share of images of seen classes that may be refused.
+        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
+        n_draws: draws of each number of examples.
+        overwrite: begin anew.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        progress: show bars.
+
+    Raises:
+        InputError: a class to leave out is not in the catalog, or too few classes are left.
+        SettingError: both `unseen` and `n_unseen` are given.
+        OutputError: the folder holds finished scores.
+    """
+    if unseen and n_unseen is not None:
+        raise SettingError("unseen names the classes to leave out, n_unseen has them drawn; give one of them")
+    if n_draws < 1:
+        raise SettingError(f"draws: expected at least 1; found {n_draws}")
+    Naming("knn", None, unknown_rate, refuse_by)  # raises where they cannot be used
+    place, chosen = Path(output), build_settings(settings)
+    refuse_inside(source, output)
+    if RunFolder(place).settings.exists():
+        raise OutputError(f"{output} is a run; choose another folder")
+    if (place / SCORES_FILE).exists() and not overwrite:
+        raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
+    if not overwrite:
+        chosen = keep_settings(RunFolder(place / "run"), chosen)
+    gathered = read_source(source, root, status=status)
+    refuse_unknown(gathered.classes, "the images to train on")
+    hashes = content_hashes(gathered.paths, progress)
+    gathered = mark_contradictions(gathered, hashes)
+    if not gathered.has_splits:
+        gathered = split_catalog(
+            gathered, chosen.split.fractions, seed=chosen.seed, group_by=chosen.split.group_by, hashes=hashes
+        )
+    gathered, _ = check_leaks(gathered, hashes, drop_duplicates=chosen.split.drop_duplicates)
+    if not chosen.split.keep_contradictions:
+        gathered = gathered.select(is_learnable(gathered))  # `run` sees those among the seen classes alone
+    left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
+    _check_parts(gathered, left_out, unknown_rate)
+    (place / SCORES_FILE).unlink(missing_ok=True)  # what says that all is finished
+    trained = run(
+        gathered.with_classes(exclude=left_out),
+        place / "run",
+        settings=chosen,
+        overwrite=overwrite,
+        device=device,
+        progress=progress,
+    )
+    strangers = gathered.with_classes(include=left_out)
+    known, held, test = (EmbeddingTable.load(trained.folder.vectors(name)) for name in SPLITS)
+    model = EmbeddingModel.load(trained.folder.model, device)
+    examples, query = (embed_source(model, strangers.split(name), progress=progress) for name in ("train", "test"))
+    everything = add_examples(test, query)
+    examples.save(place / "vectors" / "unseen_train.parquet")
+    everything.save(place / "vectors" / "test.parquet")
+    naming = Naming("knn", None, unknown_rate, refuse_by, chosen)
+    evaluation = evaluate_names(known, everything, naming, held)
+    draws = measure_learning(
+        known,
+        examples,
+        everything,
+        n_neighbors=chosen.classification.n_neighbors,
+        n_draws=n_draws,
+        seed=chosen.seed,
+        progress=progress,
+    )
+    result = SeenUnseen(trained, left_out, evaluation, draws)
+    write_tables(place, evaluation)
+    draw_evaluation(place / "figures", evaluation)
+    write_curve(place, draws)
+    write_json(place / SCORES_FILE, result.to_dict())
+    return result
+
+
+def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) -> None:
+    """Make sure, before anything is trained, that there are images to train on, to calibrate on and to score."""
+    seen, strangers = catalog.with_classes(exclude=unseen), catalog.with_classes(include=unseen)
+    needed = (
+        (seen, "seen", "train", 2),
+        (seen, "seen", "val", least_calibration(unknown_rate)),
+        (seen, "seen", "test", 1),
+        (strangers, "unseen", "train", 1),
+        (strangers, "unseen", "test", 1),
+    )
+    for images, kind, split, least in needed:
+        n = int(images.split(split).frame["label"].notna().sum())
+        if n < least:
+            raise InputError(
+                f"the {kind} classes need at least {least} labelled images in {split}, found {n}; divide the catalog "
+                "anew, or leave out other classes." + describe_unvalidated(images.frame)
+            )
+
+
+def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list[str]:
+    """Draw classes to leave out of training, among those with enough images to enroll them from."""
+    counts = catalog.split("train").frame["label"].value_counts()
+    able = sorted(str(label) for label in counts.index[counts >= LEAST_UNSEEN])
+    n = max(1, len(catalog.classes) // 3) if n_unseen is None else n_unseen
+    if not 1 <= n <= min(len(able), len(catalog.classes) - 2):
+        raise InputError(
+            f"{n} classes cannot be left out of training: {len(catalog.classes)} are there, of which 2 must stay, and "
+            f"{len(able)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or name the classes."
+            + describe_unvalidated(catalog.frame)
+        )
+    return sorted(np.random.default_rng(seed).choice(able, n, replace=False).tolist())

@@ -1,0 +1,97 @@
+"""`taxonomy`: compare the tree of classes with a taxonomy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from plankton_embed.analysis.taxonomy import CERTAINTY, Taxonomy, back_off, roll_up
+from plankton_embed.analysis.taxonomy_comparison import N_PERMUTATIONS, TaxonomyFindings, compare_taxonomy
+from plankton_embed.analysis.taxonomy_files import read_taxonomy
+from plankton_embed.classifiers.prediction import Method, Naming
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.output import write_frame
+from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.workflows.inputs import Reference, load_settings, load_split, prepare_prediction
+from plankton_embed.workflows.result_folder import as_json, check_output, write_analysis
+
+
+def taxonomy(
+    vectors: Reference,
+    tree: str | Path | Taxonomy,
+    output: str | Path | None = None,
+    *,
+    split: str | None = None,
+    query: Reference | None = None,
+    method: Method | None = None,
+    calibration: Reference | None = None,
+    certainty: float | None = None,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TaxonomyFindings:
+    """Hold the learned tree against a taxonomy; score names rank by rank, and back off to ranks that are certain.
+
+    Args:
+        vectors: a table, its file, or the folder of a run.
+        tree: a taxonomy or its file (see `read_taxonomy`).
+        output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
+            calibration set `backed_off.csv`.
+        split: of the class means that are compared with the taxonomy, as `pca`; images are named by training vectors.
+        query: labelled vectors to name; by default the test images, where `vectors` is a run.
+        method: of naming: `centroid`, `knn` (the default) or `mlp`.
+        calibration: as `classify`.
+        certainty: least probability of a name, by default .9; needs a calibration set.
+        n_permutations, seed: of the class names, for the p-values.
+        overwrite: replace the output.
+        progress: show bars.
+    """
+    check_output(output, overwrite, "taxonomy")
+    given = tree if isinstance(tree, Taxonomy) else read_taxonomy(tree)
+    table, split = load_split(vectors, split)
+    compared = compare_taxonomy(table, given, n_permutations=n_permutations, seed=seed)
+    run = None if isinstance(vectors, EmbeddingTable) else RunFolder(Path(vectors))
+    if query is None and run is not None and run.settings.exists():
+        query = vectors if any(run.vectors(name).exists() for name in ("test", "val")) else None
+    found = TaxonomyFindings(compared)
+    if query is None:
+        if not (method is None and calibration is None and certainty is None):
+            raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
+    else:
+        naming = Naming(method or "knn", settings=load_settings(vectors))
+        ready = prepare_prediction(vectors, query, naming, calibration, progress=progress)
+        asked, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
+        if len(asked) == 0:
+            raise InputError("the query has no labels, so there is nothing to score rank by rank")
+        if ready.calibration is None and certainty is not None:
+            raise SettingError("certainty takes probabilities, and these a calibration set; give one (--calibration)")
+        truth = asked.label.astype(str)
+        by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
+        backed_off = None
+        if ready.calibration is not None:
+            classes = classifier.classes_.tolist()
+            probabilities = classifier.predict_proba(asked.vectors)
+            backed_off = back_off(probabilities, classes, given, CERTAINTY if certainty is None else certainty)
+            true_names, own = np.unique(truth, return_inverse=True)
+            members = given.hang([*classes, *true_names.tolist()]).members(true_names.tolist())
+            is_right = members[backed_off.pop("node"), own]
+            backed_off = backed_off.assign(true_label=truth, is_right=is_right)
+            backed_off.insert(0, "object_id", asked.object_id)
+        found = TaxonomyFindings(compared, by_rank, backed_off)
+
+    def write(folder: Path) -> None:
+        as_text = {column: compared.clades[column].map(as_json) for column in ("classes", "nearest")}
+        write_frame(folder / "clades.csv", compared.clades.assign(**as_text))
+        write_frame(folder / "misplaced.csv", compared.misplaced)
+        save_figure(draw_tanglegram(compared), folder / "tanglegram.png")
+        for name, frame in (("by_rank.csv", found.by_rank), ("backed_off.csv", found.backed_off)):
+            if frame is not None:
+                write_frame(folder / name, frame)
+
+    write_analysis(output, "taxonomy", None, {"split": split, **found.to_dict()}, write)
+    return found

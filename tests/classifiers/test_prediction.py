@@ -1,0 +1,83 @@
+"""Names for a table from the labelled vectors of another."""
+
+import numpy as np
+import pytest
+
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier, name_images
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.table import EmbeddingTable
+
+COLUMNS = [
+    "object_id", "path", "label", "probability", "distance", "second_label", "second_probability", "second_distance"
+]  # fmt: skip
+NAMES = ["Calanus finmarchicus", "Calanus finmarchicus", "фиш/egg", "фиш/egg", None]
+
+
+@pytest.fixture
+def reference():
+    vectors = np.array([[0, 0], [0, 2], [4, 0], [4, 2], [100, 100]], dtype=np.float32)
+    return EmbeddingTable(vectors, label=np.array(NAMES, dtype=object))
+
+
+@pytest.fixture
+def query():
+    return EmbeddingTable(
+        np.array([[1, 0], [4, 1]], dtype=np.float32),
+        object_id=["x", "y"],
+        path=["x.png", "y.png"],
+        label=["a<b", None],
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "distances", "second"),
+    [("centroid", [np.sqrt(2), 0], [np.sqrt(10), 4]), ("knn", [1, 1], [3, np.sqrt(17)])],
+)
+def test_names_and_second_guesses_by_hand(reference, query, method, distances, second):
+    names = name_images(fit_classifier(reference, method, 1), query)
+    assert names.columns.tolist() == [*COLUMNS, "true_label"]
+    assert names["object_id"].tolist() == ["x", "y"]
+    assert names["path"].tolist() == ["x.png", "y.png"]
+    assert names["label"].tolist() == ["Calanus finmarchicus", "фиш/egg"]
+    assert names["second_label"].tolist() == ["фиш/egg", "Calanus finmarchicus"]
+    np.testing.assert_allclose(names["distance"], distances)
+    np.testing.assert_allclose(names["second_distance"], second)
+    assert names["true_label"][0] == "a<b"
+    assert names["true_label"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unlabelled_reference_rows_name_nothing(reference, method):
+    far = EmbeddingTable(np.array([[100, 100]], dtype=np.float32))
+    names = name_images(fit_classifier(reference, method, 4), far)
+    assert names.columns.tolist() == COLUMNS
+    assert names["distance"][0] > 100
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_class_leaves_no_second_guess(reference, query, method):
+    names = name_images(fit_classifier(reference.select([0, 1]), method, 1), query)
+    assert set(names["label"]) == {"Calanus finmarchicus"}
+    assert names[["second_label", "second_distance"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_empty_query_gives_an_empty_table(reference, query, method):
+    names = name_images(fit_classifier(reference, method, 1), query.select(np.zeros(2, dtype=bool)))
+    assert names.columns.tolist() == COLUMNS
+    assert len(names) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_unlabelled_reference_is_refused(query, method):
+    with pytest.raises(InputError, match="expected labelled vectors; found none of 1 with a label"):
+        fit_classifier(query.select([1]), method)
+
+
+@pytest.mark.parametrize(
+    ("method", "k", "error", "message"),
+    [("svm", 1, SettingError, "centroid, knn.*svm"), ("knn", 5, InputError, "1 to 4.*found 5")],
+)
+def test_unfit_settings_are_refused(reference, method, k, error, message):
+    with pytest.raises(error, match=message):
+        fit_classifier(reference, method, k)

@@ -1,0 +1,239 @@
+"""What commands read: vectors, the calibration set beside a reference, and the settings of its run."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import plankton_embed as pe
+from plankton_embed.analysis.taxonomy_files import parse_newick
+from plankton_embed.classifiers import prediction as prediction_module
+from plankton_embed.classifiers.prediction import fit_classifier
+from plankton_embed.errors import InputError, MismatchError, SettingError
+from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import Settings
+from plankton_embed.workflows import enroll as enroll_module
+from plankton_embed.workflows import suspects as suspects_module
+from plankton_embed.workflows.inputs import find_calibration
+
+
+@pytest.fixture
+def stranger(finished, tmp_path):
+    """An untrained model of the same shape as the run's."""
+    settings = Settings.load(finished.folder.settings)
+    model = pe.EmbeddingModel.build(settings.network, settings.preparation, seed=99).to("cpu")
+    model.save(tmp_path / "stranger")
+    return model
+
+
+def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, stranger, images, tmp_path):
+    mine, other = finished.model.hash, stranger.hash
+    files = sorted((images / "detritus").glob("*.png"))[:2]
+    with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
+        pe.search(finished.folder.path, files, model=stranger, progress=False)
+    query = pe.embed(stranger, files, progress=False)
+    with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
+        pe.classify(finished.folder.path, query)
+    query.save(tmp_path / "query.parquet")
+    with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
+        pe.evaluate(finished.folder.vectors("train"), tmp_path / "query.parquet")
+
+
+def find(folder, asked, **more):
+    return find_calibration(
+        folder / "train.parquet", None, pe.EmbeddingTable.load(folder / "train.parquet"), asked, **more
+    )
+
+
+def test_the_calibration_set_lies_beside_the_reference(known, held, asked, tmp_path, caplog):
+    known.save(tmp_path / "train.parquet")
+    assert find(tmp_path, asked) is None
+    held.save(tmp_path / "val.parquet")
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        names = pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.05, progress=False)
+    assert f"calibration: {tmp_path / 'val.parquet'}" in caplog.text
+    assert names["probability"].notna().all()
+    assert find_calibration(tmp_path / "val.parquet", None, held, asked) is None  # the reference itself
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda held, asked: asked, "holds images of the query"),
+        (lambda held, asked: replace(held, label=None), "has no labelled image of a known class"),
+        (lambda held, asked: replace(held, label=["zebra"] * len(held)), "has no labelled image of a known class"),
+        (lambda held, asked: replace(held, provenance={"model_hash": "x"}), "was made by another model"),
+    ],
+)
+def test_what_lies_beside_and_cannot_serve_is_passed_over_unless_needed(
+    known, held, asked, tmp_path, caplog, change, why
+):
+    known.save(tmp_path / "train.parquet")
+    change(held, asked).save(tmp_path / "val.parquet")
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        assert pe.classify(tmp_path / "train.parquet", asked, progress=False)["probability"].isna().all()
+    assert why in caplog.text
+    with pytest.raises(InputError, match=rf"refusing needs a calibration set.*{why}"):
+        pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.1, progress=False)
+
+
+def test_a_calibration_set_that_is_the_query_flatters_and_that_is_said(known, asked, caplog):
+    pe.classify(known, asked, calibration=asked, progress=False)
+    assert "400 of the query's images are in the calibration set too" in caplog.text
+
+
+def test_a_calibration_set_of_another_model_is_refused(known, asked, make_table):
+    with pytest.raises(MismatchError, match="calibration by model stranger"):
+        pe.classify(known, asked, calibration=make_table(40, 1, model_hash="stranger"), progress=False)
+
+
+def test_a_table_with_a_class_called_unknown_is_refused_at_once(tmp_path):
+    rng = np.random.default_rng(0)
+    good = pe.EmbeddingTable(rng.normal(size=(40, 3)), label=["a", "b"] * 20)
+    bad = pe.EmbeddingTable(rng.normal(size=(40, 3)), [f"n{n}" for n in range(40)], ["a", "Unknown"] * 20)
+    bad.save(tmp_path / "bad.parquet")
+    for known, query, options in ((bad, good, {}), (good, bad, {}), (good, good, {"calibration": bad})):
+        for verb in (pe.classify, pe.evaluate):
+            with pytest.raises(InputError, match=r"other than unknown.*found the class 'Unknown'"):
+                verb(known, query, **options, progress=False)
+    with pytest.raises(InputError, match=r"bad\.parquet: expected class names other than unknown"):
+        pe.classify(tmp_path / "bad.parquet", good, progress=False)
+    for verb in (pe.enroll, pe.abundance):
+        for known, query in ((bad, good), (good, bad)):
+            with pytest.raises(InputError, match="found the class 'Unknown'"):
+                verb(known, query, progress=False)
+
+
+@pytest.mark.parametrize("place", ["", "vectors/train.parquet", "mine.npz"])
+def test_the_k_of_a_run_is_that_of_its_vectors(run_of_three, held, asked, place):
+    naming = {"calibration": held, "progress": False}
+    names = pe.classify(run_of_three.path / place, asked, "knn", **naming)
+    three, ten = (pe.classify(run_of_three.path, asked, "knn", n_neighbors=k, **naming) for k in (3, 10))
+    pd.testing.assert_frame_equal(names, three)
+    assert not names.equals(ten)
+
+
+def test_elsewhere_k_is_the_default(run_of_three, known, asked, tmp_path):
+    known.save(tmp_path / "copied.parquet")
+    for reference in (known, tmp_path / "copied.parquet"):
+        ten = pe.classify(reference, asked, "knn", n_neighbors=10, progress=False)
+        pd.testing.assert_frame_equal(pe.classify(reference, asked, "knn", progress=False), ten)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda run, asked: pe.evaluate(run, asked, "knn"),
+        lambda run, asked: pe.abundance(run, asked, method="knn", n_draws=20),
+        lambda run, asked: pe.shift(run, asked, method="knn", n_permutations=1000),
+        lambda run, asked: pe.taxonomy(
+            run, parse_newick("('Calanus',('Méduse<Cnidaria','фиш, egg'),'detritus');"), query=asked
+        ),
+    ],
+)
+def test_every_command_takes_the_k_of_the_run(run_of_three, asked, command, monkeypatch):
+    ks = []
+
+    def spy(known, method, k, *arguments, **options):
+        ks.append(k)
+        return fit_classifier(known, method, k, *arguments, **options)
+
+    monkeypatch.setattr(prediction_module, "fit_classifier", spy)
+    command(run_of_three.path, asked)
+    assert ks == [3]
+
+
+def test_suspects_and_the_curve_of_enrolled_classes_take_the_k_of_the_run(
+    run_of_three, tmp_path, monkeypatch, make_table
+):
+    path, ks = run_of_three.vectors("train"), []
+    for module, name in ((suspects_module, "find_suspects"), (enroll_module, "measure_learning")):
+        inner = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _inner=inner, **o: ks.append(o["n_neighbors"]) or _inner(*a, **o))
+    pe.suspects(path, n_folds=0, progress=False)
+    new = make_table(9, 9, classes=("larva",))
+    pe.enroll(path, new, tmp_path / "both.parquet", curve=True, n_draws=1, progress=False)
+    assert ks == [3, 3]
+
+
+def test_settings_that_cannot_be_read_are_an_error(run_of_three, asked):
+    run_of_three.settings.write_text("classification:\n  n_nachbarn: 3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"settings\.yaml cannot be used: .*n_nachbarn.*\n.*copy the vectors out"):
+        pe.classify(run_of_three.path, asked, progress=False)
+
+
+@pytest.mark.parametrize("command", [pe.abundance, pe.shift])
+def test_counts_and_shift_draw_whole_calibration_samples(known, held, asked, command, tmp_path):
+    options = {"n_draws": 20, "progress": False}
+    tows = np.array([f"tow {number}" for number in range(8)], dtype=object)
+    of = {n: replace(held, sample_id=tows[np.arange(len(held)) % n]) for n in (4, 8)}
+    query = replace(asked, sample_id=tows[np.arange(len(asked)) % 2])
+    for column, n in ((None, 8), ("sample_id", 8)):
+        out = tmp_path / str(column)
+        command(known, query, out, calibration=of[n], intervals_by=column, **options)
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        assert summary["intervals_by"] == (column or "image")
+    with pytest.raises(InputError, match="expected calibration images with at least 5 values of sample_id; found 4"):
+        command(known, query, calibration=of[4], intervals_by="sample_id", **options)
+
+
+def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(known, held, asked, caplog):
+    """Rows 0 and 50 are copies of one another; rows 1 and 2 of images of the reference, row 1 with another label."""
+    vectors = held.vectors.copy()
+    vectors[50], vectors[1], vectors[2] = vectors[0], known.vectors[-1], known.vectors[0]
+    assert held.label[0] != held.label[50]
+    assert held.label[2] == known.label[0]
+    calibration = find_calibration(known, replace(held, vectors=vectors), known, asked)
+    assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 2, 50]
+    assert "calibration: 3 of 160 images have a copy (an equal vector) with another label" in caplog.text
+    assert "calibration: 1 of 157 images are in the reference too" in caplog.text
+    with pytest.raises(InputError, match="all images of a known class are in the reference too"):
+        find_calibration(known, known, known, asked)
+    vectors[[0, -1]] = vectors[0]
+    pair = replace(held, vectors=vectors).select(np.isin(np.arange(160), [0, 159]))
+    with pytest.raises(InputError, match="every image has a copy"):
+        find_calibration(known, pair, known, asked)
+
+
+def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog):
+    def analyse(verb, run, **options):
+        out = tmp_path / verb
+        if verb == "taxonomy":
+            (tmp_path / "t.csv").write_text("label,lineage\ncopepod,A>B\nmedusa,A\nfish_egg,A\n")
+            pe.taxonomy(run, tmp_path / "t.csv", out, n_permutations=5, overwrite=True, progress=False, **options)
+        else:
+            quiet = {} if verb == "pca" else {"progress": False}
+            getattr(pe, verb)(run, out, overwrite=True, **quiet, **options)
+        return json.loads((out / "summary.json").read_text())
+
+    run = RunFolder(shutil.copytree(filmed.path, tmp_path / "run"))
+    n = {split: len(pe.EmbeddingTable.load(run.vectors(split))) for split in ("train", "val", "test")}
+    assert len(set(n.values())) == 3
+    count = {"pca": "n_vectors", "dendrogram": "n_vectors", "relations": "n_images", "taxonomy": "n_images"}
+    for verb, name in count.items():
+        for split in (None, "train"):
+            summary = analyse(verb, run.path, split=split)
+            assert summary["split"] == (split or "test")
+            assert name not in summary or summary[name] == n[split or "test"]
+        assert analyse(verb, run.vectors("train"))["split"] is None
+    reference = pe.EmbeddingTable.load(run.vectors("train"))
+    by_rank = [
+        pe.taxonomy(given, tmp_path / "t.csv", query=run.vectors("test"), n_permutations=5, progress=False).by_rank
+        for given in (run.path, reference)
+    ]
+    pd.testing.assert_frame_equal(*by_rank)  # named by training vectors, whichever are compared with the taxonomy
+    run.vectors("test").unlink()
+    assert analyse("dendrogram", run.path)["split"] == "val"
+    with pytest.raises(InputError, match="has no test vectors; those it has: val, train"):
+        analyse("pca", run.path, split="test")
+    caplog.clear()
+    run.vectors("val").unlink()
+    assert analyse("dendrogram", run.path)["n_vectors"] == n["train"]
+    assert "look better separated than they are" in caplog.text
+    with pytest.raises(SettingError, match="expected train, val, test; found 'all'"):
+        analyse("pca", run.path, split="all")
+    with pytest.raises(SettingError, match="these are a table"):
+        analyse("pca", run.vectors("train"), split="train")

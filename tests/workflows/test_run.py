@@ -1,0 +1,323 @@
+"""`run` and `train`: the whole job on a small drawn set, how it goes on, and what it refuses."""
+
+import json
+import os
+import shutil
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import plankton_embed as pe
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.settings import Settings
+from plankton_embed.training.checkpoints import Checkpoints
+
+
+@pytest.fixture(scope="session")
+def reference(images, tmp_path_factory, tiny):
+    """A run of the recipe of 2019, cut short."""
+    settings = {
+        **tiny,
+        "training.objective": "reference_2019",
+        "training.classes_per_batch": 4,
+        "training.batch_images_per_class": 3,
+        "training.steps_per_epoch": 8,
+    }
+    return pe.run(images, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False)
+
+
+def test_a_run_leaves_every_file(finished):
+    folder = finished.folder
+    for path in (folder.catalog, folder.faults, folder.settings, folder.model / "model.safetensors",
+                 folder.training_state(2, 0), folder.training_state(3, 0), folder.history,
+                 folder.vectors("train"), folder.vectors("val"), folder.vectors("test"),
+                 folder.index / "index.faiss", folder.scores,
+                 folder.predictions, folder.figures / "curves.png", folder.figures / "neighbors.png",
+                 folder.figures / "knn" / "confusion.png", folder.figures / "preview.png",
+                 folder.figures / "knn" / "reliability.png", folder.figures / "mlp" / "head_curves.png",
+                 folder.analysis("evaluate") / "mlp" / "classifier" / "weights.safetensors",
+                 folder.analysis("evaluate") / "centroid" / "centroid_distances.csv"):  # fmt: skip
+        assert path.is_file(), path
+    history = pd.read_csv(folder.history)
+    assert history["epoch"].tolist() == [1, 2]
+    assert history.notna().all(axis=None)
+    for column in ("seconds", "images_per_second", "loss", "within_distance", "between_distance"):
+        assert (history[column] > 0).all()
+    assert history["active_share"].between(0, 1).all()
+    assert history["n_never_predicted"].between(0, 4).all()
+    assert history["effective_rank"].between(1, 16).all()
+    assert history["n_broken_steps"].tolist() == [0, 0]
+    best = finished.model.training["best_epoch"]
+    assert list(folder.checkpoints.glob("epoch-*")) == [folder.epoch_weights(best)]
+
+
+def test_scores_agree_with_scikit_learn_on_the_written_predictions(finished):
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+
+    scores = json.loads(finished.folder.scores.read_text())
+    for method in ("centroid", "knn", "mlp"):
+        tables = finished.folder.analysis("evaluate") / method
+        names = pd.read_csv(tables / "predictions.csv")
+        truth, guess = names["true_label"], names["label"]
+        assert scores[method]["accuracy"] == pytest.approx(accuracy_score(truth, guess))
+        assert scores[method]["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, guess))
+        assert scores[method]["f1_macro"] == pytest.approx(f1_score(truth, guess, average="macro"))
+        confusion = pd.read_csv(tables / "confusion.csv", index_col=0)
+        expected = confusion_matrix(truth, guess, labels=confusion.index)
+        assert (confusion.to_numpy() == expected).all()
+
+
+def test_hard_class_names_survive_from_folder_to_predictions(finished):
+    expected = {"Calanus finmarchicus", "Méduse<Cnidaria", "фиш, egg", "detritus"}
+    assert set(finished.model.classes) == expected
+    assert set(pd.read_csv(finished.folder.predictions)["true_label"]) == expected
+
+
+def test_split_holds_every_image_once_and_every_class(finished):
+    catalog = pe.ImageCatalog.load(finished.folder.catalog)
+    assert len(catalog) == 48
+    counts = catalog.frame.groupby(["label", "split"]).size().unstack()
+    assert counts.to_numpy().min() >= 1
+    ids = np.concatenate(
+        [pe.EmbeddingTable.load(finished.folder.vectors(s)).object_id for s in ("train", "val", "test")]
+    )
+    assert sorted(ids) == sorted(catalog.frame["object_id"])
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_file_of_a_run_has_the_rights_that_the_umask_leaves(images, tmp_path, monkeypatch, umask, tiny):
+    monkeypatch.setenv("PLANKTON_EMBED_CACHE", str(tmp_path / "cache"))
+    before = os.umask(umask)
+    try:
+        pe.run(images, tmp_path / "runs" / "run", settings=tiny, progress=False)
+    finally:
+        os.umask(before)
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(found) > 40
+    assert found == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in found}
+
+
+def test_finished_steps_are_skipped(finished, images, quick):
+    weights = finished.folder.model / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = pe.run(images, finished.folder.path, settings=quick, progress=False)
+    assert again.scores == json.loads(finished.folder.scores.read_text())
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("due", "expected"),
+    [([False] * 16, [(2, 0), (3, 0)]), ([False] * 4 + [True], [(1, 5), (2, 0), (3, 0)])],
+    ids=["after an epoch", "within an epoch"],
+)
+def test_a_stopped_run_ends_as_one_never_stopped(
+    finished, images, tmp_path, monkeypatch, no_pictures, due, expected, quick
+):
+    real, states, looks = Checkpoints.save_state, [], iter(due)
+
+    def stop_after_first(self, epoch, step, state):
+        real(self, epoch, step, state)
+        states.append((epoch, step))
+        if len(states) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save_state", stop_after_first)
+    monkeypatch.setattr(Checkpoints, "is_due", lambda self: next(looks, False))
+    with pytest.raises(KeyboardInterrupt):
+        pe.train(images, tmp_path / "run", settings=quick, progress=False)
+    with pytest.raises(OutputError, match="--resume"):
+        pe.train(images, tmp_path / "run", settings=quick, progress=False)
+    resumed = pe.train(images, tmp_path / "run", settings=quick, resume=True, progress=False)
+    assert states == expected
+    assert resumed.model.hash == finished.model.hash
+    assert not resumed.folder.index.exists()
+    history, wanted = pd.read_csv(resumed.folder.history), pd.read_csv(finished.folder.history)
+    timings = ["seconds", "images_per_second"]
+    pd.testing.assert_frame_equal(history.drop(columns=timings), wanted.drop(columns=timings), check_exact=True)
+    assert (history[timings] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize("now", [None, {"training.epochs": 2}], ids=["nothing asked", "the same asked"])
+def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
+    finished, images, tmp_path, monkeypatch, no_pictures, caplog, now, quick
+):
+    real = Checkpoints.save_state
+
+    def stop(self, *state):
+        real(self, *state)
+        raise KeyboardInterrupt
+
+    folder = finished.folder.__class__(tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save_state", stop)
+        old = {f"{group}.{name}": old for group, part in Settings.old_behaviour().items() for name, old in part.items()}
+        pe.train(images, folder.path, settings={**quick, **old}, progress=False)
+    saved = yaml.safe_load(folder.settings.read_text())
+    for group, part in Settings.old_behaviour().items():  # which that release did not have
+        for name in part:
+            del saved[group][name]
+    folder.settings.write_text(yaml.safe_dump(saved))
+    catalog = pd.read_csv(folder.catalog)
+    side = catalog["split"].map({"train": "train", "val": "test", "test": "val"})  # another way to split
+    catalog.assign(split=side).to_csv(folder.catalog, index=False)
+    with pytest.raises(SettingError, match=r"remove_marks was off, is auto\).*go on with that run"):
+        pe.run(images, folder.path, settings={"preparation.remove_marks": "auto"}, progress=False)
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        done = pe.run(images, folder.path, settings=now, progress=False)
+    assert (
+        "goes on with its own settings, not the defaults: split.keep_contradictions was True, is False" in caplog.text
+    )
+    assert "preparation.target_size was 32, is 96" in caplog.text
+    assert done.model.preparation.remove_marks == "off"
+    assert done.scores["n_images"] == (catalog["split"] == "val").sum() != (catalog["split"] == "test").sum()
+    history, wanted = pd.read_csv(folder.history), pd.read_csv(finished.folder.history)
+    of_training = ["epoch", "loss", "active_share", "learning_rate", "within_distance"]
+    pd.testing.assert_frame_equal(history[of_training], wanted[of_training], check_exact=True)
+
+
+def test_a_run_with_a_setting_that_is_not_known_is_refused_by_the_name_of_its_file(finished, images, tmp_path):
+    copied = shutil.copytree(finished.folder.path, tmp_path / "run")
+    with (copied / "settings.yaml").open("a") as file:
+        file.write("newer: 1\n")
+    with pytest.raises(InputError, match=r"settings\.yaml cannot be used: setting newer is not known.*\n.*newer rel"):
+        pe.run(images, copied, progress=False)
+
+
+def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path, quick):
+    with pytest.raises(SettingError, match=r"training\.margin was 0\.2, is 0\.3"):
+        pe.run(images, finished.folder.path, settings={**quick, "training.margin": 0.3}, progress=False)
+    fewer = shutil.copytree(images, tmp_path / "fewer")
+    shutil.rmtree(fewer / "detritus")
+    with pytest.raises(InputError, match=r"other images \(48, now 36\)"):
+        pe.run(fewer, finished.folder.path, settings=quick, progress=False)
+    frame = pe.ImageCatalog.load(finished.folder.catalog).frame
+    moved = pe.ImageCatalog(frame.assign(label=["detritus", *frame["label"][1:]]))
+    with pytest.raises(
+        InputError, match=f"object_id {frame['object_id'][0]} was .* in {frame['split'][0]}, is detritus"
+    ):
+        pe.run(moved, finished.folder.path, settings=quick, progress=False)
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path, quick):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="exists already"):
+        pe.run(images, tmp_path, settings=quick, progress=False)
+    with pytest.raises(OutputError):
+        pe.run(images, tmp_path, settings=quick, overwrite=True, progress=False)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_holds_only_what_a_killed_process_left_is_free(images, tmp_path, no_pictures, tiny):
+    scratch = tmp_path / "run" / ".settings.yaml.x1y2"
+    scratch.mkdir(parents=True)
+    (scratch / "settings.yaml").write_text("see")
+    assert pe.train(images, tmp_path / "run", settings=tiny, progress=False).folder.scores.exists()
+
+
+@pytest.mark.parametrize("wrong", [{"network.trunk": "resnet81"}, {"split.group_by": "cruise"}])
+def test_a_run_is_not_overwritten_by_one_that_cannot_be(finished, images, wrong, quick):
+    weights = (finished.folder.model / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises((SettingError, InputError)):
+        pe.run(images, finished.folder.path, settings={**quick, **wrong}, overwrite=True, progress=False)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        pe.run("nowhere", finished.folder.path, settings=quick, overwrite=True, progress=False)
+    assert (finished.folder.model / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_run_is_not_overwritten_by_an_index_or_an_evaluation(finished):
+    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
+        pe.index(finished.folder.path, finished.folder.path, overwrite=True)
+    with pytest.raises(OutputError, match="is a run"):
+        pe.evaluate(finished.folder.path, finished.folder.path, output=finished.folder.path, overwrite=True)
+    with pytest.raises(OutputError, match=r"holds no config\.json"):
+        finished.model.save(finished.folder.path)
+    assert finished.folder.scores.exists()
+
+
+def test_overwriting_a_run_keeps_what_is_not_of_it(images, tmp_path, no_pictures, tiny):
+    first = pe.train(images, tmp_path / "run", settings={**tiny, "training.keep_every_epoch": True}, progress=False)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    first.folder.tensorboard.mkdir()
+    (first.folder.tensorboard / "events.old").write_text("curves")
+    again = pe.train(images, tmp_path / "run", settings={**tiny, "seed": 5}, overwrite=True, progress=False)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert pe.Settings.load(again.folder.settings).seed == 5
+    assert not again.folder.tensorboard.exists()
+    assert len(pd.read_csv(again.folder.history)) == 1
+
+
+def test_the_card_travels_with_the_model(finished, tmp_path):
+    card = finished.model.card
+    assert "| knn |" in card
+    assert pe.EmbeddingModel.load(finished.model.save(tmp_path / "copy")).card == card
+
+
+def test_one_class_only_is_an_error_that_leaves_no_run(images, tmp_path, quick):
+    one = tmp_path / "one"
+    shutil.copytree(images / "detritus", one / "detritus")
+    with pytest.raises(InputError, match="at least 2 classes"):
+        pe.run(one, tmp_path / "run", settings=quick, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings"),
+    [
+        ("triplet", {"training.ema": 0.9}),
+        ("multi_similarity", {"training.memory": 16}),
+        ("arcface", {"training.sampling": "square_root", "training.optimizer": "sgd"}),
+        ("supcon", {"training.sampling": "natural", "training.schedule": "rounds"}),
+    ],
+)
+def test_every_objective_does_the_whole_job(images, tmp_path, no_pictures, objective, settings, tiny):
+    settings = {**tiny, **settings, "training.objective": objective}
+    done = pe.run(images, tmp_path / "run", settings=settings, progress=False)
+    history = pd.read_csv(done.folder.history)
+    assert np.isfinite(history).all(axis=None)
+    assert history["n_broken_steps"].tolist() == [0]
+    for split in ("train", "val", "test"):
+        vectors = pe.EmbeddingTable.load(done.folder.vectors(split)).vectors
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, rel=1e-5)
+    assert 0 <= done.scores["knn"]["accuracy"] <= 1
+    assert done.model.training["settings"]["training.objective"] == objective
+
+
+def test_the_recipe_of_2019_does_the_whole_job(reference):
+    assert reference.model.network.output == "sigmoid"
+    assert np.isfinite(pd.read_csv(reference.folder.history)).all(axis=None)
+    for split in ("train", "val", "test"):
+        vectors = pe.EmbeddingTable.load(reference.folder.vectors(split)).vectors
+        assert 0 <= vectors.min() < vectors.max() <= 1
+        assert np.abs(np.linalg.norm(vectors, axis=1) - 1).min() > 0.1
+    for method in ("centroid", "knn"):
+        assert 0 <= reference.scores[method]["accuracy"] <= 1
+    assert (reference.folder.figures / "curves.png").is_file()
+    assert (reference.folder.figures / "centroid" / "centroid_distances.png").is_file()
+
+
+def test_vectors_in_0_to_1_are_embedded_searched_named_and_scored(reference, images, tmp_path):
+    folder = reference.folder.path
+    table = pe.EmbeddingTable.load(reference.folder.vectors("test"))
+    again = pe.embed(folder, pe.ImageCatalog.load(reference.folder.catalog).split("test"), progress=False)
+    assert again.model_hash == table.model_hash
+    np.testing.assert_allclose(again.vectors, table.vectors, atol=1e-6)
+    train = pe.EmbeddingTable.load(reference.folder.vectors("train"))
+    found = pe.search(folder, list(train.path[:2]), n_results=3, progress=False)
+    first = found[found["rank"] == 1]
+    assert first["object_id"].tolist() == train.object_id[:2].tolist()
+    assert first["distance"].to_numpy() == pytest.approx(0, abs=1e-5)
+    nearest = np.sort(np.linalg.norm(train.vectors - train.vectors[0], axis=1))[:3]
+    np.testing.assert_allclose(found["distance"][:3], nearest, atol=1e-5)
+    for method in ("centroid", "knn"):
+        assert len(pe.classify(folder, images / "detritus", method, progress=False)) == 12
+        scored = pe.evaluate(folder, folder, method, tmp_path / method)
+        assert scored.to_dict()["accuracy"] == reference.scores[method]["accuracy"]
+
+
+def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path, tiny):
+    with pytest.raises(SettingError, match=r"^training\.angular_margin is for arcface"):
+        pe.run(images, tmp_path / "run", settings={**tiny, "training.angular_margin": 0.3}, progress=False)
+    assert not (tmp_path / "run").exists()
