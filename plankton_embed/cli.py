@@ -40,11 +40,10 @@ GROUPS = {
     "Correct": ("suspects", "apply-corrections"),
     "Count": ("abundance", "shift", "export"),
 }
-LAST_STATE = "goes on from the last state on disk"
 GO_ON = {
-    **dict.fromkeys(("run", "demo", "seen-unseen"), f"the same command, without --overwrite, {LAST_STATE}"),
-    "train": f"the same command, with --resume and without --overwrite, {LAST_STATE}",
-    "compare": "the same command, without --overwrite, goes on with what is not measured yet",
+    **dict.fromkeys(("run", "demo", "seen-unseen"), "without --overwrite, goes on from the last state on disk"),
+    "train": "with --resume and without --overwrite, goes on from the last state on disk",
+    "compare": "without --overwrite, goes on with what is not measured yet",
 }
 OLD_OPTIONS = {  # of each command, until the release after next
     "search": {"-k": "-n", "--neighbors": "--results"},
@@ -116,7 +115,7 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
         hints = {**SHARED, **(OF_SETTINGS if trains else {}), **get_type_hints(declared, include_extras=True)}
 
         def call(context: typer.Context, **options: Any) -> None:
-            with _command(command, options["quiet"], options["json"] or options.get("output", "") is None):
+            with _command(command, options["quiet"], options["json"] or options.get("output") is None):
                 import plankton_embed as pe
                 from plankton_embed import console
 
@@ -135,8 +134,7 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
         for key in dict.fromkeys([*defaults, *own, *(OF_SETTINGS if trains else ())]):
             if key in hints:
                 default = own[key].default if key in own else empty
-                default = defaults.get(key) if default is empty else default
-                default = empty if hints[key] is Output else default  # Python may leave it out
+                default = defaults.get(key) if default is empty and hints[key] is not Output else default
                 parameters.append(inspect.Parameter(key, keyword, default=default, annotation=_name(key, hints[key])))
         for key, kind in (("json", Json), ("quiet", Quiet)):
             parameters.append(inspect.Parameter(key, keyword, default=False, annotation=kind))
@@ -418,7 +416,7 @@ def search(
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="picture to draw: each image and those found")],
 ) -> dict[str, Any]:
     """Find the images most like the given ones."""
-    if model is None and len(images) > 1 and (images[0].is_dir() or not images[0].exists()):
+    if model is None and len(images) > 1 and _may_be_model(images[0]):
         _warn_of_old("search INDEX MODEL IMAGE", "search INDEX IMAGE --model MODEL")
         model, images = str(images[0]), images[1:]
     return {"model": model, "images": images}
@@ -695,7 +693,8 @@ def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, SettingError) else 1) from error
     except KeyboardInterrupt as error:
-        typer.echo(f"\nstopped; {GO_ON.get(name, 'nothing was half written')}", err=True)
+        what = f"the same command, {GO_ON[name]}" if name in GO_ON else "nothing was half written"
+        typer.echo(f"\nstopped; {what}", err=True)
         raise typer.Exit(130) from error
     finally:
         logger.setLevel(before)
@@ -715,6 +714,12 @@ def _settings(
     extra += [f"split.group_by={group_by}"] if group_by is not None else []
     extra += ["split.drop_duplicates=true"] if drop_duplicates else []
     return Settings.build(preset, file, [*(overrides or []), *extra])
+
+
+def _may_be_model(path: Path) -> bool:
+    """Return whether a path is a model folder, a run, or no file at all but perhaps a hub name."""
+    is_folder = (path / "config.json").is_file() or (path / "model" / "config.json").is_file()
+    return is_folder or not (path.exists() or path.suffix or len(path.parts) != 2)
 
 
 def _names(text: str) -> list[str]:

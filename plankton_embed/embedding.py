@@ -38,27 +38,7 @@ def embed_source(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingTable:
-    """Embed the images of a catalog, a folder, or a list of image files.
-
-    Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
-    reason. The model's own white level is used for images of more than 8 bits; a warning says where it cannot be
-    right. To embed PIL images or arrays in memory, call `model.embed`.
-
-    Args:
-        model: a model, or the folder or hub name of one.
-        source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
-        root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        views: views of each image to average, 1, 2, 4 or 8 (plankton has no up); by default the model's own.
-        batch_size: images at a time.
-        device: where to compute when `model` is a name.
-        progress: show a bar.
-
-    Raises:
-        InputError: not one image can be read, or there is none; or the catalog has no pixel sizes where the model
-            needs them.
-    """
+    """Return the vectors of the images of a source; the arguments are those of the command `embed`, which writes."""
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
     catalog = read_source(source, root, status=status)

@@ -68,7 +68,8 @@ def test_every_help_has_an_example_that_can_be_read(command):
         (["catalog", "s", "-o", "c.csv", "--split", ".5,.3,.2"], "catalog", "--split is now --fractions"),
         (["pca", "v.csv", "-o", "out", "-m", "umap"], "pca", "-m is now --projection"),
         (["clusters", "v.csv", "-o", "out", "--only=p.csv"], "clusters", "--only is now --predictions"),
-        (["search", "run", "model", "a.png", "-k", "3"], "search", "-k is now -n"),
+        (["search", "run", "a.png", "-k", "3"], "search", "-k is now -n"),
+        (["search", "run", "someone/model", "a.png"], "search", "is now search INDEX IMAGE --model MODEL"),
     ],
 )
 def test_forms_of_earlier_releases_are_understood_with_a_warning(old, new, message, monkeypatch):
@@ -93,3 +94,17 @@ def test_only_given_options_are_passed_on(monkeypatch):
     monkeypatch.setattr("plankton_embed.console.pca", lambda *_: None)
     assert CliRunner().invoke(app, ["pca", "v.csv", "-o", "out", "--components", "2"]).exit_code == 0
     assert set(called[0]) == {"vectors", "output", "n_components"}
+
+
+def test_images_that_are_not_there_are_not_taken_for_a_model(monkeypatch):
+    called = []
+    monkeypatch.setattr(pe, "search", lambda **given: called.append(given))
+    monkeypatch.setattr("plankton_embed.console.search", lambda *_: None)
+    assert CliRunner().invoke(app, ["search", "run", "gone.png", "b.png"]).exit_code == 0
+    assert called[0]["model"] is None and len(called[0]["images"]) == 2
+
+
+def test_a_quiet_command_prints_a_result_that_is_written_nowhere(monkeypatch):
+    monkeypatch.setattr(pe, "analogy", lambda **_: None)
+    monkeypatch.setattr("plankton_embed.console.analogy", lambda *_: print("found"))
+    assert CliRunner().invoke(app, ["analogy", "v.csv", "a", "b", "c", "-q"]).stdout == "found\n"
