@@ -42,7 +42,7 @@ from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.classifiers.calibrated import HELD_OUT
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import Settings
 from plankton_embed.workflows.compare import compare
@@ -199,7 +199,7 @@ def measure_leak(catalog: ImageCatalog, output: Path) -> None:
             parts["without a twin in training"] = ~np.isin(test.sources, train.sources)
         for part, mask in parts.items():
             if mask.any():
-                scores = score_names(test.labels[mask], names[mask], n_bootstrap=0)
+                scores = score_predictions(test.labels[mask], names[mask], n_bootstrap=0)
                 rows.append({"leak": leak, "part": part, "n": scores.n_images, **scores.metrics})
     table = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)

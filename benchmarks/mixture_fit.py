@@ -26,7 +26,7 @@ from tqdm import tqdm
 from plankton_embed.analysis.mixture_fit import MixtureTest
 from plankton_embed.analysis.quantification import CorrectionMethod, CountCorrection
 from plankton_embed.classifiers.prediction import fit_classifier
-from plankton_embed.classifiers.rejection import Refuser
+from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 
@@ -67,11 +67,11 @@ class World:
     ) -> NDArray[np.float64]:
         """Return the p-values of samples, a tenth of which are other images where there are such."""
         classifier = fit_classifier(self.known, "centroid", calibration=self.val)
-        measures = Refuser().fit(self.known.vectors, self.known.label)
+        measures = Rejector().fit(self.known.vectors, self.known.label)
 
         def describe(table: EmbeddingTable) -> Described:
             order, logs = classifier.assess(table.vectors)
-            return logs, measures.novelty(table.vectors, classifier.classes_[order[:, 0]])
+            return logs, measures.novelty_scores(table.vectors, classifier.classes_[order[:, 0]])
 
         logs, novelty = describe(self.divided)
         codes = np.searchsorted(classifier.classes_, self.divided.label.astype(str))

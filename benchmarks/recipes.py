@@ -16,7 +16,7 @@ import pandas as pd
 from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
 
 from plankton_embed.classifiers.prediction import WITHOUT_TRAINING
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
@@ -50,7 +50,7 @@ def train_and_score(settings: Settings, parts: dict[str, Part], run: RunFolder, 
     scores = {"seconds": sum(record.seconds for record in history.records)}
     known, asked = (embed_part(model, parts[name], views, "auto") for name in ("train", "val"))
     for method in WITHOUT_TRAINING:
-        metrics = score_names(asked.label, name_part(known, asked, method), n_bootstrap=0).metrics
+        metrics = score_predictions(asked.label, name_part(known, asked, method), n_bootstrap=0).metrics
         scores |= {f"{metric} {method}": metrics[metric] for metric in METRICS}
     return scores
 

@@ -27,7 +27,7 @@ from plankton_embed.analysis.quantification import CountCorrection
 from plankton_embed.analysis.samples import divide_samples
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.classifiers.prediction import METHODS, fit_classifier
-from plankton_embed.classifiers.rejection import Refuser, estimate_kept
+from plankton_embed.classifiers.rejection import Rejector, estimate_kept
 from plankton_embed.images.catalog import UNKNOWN
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
@@ -54,28 +54,28 @@ def measure(run: RunFolder, method: str, n_each: int, n_draws: int, rate: float)
     predicted = order[:, 0]
     strange = 10 * known.vectors[:1]  # no unit vector is as far from the others
     of_stranger = classifier.assess(strange)
-    refuser = Refuser().fit(known.vectors, known.label)
+    rejector = Rejector().fit(known.vectors, known.label)
     shares, by_true, by_predicted, counted = [], [], [], []
     for seed in tqdm(range(n_draws), desc=f"{method}, {n_each} a class", leave=False):
         held, rest = divide(codes, n_each, seed)
-        refuser.calibrate(images.vectors[held], names[predicted[held]], rate)
-        rejected = pd.Series(refuser.refuse(images.vectors[rest], names[predicted[rest]]))
+        rejector.calibrate(images.vectors[held], names[predicted[held]], rate)
+        rejected = pd.Series(rejector.reject(images.vectors[rest], names[predicted[rest]]))
         true, prediction = codes[rest], predicted[rest]
         by_true.append(rejected.groupby(true).mean())
         by_predicted.append(rejected.groupby(prediction).agg(["sum", "size"]))
-        expected = refuser.thresholds_["rejected"].to_numpy()[prediction].mean()
+        expected = rejector.thresholds_["rejected"].to_numpy()[prediction].mean()
         shares.append((rejected.mean(), by_true[-1].mean(), expected))
 
-        kept = ~refuser.refuse(images.vectors[held], names[predicted[held]])
+        kept = ~rejector.reject(images.vectors[held], names[predicted[held]])
         prior = None
         if method != "centroid":
             prior = pd.Series(known.label.astype(str)).value_counts(normalize=True)[list(names)].to_numpy()
         correction = CountCorrection(
             logs[held[kept]], codes[held[kept]], prior, "confusion", n_draws=N_BOOTSTRAP, seed=seed
         )
-        rejection = refuser.count_rejected(images.vectors[held], names[predicted[held]])
+        rejection = rejector.count_rejected(images.vectors[held], names[predicted[held]])
         kept_shares = estimate_kept(rejection, codes[held], n_classes, N_BOOTSTRAP, seed)
-        if not refuser.refuse(strange, names[of_stranger[0][:, 0]]).all():
+        if not rejector.reject(strange, names[of_stranger[0][:, 0]]).all():
             raise SystemExit("a stranger is not rejected; give more calibration images")
         part = np.random.default_rng(seed).permutation(len(rest))[:N_SAMPLE]
         found = count_sample(

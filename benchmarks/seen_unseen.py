@@ -21,9 +21,9 @@ from sklearn.decomposition import PCA
 
 import plankton_embed as pe
 from plankton_embed.classifiers.enrollment import measure_learning
-from plankton_embed.classifiers.evaluation import evaluate_names
-from plankton_embed.classifiers.prediction import Naming
-from plankton_embed.classifiers.rejection import RefusalMeasure
+from plankton_embed.classifiers.evaluation import evaluate_predictions
+from plankton_embed.classifiers.prediction import PredictionOptions
+from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
@@ -73,8 +73,10 @@ def reduce_pixels(arguments: Namespace, unseen: list[str], settings: Settings) -
 def score_space(space: Space, n_draws: int) -> dict[str, float]:
     """Refuse, then enroll, the unseen classes."""
     scores: dict[str, float] = {}
-    for measure in get_args(RefusalMeasure):
-        found = evaluate_names(space.known, space.test, Naming("knn", N_NEIGHBORS, 0.05, measure), space.held)
+    for measure in get_args(NoveltyScore):
+        found = evaluate_predictions(
+            space.known, space.test, PredictionOptions("knn", N_NEIGHBORS, 0.05, measure), space.held
+        )
         scores["accuracy, known classes"] = found.scores.metrics["accuracy"]
         scores[f"AUROC, {measure}"] = found.open_set.auroc
         scores[f"unseen refused at 5 %, {measure}"] = found.open_set.refused_at_5

@@ -48,7 +48,7 @@ def time_large() -> float:
     known, new = (EmbeddingTable(rng.normal(size=(n, 64)), label=np.full(n, "a")) for n in (20_000, 5_000))
     names = (
         pd.DataFrame({"best_label": rng.choice(list("abcdefgh"), len(table)), "probability": 0.5,
-                      "strangeness": rng.random(len(table)), "threshold": 1.0})
+                      "novelty_score": rng.random(len(table)), "threshold": 1.0})
         for table in (known, new)
     )  # fmt: skip
     known_names, new_names = names

@@ -21,7 +21,7 @@ from parts import N_NEIGHBORS
 from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.enrollment import add_examples
 from plankton_embed.classifiers.prediction import fit_classifier
-from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
+from plankton_embed.classifiers.rejection import NoveltyScore, Rejector
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 
@@ -36,13 +36,13 @@ def measure_shares(run: RunFolder, n_seeds: int) -> pd.DataFrame:
     names = fit_classifier(known, "knn", N_NEIGHBORS).predict(images.vectors)
     classes, codes = np.unique(truth, return_inverse=True)
     rows = []
-    for measure in get_args(RefusalMeasure):
-        refuser = Refuser(measure).fit(known.vectors, known.label)
+    for measure in get_args(NoveltyScore):
+        rejector = Rejector(measure).fit(known.vectors, known.label)
         for rate in RATES:
             for seed in range(n_seeds):
                 held = hold_out(codes, len(val) / len(images), seed)
-                refuser.calibrate(images.vectors[held], names[held], rate)
-                refused = refuser.refuse(images.vectors[~held], names[~held])
+                rejector.calibrate(images.vectors[held], names[held], rate)
+                refused = rejector.reject(images.vectors[~held], names[~held])
                 shares = pd.Series(refused).groupby(truth[~held]).mean()
                 rows += [(measure, rate, seed, label, shares[label]) for label in classes]
     return pd.DataFrame(rows, columns=["measure", "rate", "seed", "label", "refused"])
@@ -60,7 +60,7 @@ def main() -> None:
     spread["sd over seeds"] = by_seed.groupby(["measure", "rate"]).std()
     print("Refused share of known images: mean over classes and seeds, then how the classes differ")
     print(spread.round(3).to_string())
-    worst = by_class.xs(RATES[0], level="rate").unstack("measure").sort_values(get_args(RefusalMeasure)[0])
+    worst = by_class.xs(RATES[0], level="rate").unstack("measure").sort_values(get_args(NoveltyScore)[0])
     print(f"\nBy class, {RATES[0]:.0%} asked for")
     print(worst.round(3).to_string())
 

@@ -22,7 +22,7 @@ from scipy.special import log_softmax
 from tqdm import tqdm
 
 from plankton_embed.analysis.quantification import LEVEL, METHODS, CorrectionMethod, CountCorrection
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 
 N_CLASSES, LEAST_COUNT, N_DRAWS = 10, 5, 100
 N_TOWS, N_EACH = 20, 40  # that calibrate
@@ -67,7 +67,7 @@ def measure_accuracy(rng: np.random.Generator, step: float) -> pd.DataFrame:
     true, rows = float((logs.argmax(axis=1) == codes).mean()), []
     codes, logs, tows = sea.tow(N_TOWS, N_EACH)
     for drawn_by, samples in (("image", None), ("sample", tows)):
-        low, high = score_names(codes, logs.argmax(axis=1), samples=samples).intervals["accuracy"]
+        low, high = score_predictions(codes, logs.argmax(axis=1), samples=samples).intervals["accuracy"]
         rows.append({"drawn by": drawn_by, "true": true, "low": low, "high": high})
     return pd.DataFrame(rows)
 

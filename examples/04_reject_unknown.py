@@ -20,10 +20,10 @@ predictions = pe.classify(folder, images, "knn", unknown_rate=0.1, refuse_by="de
 print(predictions.groupby("true_label")["label"].apply(lambda labels: (labels == "unknown").mean()).round(2))
 
 # %%
-# `best_label` has the class that it would have had, `strangeness` the novelty score, `threshold` what it exceeds.
+# `best_label` has the class that it would have had, `novelty_score` the novelty score, `threshold` what it exceeds.
 
 rejected = predictions[predictions["label"] == "unknown"]
-print(rejected[["true_label", "best_label", "strangeness", "threshold"]].head().to_string(index=False))
+print(rejected[["true_label", "best_label", "novelty_score", "threshold"]].head().to_string(index=False))
 
 # %%
 # The open-set curve: how many images of unknown classes are rejected, over how many of the known ones.

@@ -39,7 +39,7 @@ def as_png(pixels):
     return out.getvalue()
 
 
-def name_images(catalog, model, folder, suffix=".csv"):
+def predict_images(catalog, model, folder, suffix=".csv"):
     """Save and load the catalog, embed its images, and name them by references whose classes take turns."""
     catalog = ImageCatalog.load(catalog.save(folder / "saved" / f"catalog{suffix}"))
     asked = embed(model, catalog, device="cpu", progress=False)
@@ -84,7 +84,7 @@ def test_names_go_back_to_ecotaxa(model, tmp_path, kind, suffix):
         lines.append(f"é {row:03}\ti/{row}.png\t{'Méduse' if status else ''}\t{status}")
     pictures = {f"i/{row}.png": as_png(pixels) for row, pixels in enumerate(PICTURES)}
     source = put(tmp_path, {"ecotaxa_in.tsv": "\n".join(lines).encode()} | pictures, kind)
-    catalog, names = name_images(read_source(source), model, tmp_path, suffix)
+    catalog, names = predict_images(read_source(source), model, tmp_path, suffix)
     is_open = [row for row in range(N) if STATUSES[row % len(STATUSES)] in ("predicted", "")]
 
     counts = export(tmp_path / "names.csv", catalog, tmp_path / "ecotaxa_update.tsv")
@@ -111,7 +111,7 @@ def test_scores_go_back_to_a_dashboard(model, tmp_path):
     adc = "\n".join(",".join(row) for row in [["0"] * 24, *cells])  # the first target has no image
     files = {".adc": adc.encode(), ".hdr": b"temperature: 20", ".roi": PICTURES.tobytes()}
     source = put(tmp_path, {f"D2013/{BIN}{suffix}": content for suffix, content in files.items()}, "folder")
-    catalog, names = name_images(read_source(source), model, tmp_path)
+    catalog, names = predict_images(read_source(source), model, tmp_path)
     safe = dict(zip(CLASSES, ["007", "egg", "a/b, c"], strict=True))
     export(tmp_path / "names.csv", catalog, tmp_path / "scores", target="ifcb", class_map=safe)
     with h5py.File(tmp_path / "scores" / "D2013" / "D20130526" / f"{BIN}_class.h5") as file:
@@ -156,5 +156,5 @@ def test_images_inside_other_files_are_named_as_plain_ones(model, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     relative = read_source(source.relative_to(tmp_path))
     assert relative.frame.equals(wanted.frame)
-    catalog, _ = name_images(relative, model, tmp_path, suffix)
+    catalog, _ = predict_images(relative, model, tmp_path, suffix)
     assert catalog.paths == wanted.paths

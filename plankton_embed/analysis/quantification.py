@@ -184,7 +184,7 @@ class CountCorrection:
     ) -> Floats:
         """Return the estimated prevalences (C,) of one sample, given the log-probabilities (n, C) of its images."""
         ratios, named = log_probabilities - self.log_prior, log_probabilities.argmax(axis=1)
-        return find_mix(self._weigh(self._learned, ratios, named), start=start, tolerance=tolerance)
+        return estimate_prevalence(self._weigh(self._learned, ratios, named), start=start, tolerance=tolerance)
 
     def correct(self, log_probabilities: ArrayLike, samples: Codes | None = None) -> CorrectedCounts:
         """Correct the counts of images that are counted together.
@@ -209,14 +209,14 @@ class CountCorrection:
         rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
         n, ratios, named = len(logs), logs - self.log_prior, logs.argmax(axis=1)
         evidence = self._weigh(self._learned, ratios, named)
-        mix = find_mix(evidence)
+        mix = estimate_prevalence(evidence)
         n_counted = 1 if samples is None else len(np.unique(samples))
         counts = np.empty((self.n_draws, self.n_classes))
         for number, draw in enumerate(self._take_draws(n_counted)):
             evidence_drawn = self._weigh(draw, ratios, named)
             drawn = rng.integers(0, n, n) if samples is None or n_counted == 1 else draw_whole(samples, rng, n_counted)
             times = np.bincount(drawn, minlength=n).astype(float)
-            chance = _share_out(evidence_drawn, find_mix(evidence_drawn, times, mix)).cumsum(axis=1)
+            chance = _share_out(evidence_drawn, estimate_prevalence(evidence_drawn, times, mix)).cumsum(axis=1)
             classes = (chance < rng.random((n, 1))).sum(axis=1).clip(max=self.n_classes - 1)
             counts[number] = np.bincount(classes, minlength=self.n_classes)
         return _share_out(evidence, mix), counts
@@ -239,12 +239,12 @@ class CountCorrection:
         Gibbs sampling: the classes of the images given the mix, then the mix given the classes, from another mix in
         every draw.
         """
-        start, n = find_mix(self._learned.T[names], times.astype(float)), times.sum()
+        start, n = estimate_prevalence(self._learned.T[names], times.astype(float)), times.sum()
         prior = min(MIX_PRIOR / self.n_classes, 0.5)
         counts, shares = np.empty((len(draws), self.n_classes)), np.zeros((len(names), self.n_classes))
         for number, errors in enumerate(draws):
             evidence = errors.T[names]
-            mix = find_mix(evidence, rng.multinomial(n, times / n).astype(float), start)
+            mix = estimate_prevalence(evidence, rng.multinomial(n, times / n).astype(float), start)
             mix = (n * mix + 1 / self.n_classes) / (n + 1)  # what stands at 0 would stay there
             for _ in range(N_SWEEPS):
                 share = _share_out(evidence, mix)
@@ -272,7 +272,7 @@ def draw_whole(samples: Codes, rng: np.random.Generator, n_drawn: int, classes: 
     return np.concatenate([drawn, *(own[samples[own] == samples[rng.choice(own)]] for own in lost)])
 
 
-def find_mix(
+def estimate_prevalence(
     evidence: Floats, times: Floats | None = None, start: Floats | None = None, tolerance: float = TOLERANCE
 ) -> Floats:
     """Return the mix of classes (C,) under which the images are likeliest, by expectation–maximisation.

@@ -61,7 +61,7 @@ class Shift(Shown):
             where another comparison is, `class mix` if draws come to such an effect of `appearance` too, else `unlike`;
             `alike` where none is; `too few images` below 10, which are not compared.
         classes: one row a sample and name, most refused images first: `sample_id`, `label`, `n_images`, `share`,
-            `calibration_share`, `n_refused`, `refused` (share), `strangeness` and `calibration_strangeness` (means).
+            `calibration_share`, `n_refused`, `refused` (share), `novelty_score` and `calibration_novelty` (means).
         calibration: of the calibration images: `n_images`, `expected_accuracy`, and `accuracy`, the share of their
             names that are right.
     """
@@ -107,7 +107,7 @@ def find_shift(
     Args:
         calibration: labelled vectors of known classes that the network was not trained on.
         calibration_names: the names they got, row by row: `best_label` (before any is refused), `probability`,
-            `strangeness`, and the `threshold` above which an image is refused.
+            `novelty_score`, and the `threshold` above which an image is refused.
         new: vectors; their `sample_id` says which belong together, those without stand in the row of all images only.
         new_names: the names they got.
         calibration_samples: (m,) codes of the samples that the draws take as a whole; by default single images.
@@ -156,11 +156,11 @@ def find_shift(
 
 @dataclass(frozen=True)
 class _Compared:
-    """What is compared of images: `vectors` (n, d), `names` (n,), `strangeness` (n,), and `samples` (n,) or None."""
+    """What is compared of images: `vectors` (n, d), `names` (n,), `novelty_score` (n,), and `samples` (n,) or None."""
 
     vectors: NDArray[np.float32]
     names: NDArray[np.str_]
-    strangeness: NDArray[np.float64]
+    novelty_score: NDArray[np.float64]
     samples: NDArray[np.intp] | None = None
 
     @classmethod
@@ -173,9 +173,9 @@ class _Compared:
         samples: NDArray[np.intp] | None = None,
     ) -> _Compared:
         rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
-        strangeness = names["strangeness"].to_numpy(dtype=np.float64)
+        novelty_score = names["novelty_score"].to_numpy(dtype=np.float64)
         own = None if samples is None else samples[rows]
-        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], strangeness[rows], own)
+        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], novelty_score[rows], own)
 
 
 def _compare(
@@ -198,12 +198,12 @@ def _compare(
         draws = draw_samples(known.samples, min(n, n_known // 2), n_draws, seed)
 
     names = np.concatenate([query.names, known.names])
-    strangeness = np.concatenate([query.strangeness, known.strangeness])
+    novelty_score = np.concatenate([query.novelty_score, known.novelty_score])
     effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
     largest = float(np.fmax.reduce(energy_effect(known_distances)(draws)))
     found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
-    effect, p = judge_division(rank_effect(strangeness, names), is_new, names, n_permutations, seed, two_sided=True)
-    largest = float(np.fmax.reduce(np.abs(rank_effect(known.strangeness, known.names)(draws))))
+    effect, p = judge_division(rank_effect(novelty_score, names), is_new, names, n_permutations, seed, two_sided=True)
+    largest = float(np.fmax.reduce(np.abs(rank_effect(known.novelty_score, known.names)(draws))))
     return found | {"appearance_effect": effect, "appearance_draws": largest, "appearance_p": p}
 
 
@@ -359,12 +359,12 @@ def _part(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp]]]:
 
 
 def _describe(names: pd.DataFrame) -> dict[str, float]:
-    refused = float((names["strangeness"] > names["threshold"]).mean())
+    refused = float((names["novelty_score"] > names["threshold"]).mean())
     return {"refused": refused, "expected_accuracy": float(names["probability"].mean())}
 
 
 def _describe_classes(names: pd.DataFrame, calibration_names: pd.DataFrame) -> pd.DataFrame:
-    refused = names["strangeness"] > names["threshold"]
+    refused = names["novelty_score"] > names["threshold"]
     by_label, by_known = names.assign(refused=refused).groupby("best_label"), calibration_names.groupby("best_label")
     columns = {
         "n_images": by_label.size(),
@@ -372,8 +372,8 @@ def _describe_classes(names: pd.DataFrame, calibration_names: pd.DataFrame) -> p
         "calibration_share": by_known.size() / len(calibration_names),
         "n_refused": by_label["refused"].sum(),
         "refused": by_label["refused"].mean(),
-        "strangeness": by_label["strangeness"].mean(),
-        "calibration_strangeness": by_known["strangeness"].mean(),
+        "novelty_score": by_label["novelty_score"].mean(),
+        "calibration_novelty": by_known["novelty_score"].mean(),
     }
     table = pd.DataFrame(columns).rename_axis("label").reset_index()
     table = table.fillna(dict.fromkeys(("n_images", "share", "calibration_share", "n_refused"), 0))

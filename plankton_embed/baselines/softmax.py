@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.model import EmbeddingModel
@@ -75,7 +75,7 @@ def train_softmax(
 
     def validate(model: EmbeddingModel, images: PreparedImages, codes: NDArray[np.integer]) -> Validation:
         scores = model.embed_prepared(images, precision=training.precision, views=1)
-        metrics = score_names(codes, scores.argmax(axis=1), n_bootstrap=0).metrics
+        metrics = score_predictions(codes, scores.argmax(axis=1), n_bootstrap=0).metrics
         accuracy = metrics["accuracy"]
         return Validation(scores, codes, accuracy, accuracy, metrics[training.choose_by])
 

@@ -13,12 +13,12 @@ from scipy.special import softmax
 
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
-from plankton_embed.classifiers.prediction import Classifier, Method, Naming, name_images, refuser_for
-from plankton_embed.classifiers.rejection import Refuser
+from plankton_embed.classifiers.prediction import Classifier, Method, PredictionOptions, predict_images, rejector_for
+from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,
     find_missing,
-    score_names,
+    score_predictions,
     score_retrieval,
     self_centroid_accuracy,
 )
@@ -38,20 +38,20 @@ class Evaluation(Shown):
     of the reference's classes alone). `missing`: the labels that the reference lacks, whose images no prediction can
     get right (see `find_missing`); where there are such, `shared`: the scores over the other images, None without any.
     The `names` given; the fitted `classifier`; where there is a calibration set, `reliability` of the probabilities,
-    without and with their temperature; where images may be refused, the `refuser` and the `counts` by class; where
+    without and with their temperature; where images may be refused, the `rejector` and the `counts` by class; where
     classes are unseen, `open_set`. Of the space itself: `retrieval` (recall@k and MAP@R; `retrieval_of` names queries
     and gallery) and the `self_centroid_accuracy` of the query on itself (flattering; for comparison with the 2019
     recipe only).
     """
 
-    naming: Naming
+    options: PredictionOptions
     scores: ClassificationScores
     names: pd.DataFrame
     classifier: Classifier
     missing: pd.DataFrame
     shared: ClassificationScores | None = None
     reliability: tuple[Reliability, Reliability] | None = None
-    refuser: Refuser | None = None
+    rejector: Rejector | None = None
     counts: pd.DataFrame | None = None
     open_set: OpenSetScores | None = None
     retrieval: dict[str, float] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Evaluation(Shown):
     @property
     def method(self) -> Method:
         """How the images were named."""
-        return self.naming.method
+        return self.options.method
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -91,8 +91,8 @@ class Evaluation(Shown):
             }
         if self.counts is not None:
             values["refusing"] = {
-                "unknown_rate": self.naming.unknown_rate,
-                "refuse_by": self.naming.measure,
+                "unknown_rate": self.options.unknown_rate,
+                "refuse_by": self.options.measure,
                 "counts": self.counts.to_dict("records"),
             }
         if self.open_set is not None:
@@ -108,10 +108,10 @@ class Evaluation(Shown):
         return self.scores.per_class
 
 
-def evaluate_names(
+def evaluate_predictions(
     known: EmbeddingTable,
     query: EmbeddingTable,
-    naming: Naming,
+    options: PredictionOptions,
     calibration: EmbeddingTable | None,
     *,
     samples: NDArray[np.str_] | None = None,
@@ -129,23 +129,23 @@ def evaluate_names(
     n_shared = len(_paths(known) & _paths(query))
     if n_shared:
         logger.warning("%d of the query's images are in the reference too, so these scores are too good", n_shared)
-    classifier = naming.fit(known, calibration, progress)
-    refuser = refuser_for(naming, known, classifier, calibration)
-    names = name_images(classifier, query, refuser, probabilities=calibration is not None)
-    forced = names["label" if refuser is None else "best_label"].to_numpy(dtype=str)
+    classifier = options.fit(known, calibration, progress)
+    rejector = rejector_for(options, known, classifier, calibration)
+    names = predict_images(classifier, query, rejector, probabilities=calibration is not None)
+    forced = names["label" if rejector is None else "best_label"].to_numpy(dtype=str)
     refused = (names["label"] == UNKNOWN).to_numpy()
     truth = query.label.astype(str)
     is_known = np.isin(truth, known.classes)
-    scored = is_known if refuser is not None and is_known.any() else np.ones(len(query), dtype=bool)
+    scored = is_known if rejector is not None and is_known.any() else np.ones(len(query), dtype=bool)
 
     def score(rows: NDArray[np.bool_]) -> ClassificationScores:
-        return score_names(truth[rows], forced[rows], samples=None if samples is None else samples[rows])
+        return score_predictions(truth[rows], forced[rows], samples=None if samples is None else samples[rows])
 
     scores, shared = score(scored), None
     if is_known.any() and not is_known.all():
         shared = scores if scored is is_known else score(is_known)
     return Evaluation(
-        naming,
+        options,
         scores,
         names,
         classifier,
@@ -154,11 +154,11 @@ def evaluate_names(
         reliability=None
         if calibration is None or not is_known.any()
         else _measure_reliability(classifier, query.select(is_known)),
-        refuser=refuser,
-        counts=None if refuser is None else count_names(truth, forced, refused),
+        rejector=rejector,
+        counts=None if rejector is None else count_names(truth, forced, refused),
         open_set=None
-        if refuser is None or is_known.all() or not is_known.any()
-        else score_open_set(truth, forced, names["strangeness"], ~is_known, refused),
+        if rejector is None or is_known.all() or not is_known.any()
+        else score_open_set(truth, forced, names["novelty_score"], ~is_known, refused),
     )
 
 

@@ -46,14 +46,14 @@ class OpenSetScores:
 
 
 def score_open_set(
-    truth: ArrayLike, names: ArrayLike, strangeness: ArrayLike, is_unseen: ArrayLike, refused: ArrayLike
+    truth: ArrayLike, names: ArrayLike, novelty_score: ArrayLike, is_unseen: ArrayLike, refused: ArrayLike
 ) -> OpenSetScores:
     """Score refusing.
 
     Args:
         truth: (n,) true class names.
         names: (n,) names given before any is refused.
-        strangeness: (n,).
+        novelty_score: (n,).
         is_unseen: (n,) whether the class was unknown when the names were given.
         refused: (n,) whether the image got no name in the end.
 
@@ -61,7 +61,7 @@ def score_open_set(
         InputError: all images are of known classes, or none is.
     """
     true, named = np.asarray(truth, dtype=str), np.asarray(names, dtype=str)
-    strange, unseen = np.asarray(strangeness, dtype=float), np.asarray(is_unseen, dtype=bool)
+    strange, unseen = np.asarray(novelty_score, dtype=float), np.asarray(is_unseen, dtype=bool)
     gone = np.asarray(refused, dtype=bool)
     if unseen.all() or not unseen.any():
         raise InputError(

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.rejection import ENOUGH, RefusalMeasure, Refuser, check_measure, least_calibration
+from plankton_embed.classifiers.rejection import ENOUGH, NoveltyScore, Rejector, check_measure, least_calibration
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.output import progress_bar
@@ -74,13 +74,13 @@ def fit_classifier(
     return classifier.fit(*images, _labelled(calibration, "calibration set"))
 
 
-def fit_refuser(
+def fit_rejector(
     reference: EmbeddingTable,
     classifier: Classifier,
     calibration: EmbeddingTable,
     rate: float = 0.05,
-    measure: RefusalMeasure = "neighbor",
-) -> Refuser:
+    measure: NoveltyScore = "neighbor",
+) -> Rejector:
     """Find, for every class, from where on an image is too strange to be named.
 
     Args:
@@ -89,24 +89,24 @@ def fit_refuser(
         calibration: labelled vectors of images that the network was not trained on; those of other classes are left
             aside.
         rate: share of known images that may be refused.
-        measure: `centroid`, `neighbor` or `density` (see `Refuser`).
+        measure: `centroid`, `neighbor` or `density` (see `Rejector`).
     """
     reference.check_same_model(calibration, ("reference", "calibration"))
     refuse_unknown(reference.classes, "the reference")
-    known = select_known(calibration, reference)
+    known = select_reference_classes(calibration, reference)
     names = classifier.predict(known.vectors) if len(known) else known.label
-    refuser = Refuser(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
-    least = refuser.thresholds_.sort_values("n_pooled", kind="stable").iloc[0]
+    rejector = Rejector(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
+    least = rejector.thresholds_.sort_values("n_pooled", kind="stable").iloc[0]
     if least["n_pooled"] < ENOUGH:
         logger.warning(
             "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% "
             "of the images of known classes will be rejected, where %.1f %% are wanted; give more calibration images",
             *(least["n_pooled"], ENOUGH, 100 * least["rejected_low"], 100 * least["rejected_high"], 100 * rate),
         )
-    return refuser
+    return rejector
 
 
-def select_known(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+def select_reference_classes(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
     """Keep the labelled rows whose class the reference knows."""
     return images.select(images.is_labelled & np.isin(images.label.astype(str), reference.classes))
 
@@ -118,10 +118,10 @@ def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], ND
     return labelled.vectors, labelled.label.astype(str)
 
 
-def name_images(
+def predict_images(
     classifier: Classifier,
     query: EmbeddingTable,
-    refuser: Refuser | None = None,
+    rejector: Rejector | None = None,
     *,
     probabilities: bool = True,
     all_probabilities: bool = False,
@@ -131,16 +131,16 @@ def name_images(
     Args:
         classifier: gives the names.
         query: the images.
-        refuser: calls images `unknown` that are too strange; by default none is.
+        rejector: calls images `unknown` that are too strange; by default none is.
         probabilities: fill them in; else they are nan.
         all_probabilities: give those of every class too, in columns of their own.
 
     Returns:
-        One row an image: `object_id`, `path`, `label` (the name given), `probability`, `distance` (to the class, as the
-        classifier measures: to its centroid, or for kNN to its nearest vector), the same three of the second guess
-        (`second_label`, …); with a refuser `best_label` (the name where none may be refused; probability and distance
-        stay those of it), `strangeness` and the `threshold` above which it is refused; `true_label` where the query has
-        labels; and with all probabilities one column `p(<class>)` a class, float64.
+        One row an image: `object_id`, `path`, `label` (the predicted class), `probability`, `distance` (to the class,
+        as the classifier measures it: to its centroid, or for kNN to its nearest vector), the same three for the second
+        best class (`second_label`, …). With a rejector `best_label` (the prediction before rejection; probability and
+        distance are those of it), `novelty_score` and the `threshold` above which an image is rejected. `true_label`
+        where the query has labels. With all probabilities one float64 column `p(<class>)` a class.
     """
     n_classes = len(classifier.classes_)
     order, chances = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
@@ -154,11 +154,11 @@ def name_images(
         names[f"{prefix}label"] = classifier.classes_[codes] if known else None
         names[f"{prefix}probability"] = np.exp(chances[rows, codes]) if known and probabilities else np.nan
         names[f"{prefix}distance"] = classifier.distance_to(query.vectors, codes) if known and len(query) else np.nan
-    if refuser is not None:
+    if rejector is not None:
         names["best_label"] = names["label"]
-        names["strangeness"] = refuser.strangeness(query.vectors, names["label"]) if len(query) else np.nan
-        names["threshold"] = refuser.threshold(names["label"]) if len(query) else np.nan
-        names.loc[names["strangeness"] > names["threshold"], "label"] = UNKNOWN
+        names["novelty_score"] = rejector.novelty_score(query.vectors, names["label"]) if len(query) else np.nan
+        names["threshold"] = rejector.threshold(names["label"]) if len(query) else np.nan
+        names.loc[names["novelty_score"] > names["threshold"], "label"] = UNKNOWN
     if query.is_labelled.any():
         names["true_label"] = query.label
     if all_probabilities:
@@ -168,7 +168,7 @@ def name_images(
 
 
 @dataclass(frozen=True)
-class Naming:
+class PredictionOptions:
     """How images get their labels: method, k of kNN, share of reference-class images that may be refused, and measure.
 
     `settings` are those of the run that is the reference; without a k they give it.
@@ -177,7 +177,7 @@ class Naming:
     method: Method = "centroid"
     n_neighbors: int | None = None
     unknown_rate: float | None = None
-    refuse_by: RefusalMeasure | None = None
+    refuse_by: NoveltyScore | None = None
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ class Naming:
         check_measure(self.measure)
 
     @property
-    def measure(self) -> RefusalMeasure:
+    def measure(self) -> NoveltyScore:
         """What makes an image strange: `refuse_by`, by default `neighbor`."""
         return self.refuse_by or "neighbor"
 
@@ -209,19 +209,19 @@ def fitting_k(known: EmbeddingTable, settings: Settings) -> int:
     return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
 
 
-def refuser_for(
-    naming: Naming, known: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
-) -> Refuser | None:
-    """Return what rejects images as `naming` says; None where it rejects none."""
-    if naming.unknown_rate is None:
+def rejector_for(
+    options: PredictionOptions, known: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
+) -> Rejector | None:
+    """Return what rejects images as `options` says; None where it rejects none."""
+    if options.unknown_rate is None:
         return None
     if calibration is None:
         raise InputError(f"refusing {NO_CALIBRATION}")
-    return fit_refuser(known, classifier, calibration, naming.unknown_rate, naming.measure)
+    return fit_rejector(known, classifier, calibration, options.unknown_rate, options.measure)
 
 
-def describe_predictions(classifier: Classifier, measures: Refuser, table: EmbeddingTable) -> pd.DataFrame:
-    """Return what `find_shift` takes of the images of a table: `best_label`, `probability`, `strangeness`, `threshold`.
+def describe_predictions(classifier: Classifier, measures: Rejector, table: EmbeddingTable) -> pd.DataFrame:
+    """Return `best_label`, `probability`, `novelty_score` and `threshold` of the images of a table, for `find_shift`.
 
     No image is rejected: the thresholds are infinite.
     """
@@ -230,7 +230,7 @@ def describe_predictions(classifier: Classifier, measures: Refuser, table: Embed
     return pd.DataFrame({
         "best_label": best,
         "probability": np.exp(logs.max(axis=1)),
-        "strangeness": measures.strangeness(table.vectors, best),
+        "novelty_score": measures.novelty_score(table.vectors, best),
         "threshold": np.inf,
     })  # fmt: skip
 

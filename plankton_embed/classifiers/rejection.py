@@ -21,13 +21,13 @@ OWN_WEIGHT = 3  # so often a score of the class itself counts among those of oth
 LEVEL = 0.9  # of the interval of the rejected share
 MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, that its spread is measured on
 
-RefusalMeasure = Literal["centroid", "neighbor", "density"]
+NoveltyScore = Literal["centroid", "neighbor", "density"]
 
 
-class Refuser:
+class Rejector:
     """Refuses images that lie too far from what is known, class by class.
 
-    Measures of strangeness:
+    Novelty scores:
 
     - `centroid`: distance to the centroid of the class that the image was named.
     - `neighbor`: distance to the k-th nearest known vector (Sun et al. 2022, arXiv 2204.06507).
@@ -45,7 +45,7 @@ class Refuser:
             with the calibration images: a beta distribution; Vovk 2012, arXiv 1209.2673).
     """
 
-    def __init__(self, measure: RefusalMeasure = "neighbor", n_neighbors: int = 10):
+    def __init__(self, measure: NoveltyScore = "neighbor", n_neighbors: int = 10):
         self.measure = check_measure(measure)
         self.n_neighbors = n_neighbors
 
@@ -65,21 +65,21 @@ class Refuser:
         """(C,) class names, sorted."""
         return self._centroids.classes_
 
-    def strangeness(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
+    def novelty_score(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
         """Return how far each vector (n, d) lies from what is known, given the names (n,) it got; (n,)."""
-        return self._strangeness(vectors, self._codes(names))
+        return self._novelty_score(vectors, self._codes(names))
 
-    def novelty(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
+    def novelty_scores(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
         """Return three novelty scores of each vector (n, d), given its predicted name: (n, 3), larger is more novel.
 
-        The strangeness in relation to the spread of the class, the strangeness, and the distance to the class centroid.
+        The score divided by the spread of the class, the score itself, and the distance to the class centroid.
         """
         codes = self._codes(names)
-        strangeness = self._strangeness(vectors, codes)
+        novelty_score = self._novelty_score(vectors, codes)
         to_centroid = np.linalg.norm(vectors - self._centroids.centroids_[codes], axis=1)
-        return np.stack([strangeness / self._spread[codes], strangeness, to_centroid], axis=1)
+        return np.stack([novelty_score / self._spread[codes], novelty_score, to_centroid], axis=1)
 
-    def _strangeness(
+    def _novelty_score(
         self, vectors: NDArray[Any], codes: NDArray[np.intp], skip_itself: bool = False
     ) -> NDArray[np.float64]:
         """`skip_itself`: the vectors are known ones, of these classes; each is measured as if it were not."""
@@ -101,12 +101,12 @@ class Refuser:
         return found.distances[:, -1].astype(np.float64), found.rows[:, skipped:]
 
     def _measure_spread(self, names: NDArray[np.str_]) -> NDArray[np.float64]:
-        """Return the median strangeness of a class's own known vectors; the usual one where they cannot tell."""
+        """Return the median novelty score of a class's own known vectors; the usual one where they cannot tell."""
         codes = self._codes(names)
         order = np.random.default_rng(0).permutation(len(codes))
         place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
         rows = order[place < MOST_FOR_SPREAD]
-        own = self._strangeness(self._index.table.vectors[rows], codes[rows], skip_itself=True)
+        own = self._novelty_score(self._index.table.vectors[rows], codes[rows], skip_itself=True)
         medians = pd.Series(own).groupby(codes[rows]).median().to_numpy()
         told = medians > np.finfo(np.float32).eps * medians.max()  # not by a lone example, or by copies of one
         usual = float(np.median(medians[told])) if told.any() else 1.0
@@ -140,7 +140,7 @@ class Refuser:
                 f"{len(vectors)}. Give more of them, or a higher unknown rate"
             )
         codes = self._codes(names)
-        scaled = self._strangeness(vectors, codes) / self._spread[codes]
+        scaled = self._novelty_score(vectors, codes) / self._spread[codes]
         order = np.random.default_rng(0).permutation(len(scaled))  # of a class that gives a part of its scores
         own = [scaled[order[codes[order] == code]] for code in range(len(self.classes_))]
         n_own = np.array([len(part) for part in own])
@@ -174,25 +174,25 @@ class Refuser:
         A score that is its own threshold would exceed that of the others; of n + 1 images as many are rejected as of n.
         """
         weight = self._weight[self._codes(names)]
-        is_rejected = self.strangeness(vectors, names) >= self.threshold(names)
+        is_rejected = self.novelty_score(vectors, names) >= self.threshold(names)
         return np.where(is_rejected, weight / (weight + 1), 0.0)
 
     def threshold(self, names: ArrayLike) -> NDArray[np.float64]:
         """Return the threshold of the class of each name, (n,)."""
         return self.thresholds_["threshold"].to_numpy(dtype=np.float64)[self._codes(names)]
 
-    def refuse(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.bool_]:
+    def reject(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.bool_]:
         """Return whether each image, given the name it got, is refused; (n,)."""
-        return self.strangeness(vectors, names) > self.threshold(names)
+        return self.novelty_score(vectors, names) > self.threshold(names)
 
     def _codes(self, names: ArrayLike) -> NDArray[np.intp]:
         return np.searchsorted(self.classes_, np.asarray(names, dtype=str))
 
 
-def check_measure(measure: RefusalMeasure) -> RefusalMeasure:
-    """Return the measure of strangeness; SettingError where there is none of that name."""
-    if measure not in get_args(RefusalMeasure):
-        raise SettingError(f"measure of refusing: expected {', '.join(get_args(RefusalMeasure))}; found {measure!r}")
+def check_measure(measure: NoveltyScore) -> NoveltyScore:
+    """Return the novelty score; SettingError where there is none of that name."""
+    if measure not in get_args(NoveltyScore):
+        raise SettingError(f"measure of refusing: expected {', '.join(get_args(NoveltyScore))}; found {measure!r}")
     return measure
 
 
@@ -233,7 +233,7 @@ def estimate_kept(
     a class with few calibration images gets nearly the share of all.
 
     Args:
-        rejected: (m,) of `Refuser.count_rejected` for the calibration images.
+        rejected: (m,) of `Rejector.count_rejected` for the calibration images.
         codes: (m,) their true classes.
         n_classes: C.
         n_draws: from the posterior distribution of each share.

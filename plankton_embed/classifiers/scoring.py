@@ -52,7 +52,7 @@ class ClassificationScores:
         }
 
 
-def score_names(
+def score_predictions(
     truth: ArrayLike, names: ArrayLike, *, samples: ArrayLike | None = None, n_bootstrap: int = 1000, seed: int = 0
 ) -> ClassificationScores:
     """Score predicted class names against true ones.

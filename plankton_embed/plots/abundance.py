@@ -9,8 +9,8 @@ from matplotlib.colors import PowerNorm
 
 from plankton_embed.analysis.counts import AMOUNTS, Abundance
 from plankton_embed.plots.figure import BLUE, GREY, ORANGE, TEXT_SIZE, new_axes, title_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
 from plankton_embed.plots.profile import bounds_of, name_unit
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 MOST_CLASSES, MOST_COLUMNS = 40, 24  # the commonest, of all samples together and side by side
 SMALLEST_ROW, LARGEST_ROW, TALLEST = 0.14, 0.3, 16.0  # inches of a row; of the picture of all

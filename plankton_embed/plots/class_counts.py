@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from plankton_embed.plots.figure import BLACK, BLUE, ORANGE, TEXT_SIZE, new_axes, title_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 MARKS = (("true", BLACK, "|", 90), ("forced", BLUE, "s", 26), ("kept", ORANGE, "o", 26))
 NAMES = {"true": "true images", "forced": "named so, all images named", "kept": "named so, some refused"}

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from plankton_embed.classifiers.scoring import ClassificationScores
 from plankton_embed.plots.figure import BLUE, ORANGE, TEXT_SIZE, new_axes, title_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 MARKS = (("precision", BLUE, "<"), ("recall", ORANGE, ">"), ("f1", "black", "o"))
 

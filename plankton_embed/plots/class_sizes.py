@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from plankton_embed.images.catalog_summary import CatalogSummary
-from plankton_embed.plots.figure import BLUE, new_axes, say_instead, title_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.figure import BLUE, draw_message, new_axes, title_axes
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 LINEAR_BELOW = 100
 
@@ -26,7 +26,7 @@ def draw_class_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(9, 1.4 + 0.2 * max(len(labels), 2))
     title_axes(ax, _title(summary), "images (linear below 100, logarithmic above)")
     if not labels:
-        say_instead(ax, "no labelled images")
+        draw_message(ax, "no labelled images")
         return ax
     size = row_font_size(ax, len(labels))
     rows = np.arange(len(labels))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from plankton_embed.plots.figure import BLACK, BLUE, GREEN, TEXT_SIZE, new_axes, title_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 MARKS = (("accuracy", "accuracy", BLUE, "o"), ("f1_macro", "macro F1", BLACK, "D"))
 SHARE = 0.62  # of the width, for the scores

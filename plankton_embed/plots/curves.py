@@ -11,9 +11,9 @@ from plankton_embed.plots.figure import (
     GREY,
     TEXT_SIZE,
     VERMILION,
+    draw_message,
     mark_epoch,
     new_axes,
-    say_instead,
     title_axes,
 )
 from plankton_embed.training.history import History
@@ -46,7 +46,7 @@ def draw_curves(history: History, ax: Axes | None = None) -> Axes:
     title_axes(distance, "", y_label="mean distance")
     title_axes(rate, "", "epoch", "learning rate")
     if not len(history):
-        say_instead(loss, "no epochs")
+        draw_message(loss, "no epochs")
         for panel in panels[1:]:
             panel.set_yticks([])
         return loss

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plankton_embed.plots.figure import BLACK, BLUE, GREEN, GREY, ORANGE, TITLE_SIZE, VERMILION, new_axes
-from plankton_embed.plots.lettering import shorten
 from plankton_embed.plots.sheet import fit_square
+from plankton_embed.plots.text import shorten
 
 if TYPE_CHECKING:
     from plankton_embed.analysis.dendrogram import Dendrogram

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from plankton_embed.images.features import FeatureSummary
-from plankton_embed.plots.figure import BLUE, GREY, PALE, TEXT_SIZE, TITLE_SIZE, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import BLUE, GREY, PALE, TEXT_SIZE, TITLE_SIZE, draw_message, new_axes, title_axes
 
 N_BINS = 31  # odd, so that the mean 0 and the sd 1 lie in the middle of a bin
 MOST_DECADES = 7  # of each sign; what is smaller is drawn near 0
@@ -42,7 +42,7 @@ def draw_feature_scales(summary: FeatureSummary, ax: Axes | None = None) -> Axes
         title_axes(panel, "", f"{statistic} {after if is_scaled else before}", "features" * (statistic == "mean"))
         known = columns[columns[name].notna()]
         if known.empty:
-            say_instead(panel, "nothing to scale")
+            draw_message(panel, "nothing to scale")
             continue
         low, high = _scale_axis(panel, known[name], name)
         _draw_histogram(panel, known, name, low, high)

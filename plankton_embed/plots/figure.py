@@ -70,7 +70,7 @@ def mark_epoch(ax: Axes, epoch: int, label: str = "") -> None:
     ax.axvline(epoch, color=BLACK, linewidth=1, linestyle="--", label=label, zorder=1.9)
 
 
-def say_instead(ax: Axes, message: str) -> None:
+def draw_message(ax: Axes, message: str) -> None:
     """Write a message where there is nothing to draw."""
     ax.set_xticks([])
     ax.set_yticks([])

@@ -23,12 +23,12 @@ from plankton_embed.plots.projection import (
     PLOT_HEIGHT,
     WIDTH,
     check_axes,
+    class_markers,
     draw_legend,
     legend_height,
     mix_rows,
     name_axis,
     scatter_points,
-    sign_classes,
 )
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _set_scene(film: Film, axes: tuple[int, int], ax: Axes | None = None) -> _Sc
     """Draw all that does not move, and the points of the first epoch."""
     check_axes(film.basis, axes)
     table = film.basis.table
-    signs = sign_classes(table)
+    signs = class_markers(table)
     ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
     title_axes(ax, "", *(name_axis(film.basis, axis) for axis in axes))
     ax.set_title(f"axes of epoch {film.basis_epoch}", loc="right", fontsize=TEXT_SIZE, color=GREY)

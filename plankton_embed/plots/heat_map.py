@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from plankton_embed.plots.figure import TEXT_SIZE, new_axes
-from plankton_embed.plots.lettering import NAME_WIDTH, row_font_size, shorten, text_width
+from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten, text_width
 
 NUMBERS_UP_TO = 20  # classes; the cells of larger tables are too small to write in
 SMALLEST_NUMBER = 4.0  # points; smaller ones are left out

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 from numpy.typing import NDArray
 
 from plankton_embed.images.catalog_summary import CatalogSummary
-from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, TITLE_SIZE, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, TITLE_SIZE, draw_message, new_axes, title_axes
 
 N_BINS = 36
 WIDTH_LABEL, HEIGHT_LABEL = "width (pixels)", "height (pixels)"
@@ -30,7 +30,7 @@ def draw_image_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
     width, height = (summary.sizes[side].to_numpy(dtype=float) for side in ("width", "height"))
     if len(width) == 0:
         title_axes(ax, _title(summary), WIDTH_LABEL, HEIGHT_LABEL)
-        say_instead(ax, "no readable images")
+        draw_message(ax, "no readable images")
         return ax
     title_axes(ax, "", WIDTH_LABEL, HEIGHT_LABEL)
     edges = _bin_edges(np.concatenate([width, height]))

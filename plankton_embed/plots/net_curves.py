@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, mark_epoch, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, draw_message, mark_epoch, new_axes, title_axes
 
 PANELS = {
     "loss": "loss",
@@ -39,7 +39,7 @@ def draw_net_curves(history: pd.DataFrame, ax: Axes | None = None, title: str = 
     epochs = f"{len(history)} epoch{'s' * (len(history) != 1)}"
     title_axes(top, f"{title}, {epochs}" if title else epochs)
     if not len(history):
-        say_instead(top, "no epochs")
+        draw_message(top, "no epochs")
         for panel in panels[1:]:
             panel.set_axis_off()
         return top

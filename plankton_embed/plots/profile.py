@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from plankton_embed.analysis.counts import AMOUNTS, Abundance
-from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, new_axes, say_instead, title_axes
-from plankton_embed.plots.lettering import shorten
+from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, draw_message, new_axes, title_axes
+from plankton_embed.plots.text import shorten
 
 UNITS = {"concentration": "m⁻³", "individuals": "individuals in the sample", "corrected": "images, corrected"}
 WRAPPED = 24  # characters of a line under a panel of a profile
@@ -39,7 +39,7 @@ def draw_profile(found: Abundance, ax: Axes | None = None) -> Axes:
     n_columns = min(max(len(classes), 1), ABREAST)
     ax = ax or new_axes(1.2 + 2.2 * n_columns, 0.9 + 3.0 * n_rows)
     if table is None or not classes:
-        say_instead(ax, "depths do not vary")
+        draw_message(ax, "depths do not vary")
         return ax
     whole = fill(_name_whole(ax, table, found, "depth"), WRAPPED)
     binned = "depth_low" in table
@@ -75,7 +75,7 @@ def draw_time_series(found: Abundance, ax: Axes | None = None) -> Axes:
     classes = [] if table is None else list(dict.fromkeys(_by_amount(table)))
     ax = ax or new_axes(9, 0.9 + 1.35 * max(len(classes), 1))
     if table is None or not classes:
-        say_instead(ax, "too few times")
+        draw_message(ax, "too few times")
         return ax
     table = table.assign(time=pd.to_datetime(table["time"], utc=True, format="ISO8601").dt.tz_localize(None))
     whole = _name_whole(ax, table, found, "time")

@@ -29,7 +29,7 @@ from plankton_embed.plots.figure import (
     new_axes,
     title_axes,
 )
-from plankton_embed.plots.lettering import NAME_WIDTH, shorten, text_width
+from plankton_embed.plots.text import NAME_WIDTH, shorten, text_width
 
 if TYPE_CHECKING:
     from plankton_embed.analysis.projection import Projection
@@ -64,7 +64,7 @@ def draw_projection(projection: Projection, axes: tuple[int, int] = (0, 1), ax: 
         SettingError: the projection has no such axes.
     """
     check_axes(projection, axes)
-    signs = sign_classes(projection.table)
+    signs = class_markers(projection.table)
     ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
     scatter_points(ax, projection.coordinates[:, axes], projection.table, signs)
     title_axes(ax, _title(projection), *(name_axis(projection, axis) for axis in axes))
@@ -91,7 +91,7 @@ def draw_projection_3d(projection: Projection, axes: tuple[int, int, int] = (0, 
         InputError: the given axes are flat.
     """
     check_axes(projection, axes)
-    signs = sign_classes(projection.table)
+    signs = class_markers(projection.table)
     if ax is None:
         flat = new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
         ax = flat.figure.add_subplot(projection="3d")
@@ -153,7 +153,7 @@ def draw_explained(projection: Projection, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def sign_classes(table: EmbeddingTable) -> dict[str, Sign]:
+def class_markers(table: EmbeddingTable) -> dict[str, Sign]:
     """Return a colour and a marker for every class; after 56 they come again.
 
     Neighbours in the alphabet differ in both. Images without label come first, to lie below the others.

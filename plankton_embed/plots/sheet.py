@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plankton_embed.errors import InputError
-from plankton_embed.plots.figure import BLACK, BLUE, PALE, TITLE_SIZE, VERMILION, new_axes, say_instead
-from plankton_embed.plots.lettering import fit_lines
+from plankton_embed.plots.figure import BLACK, BLUE, PALE, TITLE_SIZE, VERMILION, draw_message, new_axes
+from plankton_embed.plots.text import fit_lines
 
 SHEET_WIDTH = 10.0  # inches that a sheet takes at most, so that captions are read at 1000 px
 LEAST_WIDTH = 4.0  # inches
@@ -87,7 +87,7 @@ def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) ->
     if n_columns == 0:
         ax = ax or new_axes(5, 1.5)
         ax.set_title(sheet.title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
-        say_instead(ax, "no images")
+        draw_message(ax, "no images")
         return ax
     layout = _lay_out(sheet, n_rows, n_columns, tile_size)
     height, width = n_rows * layout.pitch[0], n_columns * layout.pitch[1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from plankton_embed.analysis.shift import ALIKE, APPEARANCE, CLASS_MIX, TOO_FEW, UNLIKE, Shift
 from plankton_embed.plots.figure import BLUE, GREEN, GREY, ORANGE, TEXT_SIZE, VERMILION, new_axes, title_axes
-from plankton_embed.plots.lettering import row_font_size, shorten
+from plankton_embed.plots.text import row_font_size, shorten
 
 MOST_SAMPLES = 60  # rows; of more, the most unlike are shown
 NAME_WIDTH = 170.0  # points

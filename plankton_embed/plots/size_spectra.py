@@ -19,11 +19,11 @@ from plankton_embed.plots.figure import (
     ORANGE,
     TEXT_SIZE,
     VERMILION,
+    draw_message,
     new_axes,
-    say_instead,
     title_axes,
 )
-from plankton_embed.plots.lettering import shorten
+from plankton_embed.plots.text import shorten
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9")  # of the commonest classes
 MARKS = ("o", "s", "^", "D", "v", "P")
@@ -43,7 +43,7 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     """
     ax = ax or new_axes(10.5, 5.0)
     if found.spectra is None:
-        say_instead(ax, "no body sizes")
+        draw_message(ax, "no body sizes")
         return ax
     title_axes(ax, "normalised biovolume size spectrum")
     ax.set_title(ax.get_title(loc="left"), loc="left", pad=40)  # leaves room for the upper axis

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from plankton_embed.plots.figure import GREEN, GREY, TITLE_SIZE, VERMILION, new_axes
-from plankton_embed.plots.lettering import ELLIPSIS, shorten, text_width
+from plankton_embed.plots.text import ELLIPSIS, shorten, text_width
 
 if TYPE_CHECKING:
     from plankton_embed.analysis.taxonomy_comparison import TaxonomyComparison

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.plots.figure import TEXT_SIZE, new_axes, say_instead, title_axes
+from plankton_embed.plots.figure import TEXT_SIZE, draw_message, new_axes, title_axes
 
 NAMES = ("grey", "threshold", "opening")
 GAP, GROUND = 4, 170  # pixels between pictures, and their grey
@@ -33,7 +33,7 @@ def draw_three_channels(images: NDArray[np.uint8], ax: Axes | None = None) -> Ax
     ax = ax or new_axes(max(4.0, 1.0 * n_images + 1), 3.0 * height / max(width, 1) + 0.8)
     title_axes(ax, f"{n_images} image{'s' * (n_images != 1)} in three channels")
     if not n_images:
-        say_instead(ax, "no images")
+        draw_message(ax, "no images")
         return ax
     mosaic = np.full((3 * (height + GAP) - GAP, n_images * (width + GAP) - GAP), GROUND, dtype=np.uint8)
     for column, image in enumerate(images):

@@ -17,8 +17,14 @@ from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_mis
 from plankton_embed.analysis.quantification import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
 from plankton_embed.analysis.samples import Survey, divide_samples
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import NO_CALIBRATION, Classifier, Method, Naming, describe_predictions
-from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser, estimate_kept
+from plankton_embed.classifiers.prediction import (
+    NO_CALIBRATION,
+    Classifier,
+    Method,
+    PredictionOptions,
+    describe_predictions,
+)
+from plankton_embed.classifiers.rejection import NoveltyScore, Rejector, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
@@ -35,7 +41,7 @@ from plankton_embed.workflows.inputs import (
     load_query,
     load_settings,
     prepare_prediction,
-    read_held_samples,
+    read_calibration_samples,
     read_samples,
 )
 from plankton_embed.workflows.result_folder import check_output, write_analysis
@@ -58,7 +64,7 @@ def abundance(
     n_neighbors: int | None = None,
     calibration: Reference | None = None,
     unknown_rate: float | None = None,
-    refuse_by: RefusalMeasure | None = None,
+    refuse_by: NoveltyScore | None = None,
     correction: CorrectionMethod = "em",
     n_draws: int = N_DRAWS,
     level: float = LEVEL,
@@ -106,7 +112,7 @@ def abundance(
             images or the column `by`.
     """
     check_output(output, overwrite, "abundance")
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
+    options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     asked, metadata = _load_images(reference, query, catalog, root, device, progress)
     images = _describe_images(asked, metadata, by)
     first = _first_images(images)
@@ -114,17 +120,17 @@ def abundance(
         logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
         images, asked = images[first].reset_index(drop=True), asked.select(first)
     survey = divide_samples(images, by, depth_bin)
-    ready = prepare_prediction(reference, asked, naming, calibration, ["abundance"], progress=progress)
-    known, held, classifier, refuser = ready.reference, ready.calibration, ready.classifier, ready.refuser
+    ready = prepare_prediction(reference, asked, options, calibration, ["abundance"], progress=progress)
+    known, held, classifier, rejector = ready.reference, ready.calibration, ready.classifier, ready.rejector
     if held is None:
         raise InputError(f"abundance {NO_CALIBRATION}")
     held_samples, drawn_by = None, None
     if intervals_by is not None:
-        held_samples = read_held_samples(intervals_by, held, reference if calibration is None else calibration)
+        held_samples = read_calibration_samples(intervals_by, held, reference if calibration is None else calibration)
         drawn_by = _code_samples(intervals_by, asked, query, images)
-    measures = Refuser().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+    measures = Rejector().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
     corrector, fit_test, kept, summary = _learn_errors(
-        known, held, classifier, refuser, measures, method, correction, n_draws, level, seed, held_samples
+        known, held, classifier, rejector, measures, method, correction, n_draws, level, seed, held_samples
     )
     _warn(survey, images[by], held, classifier)
     _warn_of_amounts(survey, images, metadata, by)
@@ -133,11 +139,11 @@ def abundance(
 
     def predict(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
         order, logs = classifier.assess(asked.vectors[rows])
-        return order[:, 0], logs, _refuse(refuser, classifier, asked.vectors[rows], order[:, 0])
+        return order[:, 0], logs, _refuse(rejector, classifier, asked.vectors[rows], order[:, 0])
 
     def test_fit(rows: NDArray[np.intp]) -> float:
         codes, logs, refused = predict(rows)
-        novelty = measures.novelty(asked.vectors[rows[~refused]], classifier.classes_[codes[~refused]])
+        novelty = measures.novelty_scores(asked.vectors[rows[~refused]], classifier.classes_[codes[~refused]])
         return fit_test.p_value(logs[~refused], novelty)
 
     def count(number: int) -> SampleCounts:
@@ -156,7 +162,7 @@ def abundance(
         "by": by,
         "method": method,
         "unknown_rate": unknown_rate,
-        "refuse_by": None if unknown_rate is None else naming.measure,
+        "refuse_by": None if unknown_rate is None else options.measure,
         "correction": correction,
         "level": level,
         "n_draws": n_draws,
@@ -284,8 +290,8 @@ def _learn_errors(
     known: EmbeddingTable,
     held: EmbeddingTable,
     classifier: Classifier,
-    refuser: Refuser | None,
-    measures: Refuser,
+    rejector: Rejector | None,
+    measures: Rejector,
     method: Method,
     correction: CorrectionMethod,
     n_draws: int,
@@ -301,7 +307,7 @@ def _learn_errors(
     """
     codes = np.searchsorted(classifier.classes_, held.label.astype(str))
     order, logs = classifier.assess(held.vectors)
-    kept = ~_refuse(refuser, classifier, held.vectors, order[:, 0])
+    kept = ~_refuse(rejector, classifier, held.vectors, order[:, 0])
     if not kept.any():
         raise InputError("calibration: every image is refused; choose a smaller unknown rate")
     prior = None  # of class means; the other methods expect the mix that they have learned from
@@ -319,12 +325,12 @@ def _learn_errors(
         level=level,
         seed=seed,
     )
-    novelty = measures.novelty(held.vectors[kept], classifier.classes_[order[kept, 0]])
+    novelty = measures.novelty_scores(held.vectors[kept], classifier.classes_[order[kept, 0]])
     fit_test = MixtureTest(corrector, logs[kept], codes[kept], novelty, seed, inner)
     described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
     shares = None
-    if refuser is not None:
-        rejected = refuser.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
+    if rejector is not None:
+        rejected = rejector.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
         shares = estimate_kept(rejected, codes, len(classifier.classes_), n_draws, seed)
         described["rejected"] = float(rejected.mean())
     return corrector, fit_test, shares, {"n_classes": len(classifier.classes_), "calibration": described}
@@ -354,10 +360,10 @@ def _describe_fit(
 
 
 def _refuse(
-    refuser: Refuser | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
+    rejector: Rejector | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Return (n,) whether each image is too strange for the name it got, given by its code (n,)."""
-    return np.zeros(len(vectors), bool) if refuser is None else refuser.refuse(vectors, classifier.classes_[codes])
+    return np.zeros(len(vectors), bool) if rejector is None else rejector.reject(vectors, classifier.classes_[codes])
 
 
 def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: Classifier) -> None:

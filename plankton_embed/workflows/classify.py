@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import Method, Naming, describe_predictions, name_images
-from plankton_embed.classifiers.rejection import RefusalMeasure, Refuser
+from plankton_embed.classifiers.prediction import Method, PredictionOptions, describe_predictions, predict_images
+from plankton_embed.classifiers.rejection import NoveltyScore, Rejector
 from plankton_embed.errors import SettingError
 from plankton_embed.output import refuse_overwrite, write_frame
 from plankton_embed.workflows.inputs import Query, Reference, load_settings, prepare_prediction
@@ -27,7 +27,7 @@ def classify(
     probabilities: bool | None = None,
     all_probabilities: bool = False,
     unknown_rate: float | None = None,
-    refuse_by: RefusalMeasure | None = None,
+    refuse_by: NoveltyScore | None = None,
     status: str | Sequence[str] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -48,14 +48,14 @@ def classify(
         probabilities: give them; by default where there is a calibration set.
         all_probabilities: give those of every class too, in columns `p(<class>)`.
         unknown_rate: share of known images that may be refused; by default every image gets a name.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
+        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
         status: of images: which names are labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
 
     Returns:
-        One row an image, as described at `name_images`.
+        One row an image, as described at `predict_images`.
 
     Raises:
         MismatchError: made by different models; both hashes are named.
@@ -64,7 +64,7 @@ def classify(
     """
     if output is not None:
         refuse_overwrite(output, overwrite, (".csv",))
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
+    options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     if all_probabilities and probabilities is False:
         raise SettingError(
             "all_probabilities (--all-probabilities): probabilities are turned off; leave out one of both"
@@ -75,7 +75,7 @@ def classify(
     ready = prepare_prediction(
         reference,
         query,
-        naming,
+        options,
         calibration,
         needed,
         calibrated=not idle,
@@ -83,16 +83,16 @@ def classify(
         device=device,
         progress=progress,
     )
-    names = name_images(
+    names = predict_images(
         ready.classifier,
         ready.query,
-        ready.refuser,
+        ready.rejector,
         probabilities=ready.calibration is not None and probabilities is not False,
         all_probabilities=all_probabilities,
     )
     if ready.calibration is not None and len(ready.query):
         known = ready.reference.select(ready.reference.is_labelled)
-        measures = Refuser().fit(known.vectors, known.label)
+        measures = Rejector().fit(known.vectors, known.label)
         judge_shift(partial(describe_predictions, ready.classifier, measures), ready.calibration, [ready.query])
     if output is not None:
         write_frame(Path(output), names)

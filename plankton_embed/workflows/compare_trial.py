@@ -29,7 +29,7 @@ from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
 from plankton_embed.classifiers.calibrated import HELD_OUT
 from plankton_embed.classifiers.calibration import LEAST_CHANCE, fit_temperature
 from plankton_embed.classifiers.prediction import METHODS, fit_classifier, fitting_k
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
@@ -51,7 +51,7 @@ PRETRAINED_DIVISOR = 3  # of the learning rate where a trunk knows something, wh
 SECONDS = "seconds"  # column of features measured here: what an image took
 
 logger = logging.getLogger(__name__)
-Chances = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -148,15 +148,15 @@ class Outcome:
     """What a trained classifier makes of images, and what it took.
 
     `chances` of the test images and `doubts` of the split `TrialImages.doubted`, (n, C) in the order of `classes`;
-    `learning` and `naming` in seconds; `size` in bytes of the whole model.
+    `learning` and `predicting` in seconds; `size` in bytes of the whole model.
     """
 
     name: str
     classes: NDArray[Any]
-    chances: Chances
-    doubts: Chances
+    chances: Probabilities
+    doubts: Probabilities
     learning: float
-    naming: float
+    predicting: float
     size: int
 
     def measure(self, images: TrialImages, place: Path) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Outcome:
         asked, truth = images.split("test"), images.labels("test")
         rows = np.arange(len(asked))
         best = self.chances.argmax(axis=1)
-        scores = score_names(truth, self.classes[best], n_bootstrap=0)
+        scores = score_predictions(truth, self.classes[best], n_bootstrap=0)
         known = np.isin(truth, self.classes)
         if not known.any():
             raise InputError(
@@ -198,7 +198,7 @@ class Outcome:
             "worst_class": str(worst["label"]),
             "worst_class_f1": float(worst["f1"]),
             "training_minutes": self.learning / 60,
-            "images_per_second": len(asked) / self.naming,
+            "images_per_second": len(asked) / self.predicting,
             "size_mb": self.size / 1e6,
         }
 
@@ -252,11 +252,13 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     save_figure(draw_net_curves(net.history_, title=trial.name), trial.place / "curves.png")
     write_frame(trial.place / "history.csv", net.history_)
     write_frame(trial.place / "layers.csv", net.layers_)
-    probabilities, naming = _clock(net.predict_proba, pixels["test"])
+    probabilities, predicting = _clock(net.predict_proba, pixels["test"])
     size = (trial.place / "model" / NET_WEIGHTS_FILE).stat().st_size
     doubts = net.predict_proba(pixels[images.doubted])
     return [
-        Outcome(trial.name, net.classes_, probabilities, doubts, learning, naming, size).measure(images, trial.place)
+        Outcome(trial.name, net.classes_, probabilities, doubts, learning, predicting, size).measure(
+            images, trial.place
+        )
     ]
 
 
@@ -266,11 +268,16 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
     trees = trial.system.build().set_params(random_state=trial.seed)
     known, held = ((features[name], images.labels(name)) for name in ("train", "val"))
     _, learning = _clock(trees.fit, known[0], known[1], validation=held if len(held[1]) else None)
-    probabilities, naming = _clock(trees.predict_proba, features["test"])
+    probabilities, predicting = _clock(trees.predict_proba, features["test"])
     doubts, size = trees.predict_proba(features[images.doubted]), len(pickle.dumps(trees))
-    learning, naming = learning + seconds * (len(known[1]) + len(held[1])), naming + seconds * len(probabilities)
+    learning, predicting = (
+        learning + seconds * (len(known[1]) + len(held[1])),
+        predicting + seconds * len(probabilities),
+    )
     return [
-        Outcome(trial.name, trees.classes_, probabilities, doubts, learning, naming, size).measure(images, trial.place)
+        Outcome(trial.name, trees.classes_, probabilities, doubts, learning, predicting, size).measure(
+            images, trial.place
+        )
     ]
 
 
@@ -309,15 +316,17 @@ def _measure_softmax(trial: Trial, images: TrialImages, weights: str, budget: fl
         scores, seconds = _clock(model.embed_prepared, held[0], progress=trial.progress)
         temperature, learning = fit_temperature(scores, held[1]), learning + seconds
 
-    def predict(split: str) -> Chances:
+    def predict(split: str) -> Probabilities:
         scores = model.embed_prepared(images.squares(split), progress=trial.progress)
         return np.asarray(softmax(scores.astype(float) / temperature, axis=1))
 
     path = trial.place / NET_WEIGHTS_FILE
     save_file({name: value.cpu().contiguous() for name, value in model.net.state_dict().items()}, path)
-    probabilities, naming = _clock(predict, "test")
+    probabilities, predicting = _clock(predict, "test")
     size, doubts = path.stat().st_size, predict(images.doubted)
-    return [Outcome(trial.name, classes, probabilities, doubts, learning, naming, size).measure(images, trial.place)]
+    return [
+        Outcome(trial.name, classes, probabilities, doubts, learning, predicting, size).measure(images, trial.place)
+    ]
 
 
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
@@ -345,17 +354,22 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     rows, doubted = [], known if held is None else held
 
     def note(
-        method: str, classifier: Any, fitting: float, naming: float, probabilities: Chances, doubts: Chances
+        method: str,
+        classifier: Any,
+        fitting: float,
+        predicting: float,
+        probabilities: Probabilities,
+        doubts: Probabilities,
     ) -> None:
-        costs = (learning + fitting, embedding + naming, size + len(pickle.dumps(classifier)))
+        costs = (learning + fitting, embedding + predicting, size + len(pickle.dumps(classifier)))
         outcome = Outcome(f"{trial.name}_{method}", classifier.classes_, probabilities, doubts, *costs)
         rows.append(outcome.measure(images, trial.place / method))
 
     k = fitting_k(known, settings)
     for method in METHODS:
         classifier, fitting = _clock(fit_classifier, known, method, k, held)
-        probabilities, naming = _clock(classifier.predict_proba, asked.vectors)
-        note(method, classifier, fitting, naming, probabilities, classifier.predict_proba(doubted.vectors))
+        probabilities, predicting = _clock(classifier.predict_proba, asked.vectors)
+        note(method, classifier, fitting, predicting, probabilities, classifier.predict_proba(doubted.vectors))
     joint = EmbeddingAndFeaturesClassifier(random_state=trial.seed)
     try:
         features, seconds = load_features(trial, images)
@@ -364,9 +378,9 @@ def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: 
     except (DependencyError, InputError) as error:
         trial.note_fault(f"no row with features: {error}")
         return rows
-    probabilities, naming = _clock(joint.predict_proba, asked.vectors, features["test"])
+    probabilities, predicting = _clock(joint.predict_proba, asked.vectors, features["test"])
     doubts = joint.predict_proba(doubted.vectors, features[images.doubted])
-    note("and_features", joint, fitting + seconds * n_learned, naming + seconds * len(asked), probabilities, doubts)
+    note("and_features", joint, fitting + seconds * n_learned, predicting + seconds * len(asked), probabilities, doubts)
     return rows
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names, score_space
-from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, Naming
-from plankton_embed.classifiers.rejection import RefusalMeasure
+from plankton_embed.classifiers.evaluation import Evaluation, evaluate_predictions, score_space
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, PredictionOptions
+from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
@@ -43,7 +43,7 @@ def evaluate(
     calibration: Reference | None = None,
     unseen: Sequence[str] = (),
     unknown_rate: float | None = None,
-    refuse_by: RefusalMeasure | None = None,
+    refuse_by: NoveltyScore | None = None,
     intervals_by: str | None = None,
     status: str | Sequence[str] | None = None,
     overwrite: bool = False,
@@ -71,20 +71,20 @@ def evaluate(
         if RunFolder(Path(output)).settings.exists():
             raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
     rate = UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate
-    naming = Naming(method, n_neighbors, rate, refuse_by, load_settings(reference))
+    options = PredictionOptions(method, n_neighbors, rate, refuse_by, load_settings(reference))
     known = load_labelled(reference)
     asked, images = load_described(reference, query, device, progress, status)
     samples = None if intervals_by is None else read_samples(intervals_by, asked, query, images)
-    needed = ["refusing"] if naming.unknown_rate is not None else []
+    needed = ["refusing"] if options.unknown_rate is not None else []
     held = find_calibration(reference, calibration, known, asked, needed)
     unseen = [clean_label(name) for name in unseen]
     known = _withhold(known, unseen)
     if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
     _warn_of_copies(asked)
-    evaluation = evaluate_names(known, asked, naming, held, samples=samples, progress=progress)
+    evaluation = evaluate_predictions(known, asked, options, held, samples=samples, progress=progress)
     missing = evaluation.missing[~evaluation.missing["label"].isin(unseen)].reset_index(drop=True)
-    _warn_of_missing(missing, known, evaluation.refuser is not None)
+    _warn_of_missing(missing, known, evaluation.rejector is not None)
     names = [_describe_source(*source) for source in ((query, ("test", "val")), (reference, ("train",)))]
     space = score_space(known, asked, f"queries: {names[0]}, gallery: {names[1]}")
     evaluation = replace(evaluation, missing=missing, intervals_by=intervals_by, **space)

@@ -12,8 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.classifiers.prediction import NO_CALIBRATION, Classifier, Naming, refuser_for, select_known
-from plankton_embed.classifiers.rejection import Refuser
+from plankton_embed.classifiers.prediction import (
+    NO_CALIBRATION,
+    Classifier,
+    PredictionOptions,
+    rejector_for,
+    select_reference_classes,
+)
+from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.classifiers.scoring import LEAST_SAMPLES
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
@@ -129,7 +135,7 @@ def _embed_query(
 class PreparedPrediction:
     """All that a prediction takes: the tables, and what is fitted on them.
 
-    `catalog` of the query, where it is images. `calibration` and `refuser` (which rejects images of unknown classes)
+    `catalog` of the query, where it is images. `calibration` and `rejector` (which rejects images of unknown classes)
     are None where there is none.
     """
 
@@ -138,13 +144,13 @@ class PreparedPrediction:
     catalog: ImageCatalog | None
     calibration: EmbeddingTable | None
     classifier: Classifier
-    refuser: Refuser | None
+    rejector: Rejector | None
 
 
 def prepare_prediction(
     reference: Reference,
     query: Query,
-    naming: Naming,
+    options: PredictionOptions,
     calibration: Reference | None = None,
     needed_for: Sequence[str] = (),
     *,
@@ -158,7 +164,7 @@ def prepare_prediction(
 
     Args:
         reference, query, calibration, status: as `classify`.
-        naming: how images are predicted.
+        options: how images are predicted.
         needed_for: what needs a calibration set (see `find_calibration`).
         calibrated: look for a calibration set.
         called: what messages call reference and query.
@@ -169,8 +175,8 @@ def prepare_prediction(
     asked, catalog = load_described(reference, query, device, progress, status)
     known.check_same_model(asked, called)
     held = find_calibration(reference, calibration, known, asked, needed_for) if calibrated else None
-    classifier = naming.fit(known, held, progress)
-    return PreparedPrediction(known, asked, catalog, held, classifier, refuser_for(naming, known, classifier, held))
+    classifier = options.fit(known, held, progress)
+    return PreparedPrediction(known, asked, catalog, held, classifier, rejector_for(options, known, classifier, held))
 
 
 def read_samples(
@@ -213,7 +219,7 @@ def read_samples(
     return values.astype("str").where(values.notna(), "").to_numpy(dtype=str)
 
 
-def read_held_samples(column: str, held: EmbeddingTable, source: Reference) -> NDArray[np.intp]:
+def read_calibration_samples(column: str, held: EmbeddingTable, source: Reference) -> NDArray[np.intp]:
     """Return the code of the sample of each calibration image (m,), by which intervals or draws take whole samples.
 
     Raises:
@@ -289,9 +295,9 @@ def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable)
     """Return why a table that was not asked for cannot serve as calibration set; nothing where it can."""
     if held.model_hash != known.model_hash or held.dimension != known.dimension:
         return "was made by another model"
-    if len(select_known(held, known)) == 0:
+    if len(select_reference_classes(held, known)) == 0:
         return "has no labelled image of a known class"
-    if _is_among(select_known(held, known), known).all():
+    if _is_among(select_reference_classes(held, known), known).all():
         return "has no image that is not in the reference too"
     if count_shared(held, asked):
         return "holds images of the query"
@@ -322,7 +328,7 @@ def _select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> Embeddi
     Raises:
         InputError: none is left.
     """
-    held = select_known(found, known)
+    held = select_reference_classes(found, known)
     if len(held) == 0:
         raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
     clear = drop_contradictions(held, known)

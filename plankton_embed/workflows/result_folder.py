@@ -114,8 +114,8 @@ def write_tables(folder: Path, evaluation: Evaluation) -> None:
         )
     if evaluation.reliability is not None:
         write_frame(folder / "reliability.csv", evaluation.reliability[1].bins)
-    if evaluation.refuser is not None and evaluation.counts is not None:
-        write_frame(folder / "thresholds.csv", evaluation.refuser.thresholds_)
+    if evaluation.rejector is not None and evaluation.counts is not None:
+        write_frame(folder / "thresholds.csv", evaluation.rejector.thresholds_)
         write_frame(folder / "counts.csv", evaluation.counts)
     if evaluation.open_set is not None:
         write_frame(folder / "open_set_curve.csv", evaluation.open_set.curve)
@@ -134,7 +134,7 @@ def write_curve(folder: Path, draws: pd.DataFrame) -> None:
 def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Draw every picture of the scores."""
     names = evaluation.names
-    if evaluation.refuser is not None:
+    if evaluation.rejector is not None:
         names = names.assign(label=names["best_label"])[
             np.isin(names["true_label"].astype(str), evaluation.classifier.classes_)
         ]

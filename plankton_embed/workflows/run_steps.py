@@ -15,9 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.suspects import NEAR_COSINE, find_near_copies
-from plankton_embed.classifiers.evaluation import evaluate_names, score_space
-from plankton_embed.classifiers.prediction import METHODS, Naming, fit_classifier, fitting_k, select_known
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.evaluation import evaluate_predictions, score_space
+from plankton_embed.classifiers.prediction import (
+    METHODS,
+    PredictionOptions,
+    fit_classifier,
+    fitting_k,
+    select_reference_classes,
+)
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, hash_images, refuse_unknown, warn_of_similar_classes
@@ -386,7 +392,7 @@ def _make_validation(
         k = fitting_k(reference, settings)
         queries = model.embed_prepared(val.prepared, precision=precision, views=1)
         predicted = [fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn")]
-        scores = [score_names(truth, names, n_bootstrap=0).metrics for names in predicted]
+        scores = [score_predictions(truth, names, n_bootstrap=0).metrics for names in predicted]
         centroid, knn = (float(score["accuracy"]) for score in scores)
         return Validation(
             vectors,
@@ -457,13 +463,13 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
         held = None
         if split == "test" and folder.vectors("val").exists():
             held = drop_contradictions(EmbeddingTable.load(folder.vectors("val")), known)
-            held = held if len(select_known(held, known)) else None
+            held = held if len(select_reference_classes(held, known)) else None
         if held is None:
             logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")
         by_method = {}
         for method in METHODS:
-            naming = Naming(method, settings=settings)
-            by_method[method] = evaluation = evaluate_names(known, query, naming, held, progress=progress)
+            options = PredictionOptions(method, settings=settings)
+            by_method[method] = evaluation = evaluate_predictions(known, query, options, held, progress=progress)
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning, summarize_learning
-from plankton_embed.classifiers.evaluation import Evaluation, evaluate_names
-from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Naming
-from plankton_embed.classifiers.rejection import RefusalMeasure, least_calibration
+from plankton_embed.classifiers.evaluation import Evaluation, evaluate_predictions
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, PredictionOptions
+from plankton_embed.classifiers.rejection import NoveltyScore, least_calibration
 from plankton_embed.embedding import embed_source
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, refuse_unknown
@@ -74,7 +74,7 @@ def seen_unseen(
     root: str | Path | None = None,
     status: str | Sequence[str] | None = None,
     unknown_rate: float = UNKNOWN_RATE,
-    refuse_by: RefusalMeasure | None = None,
+    refuse_by: NoveltyScore | None = None,
     n_draws: int = 10,
     overwrite: bool = False,
     device: str = "auto",
@@ -96,7 +96,7 @@ def seen_unseen(
         status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
             `validated,predicted`; by default `validated`.
         unknown_rate: share of images of seen classes that may be refused.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Refuser`).
+        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
         n_draws: draws of each number of examples.
         overwrite: begin anew.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -111,7 +111,7 @@ def seen_unseen(
         raise SettingError("unseen names the classes to leave out, n_unseen has them drawn; give one of them")
     if n_draws < 1:
         raise SettingError(f"draws: expected at least 1; found {n_draws}")
-    Naming("knn", None, unknown_rate, refuse_by)  # raises where they cannot be used
+    PredictionOptions("knn", None, unknown_rate, refuse_by)  # raises where they cannot be used
     place, chosen = Path(output), build_settings(settings)
     refuse_inside(source, output)
     if RunFolder(place).settings.exists():
@@ -149,8 +149,8 @@ def seen_unseen(
     everything = add_examples(test, query)
     examples.save(place / "vectors" / "unseen_train.parquet")
     everything.save(place / "vectors" / "test.parquet")
-    naming = Naming("knn", None, unknown_rate, refuse_by, chosen)
-    evaluation = evaluate_names(known, everything, naming, held)
+    options = PredictionOptions("knn", None, unknown_rate, refuse_by, chosen)
+    evaluation = evaluate_predictions(known, everything, options, held)
     draws = measure_learning(
         known,
         examples,

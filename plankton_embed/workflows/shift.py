@@ -6,8 +6,14 @@ import logging
 from pathlib import Path
 
 from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
-from plankton_embed.classifiers.prediction import NO_CALIBRATION, UNKNOWN_RATE, Method, Naming, name_images
-from plankton_embed.classifiers.rejection import RefusalMeasure
+from plankton_embed.classifiers.prediction import (
+    NO_CALIBRATION,
+    UNKNOWN_RATE,
+    Method,
+    PredictionOptions,
+    predict_images,
+)
+from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
@@ -18,7 +24,7 @@ from plankton_embed.workflows.inputs import (
     count_shared,
     load_settings,
     prepare_prediction,
-    read_held_samples,
+    read_calibration_samples,
 )
 from plankton_embed.workflows.result_folder import check_output, write_analysis
 
@@ -34,7 +40,7 @@ def shift(
     n_neighbors: int | None = None,
     calibration: Reference | None = None,
     unknown_rate: float = UNKNOWN_RATE,
-    refuse_by: RefusalMeasure | None = None,
+    refuse_by: NoveltyScore | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_draws: int = N_DRAWS,
     intervals_by: str | None = None,
@@ -70,9 +76,9 @@ def shift(
         InputError: there is no calibration set, or too little of it was kept from training.
     """
     check_output(output, overwrite, "shift")
-    naming = Naming(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
+    options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     ready = prepare_prediction(
-        reference, new, naming, calibration, ["shift"], called=("reference", "new"), device=device, progress=progress
+        reference, new, options, calibration, ["shift"], called=("reference", "new"), device=device, progress=progress
     )
     asked, held = ready.query, ready.calibration
     if held is None:
@@ -83,14 +89,14 @@ def shift(
             "%d of the new images are in the reference too; they look more similar to it than new images would",
             trained_on,
         )
-    held_names, names = (name_images(ready.classifier, table, ready.refuser) for table in (held, asked))
+    held_names, names = (predict_images(ready.classifier, table, ready.rejector) for table in (held, asked))
     source = reference if calibration is None else calibration
     shifted = find_shift(
         held,
         held_names,
         asked,
         names,
-        calibration_samples=None if intervals_by is None else read_held_samples(intervals_by, held, source),
+        calibration_samples=None if intervals_by is None else read_calibration_samples(intervals_by, held, source),
         n_permutations=n_permutations,
         n_draws=n_draws,
         seed=seed,
@@ -107,7 +113,7 @@ def shift(
     settings = {
         "method": method,
         "unknown_rate": unknown_rate,
-        "refuse_by": naming.measure,
+        "refuse_by": options.measure,
         "intervals_by": intervals_by or "image",
     }
     write_analysis(output, "shift", None, {**settings, **shifted.to_dict()}, write)

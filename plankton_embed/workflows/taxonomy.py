@@ -9,7 +9,7 @@ import numpy as np
 from plankton_embed.analysis.taxonomy import CERTAINTY, Taxonomy, back_off, roll_up
 from plankton_embed.analysis.taxonomy_comparison import N_PERMUTATIONS, TaxonomyFindings, compare_taxonomy
 from plankton_embed.analysis.taxonomy_files import read_taxonomy
-from plankton_embed.classifiers.prediction import Method, Naming
+from plankton_embed.classifiers.prediction import Method, PredictionOptions
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
@@ -63,8 +63,8 @@ def taxonomy(
         if not (method is None and calibration is None and certainty is None):
             raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
     else:
-        naming = Naming(method or "knn", settings=load_settings(vectors))
-        ready = prepare_prediction(vectors, query, naming, calibration, progress=progress)
+        options = PredictionOptions(method or "knn", settings=load_settings(vectors))
+        ready = prepare_prediction(vectors, query, options, calibration, progress=progress)
         asked, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
         if len(asked) == 0:
             raise InputError("the query has no labels, so there is nothing to score rank by rank")

@@ -6,7 +6,7 @@ import pytest
 from plankton_embed.analysis.error_rates import ErrorRates
 
 
-def name_images(rng, right, n_each):
+def predict_images(rng, right, n_each):
     """Images of classes that are named right so often, and wrong by any other name; probabilities that show nothing."""
     n_classes = len(right)
     known = np.repeat(np.arange(n_classes), n_each)
@@ -17,7 +17,7 @@ def name_images(rng, right, n_each):
 
 def test_rows_are_distributions_and_draws_vary_around_their_mean():
     rng = np.random.default_rng(0)
-    rates = ErrorRates(*name_images(rng, [0.9, 0.5, 0.7, 0.8], [30, 5, 12, 40]))
+    rates = ErrorRates(*predict_images(rng, [0.9, 0.5, 0.7, 0.8], [30, 5, 12, 40]))
     draws = np.array([rates.draw(rng) for _ in range(3000)])
     assert np.allclose(draws.sum(axis=2), 1)
     assert np.allclose(rates.mean().sum(axis=1), 1)
@@ -26,7 +26,7 @@ def test_rows_are_distributions_and_draws_vary_around_their_mean():
 
 
 def test_of_many_images_the_share_itself_is_learned():
-    probabilities, named, known = name_images(np.random.default_rng(1), [0.9, 0.5, 0.7, 0.8], [20_000] * 4)
+    probabilities, named, known = predict_images(np.random.default_rng(1), [0.9, 0.5, 0.7, 0.8], [20_000] * 4)
     found = np.zeros((4, 4))
     np.add.at(found, (known, named), 1 / 20_000)
     assert np.abs(ErrorRates(probabilities, named, known).mean() - found).max() < 0.003
@@ -60,7 +60,7 @@ def test_intervals_hold_the_share_named_right_and_the_wrong_names_of_a_class(n_c
     for seed in range(120 // n_classes):
         rng = np.random.default_rng(seed)
         right = rng.beta(6, 2, n_classes)
-        rates = ErrorRates(*name_images(rng, right, n_each))
+        rates = ErrorRates(*predict_images(rng, right, n_each))
         draws = np.array([rates.draw(rng) for _ in range(200)])
         low, high = np.quantile(np.diagonal(draws, axis1=1, axis2=2), [0.05, 0.95], axis=0)
         held_right.append((low <= right) & (right <= high))
@@ -77,7 +77,7 @@ def test_a_prior_of_like_classes_is_strong():
     alike, unlike = ([0.8] * 40, np.tile([0.6, 1.0], 20))
     spreads = []
     for right in (alike, unlike):
-        rates = ErrorRates(*name_images(rng, [*right, 0.5], [50] * 40 + [0]))
+        rates = ErrorRates(*predict_images(rng, [*right, 0.5], [50] * 40 + [0]))
         spreads.append(np.std([rates.draw(rng)[-1, -1] for _ in range(300)]))
     assert spreads[0] < 0.06 < 0.15 < spreads[1]
 

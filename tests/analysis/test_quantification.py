@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
-from plankton_embed.analysis.quantification import CountCorrection, draw_whole, find_mix
+from plankton_embed.analysis.quantification import CountCorrection, draw_whole, estimate_prevalence
 from plankton_embed.errors import InputError, SettingError
 
 CENTRES = np.array([0.0, 1.5, 3.0, 4.5, 6.0])
@@ -26,12 +26,12 @@ def test_the_mix_of_two_classes_is_the_likeliest_one():
     best = minimize_scalar(
         lambda p: -7 * np.log(p + 0.5 * (1 - p)) - 3 * np.log(0.2 * p + 1 - p), bounds=(0, 1), method="bounded"
     ).x
-    assert find_mix(evidence)[0] == pytest.approx(best, abs=1e-4)
-    assert find_mix(evidence[[0, 7]], times=np.array([7.0, 3.0]))[0] == pytest.approx(best, abs=1e-4)
+    assert estimate_prevalence(evidence)[0] == pytest.approx(best, abs=1e-4)
+    assert estimate_prevalence(evidence[[0, 7]], times=np.array([7.0, 3.0]))[0] == pytest.approx(best, abs=1e-4)
 
 
 def test_images_beyond_doubt_are_counted():
-    assert find_mix(np.eye(3)[[0, 0, 2, 2, 2]]).tolist() == pytest.approx([0.4, 0, 0.6])
+    assert estimate_prevalence(np.eye(3)[[0, 0, 2, 2, 2]]).tolist() == pytest.approx([0.4, 0, 0.6])
 
 
 def test_adjusted_counts_by_hand():

@@ -26,14 +26,14 @@ CENTRES = 3 * np.random.default_rng(99).normal(size=(4, 6))
 
 
 def draw(n, seed, weights=(1, 1, 1, 1), moved=0.0, sample_id=None):
-    """Return n images of four classes, and their names: strangeness is the distance to the class's centre."""
+    """Return n images of four classes, and their names: novelty_score is the distance to the class's centre."""
     rng = np.random.default_rng(seed)
     codes = rng.choice(4, size=n, p=np.array(weights) / sum(weights))
     vectors = (CENTRES[codes] + rng.normal(size=(n, 6)) + moved).astype(np.float32)
-    strangeness = np.linalg.norm(vectors - CENTRES[codes], axis=1)
+    novelty_score = np.linalg.norm(vectors - CENTRES[codes], axis=1)
     label = np.array([f"class {code}" for code in codes], dtype=object)
     names = pd.DataFrame(
-        {"best_label": label, "probability": 0.9, "strangeness": strangeness, "threshold": np.full(n, 3.5)}
+        {"best_label": label, "probability": 0.9, "novelty_score": novelty_score, "threshold": np.full(n, 3.5)}
     )
     ids = [f"{seed}/{row}" for row in range(n)]
     return EmbeddingTable(vectors, object_id=ids, label=label, sample_id=sample_id), names
@@ -172,7 +172,7 @@ def test_less_strange_images_are_another_appearance_too():
     new, names = draw(80, 4)
     near = CENTRES[[int(name[-1]) for name in names["best_label"]]]
     new = replace(new, vectors=near + 0.1 * (new.vectors - near))
-    found = shift_of((new, names.assign(strangeness=0.1 * names["strangeness"]))).samples.iloc[0]
+    found = shift_of((new, names.assign(novelty_score=0.1 * names["novelty_score"]))).samples.iloc[0]
     assert found["appearance_effect"] < -0.9
     assert found["verdict"] == "appearance"
 
@@ -193,7 +193,7 @@ def test_a_sample_gets_what_it_gets_alone():
 def test_tables_by_hand():
     new, names = draw(12, 0)
     names["best_label"] = ["class 0"] * 8 + ["class 9"] * 4
-    names["strangeness"] = [4.0] * 3 + [1.0] * 9
+    names["novelty_score"] = [4.0] * 3 + [1.0] * 9
     names["probability"] = np.linspace(0, 1.1, 12)
     found = shift_of((new, names))
     first = found.samples.iloc[0]
@@ -204,12 +204,12 @@ def test_tables_by_hand():
     assert classes["n_images"].tolist() == [8, 4, 0, 0, 0]
     assert classes["n_refused"].tolist() == [3, 0, 0, 0, 0]
     assert classes["share"].tolist() == pytest.approx([2 / 3, 1 / 3, 0, 0, 0])
-    assert classes["strangeness"]["class 0"] == pytest.approx((3 * 4 + 5) / 8)
+    assert classes["novelty_score"]["class 0"] == pytest.approx((3 * 4 + 5) / 8)
     assert classes["refused"]["class 0"] == 0.375
     shares = CALIBRATION[1]["best_label"].value_counts(normalize=True)
     assert classes["calibration_share"].to_dict() == pytest.approx({**shares, "class 9": 0})
-    own = CALIBRATION[1].groupby("best_label")["strangeness"].mean()
-    assert classes["calibration_strangeness"].drop("class 9").to_dict() == pytest.approx(own.to_dict())
+    own = CALIBRATION[1].groupby("best_label")["novelty_score"].mean()
+    assert classes["calibration_novelty"].drop("class 9").to_dict() == pytest.approx(own.to_dict())
     half = CALIBRATION[1].assign(best_label=np.where(np.arange(200) < 50, "wrong", CALIBRATION[1]["best_label"]))
     described = find_shift(CALIBRATION[0], half, new, names, n_permutations=1000).calibration
     assert described == pytest.approx({"n_images": 200, "expected_accuracy": 0.9, "accuracy": 0.75})
@@ -221,7 +221,7 @@ def test_tables_by_hand():
 def test_copies_of_one_vector_are_no_fault():
     new, names = draw(20, 0)
     same = np.zeros((20, 6), dtype=np.float32)
-    names = names.assign(best_label="a", strangeness=0.0)
+    names = names.assign(best_label="a", novelty_score=0.0)
     known = EmbeddingTable(same, label=["a"] * 20)
     found = find_shift(known, names, replace(new, vectors=same), names, n_permutations=1000).samples.iloc[0]
     assert found["verdict"] == "alike"

@@ -33,10 +33,10 @@ def test_agrees_with_scikit_learn(seed, n, step):
     rng = np.random.default_rng(seed)
     unseen = rng.random(n) < 0.4
     unseen[:2] = True, False
-    strangeness = np.round((rng.normal(size=n) + unseen) / step) * step  # with ties
-    scores = score_open_set(np.full(n, "a"), np.full(n, "a"), strangeness, unseen, unseen)
-    assert scores.auroc == pytest.approx(roc_auc_score(unseen, strangeness))
-    false, true, _ = roc_curve(~unseen, -strangeness, drop_intermediate=False)
+    novelty_score = np.round((rng.normal(size=n) + unseen) / step) * step  # with ties
+    scores = score_open_set(np.full(n, "a"), np.full(n, "a"), novelty_score, unseen, unseen)
+    assert scores.auroc == pytest.approx(roc_auc_score(unseen, novelty_score))
+    false, true, _ = roc_curve(~unseen, -novelty_score, drop_intermediate=False)
     assert scores.fpr_at_95 == pytest.approx(false[np.argmax(true >= 0.95)])
     np.testing.assert_allclose(scores.curve["known_right"], scores.curve["known_accepted"])
     assert scores.oscr == pytest.approx(scores.auroc)  # where every name is right

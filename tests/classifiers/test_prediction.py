@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plankton_embed.classifiers.prediction import METHODS, fit_classifier, name_images
+from plankton_embed.classifiers.prediction import METHODS, fit_classifier, predict_images
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -34,7 +34,7 @@ def query():
     [("centroid", [np.sqrt(2), 0], [np.sqrt(10), 4]), ("knn", [1, 1], [3, np.sqrt(17)])],
 )
 def test_names_and_second_guesses_by_hand(reference, query, method, distances, second):
-    names = name_images(fit_classifier(reference, method, 1), query)
+    names = predict_images(fit_classifier(reference, method, 1), query)
     assert names.columns.tolist() == [*COLUMNS, "true_label"]
     assert names["object_id"].tolist() == ["x", "y"]
     assert names["path"].tolist() == ["x.png", "y.png"]
@@ -49,21 +49,21 @@ def test_names_and_second_guesses_by_hand(reference, query, method, distances, s
 @pytest.mark.parametrize("method", METHODS)
 def test_unlabelled_reference_rows_name_nothing(reference, method):
     far = EmbeddingTable(np.array([[100, 100]], dtype=np.float32))
-    names = name_images(fit_classifier(reference, method, 4), far)
+    names = predict_images(fit_classifier(reference, method, 4), far)
     assert names.columns.tolist() == COLUMNS
     assert names["distance"][0] > 100
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_class_leaves_no_second_guess(reference, query, method):
-    names = name_images(fit_classifier(reference.select([0, 1]), method, 1), query)
+    names = predict_images(fit_classifier(reference.select([0, 1]), method, 1), query)
     assert set(names["label"]) == {"Calanus finmarchicus"}
     assert names[["second_label", "second_distance"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_empty_query_gives_an_empty_table(reference, query, method):
-    names = name_images(fit_classifier(reference, method, 1), query.select(np.zeros(2, dtype=bool)))
+    names = predict_images(fit_classifier(reference, method, 1), query.select(np.zeros(2, dtype=bool)))
     assert names.columns.tolist() == COLUMNS
     assert len(names) == 0
 

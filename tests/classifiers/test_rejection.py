@@ -1,4 +1,4 @@
-"""Refusing: thresholds by hand, strangeness against brute force, and shares as asked for."""
+"""Refusing: thresholds by hand, novelty_score against brute force, and shares as asked for."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
-from plankton_embed.classifiers.prediction import fit_classifier, fit_refuser
-from plankton_embed.classifiers.rejection import Refuser, conformal_threshold, estimate_kept
+from plankton_embed.classifiers.prediction import fit_classifier, fit_rejector
+from plankton_embed.classifiers.rejection import Rejector, conformal_threshold, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -50,9 +50,9 @@ def test_the_share_refused_is_that_asked_for_in_every_class(measure, rate):
     for seed in range(20):
         known, held, asked = draw(seed, 100), draw(100 + seed, 40), draw(200 + seed, 200)
         names = NeighborsClassifier(5).fit(*known)
-        refuser = Refuser(measure).fit(*known).calibrate(held[0], names.predict(held[0]), rate)
+        rejector = Rejector(measure).fit(*known).calibrate(held[0], names.predict(held[0]), rate)
         named = names.predict(asked[0])
-        refused = refuser.refuse(asked[0], named)
+        refused = rejector.reject(asked[0], named)
         shares.append([refused[named == label].mean() for label in np.unique(named)])
     assert np.mean(shares, axis=0) == pytest.approx(rate, abs=0.03)  # every class
     assert np.mean(shares) == pytest.approx(rate, abs=0.02)
@@ -62,20 +62,20 @@ def test_strange_images_are_refused_and_known_ones_are_not():
     known, held = draw(0, 100), draw(1, 40)
     names = NeighborsClassifier(5).fit(*known)
     for measure in MEASURES:
-        refuser = Refuser(measure).fit(*known).calibrate(held[0], names.predict(held[0]))
+        rejector = Rejector(measure).fit(*known).calibrate(held[0], names.predict(held[0]))
         strange = np.full((3, 4), 4, dtype=np.float32)
-        assert refuser.refuse(strange, names.predict(strange)).all()
+        assert rejector.reject(strange, names.predict(strange)).all()
         at_home = np.eye(4, dtype=np.float32) * 8
-        assert not refuser.refuse(at_home, names.predict(at_home)).any()
-        table = refuser.thresholds_.set_index("label")["threshold"]
-        np.testing.assert_array_equal(refuser.threshold(held[1]), table[held[1]])
+        assert not rejector.reject(at_home, names.predict(at_home)).any()
+        table = rejector.thresholds_.set_index("label")["threshold"]
+        np.testing.assert_array_equal(rejector.threshold(held[1]), table[held[1]])
 
 
 def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
     known = draw(0, 100, spread=(0.5, 3.0, 0.55, 3.2))
     vectors, names = draw(1, 110, spread=(0.5, 3.0, 0.55, 3.2))
     few = (names != "class 2") | (np.arange(440) < 223)  # three of the third class
-    table = Refuser("centroid").fit(*known).calibrate(vectors[few], names[few]).thresholds_
+    table = Rejector("centroid").fit(*known).calibrate(vectors[few], names[few]).thresholds_
     assert table["label"].tolist() == [f"class {n}" for n in range(4)]
     assert table["n_calibration"].tolist() == [110, 110, 3, 110]
     # at least 100; 1 more than their number, its own scores counted three times, is a multiple of 20 (340 and 120)
@@ -86,12 +86,12 @@ def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
 
 def test_the_table_of_thresholds_has_the_rejected_share_and_its_interval():
     known, (vectors, names) = draw(0, 100), draw(1, 5)
-    few = Refuser().fit(*known).calibrate(vectors, names).thresholds_.iloc[0]
+    few = Rejector().fit(*known).calibrate(vectors, names).thresholds_.iloc[0]
     assert few["n_pooled"] == 20
     assert few["rejected"] == pytest.approx(1 / 21)  # one place of 21 is above the largest of 20
     assert few["rejected_low"] == pytest.approx(1 - 0.95 ** (1 / 20))  # of the largest: 1 - u ** (1 / n)
     assert few["rejected_high"] == pytest.approx(1 - 0.05 ** (1 / 20))
-    many = Refuser().fit(*known).calibrate(*draw(1, 119)).thresholds_
+    many = Rejector().fit(*known).calibrate(*draw(1, 119)).thresholds_
     assert many["rejected"].tolist() == pytest.approx([0.05] * 4)
     assert (many["rejected_high"] < 0.09).all()
 
@@ -99,7 +99,7 @@ def test_the_table_of_thresholds_has_the_rejected_share_and_its_interval():
 def test_few_calibration_images_are_reported(caplog):
     (vectors, labels), (few, of_few) = draw(0, 100), draw(1, 10)
     reference, calibration = EmbeddingTable(vectors, label=labels), EmbeddingTable(few, label=of_few)
-    fit_refuser(reference, fit_classifier(reference), calibration)
+    fit_rejector(reference, fit_classifier(reference), calibration)
     assert "40 calibration images, fewer than 100; between 0.9 and 11.3 % of the images" in caplog.text
 
 
@@ -108,9 +108,9 @@ def test_calibration_images_are_counted_as_if_they_had_not_set_the_threshold():
     counted, rejected = [], []
     for seed in range(30):
         held, further = draw(100 + seed, 30), draw(200 + seed, 300)
-        refuser = Refuser().fit(*known).calibrate(*held)
-        counted.append(refuser.count_rejected(*held).mean())
-        rejected.append(refuser.refuse(*further).mean())
+        rejector = Rejector().fit(*known).calibrate(*held)
+        counted.append(rejector.count_rejected(*held).mean())
+        rejected.append(rejector.reject(*further).mean())
     assert np.mean(counted) == pytest.approx(0.05, abs=0.004)  # 6 of 120
     assert np.mean(rejected) == pytest.approx(np.mean(counted), abs=0.01)
 
@@ -134,12 +134,14 @@ def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_sam
     known = draw(0, 100)
     alone = np.array([[9, 9, 9, 9]], dtype=np.float32)
     vectors, names = draw(1, 25)
-    refuser = Refuser("centroid").fit(np.concatenate([known[0], alone]), [*known[1], "lone"]).calibrate(vectors, names)
-    lone = refuser.thresholds_.set_index("label").loc["lone"]
+    rejector = (
+        Rejector("centroid").fit(np.concatenate([known[0], alone]), [*known[1], "lone"]).calibrate(vectors, names)
+    )
+    lone = rejector.thresholds_.set_index("label").loc["lone"]
     assert lone["n_calibration"] == 0
     assert lone["n_pooled"] >= 19
     assert 0 < lone["threshold"] < np.inf
-    assert not refuser.refuse(alone, ["lone"]).any()
+    assert not rejector.reject(alone, ["lone"]).any()
 
 
 @pytest.mark.parametrize("n_examples", [1, 3, 10, 40])
@@ -150,27 +152,27 @@ def test_a_class_just_enrolled_is_not_refused(measure, n_examples):
     known, held, asked = (np.repeat(np.arange(21), n) for n in ([200] * 20 + [n_examples], [30] * 20 + [0], [40] * 21))
     vectors, of_held, of_asked = (means[codes] + rng.normal(size=(len(codes), 32)) for codes in (known, held, asked))
     names = [np.char.add("class ", codes.astype(str)) for codes in (known, held, asked)]
-    refuser = Refuser(measure).fit(vectors, names[0]).calibrate(of_held, names[1])
-    refused = refuser.refuse(of_asked, names[2])
+    rejector = Rejector(measure).fit(vectors, names[0]).calibrate(of_held, names[1])
+    refused = rejector.reject(of_asked, names[2])
     assert refused[asked == 20].mean() < 0.3
     assert refused[asked < 20].mean() == pytest.approx(0.04, abs=0.03)
     strangers = rng.normal(size=(200, 32)) * 6
-    assert refuser.refuse(strangers, np.resize(names[2][:800], 200)).mean() > 0.9
+    assert rejector.reject(strangers, np.resize(names[2][:800], 200)).mean() > 0.9
 
 
-# ------------------------------------------------------------------------------------------ strangeness
+# ------------------------------------------------------------------------------------------ novelty_score
 
 
 def test_strangeness_by_hand():
     line, labels = np.array([[0], [1], [3], [10], [14]], dtype=np.float32), ["a", "a", "a", "b", "b"]
     asked, names = np.array([[2], [11]], dtype=np.float32), ["a", "b"]
-    by_centroid = Refuser("centroid").fit(line, labels)
-    np.testing.assert_allclose(by_centroid.strangeness(asked, names), [2 - 4 / 3, 1])
-    np.testing.assert_allclose(by_centroid.strangeness(asked, ["b", "a"]), [10, 11 - 4 / 3])
-    np.testing.assert_allclose(Refuser("neighbor", 2).fit(line, labels).strangeness(asked, names), [1, 3])
+    by_centroid = Rejector("centroid").fit(line, labels)
+    np.testing.assert_allclose(by_centroid.novelty_score(asked, names), [2 - 4 / 3, 1])
+    np.testing.assert_allclose(by_centroid.novelty_score(asked, ["b", "a"]), [10, 11 - 4 / 3])
+    np.testing.assert_allclose(Rejector("neighbor", 2).fit(line, labels).novelty_score(asked, names), [1, 3])
     # second neighbours of the vectors themselves: 0: 3, 1: 2, 3: 3, 10: 7, 14: 11
     wanted = [1 / np.mean([2, 3]), 3 / np.mean([7, 11])]
-    np.testing.assert_allclose(Refuser("density", 2).fit(line, labels).strangeness(asked, names), wanted)
+    np.testing.assert_allclose(Rejector("density", 2).fit(line, labels).novelty_score(asked, names), wanted)
 
 
 @settings(max_examples=20)
@@ -182,12 +184,12 @@ def test_strangeness_agrees_with_brute_force(seed, k):
     labels[:2] = "a", "b"
     to_known = np.sort(cdist(asked, known), axis=1)
     np.testing.assert_allclose(
-        Refuser("neighbor", k).fit(known, labels).strangeness(asked, names), to_known[:, k - 1], rtol=1e-5
+        Rejector("neighbor", k).fit(known, labels).novelty_score(asked, names), to_known[:, k - 1], rtol=1e-5
     )
     reach = np.sort(cdist(known, known), axis=1)[:, k]
     nearest = np.argsort(cdist(asked, known), axis=1)[:, :k]
     np.testing.assert_allclose(
-        Refuser("density", k).fit(known, labels).strangeness(asked, names),
+        Rejector("density", k).fit(known, labels).novelty_score(asked, names),
         to_known[:, k - 1] / reach[nearest].mean(axis=1),
         rtol=1e-4,
     )
@@ -195,8 +197,8 @@ def test_strangeness_agrees_with_brute_force(seed, k):
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_more_neighbours_than_vectors_are_as_many_as_there_are(measure):
-    refuser = Refuser(measure, 50).fit(np.array([[0.0], [1.0], [2.0]]), ["a", "a", "b"])
-    assert np.isfinite(refuser.strangeness(np.array([[0.5]]), ["a"])).all()
+    rejector = Rejector(measure, 50).fit(np.array([[0.0], [1.0], [2.0]]), ["a", "a", "b"])
+    assert np.isfinite(rejector.novelty_score(np.array([[0.5]]), ["a"])).all()
 
 
 # ------------------------------------------------------------------------------------------ faults
@@ -207,18 +209,18 @@ def test_a_class_called_unknown_is_refused(name):
     vectors, labels = draw(0, 30)
     table = EmbeddingTable(vectors, label=np.where(labels == "class 1", name, labels))
     with pytest.raises(InputError, match=rf"other than unknown.*found the class '{name.strip()}'.*--class-map"):
-        fit_refuser(table, fit_classifier(table), table)
+        fit_rejector(table, fit_classifier(table), table)
 
 
 def test_faults_are_named():
     known = draw(0, 5)
     with pytest.raises(SettingError, match="centroid, neighbor, density; found 'far'"):
-        Refuser("far")
-    refuser = Refuser().fit(*known)
+        Rejector("far")
+    rejector = Rejector().fit(*known)
     for rate in (0, 1, -0.1, 5):
         with pytest.raises(SettingError, match="unknown rate"):
-            refuser.calibrate(*known, rate)
+            rejector.calibrate(*known, rate)
     with pytest.raises(InputError, match=r"at least 99 calibration images; found 20"):
-        refuser.calibrate(*known, 0.01)
+        rejector.calibrate(*known, 0.01)
     with pytest.raises(InputError, match=r"at least 19 calibration images; found 0"):
-        refuser.calibrate(known[0][:0], known[1][:0])
+        rejector.calibrate(known[0][:0], known[1][:0])

@@ -17,7 +17,7 @@ from plankton_embed.classifiers.scoring import (
     compare_right,
     correct_holm,
     find_missing,
-    score_names,
+    score_predictions,
     score_retrieval,
     self_centroid_accuracy,
 )
@@ -42,7 +42,7 @@ def by_scikit_learn(truth, names):
 
 
 def test_five_names_by_hand():
-    scores = score_names(TRUTH, NAMES, **NO_DRAWS)
+    scores = score_predictions(TRUTH, NAMES, **NO_DRAWS)
     assert scores.n_images == 5
     assert scores.metrics == pytest.approx({
         "accuracy": 3 / 5, "balanced_accuracy": (2 / 3 + 1 / 2) / 2, "f1_macro": (4 / 5 + 1 / 2 + 0) / 3,
@@ -56,7 +56,7 @@ def test_five_names_by_hand():
 
 
 def test_confusion_has_the_truth_in_its_rows():
-    confusion = score_names(TRUTH, NAMES, **NO_DRAWS).confusion
+    confusion = score_predictions(TRUTH, NAMES, **NO_DRAWS).confusion
     assert confusion.loc["a", "b"] == 1
     assert confusion.loc["b", "a"] == 0
     assert confusion.index.name == "true label"
@@ -68,7 +68,7 @@ def test_confusion_has_the_truth_in_its_rows():
 @given(pairs=names_of)
 def test_scores_agree_with_scikit_learn(pairs):
     truth, names = zip(*pairs, strict=True)
-    scores = score_names(truth, names, **NO_DRAWS)
+    scores = score_predictions(truth, names, **NO_DRAWS)
     assert scores.metrics == pytest.approx(by_scikit_learn(truth, names))
     labels = sorted(set(truth) | set(names))
     assert scores.confusion.index.tolist() == scores.confusion.columns.tolist() == labels
@@ -81,7 +81,7 @@ def test_intervals_match_a_direct_bootstrap():
     rng = np.random.default_rng(5)
     truth = rng.choice(list("abc"), 200, p=[0.6, 0.3, 0.1])
     names = np.where(rng.random(200) < 0.7, truth, rng.choice(list("abcd"), 200))
-    scores = score_names(truth, names, n_bootstrap=600, seed=1)
+    scores = score_predictions(truth, names, n_bootstrap=600, seed=1)
     drawn = [rng.integers(200, size=200) for _ in range(600)]
     direct = [by_scikit_learn(truth[rows], names[rows]) for rows in drawn]
     for name, (low, high) in scores.intervals.items():
@@ -93,20 +93,20 @@ def test_intervals_match_a_direct_bootstrap():
 
 
 def test_the_seed_settles_the_intervals():
-    first, again, other = (score_names(TRUTH * 9, NAMES * 9, n_bootstrap=50, seed=s).intervals for s in (0, 0, 1))
+    first, again, other = (score_predictions(TRUTH * 9, NAMES * 9, n_bootstrap=50, seed=s).intervals for s in (0, 0, 1))
     assert first == again
     assert first != other
 
 
 def test_scores_are_ready_for_json():
-    told = json.loads(json.dumps(score_names(TRUTH * 4, NAMES * 4, n_bootstrap=9).to_dict()))
+    told = json.loads(json.dumps(score_predictions(TRUTH * 4, NAMES * 4, n_bootstrap=9).to_dict()))
     assert told["accuracy"] == pytest.approx(0.6)
     assert told["per_class"][0]["label"] == "a"
     assert set(told["intervals_95"]) == {"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "f1_micro"}
 
 
 def test_no_interval_under_twenty_images():
-    few, enough = (score_names(TRUTH[:1] * n, NAMES[:1] * n, n_bootstrap=9) for n in (19, 20))
+    few, enough = (score_predictions(TRUTH[:1] * n, NAMES[:1] * n, n_bootstrap=9) for n in (19, 20))
     assert few.to_dict()["intervals_95"] is None
     assert few.to_dict()["no_intervals"] == "19 images; expected at least 20"
     assert enough.to_dict()["intervals_95"]["accuracy"] == [1, 1]
@@ -133,7 +133,7 @@ def test_labels_that_the_reference_lacks_are_listed_with_the_nearest_name():
 )  # fmt: skip
 def test_what_cannot_be_scored_is_refused(truth, names, message):
     with pytest.raises(InputError, match=message):
-        score_names(truth, names)
+        score_predictions(truth, names)
 
 
 def labelled(vectors, labels, **provenance):
@@ -193,18 +193,18 @@ def test_self_centroid_by_hand():
 def test_ten_copies_of_every_image_in_one_sample_are_one_image():
     truth, names = np.array(TRUTH * 6), np.array(NAMES * 6)
     tens = np.repeat(np.arange(100, 100 + len(truth)), 10)
-    copied = score_names(np.repeat(truth, 10), np.repeat(names, 10), samples=tens, n_bootstrap=200)
-    for name, interval in score_names(truth, names, n_bootstrap=200).intervals.items():
+    copied = score_predictions(np.repeat(truth, 10), np.repeat(names, 10), samples=tens, n_bootstrap=200)
+    for name, interval in score_predictions(truth, names, n_bootstrap=200).intervals.items():
         assert copied.intervals[name] == pytest.approx(interval)
-    by_image = score_names(np.repeat(truth, 10), np.repeat(names, 10), n_bootstrap=200).intervals["accuracy"]
+    by_image = score_predictions(np.repeat(truth, 10), np.repeat(names, 10), n_bootstrap=200).intervals["accuracy"]
     low, high = copied.intervals["accuracy"]
     assert high - low > 2 * (by_image[1] - by_image[0])
 
 
 def test_no_interval_of_fewer_than_five_samples():
-    scores = score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 4, n_bootstrap=9)
+    scores = score_predictions(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 4, n_bootstrap=9)
     assert scores.intervals == {} and scores.no_intervals == "4 samples; expected at least 5"
-    assert score_names(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 5, n_bootstrap=9).intervals
+    assert score_predictions(TRUTH * 8, NAMES * 8, samples=np.arange(40) % 5, n_bootstrap=9).intervals
 
 
 def test_mcnemar_by_hand():

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from plankton_embed.analysis.counts import Abundance
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.images.features import summarize_features
@@ -59,7 +59,7 @@ def lopsided_scores():
     """Of 4 true "ant", 3 are named "bee"; of 4 true "bee", one is named "cat"; there is no true "cat"."""
     truth = ["ant"] * 4 + ["bee"] * 4
     names = ["ant", "bee", "bee", "bee", "bee", "bee", "bee", "cat"]
-    return score_names(truth, names, n_bootstrap=0)
+    return score_predictions(truth, names, n_bootstrap=0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from plankton_embed.baselines.systems import SYSTEMS
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.lettering import ELLIPSIS
+from plankton_embed.plots.text import ELLIPSIS
 from plankton_embed.workflows.compare import MEASURED, Comparison
 
 LONGEST = "embedding_pretrained_and_features"

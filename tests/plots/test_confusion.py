@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from PIL import Image
 
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.plots.confusion import draw_confusion
 
 
@@ -17,7 +17,7 @@ def score(counts):
     rows, columns = np.indices(counts.shape)
     names = np.array([f"class_{number:02d}" for number in range(len(counts))])
     truth, guesses = (names[np.repeat(side.ravel(), counts.ravel())] for side in (rows, columns))
-    return score_names(truth, guesses, n_bootstrap=0)
+    return score_predictions(truth, guesses, n_bootstrap=0)
 
 
 COUNTS = np.array([[1000, 10, 0], [1, 100, 0], [0, 0, 10]])
@@ -101,7 +101,7 @@ def test_confusion_counts(lopsided_scores):
 @pytest.mark.parametrize("n_classes", [2, 40, 121])
 def test_confusion_names_do_not_overlap(n_classes, overlaps):
     names = [f"siphonophore_calycophoran_rocketship_young_{i}" for i in range(n_classes)]
-    ax = draw_confusion(score_names(names, names, n_bootstrap=0))
+    ax = draw_confusion(score_predictions(names, names, n_bootstrap=0))
     assert len(y_names(ax)) == n_classes
     assert overlaps(ax, ax.get_yticklabels()) == 0
     assert overlaps(ax, ax.get_xticklabels()) == 0

@@ -18,11 +18,11 @@ from plankton_embed.plots.projection import (
     COLOURS,
     MARKERS,
     UNLABELLED,
+    class_markers,
     draw_explained,
     draw_projection,
     draw_projection_3d,
     mix_rows,
-    sign_classes,
 )
 from plankton_embed.table import EmbeddingTable
 
@@ -50,7 +50,7 @@ def legend_names(ax):
 
 
 def test_56_classes_have_56_signs_and_neighbours_differ_in_both():
-    signs = list(sign_classes(table_of(56)).values())
+    signs = list(class_markers(table_of(56)).values())
     assert len(set(signs)) == len(COLOURS) * len(MARKERS) == 56
     for (colour, marker), (next_colour, next_marker) in itertools.pairwise(signs):
         assert colour != next_colour

@@ -41,12 +41,12 @@ def test_vectors_of_any_model_are_named_with_their_probability_and_refused(vecto
     )  # fmt: skip
     columns = ["object_id", "path", "label", "probability", "distance"]
     seconds = ["second_label", "second_probability", "second_distance"]
-    assert names.columns.tolist() == [*columns, *seconds, "best_label", "strangeness", "threshold", "true_label"]
+    assert names.columns.tolist() == [*columns, *seconds, "best_label", "novelty_score", "threshold", "true_label"]
     assert (tmp_path / "names.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # by which Excel knows UTF-8
     written = pd.read_csv(tmp_path / "names.csv", keep_default_na=False)
     assert written["label"].tolist() == names["label"].tolist()
     refused = names["label"] == "unknown"
-    np.testing.assert_array_equal(refused, names["strangeness"] > names["threshold"])
+    np.testing.assert_array_equal(refused, names["novelty_score"] > names["threshold"])
     assert 0.03 < refused.mean() < 0.2
     assert (names["best_label"][~refused] == names["label"][~refused]).all()
     assert (names["best_label"] != names["second_label"]).all()
@@ -99,7 +99,7 @@ def test_an_empty_query_gets_no_names(known, held):
     for method in METHODS:
         names = pe.classify(known, known.select([]), method, calibration=held, unknown_rate=0.1, progress=False)
         assert len(names) == 0
-        assert {"label", "probability", "strangeness"} <= set(names)
+        assert {"label", "probability", "novelty_score"} <= set(names)
 
 
 def test_a_reference_of_few_images_is_named_by_all_of_them(held, asked, make_table):

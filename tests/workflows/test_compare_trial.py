@@ -55,7 +55,7 @@ CHANCES = np.array(
 
 
 def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
-    outcome = Outcome("net", CLASSES, CHANCES, DOUBTS, learning=90.0, naming=0.5, size=2_500_000)
+    outcome = Outcome("net", CLASSES, CHANCES, DOUBTS, learning=90.0, predicting=0.5, size=2_500_000)
     row = outcome.measure(images, tmp_path / "out")
     # ant: 1 right of 2 true and 2 named; bee: 1 of 2 and 2; cat: 0 of 0 and 1; dog: 0 of 1 and 0
     assert row["accuracy"] == 2 / 5

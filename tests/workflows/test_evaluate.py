@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import plankton_embed as pe
 from plankton_embed.classifiers.mlp import MLPClassifier
-from plankton_embed.classifiers.scoring import score_names
+from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.errors import InputError, SettingError
 
 
@@ -63,7 +63,7 @@ def test_an_evaluation_leaves_its_tables_and_pictures(vector_files, method, tmp_
     names = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert "detritus" not in set(names["best_label"])
     assert scores["open_set"]["auroc"] == pytest.approx(
-        roc_auc_score(names["true_label"] == "detritus", names["strangeness"])
+        roc_auc_score(names["true_label"] == "detritus", names["novelty_score"])
     )
     known = names[names["true_label"] != "detritus"]
     assert scores["accuracy"] == pytest.approx((known["best_label"] == known["true_label"]).mean())
@@ -146,7 +146,7 @@ def test_copies_with_two_labels_in_the_query_are_told(caplog):
 def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, asked, tmp_path, caplog):
     numbers = np.arange(len(asked)) % 8
     tow = np.array([f"tow {number}" for number in numbers], dtype=object)
-    wanted = score_names(asked.label, pe.classify(run_of_three.path, asked, progress=False)["label"], samples=tow)
+    wanted = score_predictions(asked.label, pe.classify(run_of_three.path, asked, progress=False)["label"], samples=tow)
     catalog = pe.ImageCatalog.from_rows({"object_id": asked.object_id, "path": asked.object_id, "tow": tow})
     catalog.frame[["object_id", "path", "tow"]].sample(frac=1, random_state=0).to_csv(run_of_three.catalog, index=False)
     for query, column in (

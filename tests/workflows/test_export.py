@@ -120,7 +120,7 @@ def test_names_without_all_probabilities_are_no_scores(files, tmp_path):
         lambda names: names.rename(columns={"p(007)": "p(unknown)"}),
         lambda names: names.assign(best_label="Unknown"),
         lambda names: names.assign(second_label="unknown"),
-        lambda names: names.drop(columns=["best_label", "strangeness", "threshold"]),  # none could be rejected
+        lambda names: names.drop(columns=["best_label", "novelty_score", "threshold"]),  # none could be rejected
     ],
 )
 def test_a_class_called_as_rejected_images_is_never_dropped_as_one(files, tmp_path, change):

@@ -56,7 +56,7 @@ def test_what_is_written(folder, tmp_path):
     expected = classify(folder / "train.parquet", new, unknown_rate=0.05, progress=False)
     for column in ("object_id", "label", "best_label"):
         assert names[column].tolist() == expected[column].tolist()
-    np.testing.assert_allclose(names["strangeness"], expected["strangeness"])
+    np.testing.assert_allclose(names["novelty_score"], expected["novelty_score"])
     assert names["sample_id"].tolist() == ids.tolist()
     refused = (names["label"] == "unknown").groupby(names["sample_id"]).mean()
     assert samples.set_index("sample_id")["refused"][["leg 1", "leg 2"]].tolist() == pytest.approx(refused.tolist())

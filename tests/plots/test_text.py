@@ -1,6 +1,6 @@
 """Text that is shortened or broken to fit."""
 
-from plankton_embed.plots.lettering import fit_lines, shorten, text_width
+from plankton_embed.plots.text import fit_lines, shorten, text_width
 
 
 def test_shortened_text_fits_and_keeps_both_ends():
