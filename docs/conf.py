@@ -1,10 +1,13 @@
 """Sphinx configuration."""
 
+import sys
 from pathlib import Path
 from typing import get_args, get_origin
 
 import plankton_embed
 from plankton_embed.settings import OBJECTIVES, PRESETS, Settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_pictures
 
 project = "plankton_embed"
 project_copyright = "the plankton_embed authors"
@@ -23,6 +26,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"shared_run\.py",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    "image_scrapers": ("gallery_pictures.save_pictures",),
 }
 html_theme = "furo"
 html_title = "plankton_embed"

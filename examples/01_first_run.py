@@ -8,22 +8,22 @@ From a folder of images to a model, scores and pictures. Each class has a folder
 from shared_run import shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.confusion import draw_confusion
 
 # %%
-# `pe.run` does the whole job: catalog, split, train, embed, index, evaluate. Called again, it skips what is finished.
-# The test images are then predicted by the training images.
+# `pe.run` does the whole job: catalog, split, train, embed, index, evaluate. Called again, it skips finished steps.
+# `pe.evaluate` predicts the test images of the run from its training images, and compares with their true labels.
 
 folder = shared_run()
 evaluation = pe.evaluate(folder, folder, "knn", progress=False)
 print(evaluation)
 
 # %%
-# The scores of each class, the worst first.
+# The scores of each class, the lowest F1 first.
 
-print(evaluation.scores.per_class.sort_values("f1").to_string(index=False, float_format="{:.2f}".format))
+evaluation.scores.per_class.sort_values("f1").round(2)
 
 # %%
-# Rows are the true classes.
+# The confusion matrix: rows are the true classes, columns the predicted ones. `pe.draw` returns matplotlib Axes.
 
-figure = draw_confusion(evaluation.scores)
+ax = pe.draw(evaluation)
+ax.figure.savefig("confusion.png")

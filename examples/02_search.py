@@ -2,7 +2,7 @@
 Find similar images
 ===================
 
-A run has an index of its training images. New images are embedded by the model of the run.
+A run has an index of its training images. The model of the run embeds the new images; the index finds those nearest.
 """
 
 import matplotlib.pyplot as plt
@@ -11,20 +11,29 @@ from shared_run import new_images, shared_run
 
 import plankton_embed as pe
 
-folder, images = shared_run(), sorted(new_images().glob("*/*_0001.png"))
+folder = shared_run()
+images = sorted(new_images().glob("*/*_0001.png"))
+print(len(images), "new images")
 
 # %%
 # Distance is Euclidean: 0 for the same vector, 2 at most.
 
 found = pe.search(folder, images, n_results=5, progress=False)
-print(found.head(10)[["query", "rank", "label", "distance"]].to_string(index=False))
+found.head(10)[["query", "rank", "label", "distance"]].round(2)
 
 # %%
-# Each row: a new image, and the five training images that are nearest.
+# Each row: a new image, then the five nearest training images with their class and distance.
+# Not all are of the same class: the network was trained for three epochs only.
 
-figure, axes = plt.subplots(len(images), 6, figsize=(7, 7))
+figure, axes = plt.subplots(len(images), 6, figsize=(8, 8), layout="constrained")
 for row, image in enumerate(images):
-    nearest = found["path"].iloc[5 * row : 5 * row + 5]
-    for axis, path in zip(axes[row], [image, *nearest], strict=True):
+    nearest = found[found["query"] == str(image)]
+    axes[row, 0].imshow(Image.open(image), cmap="gray")
+    axes[row, 0].set_title("new image", fontsize=8)
+    for axis, path, label, distance in zip(
+        axes[row, 1:], nearest["path"], nearest["label"], nearest["distance"], strict=True
+    ):
         axis.imshow(Image.open(path), cmap="gray")
-        axis.axis("off")
+        axis.set_title(f"{label} {distance:.2f}", fontsize=8)
+for axis in axes.flat:
+    axis.axis("off")

@@ -2,7 +2,7 @@
 Reject images of unknown classes
 ================================
 
-Images that are stranger to the reference than 90 % of the calibration images of their class are labelled `unknown`.
+New images may show classes that the reference lacks. Images that look too novel get the label `unknown`.
 """
 
 from shared_run import CLASSES, new_images, shared_run
@@ -14,21 +14,24 @@ folder = shared_run()
 images = new_images("unknown_classes", 15, (*CLASSES, "detritus", "appendicularian"))
 
 # %%
-# Two classes that the model has never seen are among the images; about 10 % of the others are rejected too.
+# Two classes of these images, detritus and appendicularian, are not in the reference. An image is rejected if its
+# novelty score is above that of 90 % of the calibration images of its predicted class. So about 10 % of the images of
+# the other classes are rejected too.
 
 predictions = pe.classify(folder, images, "knn", unknown_rate=0.1, refuse_by="density", progress=False)
-print(predictions.groupby("true_label")["label"].apply(lambda labels: (labels == "unknown").mean()).round(2))
+is_rejected = predictions["label"] == "unknown"
+is_rejected.groupby(predictions["true_label"]).mean().rename("share rejected").round(2).to_frame()
 
 # %%
-# `best_label` has the class that it would have had, `novelty_score` the novelty score, `threshold` what it exceeds.
+# `best_label` is the class predicted without rejection. An image is rejected if `novelty_score` is above `threshold`.
 
-rejected = predictions[predictions["label"] == "unknown"]
-print(rejected[["true_label", "best_label", "novelty_score", "threshold"]].head().to_string(index=False))
+print(is_rejected.sum(), "images are rejected")
+predictions.loc[is_rejected, ["true_label", "best_label", "novelty_score", "threshold"]].head().round(2)
 
 # %%
-# The open-set curve: how many images of unknown classes are rejected, over how many of the known ones.
+# The open-set curve: the share of images of unknown classes that are rejected, for each share of rejected images of the
+# classes in the reference.
 
-evaluation = pe.evaluate(
-    folder, pe.embed(folder, images, progress=False), "knn", unknown_rate=0.1, refuse_by="density", progress=False
-)
-figure = draw_open_set(evaluation.open_set)
+query = pe.embed(folder, images, progress=False)
+evaluation = pe.evaluate(folder, query, "knn", unknown_rate=0.1, refuse_by="density", progress=False)
+ax = draw_open_set(evaluation.open_set)

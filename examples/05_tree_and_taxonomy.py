@@ -1,8 +1,8 @@
 """
-The tree of classes, and a taxonomy
-===================================
+Compare the class tree with a taxonomy
+======================================
 
-Ward's method joins the means of the classes into a tree. Does it follow the taxonomy?
+Ward's method joins the class means into a tree. Does this tree follow the taxonomy?
 """
 
 from pathlib import Path
@@ -10,9 +10,7 @@ from pathlib import Path
 from shared_run import shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.tanglegram import draw_tanglegram
 
-folder = shared_run()
 Path("taxonomy.csv").write_text(
     """label,lineage
 copepod,Animalia>Arthropoda>Copepoda
@@ -23,14 +21,16 @@ diatom_chain,Chromista>Ochrophyta>Bacillariophyceae
 radiolarian,Chromista>Radiozoa>Polycystina
 """
 )
+folder = shared_run()
 
 # %%
 # A wrong prediction may still be in the right broader group: accuracy at each rank.
 
 found = pe.taxonomy(folder, "taxonomy.csv", progress=False)
-print(found.by_rank.to_string(index=False, float_format="{:.2f}".format))
+print(found)
+found.by_rank.round(2)
 
 # %%
-# Left the tree of the model, right the taxonomy.
+# On the left the tree of the model, on the right the taxonomy.
 
-figure = draw_tanglegram(found.comparison)
+ax = pe.draw(found)

@@ -2,31 +2,29 @@
 Relations and analogies
 =======================
 
-Is the way from one image to another the same as between two others? Then a is to b as c is to d.
+A relation is the difference of two vectors. If two relations are nearly equal, then x1 is to y1 as x2 is to y2.
 """
 
 from shared_run import shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.workflows.contact_sheets import relations_sheet
 
 folder = shared_run()
 
 # %%
-# Pairs of relations that repeat, counted by class. `expected` is what shuffled labels give.
+# Pairs of relations that repeat, counted by class (`support`). `expected` is the mean count with shuffled labels.
 
 relations = pe.relations(folder, n_images=60, n_shuffles=19, limit=200, progress=False)
 print(relations)
-print(relations.analogies.head(5)[["x1", "y1", "x2", "y2", "support", "expected"]].to_string(index=False))
+relations.analogies.head(5)[["x1", "y1", "x2", "y2", "support", "expected"]].round(2)
 
 # %%
 # A copepod is to a chaetognath as a medusa is to …
 
 classes, images = pe.analogy(folder, "copepod", "chaetognath", "medusa", n_results=3)
-print(classes.to_string(index=False, float_format="{:.2f}".format))
+classes.round(2)
 
 # %%
-# The relations that are most alike.
+# The pairs of relations that differ least.
 
-figure = draw_sheet(relations_sheet(relations))
+ax = pe.draw(relations)

@@ -2,7 +2,7 @@
 Find wrong labels, and correct them
 ===================================
 
-Some labels are made wrong here; `suspects` ranks all labels by how likely they are wrong.
+`suspects` ranks images: those whose labels are most likely wrong come first. Here ten labels are made wrong to test it.
 """
 
 from dataclasses import replace
@@ -11,8 +11,6 @@ import numpy as np
 from shared_run import shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.workflows.contact_sheets import suspects_sheets
 
 folder = shared_run()
 vectors = pe.EmbeddingTable.load(folder / "vectors" / "train.parquet")
@@ -22,23 +20,25 @@ labels = vectors.label.copy()
 labels[wrong] = [rng.choice([name for name in vectors.classes if name != label]) for label in labels[wrong]]
 
 # %%
-# How many of the first ten are the ones that were made wrong?
+# How many of the first ten suspects are images with a wrong label?
 
 suspects = pe.suspects(replace(vectors, label=labels), n_folds=3, progress=False)
 first = suspects.first(10)
 print(f"{first['object_id'].isin(vectors.object_id[wrong]).sum()} of 10")
-print(first[["object_id", "label", "guess", "score"]].to_string(index=False, float_format="{:.2f}".format))
+first[["object_id", "label", "guess", "score"]].round(2)
 
 # %%
-# A person writes `keep`, `relabel` or `delete`; here every suspect is relabelled. The catalog is written anew.
+# A person writes `keep`, `relabel` or `delete` for each suspect. Here all ten are relabelled in a new catalog.
 
 decisions = suspects.corrections(10).assign(action="relabel")
 decisions["label"] = first["guess"].to_numpy()
-catalog = pe.ImageCatalog.load(folder / "catalog.csv")
+frame = pe.ImageCatalog.load(folder / "catalog.csv").frame
+made_wrong = dict(zip(vectors.object_id[wrong], labels[wrong], strict=True))
+catalog = pe.ImageCatalog.from_frame(frame.assign(label=frame["object_id"].map(made_wrong).fillna(frame["label"])))
 corrected = pe.apply_corrections(catalog, decisions)
 print(corrected)
 
 # %%
-# The images, most suspect first.
+# The images, the most suspect first.
 
-figure = draw_sheet(next(iter(suspects_sheets(suspects, 10))))
+ax = pe.draw(suspects)

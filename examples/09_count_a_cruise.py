@@ -2,7 +2,7 @@
 Count a cruise
 ==============
 
-Counts of predictions are biased by the errors of the classifier. `abundance` corrects them, with intervals.
+A classifier makes errors, so counts of its predictions are biased. `abundance` corrects them, and gives intervals.
 """
 
 import numpy as np
@@ -10,13 +10,12 @@ import pandas as pd
 from shared_run import CLASSES, new_images, shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.abundance import draw_abundance
 
 folder = shared_run()
 images = pe.catalog(new_images("cruise", 60), progress=False).frame
 
 # %%
-# Three stations with mixes of classes of their own; each sample stands for some cubic metres of water.
+# Make a cruise of three stations, each with its own mix of classes and 5 m³ of filtered water.
 
 rng = np.random.default_rng(0)
 parts = []
@@ -29,15 +28,16 @@ cruise = pe.ImageCatalog.from_frame(pd.concat(parts, ignore_index=True))
 print(cruise)
 
 # %%
-# `count` are the predictions, `corrected` the estimate, `low` and `high` its nominal 90 % interval.
+# `count` is the number of predictions, `corrected` the estimate, `low` and `high` its nominal 90 % interval,
+# `concentration` the individuals per m³.
 
 found = pe.abundance(folder, pe.embed(folder, cruise, progress=False), catalog=cruise, n_draws=50, progress=False)
 truth = cruise.frame.groupby(["sample_id", "label"]).size().rename("true").reset_index()
 table = found.table.merge(truth, left_on=["sample", "label"], right_on=["sample_id", "label"])
-columns = ["sample", "label", "true", "count", "corrected", "low", "high", "concentration"]
-print(table[columns].to_string(index=False, float_format="{:.1f}".format))
+print(found)
+table[["sample", "label", "true", "count", "corrected", "low", "high", "concentration"]].round(1)
 
 # %%
-# All stations.
+# All stations together.
 
-figure = draw_abundance(found)
+ax = pe.draw(found)
