@@ -11,11 +11,13 @@ from plankton_embed.cli import app
 TESTS, PACKAGE = Path(__file__).parent, Path(plankton_embed.__file__).parent
 SHARED = {"train": "run", "demo": "run"}  # commands of one file
 OF_SEVERAL_MODULES = {
+    "test_api_pages.py",  # docs/api/
     "test_benchmarks.py",  # the programs in benchmarks/
     "test_cli_options.py",  # the command line beside the functions
     "test_examples.py",
     "test_extending.py",  # docs/extending.md
     "test_chain.py",  # from readers over vectors and names to writers
+    "test_language.py",  # the words of docs, help and messages
     "test_mirror.py",
     "test_public_names.py",  # what `import plankton_embed` gives
     "test_readme.py",
