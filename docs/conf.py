@@ -49,12 +49,12 @@ def _describe_settings() -> str:
         lines += [f"## {part}", "", field.annotation.__doc__, "", "| setting | default | what it is |", "|---|---|---|"]
         for name, value in field.annotation.model_fields.items():
             choices = get_args(value.annotation) if str(get_origin(value.annotation)) == "typing.Literal" else ()
-            named = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+            allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
             default = getattr(getattr(plain, part), name)
-            lines.append(f"| `{part}.{name}` | `{default}` | {value.description}.{named} |")
+            lines.append(f"| `{part}.{name}` | `{default}` | {value.description}.{allowed} |")
         lines.append("")
-    brought = {name: record.defaults for name, record in OBJECTIVES.items() if record.defaults}
-    for title, changes in (("Presets", PRESETS), ("What an objective brings with it", brought)):
+    objectives = {name: record.defaults for name, record in OBJECTIVES.items() if record.defaults}
+    for title, changes in (("Presets", PRESETS), ("Defaults of an objective", objectives)):
         lines += [f"## {title}", "", "| name | changes |", "|---|---|"]
         for name, values in changes.items():
             lines.append(f"| `{name}` | {', '.join(f'`{key}={value}`' for key, value in values.items())} |")

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md do what it says."""
+"""The examples of docs/extending.md work as described there."""
 
 import re
 import sys
@@ -20,12 +20,12 @@ TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding=
 READER, LOSS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_a_reader_is_one_file_and_one_word(tmp_path, monkeypatch):
+def test_a_reader_is_one_file_and_one_name(tmp_path, monkeypatch):
     module = types.ModuleType("plankton_embed.images.readers.scenes")
     exec(READER, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    for place in (readers, source):
-        monkeypatch.setattr(place, "READERS", (*readers.READERS, "scenes"))
+    for module_with_readers in (readers, source):
+        monkeypatch.setattr(module_with_readers, "READERS", (*readers.READERS, "scenes"))
     for name in ("A1", "A2", "B1"):
         Image.fromarray(np.full((8, 9), 200, np.uint8)).save(tmp_path / f"{name}.png")
     rows = {"file": ["A1.png", "A2.png", "B1.png"], "taxon": ["copepod", "medusa", "copepod"]}
@@ -36,7 +36,7 @@ def test_a_reader_is_one_file_and_one_word(tmp_path, monkeypatch):
         source.read_source(tmp_path, source_format="folder", prefix="A")
 
 
-def test_a_loss_of_ones_own_is_trained_with(tmp_path, monkeypatch):
+def test_training_with_a_loss_of_your_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw_set("images", n_per_class=10, classes=("copepod", "medusa", "fish_egg"), progress=False)
     settings = {"preparation.target_size": 32, "network.trunk": "shufflenet_v2_x0_5", "network.dimension": 16,

@@ -1,4 +1,4 @@
-"""The README tells the truth."""
+"""The README is right: its commands, its files, and its Python tour."""
 
 import re
 import shutil
@@ -27,13 +27,13 @@ def test_the_tour_is_short(text):
     assert len(python_tour(text).strip().splitlines()) <= 15
 
 
-def test_every_command_stands_in_the_table_and_the_other_way_round(text):
+def test_the_table_lists_exactly_the_commands(text):
     table = text.split("\n## Commands\n")[1].split("\n## ")[0]
     listed = set(re.findall(r"^\| `([\w-]+)", table, re.MULTILINE))
     assert listed == {command.name for command in app.registered_commands}
 
 
-def test_pictures_and_files_it_names_are_there(text):
+def test_linked_files_are_there(text):
     for path in re.findall(r"\]\(([^)#]+)\)", text):
         if not path.startswith("http"):
             assert (README.parent / path).is_file(), path
@@ -46,10 +46,10 @@ def test_the_tour_runs(text, tmp_path, monkeypatch):
     shutil.copy(images / "copepod" / "copepod_0001.png", "a.png")
     shutil.copy(images / "medusa" / "medusa_0001.png", "b.png")
     Path("catalog.csv").write_text("path,label\na.png,copepod\nb.png,medusa\n")
-    names = {}
-    exec(python_tour(text), names)
-    assert names["vectors"].shape == (2, 64)
-    assert len(names["names"]) == 2
+    variables = {}
+    exec(python_tour(text), variables)
+    assert variables["vectors"].shape == (2, 64)
+    assert len(variables["predictions"]) == 2
 
 
 @pytest.mark.slow
