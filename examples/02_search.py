@@ -5,6 +5,8 @@ Find similar images
 A run has an index of its training images. The model of the run embeds the new images; the index finds those nearest.
 """
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 from PIL import Image
 from shared_run import new_images, shared_run
@@ -19,7 +21,8 @@ print(len(images), "new images")
 # Distance is Euclidean: 0 for the same vector, 2 at most.
 
 found = pe.search(folder, images, n_results=5, progress=False)
-found.head(10)[["query", "rank", "label", "distance"]].round(2)
+table = found.assign(query=[Path(path).name for path in found["query"]])
+table.head(10)[["query", "rank", "label", "distance"]].round(2)
 
 # %%
 # Each row: a new image, then the five nearest training images with their class and distance.
