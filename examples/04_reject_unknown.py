@@ -29,8 +29,8 @@ print(is_rejected.sum(), "images are rejected")
 predictions.loc[is_rejected, ["true_label", "best_label", "novelty_score", "threshold"]].head().round(2)
 
 # %%
-# The open-set curve: for every threshold, the share of accepted images of known classes (high is good) over the share of
-# accepted images of unseen classes (low is good).
+# The open-set curve: for every threshold, the share of accepted images of known classes (high is good) over the share
+# of accepted images of unseen classes (low is good).
 
 query = pe.embed(folder, images, progress=False)
 evaluation = pe.evaluate(folder, query, "knn", unknown_rate=0.1, refuse_by="density", progress=False)

@@ -24,7 +24,6 @@ def test_there_are_ten_and_each_is_short():
 
 @pytest.mark.slow
 def test_every_example_runs(tmp_path):
-    pytest.importorskip("sphinx_gallery", reason="the examples' pictures are those of the gallery (extra docs)")
     paths = os.pathsep.join([str(ROOT / "examples"), str(ROOT / "docs"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": paths}
     for path in EXAMPLES:  # in order: the first one trains the network that all use
