@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -23,18 +23,20 @@ from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
+from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 FORMAT_VERSION = 2
-WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+WEIGHTS_FILE = "model.safetensors"
+HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 BATCH_SIZE = 64
 VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
 @dataclass(eq=False, repr=False)
-class EmbeddingModel(Shown):
+class EmbeddingModel(Shown, ModelHubMixin):
     """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` says otherwise.
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
@@ -199,11 +201,53 @@ class EmbeddingModel(Shown):
         return vectors
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:
-        """Write `model.safetensors`, `config.json` and, as `README.md`, the text of a model card.
+        """Write `model.safetensors`, `config.json` and `README.md`, the model card; return the folder.
 
         A folder of that name is replaced, whole or not at all.
+
+        Args:
+            folder: where to write.
+            card: text of the model card; by default the model's `card`, else one made from its settings and training.
+
+        Raises:
+            OutputError: a file or another folder is there.
         """
-        config = {
+        refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
+        text = card if card is not None else self.card or str(self.generate_model_card())
+        with write_folder_atomically(folder) as temporary:
+            weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
+            safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
+            config = json.dumps(self._config(), indent=2, ensure_ascii=False)
+            (temporary / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
+            (temporary / CARD_FILE).write_text(text, encoding="utf-8")
+        return Path(folder)
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
+    ) -> str | None:
+        """Write the model into a folder, as `save` does, and publish it on the Hugging Face hub if wanted.
+
+        Args:
+            save_directory: where to write; a model there is replaced.
+            push_to_hub: publish it.
+            repo_id: `owner/name`; by default the name of the folder, under your own.
+            **options: those of the method `push_to_hub`.
+
+        Returns:
+            The address of the commit; None where nothing is published.
+
+        Raises:
+            OutputError: a file or another folder is there.
+            SettingError: options of publishing without `push_to_hub`.
+        """
+        unexpected = [name for name, value in {"repo_id": repo_id, **options}.items() if value is not None]
+        if unexpected and not push_to_hub:
+            raise SettingError(f"save_pretrained: {', '.join(unexpected)} can only be used with push_to_hub=True")
+        folder = self.save(save_directory)
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
+    def _config(self) -> dict[str, Any]:
+        return {
             "library": "plankton_embed",
             "format_version": FORMAT_VERSION,
             "model_hash": self.hash,
@@ -213,27 +257,26 @@ class EmbeddingModel(Shown):
             "views": self.views,
             "training": self.training,
         }
-        refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
-        with write_folder_atomically(folder) as temporary:
-            weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
-            safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
-            text = json.dumps(config, indent=2, ensure_ascii=False)
-            (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            (temporary / CARD_FILE).write_text(self.card if card is None else card, encoding="utf-8")
-        return Path(folder)
+
+    def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
+        """Return a model card made from the settings and the training; see `build_model_card` for the options."""
+        return build_model_card(self._config(), *args, **options)
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "auto") -> EmbeddingModel:
+    def load(cls, name: str | Path, device: str = "auto", **options: Any) -> EmbeddingModel:
         """Load from a folder written by `save`, from the folder of a run, or from the Hugging Face hub.
 
         Args:
             name: `runs/demo/model`, `runs/demo`, or a hub name such as `owner/name`.
             device: `auto`, `cpu`, `cuda`, `mps`.
+            **options: for a hub name: `revision` (a branch, tag or commit; by default the newest), `token` (by default
+                that of `hf auth login`), `cache_dir`, `force_download`, `local_files_only`.
 
         Raises:
             InputError: there is no model, or its files do not fit together.
+            SettingError: an option is unknown, or `revision` is given for a folder.
         """
-        folder = _find_folder(name)
+        folder = _find_folder(name, options)
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
@@ -264,21 +307,27 @@ class EmbeddingModel(Shown):
         return model.to(device)
 
     @classmethod
-    def from_pretrained(cls, name: str, device: str = "auto") -> EmbeddingModel:
+    def from_pretrained(cls, name: str | Path, device: str = "auto", **options: Any) -> EmbeddingModel:  # type: ignore[override]
         """Load a model by its name on the Hugging Face hub, or from a folder; the same as `load`."""
-        return cls.load(name, device)
+        return cls.load(name, device, **options)
 
-    def push_to_hub(
-        self, repo_id: str, *, card: str | None = None, private: bool = False, token: str | None = None
+    def push_to_hub(  # type: ignore[override]
+        self, repo_id: str, *, card: str | None = None, private: bool = False, token: str | None = None, **options: Any
     ) -> str:
-        """Upload to the Hugging Face hub as `owner/name`; return the address of the commit."""
-        from huggingface_hub import HfApi
+        """Publish on the Hugging Face hub.
 
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            saved = self.save(Path(folder) / "model", card)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=saved))
+        Args:
+            repo_id: `owner/name`.
+            card: text of the model card; by default as `save` writes it.
+            private: only you see it; of a new name.
+            token: by default that of `hf auth login`.
+            **options: `commit_message`, `branch`, `create_pr` and others of `huggingface_hub.ModelHubMixin`.
+
+        Returns:
+            The address of the commit.
+        """
+        model = self if card is None else replace(self, card=card)
+        return str(ModelHubMixin.push_to_hub(model, repo_id, private=private, token=token, **options))
 
     def _describe(self) -> str:
         side = self.preparation.target_size
@@ -293,9 +342,14 @@ def turn_view(images: Tensor, view: int) -> Tensor:
     return torch.rot90(seen, view % 4, (2, 3))
 
 
-def _find_folder(name: str | Path) -> Path:
+def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
+    unexpected = sorted(set(options) - set(HUB_OPTIONS))
+    if unexpected:
+        raise SettingError(f"expected options of {', '.join(HUB_OPTIONS)}; found {', '.join(unexpected)}")
     for folder in (Path(name), Path(name) / "model"):
         if (folder / CONFIG_FILE).is_file():
+            if options.get("revision") is not None:
+                raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
             return folder
     if Path(name).exists() or str(name).count("/") != 1:
         raise InputError(f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a run")
@@ -303,7 +357,7 @@ def _find_folder(name: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
+        return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE], **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"{name} is not a folder here, and cannot be loaded from the Hugging Face hub: {error}"
