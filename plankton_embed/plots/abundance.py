@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
 from plankton_embed.analysis.counts import AMOUNTS, Abundance
+from plankton_embed.plots.class_rows import add_legend_above, name_rows
 from plankton_embed.plots.figure import BLUE, GREY, ORANGE, TEXT_SIZE, new_axes, title_axes
 from plankton_embed.plots.profile import bounds_of, name_unit
 from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
@@ -45,8 +46,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     n_bare = found.summary.get("n_uncorrected", 0)
     bare = f", {n_bare:,} not corrected (no intervals)" if n_bare else ""
     title_axes(ax, f"{found.summary['n_images']:,} images{of}{bare}{left_out}", unit)
-    ax.set_title(ax.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
-    rows, size = np.arange(len(table)), row_font_size(ax, len(table))
+    rows = name_rows(ax, table.index)
     low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have none
     least = 1.0 if amount == "corrected" else high.max() / DECADES
     if high.max() > LINEAR_UP_TO * max(table[amount].median(), least):
@@ -57,14 +57,8 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     if amount == "corrected":
         ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="named so", zorder=2, clip_on=False)
     ax.scatter(table[amount], rows, s=28, color=ORANGE, marker="o", label="corrected", zorder=3, clip_on=False)
-    names = [shorten(str(name), NAME_WIDTH, size) for name in table.index]
-    ax.set_yticks(rows, names, fontsize=size, parse_math=False)
-    ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlim(left=0)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(color="0.92")
-    ax.set_axisbelow(True)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=TEXT_SIZE, borderaxespad=0.1)
+    add_legend_above(ax)
     return ax
 
 
