@@ -10,7 +10,7 @@ from pathlib import Path
 from shared_run import shared_run
 
 import plankton_embed as pe
-from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
 
 folder = shared_run()
 Path("taxonomy.csv").write_text(
@@ -33,4 +33,4 @@ print(found.by_rank.to_string(index=False, float_format="{:.2f}".format))
 # %%
 # Left the tree of the model, right the taxonomy.
 
-figure = draw_tanglegram(found.comparison)
+figure = draw_taxonomy_comparison(found.comparison)

@@ -38,7 +38,7 @@ ABOVE = ("table", "images.catalog", "images.splits", "images.preparation", "imag
          "classifiers.scoring", "classifiers.prediction", "classifiers.enrollment", "classifiers.mlp",
          "analysis.dendrogram", "analysis.clusters", "analysis.relations", "analysis.suspects", "analysis.shift",
          "analysis.body_size", "analysis.samples", "analysis.counts", "spreadsheet", "vector_index",
-         "plots.confusion", "plots.curves", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
+         "plots.confusion", "plots.history", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
          "workflows.pca", "workflows.clusters", "workflows.suspects", "workflows.shift", "workflows.abundance",
          "workflows.export")  # fmt: skip
 

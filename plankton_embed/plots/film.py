@@ -46,7 +46,7 @@ SUFFIXES = (".mp4", ".webp", ".gif")
 Pixels = NDArray[np.uint8]
 
 
-def draw_frame(film: Film, number: int = -1, axes: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
+def draw_film(film: Film, number: int = -1, axes: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
     """Draw the images as they stood after one epoch, within the limits of the whole film.
 
     Args:

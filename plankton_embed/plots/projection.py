@@ -1,4 +1,4 @@
-"""Figures: images on two or three axes, a sign a class, and how much of the variance the axes hold."""
+"""Figures: images as points on two or three axes, each class with its own colour and marker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Affine2D, ScaledTranslation
 from numpy.typing import NDArray
 
@@ -45,7 +44,6 @@ WIDTH, PLOT_HEIGHT = 10.0, 7.2  # inches; the legend stands below the plot
 LEGEND_SIZE, LEGEND_ROW, LEGEND_PAD = 8.0, 12.5, 22.0  # points: text, a line, a sign with the gaps beside it
 LEGEND_GAP = 40.0  # points; the axis has its numbers and its name there
 MOST_COLUMNS = 8
-MOST_BARS = 30
 METHOD_NAMES = {"pca": "principal components", "umap": "UMAP", "tsne": "t-SNE"}
 
 
@@ -117,39 +115,6 @@ def draw_projection_3d(projection: Projection, axes: tuple[int, int, int] = (0, 
     ax.tick_params(labelsize=TEXT_SIZE - 1)
     space.set_aspect("equal")
     draw_legend(ax, signs)
-    return ax
-
-
-def draw_explained(projection: Projection, ax: Axes | None = None) -> Axes:
-    """Draw the share of the variance along every component, falling, and their sum.
-
-    Args:
-        projection: by principal components; those that are its axes are blue.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: the projection is a map.
-    """
-    if projection.spectrum is None:
-        raise InputError(f"a map by {projection.method} has no shares of variance; choose the method pca")
-    ax = ax or new_axes(8, 5)
-    shares = projection.spectrum[: max(MOST_BARS, projection.n_components)]
-    numbers, sums = np.arange(1, len(shares) + 1), np.cumsum(shares)
-    kept = numbers <= projection.n_components
-    title = f"The first {len(shares)} of" if len(shares) < len(projection.spectrum) else "All"
-    title_axes(ax, f"{title} {len(projection.spectrum)} components", "component", "share of the variance")
-    ax.bar(numbers[kept], shares[kept], color=BLUE, label=f"the {kept.sum()} axes: {sums[kept][-1]:.1%}")
-    ax.bar(numbers[~kept], shares[~kept], color="#B9CFE0", label="_rest")
-    ax.plot(numbers, sums, color=VERMILION, marker="o", markersize=3.5, label="sum so far")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set(xlim=(0.4, len(shares) + 0.6), ylim=(0, 1.02))
-    ax.grid(axis="y", color="0.92")
-    ax.set_axisbelow(True)
-    ax.legend(fontsize=TEXT_SIZE, loc="center right", framealpha=0.9)
     return ax
 
 

@@ -17,13 +17,13 @@ from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.plots.abundance import draw_abundance
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.confusion import draw_confusion
-from plankton_embed.plots.curves import draw_curves
 from plankton_embed.plots.dendrogram import draw_dendrogram
-from plankton_embed.plots.film import draw_frame
+from plankton_embed.plots.film import draw_film
+from plankton_embed.plots.history import draw_history
 from plankton_embed.plots.learning_curve import draw_learning_curve
 from plankton_embed.plots.projection import draw_projection
 from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
 from plankton_embed.training.history import History
 from plankton_embed.workflows import contact_sheets
 from plankton_embed.workflows.compare import Comparison
@@ -52,7 +52,7 @@ def draw(result: Any, ax: Any = None) -> Any:
         case Evaluation():
             return draw_confusion(result.scores, ax)
         case RunResult():
-            return draw_curves(History.load(result.folder.history), ax)
+            return draw_history(History.load(result.folder.history), ax)
         case SeenUnseen():
             return draw_learning_curve(result.summary, ax)
         case Comparison():
@@ -60,13 +60,13 @@ def draw(result: Any, ax: Any = None) -> Any:
         case Projection():
             return draw_projection(result, ax=ax)
         case Film():
-            return draw_frame(result, ax=ax)
+            return draw_film(result, ax=ax)
         case Dendrogram():
             return draw_dendrogram(result, contact_sheets.leaf_images(result), ax)
         case TaxonomyFindings():
-            return draw_tanglegram(result.comparison, ax)
+            return draw_taxonomy_comparison(result.comparison, ax)
         case TaxonomyComparison():
-            return draw_tanglegram(result, ax)
+            return draw_taxonomy_comparison(result, ax)
         case Abundance():
             return draw_abundance(result, ax)
         case Clusters():

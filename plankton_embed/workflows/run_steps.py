@@ -46,8 +46,8 @@ from plankton_embed.network.model import CONFIG_FILE, EmbeddingModel
 from plankton_embed.network.model_card import update_model_card
 from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_frame, write_json
-from plankton_embed.plots.curves import draw_curves
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.history import draw_history
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
@@ -354,7 +354,7 @@ def train_step(
     )
     model.classes = [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
-    save_figure(draw_curves(history), folder.figures / "curves.png")
+    save_figure(draw_history(history), folder.figures / "curves.png")
     if settings.training.tensorboard:
         _log_space(folder, model, val if len(val.catalog) else known)
     model.save(folder.model)  # last: it says that this step is finished

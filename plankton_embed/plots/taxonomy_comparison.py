@@ -46,7 +46,7 @@ class _Side:
         return lines[next(reversed(self.children))]
 
 
-def draw_tanglegram(comparison: TaxonomyComparison, ax: Axes | None = None) -> Axes:
+def draw_taxonomy_comparison(comparison: TaxonomyComparison, ax: Axes | None = None) -> Axes:
     """Draw the learned tree on the left, the taxonomy on the right, and a line from every class to itself.
 
     Branches are turned, first of one tree, then of the other, so that the children of every node stand in the order of

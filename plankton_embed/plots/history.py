@@ -23,7 +23,7 @@ DISTANCES = (("between_distance", "between classes", BLUE, "o"), ("within_distan
 Lines = tuple[tuple[str, str, str, str], ...]
 
 
-def draw_curves(history: History, ax: Axes | None = None) -> Axes:
+def draw_history(history: History, ax: Axes | None = None) -> Axes:
     """Draw loss, validation accuracy, distances and learning rate over one epoch axis; mark the best epoch.
 
     The distances are the mean Euclidean distances of training images of two classes and of one; a space that collapses
