@@ -29,12 +29,11 @@ PANELS = (  # comparison, title, what its axis says
 STARTS, WIDTHS = (0.0, 0.38, 0.76), (0.32, 0.32, 0.24)  # of the three panels
 
 
-def draw_shift(shift: Shift, unknown_rate: float, ax: Axes | None = None) -> Axes:
+def draw_shift(shift: Shift, ax: Axes | None = None) -> Axes:
     """Draw a row a sample: two effects beside those of draws from the calibration images, and the share refused.
 
     Args:
         shift: of `find_shift`; all images together stand on top, then the samples that are most unlike, 60 at most.
-        unknown_rate: share of known images that may be refused.
         ax: whose place the three panels take; by default a new figure, the taller the more samples.
 
     Returns:
@@ -59,8 +58,11 @@ def draw_shift(shift: Shift, unknown_rate: float, ax: Axes | None = None) -> Axe
         farthest = np.fmax(effects.max(), draws.max()) if name == "vectors" else 1.0
         farthest = 1.03 * np.fmax(farthest, 0.01)
         panel.set_xlim(np.fmin(-farthest / 30, 1.1 * effects.min()), farthest)
-    title_axes(right, "refused as unknown", f"share of the images;\ndashed: {100 * unknown_rate:.3g} % of known ones")
-    right.axvline(unknown_rate, color=GREY, linestyle="--", linewidth=1)
+    label = "share of the images"
+    if shift.unknown_rate is not None:
+        label += f";\ndashed: {100 * shift.unknown_rate:.3g} % of images of known classes"
+        right.axvline(shift.unknown_rate, color=GREY, linestyle="--", linewidth=1)
+    title_axes(right, "rejected as unknown", label)
     _draw_marks(right, table["refused"], rows, table["verdict"])
     right.set_xlim(-0.02, 1.02)
     right.xaxis.set_major_formatter(PercentFormatter(1))
