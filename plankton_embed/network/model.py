@@ -222,7 +222,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             (temporary / CARD_FILE).write_text(text, encoding="utf-8")
         return Path(folder)
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
     ) -> str | None:
         """Write the model into a folder, as `save` does, and publish it on the Hugging Face hub if wanted.

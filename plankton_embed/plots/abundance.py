@@ -16,14 +16,14 @@ LINEAR_UP_TO = 12  # times the median that the largest count may be before the a
 
 
 def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
-    """Draw a row a class, over all samples: the names given, and the corrected count with its interval.
+    """Draw one row for each class, over all samples: predicted images, and the corrected count with its interval.
 
-    Where images have different sub-sampling factors, counts of images do not compare: then the corrected concentration
-    is drawn with its interval, or individuals where a volume is not known.
+    Where images have different sub-sampling factors, counts of images cannot be compared: then the corrected
+    concentration is drawn with its interval, or individuals where a volume is missing.
 
     Args:
         found: the 40 commonest classes are shown, the most on top.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
         The axes.
@@ -42,7 +42,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     bare = f", {n_bare:,} not corrected (no intervals)" if n_bare else ""
     title_axes(ax, f"{found.summary['n_images']:,} images{of}{bare}{left_out}", unit)
     rows = name_rows(ax, table.index)
-    low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have none
+    low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have no interval
     least = 1.0 if amount == "corrected" else high.max() / DECADES
     if high.max() > LINEAR_UP_TO * max(table[amount].median(), least):
         ax.set_xscale("symlog", linthresh=least)
@@ -50,7 +50,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
         interval = f"{100 * found.summary['level']:.3g} % interval"
         ax.hlines(rows, low, high, color=ORANGE, linewidth=2.5, alpha=0.5, label=interval, zorder=1)
     if amount == "corrected":
-        ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="named so", zorder=2, clip_on=False)
+        ax.scatter(table["count"], rows, s=24, color=BLUE, marker="s", label="predicted", zorder=2, clip_on=False)
     ax.scatter(table[amount], rows, s=28, color=ORANGE, marker="o", label="corrected", zorder=3, clip_on=False)
     ax.set_xlim(left=0)
     add_legend_above(ax)
@@ -58,7 +58,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
 
 
 def _choose_amount(found: Abundance) -> str:
-    """Return what compares over all images: counts of them, unless their sub-sampling factors differ."""
+    """Return the amount that can be compared over all images: counts, unless their sub-sampling factors differ."""
     factors = found.samples.get("subsample_factor", pd.Series(1.0))
     if factors.notna().all() and factors.nunique() == 1:
         return "corrected"

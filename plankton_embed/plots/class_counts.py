@@ -1,4 +1,4 @@
-"""Figure: what refusing does to the count of every class."""
+"""Figure: how rejecting unknown images changes the count of every class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from plankton_embed.plots.class_rows import add_legend_above, name_rows
 from plankton_embed.plots.figure import BLACK, BLUE, ORANGE, new_axes, title_axes
 
 MARKS = (("true", BLACK, "|", 90), ("forced", BLUE, "s", 26), ("kept", ORANGE, "o", 26))
-NAMES = {"true": "true images", "forced": "named so, all images named", "kept": "named so, some refused"}
+NAMES = {"true": "true images", "forced": "predicted, none rejected", "kept": "predicted, some rejected"}
 
 
 def draw_class_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw a row a class, the most images on top: its true images, and its counts before and after refusing.
+    """Draw one row for each class, the largest on top: its true images, and its counts before and after rejection.
 
     Args:
-        counts: as `count_names` returns; the row `unknown` stands last.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        counts: as `count_names` returns; the row `unknown` is the last.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
         The axes.
@@ -25,12 +25,12 @@ def draw_class_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     classes, unknown = counts.iloc[:-1], counts.iloc[-1:]
     table = pd.concat([classes.sort_values(["true", "label"], ascending=[False, True]), unknown], ignore_index=True)
     ax = ax or new_axes(9, 1.6 + 0.21 * max(len(table), 3))
-    n, n_refused = int(table["true"].sum()), int(unknown["kept"].iloc[0])
-    title_axes(ax, f"{n_refused:,} of {n:,} images refused", "images")
+    n, n_rejected = int(table["true"].sum()), int(unknown["kept"].iloc[0])
+    title_axes(ax, f"{n_rejected:,} of {n:,} images rejected", "images")
     rows = name_rows(ax, table["label"])
     ax.hlines(rows, table["forced"], table["kept"], color="0.75", linewidth=1.5, zorder=1)
     for column, colour, marker, area in MARKS:
-        shown = rows if column == "kept" else rows[:-1]  # before refusing nothing is unknown
+        shown = rows if column == "kept" else rows[:-1]  # before rejection no image is unknown
         values = table[column].iloc[: len(shown)]
         ax.scatter(values, shown, s=area, color=colour, marker=marker, label=NAMES[column], zorder=2, clip_on=False)
     ax.set_xlim(left=0)

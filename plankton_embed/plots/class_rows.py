@@ -1,8 +1,8 @@
-"""What charts with a row a class share: the names at the rows, and the legend above the axes."""
+"""What charts with one row for each class share: the names beside the rows, and the legend above the axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,22 +13,23 @@ from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
 
 
 def name_rows(
-    ax: Axes, names: Sequence[object], counts: Sequence[float] | None = None, width: float = NAME_WIDTH
+    ax: Axes, names: Iterable[object], counts: Iterable[float] | None = None, width: float = NAME_WIDTH
 ) -> NDArray[np.intp]:
-    """Write a name beside every row, the first on top, and draw the grid; return the place of every row on the y axis.
+    """Write a name beside every row, the first on top, and draw the grid; return the y of every row.
 
     Args:
         ax: where to write.
-        names: (n,) shortened where they are too long.
-        counts: (n,) images, written behind the names.
+        names: (n,); long ones are shortened.
+        counts: (n,) images, written after the names.
         width: points that a name may take.
     """
-    rows, size = np.arange(len(names)), row_font_size(ax, len(names))
-    texts = [shorten(str(name), width, size) for name in names]
+    texts = [str(name) for name in names]
+    rows, size = np.arange(len(texts)), row_font_size(ax, len(texts))
+    texts = [shorten(text, width, size) for text in texts]
     if counts is not None:
         texts = [f"{text} ({count:,.0f})" for text, count in zip(texts, counts, strict=True)]
     ax.set_yticks(rows, texts, fontsize=size, parse_math=False)
-    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(color="0.92")
     ax.set_axisbelow(True)

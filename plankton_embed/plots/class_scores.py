@@ -12,11 +12,11 @@ MARKS = (("precision", BLUE, "<"), ("recall", ORANGE, ">"), ("f1", "black", "o")
 
 
 def draw_class_scores(scores: ClassificationScores, ax: Axes | None = None) -> Axes:
-    """Draw a row a class, the highest F1 on top, with precision, recall and F1 as marks.
+    """Draw one row for each class, the highest F1 on top, with precision, recall and F1 as marks.
 
     Args:
         scores: of a classifier.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
         The axes.

@@ -13,11 +13,11 @@ LINEAR_BELOW = 100
 
 
 def draw_class_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
-    """Draw a bar a class, the largest on top, on an axis that is linear below 100 and logarithmic above.
+    """Draw one bar for each class, the largest on top, on an axis that is linear below 100 and logarithmic above.
 
     Args:
         summary: of a catalog.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
         The axes.
@@ -41,7 +41,7 @@ def _title(summary: CatalogSummary) -> str:
 
 
 def _scale_counts(ax: Axes, largest: int) -> None:
-    """Set the scale, its ticks, and room for the number at the longest bar."""
+    """Set the scale and its ticks, and leave room for the number at the longest bar."""
     ax.set_xscale("symlog", linthresh=LINEAR_BELOW)
     ax.set_xlim(0, largest * (1.12 if largest < LINEAR_BELOW else 2))
     step = max(1, -(-min(largest, LINEAR_BELOW) // 5))

@@ -1,4 +1,4 @@
-"""Figure: macro F1 and accuracy of every system, and how fast it names images."""
+"""Figure: macro F1, accuracy and speed of every system."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHARE = 0.62  # of the width, for the scores
 
 
 def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw a row a classifier, the highest macro F1 on top: scores, a mark a seed, and images named a second.
+    """Draw one row for each classifier, the highest macro F1 on top: scores with one mark for each seed, and speed.
 
     Args:
         runs: `runs` of a `Comparison`.
-        ax: whose place the two panels take; by default a new figure, the taller the more rows.
+        ax: axes that the two panels replace; by default a new figure, taller for more rows.
 
     Returns:
         The axes of the scores.
@@ -45,7 +45,7 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     speeds.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few_decades else (1,)))
     speeds.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     speeds.xaxis.set_minor_formatter(NullFormatter())
-    title_axes(speeds, "", "images named a second (log)")
+    title_axes(speeds, "", "images predicted per second (log)")
     starts = runs.drop_duplicates("name").set_index("name")
     names = [f"{name} ({starts['origin'][name]}, {_shorten_start(starts['start'][name])})" for name in order]
     name_rows(scores, names, width=1.25 * NAME_WIDTH)
@@ -58,5 +58,5 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _shorten_start(start: str) -> str:
-    """Return `scratch`, or that the trunk has learned before; the table names the weights."""
+    """Return `scratch` or `pretrained`; the table of the comparison has the full name of the weights."""
     return "scratch" if start == "scratch" else "pretrained"

@@ -17,12 +17,12 @@ NUMBERS_UP_TO = 30  # samples whose cells are large enough to write in
 
 
 def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
-    """Draw a row a sample and a column a class: the corrected shares as coloured cells.
+    """Draw one row for each sample and one column for each class: the corrected shares as coloured cells.
 
     Args:
         found: the 24 commonest classes have columns of their own.
-        ax: where to draw; by default a new figure, the taller the more samples. Of very many samples not every row has
-            its name.
+        ax: where to draw; by default a new figure, taller for more samples. With very many samples only some rows have
+            their names.
 
     Returns:
         The axes.
@@ -61,7 +61,7 @@ def draw_composition(found: Abundance, ax: Axes | None = None) -> Axes:
 
 
 def _gather_shares(found: Abundance) -> tuple[str, pd.DataFrame]:
-    """Return what the shares are of, and sample by class: the commonest first, all others as one, then `unknown`."""
+    """Return what the shares are of, and the shares by sample and class: commonest, all others as one, `unknown`."""
     whole, shares = "images", found.by_sample().div(found.samples["n_images"].to_numpy(), axis=0)
     if "individuals" in found.table and found.table["individuals"].notna().all():
         individuals = found.by_sample("individuals")

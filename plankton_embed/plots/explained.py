@@ -18,17 +18,17 @@ MOST_BARS = 30
 
 
 def draw_explained(projection: Projection, ax: Axes | None = None) -> Axes:
-    """Draw the share of the variance along every component, falling, and their sum.
+    """Draw the share of the variance along every component, largest first, and the cumulative sum.
 
     Args:
-        projection: by principal components; those that are its axes are blue.
+        projection: by principal components; its axes are blue.
         ax: where to draw; by default a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        InputError: the projection is a map.
+        InputError: the projection is a map by UMAP or t-SNE.
     """
     if projection.spectrum is None:
         raise InputError(f"a map by {projection.method} has no shares of variance; choose the method pca")

@@ -42,8 +42,8 @@ from plankton_embed.images.splits import (
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
-from plankton_embed.network.model import CONFIG_FILE, EmbeddingModel
-from plankton_embed.network.model_card import update_model_card
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure

@@ -44,20 +44,20 @@ def legend_names(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# --- signs
+# --- markers
 
 
-def test_56_classes_have_56_signs_and_neighbours_differ_in_both():
-    signs = list(class_markers(table_of(56)).values())
-    assert len(set(signs)) == len(COLOURS) * len(MARKERS) == 56
-    for (colour, marker), (next_colour, next_marker) in itertools.pairwise(signs):
+def test_56_classes_have_56_markers_and_neighbours_differ_in_both():
+    markers = list(class_markers(table_of(56)).values())
+    assert len(set(markers)) == len(COLOURS) * len(MARKERS) == 56
+    for (colour, marker), (next_colour, next_marker) in itertools.pairwise(markers):
         assert colour != next_colour
         assert marker != next_marker
 
 
-def test_more_classes_share_signs_and_the_legend_says_so():
+def test_more_classes_share_markers_and_the_legend_says_so():
     ax = draw_projection(fit_projection(table_of(60)))
-    assert ax.get_legend().get_title().get_text() == "60 classes share 56 signs"
+    assert ax.get_legend().get_title().get_text() == "60 classes share 56 markers"
     assert draw_projection(fit_projection(table_of(56))).get_legend().get_title().get_text() == ""
 
 

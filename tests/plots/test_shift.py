@@ -1,4 +1,4 @@
-"""The figure of a shift shows every sample's effects beside those of draws, and the share refused."""
+"""The figure of a shift shows every sample's effects beside those of draws, and the share rejected."""
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def test_of_many_samples_the_most_unlike_are_shown():
     left = draw_shift(make_shift(500))
     assert len(left.get_yticklabels()) == 1 + MOST_SAMPLES
     whole = left.figure.axes[0]
-    assert "500 samples beside validation; the 60 most unlike" in whole.get_title(loc="left")
+    assert "500 samples against the calibration images; the 60 most different" in whole.get_title(loc="left")
     legend = [text.get_text() for text in whole.get_legend().get_texts()]
     assert sum(int(text.split(": ")[1]) for text in legend[:-1]) == 500
 
@@ -66,9 +66,9 @@ def test_of_many_samples_the_most_unlike_are_shown():
 def test_without_samples_all_images_stand_alone(tmp_path):
     left = draw_shift(make_shift(0, ["class mix"]))
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["all images (100)"]
-    assert left.figure.axes[0].get_title(loc="left") == "100 images beside validation"
+    assert left.figure.axes[0].get_title(loc="left") == "100 images against the calibration images"
     few = draw_shift(make_shift(0, ["too few images"]))
-    assert len(points(few.figure.axes[0].child_axes[2])) == 1  # the share refused is known
+    assert len(points(few.figure.axes[0].child_axes[2])) == 1  # the share rejected is known
     save_figure(few, tmp_path / "shift.png", dpi=40)
 
 
