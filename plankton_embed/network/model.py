@@ -1,4 +1,4 @@
-"""EmbeddingModel: a trained net with the preparation it was trained on; save, load, and embed images in memory."""
+"""EmbeddingModel: a trained net with the preparation of its images; save, load, publish, and embed images in memory."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # nu
 
 @dataclass(eq=False, repr=False)
 class EmbeddingModel(Shown, ModelHubMixin):
-    """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` says otherwise.
+    """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` is sigmoid.
 
-    `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
-    trained on, `training` whatever is worth knowing of how it was trained (plain values), `card` the text of its model
-    card, `views` how many views of an image it averages (1, 2, 4 or 8).
+    `net` is the network, `network` and `preparation` the settings it was built with, `classes` the classes it was
+    trained on, `training` facts about its training (plain values), `card` the text of its model card, `views` the
+    number of views of an image that are averaged (1, 2, 4 or 8).
     """
 
     net: EmbeddingNet
@@ -53,12 +53,12 @@ class EmbeddingModel(Shown, ModelHubMixin):
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.preparation.white_level_16bit == "auto":  # of no source: what is embedded later needs a number
+        if self.preparation.white_level_16bit == "auto":  # later images need a number
             self.preparation = self.preparation.model_copy(update={"white_level_16bit": WHITE_LEVEL})
 
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
-        """Return an untrained model with the starting weights that `network.weights` names."""
+        """Return an untrained model with the starting weights of `network.weights`."""
         return cls(build_net(network, seed), network, preparation)
 
     @property
@@ -89,7 +89,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What an EmbeddingTable records of where its vectors come from."""
+        """What an EmbeddingTable records about the origin of its vectors."""
         return {"model_hash": self.hash, "preparation_hash": self.preparation.hash()}
 
     def embed(
@@ -107,8 +107,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             images: paths, the bytes of image files, PIL images, or arrays (height, width[, 1 or 3]) of uint8, uint16,
                 bool, or float in 0-1; also one array of images (n, height, width[, channels]).
             pixel_size: µm per pixel, of all images or of each; needed by a model with size inputs in µm.
-            views: views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8 (with the mirror
-                image's); by default the model's own.
+            views: test-time augmentation, the views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8
+                (mirrored too); by default those of the model.
             batch_size: images at a time.
             progress: show a bar.
 
@@ -116,8 +116,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             float32 (n, d).
 
         Raises:
-            InputError: an image cannot be read; its number is named. A single image must come in a list. Or no pixel
-                size, where the model needs one.
+            InputError: an image cannot be read (the message has its number), a single image is not in a list, or the
+                model needs a pixel size and has none.
         """
         one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 3))
         if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
@@ -139,12 +139,12 @@ class EmbeddingModel(Shown, ModelHubMixin):
                     raise InputError(f"image {number}: {error}") from error
                 squares.append(square)
                 sizes.append(size)
-            known = None if scale is None else scale[at]
-            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, known)
+            scales = None if scale is None else scale[at]
+            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
 
         return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
 
-    encode = embed  # as sentence-transformers and others call it
+    encode = embed  # its name in sentence-transformers and others
 
     def embed_prepared(
         self,
@@ -155,7 +155,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
         precision: Precision = "float32",
         views: int | None = None,
     ) -> NDArray[np.float32]:
-        """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster)."""
+        """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster one)."""
         sides = images.log_sides(self.network.size_inputs)
         return self._embed_batches(
             lambda at: (images.batch(at)[0], sides[at]), len(images), batch_size, progress, precision, views
@@ -176,8 +176,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
         self.net.eval()
         with torch.inference_mode(), autocast(self.device, precision):
             batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-            shown_sides = torch.from_numpy(sides).to(self.device)
-            vectors = torch.stack([self.net(turn_view(batch, view), shown_sides) for view in VIEWS[n_views]]).mean(0)
+            moved_sides = torch.from_numpy(sides).to(self.device)
+            vectors = torch.stack([self.net(turn_view(batch, view), moved_sides) for view in VIEWS[n_views]]).mean(0)
             if self.net.output == "unit":
                 vectors = functional.normalize(vectors, dim=1)
             return vectors.cpu().numpy()
@@ -280,7 +280,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
-                raise InputError(f"{folder / CONFIG_FILE}: expected names and values, found {type(config).__name__}")
+                raise InputError(f"{folder / CONFIG_FILE}: expected settings and values, found {type(config).__name__}")
             if config.get("format_version") != FORMAT_VERSION:
                 raise InputError(
                     f"{folder}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; "
@@ -290,19 +290,19 @@ class EmbeddingModel(Shown, ModelHubMixin):
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-            wanted_hash = config["model_hash"]
+            expected_hash = config["model_hash"]
         except PlanktonEmbedError:
             raise
         except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-            raise InputError(f"{folder} holds no whole model: {error}") from error
+            raise InputError(f"{folder} is not a complete model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
         model.views = config.get("views", 1)
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
-        if model.hash != wanted_hash:
+        if model.hash != expected_hash:
             raise InputError(
-                f"{folder}: expected model {wanted_hash}, as config.json has it; found {model.hash} by its weights and "
-                "settings; one of its files was changed: save or copy the model again"
+                f"{folder}: expected model {expected_hash}, as in config.json; found {model.hash} by its weights and "
+                "settings: one of its files was changed; save or copy the model again"
             )
         return model.to(device)
 
@@ -337,9 +337,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
 
 def turn_view(images: Tensor, view: int) -> Tensor:
-    """Return a view of images (b, channels, T, T): 0 as they are, 1-3 quarter turns, 4-7 the mirror image's."""
-    seen = images.flip(3) if view >= 4 else images
-    return torch.rot90(seen, view % 4, (2, 3))
+    """Return a view of images (b, channels, T, T): 0 unchanged, 1-3 quarter turns, 4-7 the same mirrored."""
+    mirrored = images.flip(3) if view >= 4 else images
+    return torch.rot90(mirrored, view % 4, (2, 3))
 
 
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
