@@ -33,8 +33,9 @@ class FineTunedNet(NetClassifier):
     """A trunk of torchvision with a new linear head: systems C (`resnet18`) and D (frozen `vgg19`).
 
     At first only the head learns, at `learning_rate`; then everything learns, at `body_share` of it. While only the
-    head learns, no bit of the trunk changes: its batch normalisation uses the moments it came with, its dropout is off. One epoch and then twelve; training stops when the validation loss has not improved for three epochs, and
-    the best epoch is kept. A trunk without pretrained weights should learn from the start, at the full rate:
+    head learns, no bit of the trunk changes: its batch normalisation uses the moments it came with, its dropout is off.
+    One epoch and then twelve; training stops when the validation loss has not improved for three epochs, and the best
+    epoch is kept. A trunk without pretrained weights should learn from the start, at the full rate:
     `FineTunedNet(weights="none", head_epochs=0, body_share=1.0)`.
 
     Args:

@@ -66,7 +66,7 @@ def highest_losses(
             "%d images are of classes that the classifier was not trained on, and are left out",
             len(names) - len(usable),
         )
-    true = probabilities[labelled, codes[labelled]]
+    true = probabilities[usable, codes[usable]]
     losses = -np.log(np.maximum(true, LEAST_CHANCE))
     order = np.argsort(-losses, kind="stable")[:n]
     rows = usable[order]

@@ -249,8 +249,8 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
             calibration_part = _choose(calibration_part, np.isin(calibration_part[2], learned[2]))
         if not len(calibration_part[2]):
             raise InputError(
-                f"calibration: none of the images is of one of the {len(np.unique(learned[2]))} classes of y, or there are "
-                "too few images to set some aside; give images that the network was not trained on"
+                f"calibration: none of the images is of one of the {len(np.unique(learned[2]))} classes of y, or there "
+                "are too few images to set some aside; give images that the network was not trained on"
             )
         layers = MLPClassifier((256, 256), 60, batch_size=256, learning_rate=1e-3, dropout=0.5)
         layers.set_params(random_state=self.random_state)
