@@ -24,7 +24,7 @@ MARKS = {  # verdict: colour, marker, in words
 }
 PANELS = (  # comparison, title, label of its axis
     ("vectors", "all differences", "0: like calibration images,\n1: nothing in common"),
-    ("appearance", "appearance within classes", "novelty score: 0: like calibration,\n1: above all of it"),
+    ("appearance", "appearance within classes", "0: novelty like calibration,\n1: above all of it"),
 )
 STARTS, WIDTHS = (0.0, 0.38, 0.76), (0.32, 0.32, 0.24)  # of the three panels
 
@@ -60,7 +60,7 @@ def draw_shift(shift: Shift, ax: Axes | None = None) -> Axes:
         panel.set_xlim(np.fmin(-farthest / 30, 1.1 * effects.min()), farthest)
     label = "share of the images"
     if shift.unknown_rate is not None:
-        label += f";\ndashed: {100 * shift.unknown_rate:.3g} % of images of known classes"
+        label += f";\ndashed: {100 * shift.unknown_rate:.3g} % of known classes"
         right.axvline(shift.unknown_rate, color=GREY, linestyle="--", linewidth=1)
     title_axes(right, "rejected as unknown", label)
     _draw_marks(right, table["refused"], rows, table["verdict"])

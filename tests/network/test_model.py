@@ -202,7 +202,7 @@ def change_a_weight(folder):
         (lambda f: (f / "config.json").write_text("[]"), InputError, "expected settings and values"),
         (lambda f: (f / "config.json").write_text('{"format_version": 2}'), InputError, "is not a complete model"),
         (lambda f: change_config(f, format_version=9), InputError, "expected format_version 2, found 9.*release"),
-        (lambda f: change_config(f, network={"trunk": "resnet18", "dimension": 9}), InputError, "no whole model"),
+        (lambda f: change_config(f, network={"trunk": "resnet18", "dimension": 9}), InputError, "not a complete model"),
         (lambda f: change_config(f, network={"trunk": "resnet19"}), SettingError, "resnet19"),
         (lambda f: change_config(f, preparation={"target": 9}), SettingError, "target"),
     ],
