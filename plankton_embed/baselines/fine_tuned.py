@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.baselines.net_batches import Codes, Pixels
-from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch
+from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch, count_trained
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import NetworkSettings
@@ -221,8 +221,3 @@ def spread_classes(codes: Codes, seed: int) -> Codes:
     rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
     share = (rank + 0.5) / np.bincount(codes)[codes[order]]
     return np.asarray(order[np.lexsort((share, rank > 0))])
-
-
-def count_trained(layer: nn.Module) -> int:
-    """Return the number of parameters of a layer that learn."""
-    return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)

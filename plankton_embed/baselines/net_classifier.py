@@ -530,10 +530,14 @@ def list_layers(net: nn.Sequential, shape: tuple[int, int, int]) -> pd.DataFrame
     with torch.inference_mode():
         for name, layer in net.named_children():
             values = layer(values)
-            n_trained = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-            rows.append((name, type(layer).__name__, "×".join(map(str, values.shape[1:])), n_trained))
+            rows.append((name, type(layer).__name__, "×".join(map(str, values.shape[1:])), count_trained(layer)))
     net.train(was_training)
     return pd.DataFrame(rows, columns=["name", "kind", "output_shape", "parameters"])
+
+
+def count_trained(layer: nn.Module) -> int:
+    """Return the number of parameters of a layer that learn."""
+    return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
 
 
 def count_outputs(layers: Sequence[nn.Module], shape: tuple[int, int, int], net: str) -> int:
