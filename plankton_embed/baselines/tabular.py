@@ -102,10 +102,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.model_ = self._build().fit(self._prepare(X), codes, weights)
         self.n_rounds_ = self.n_rounds
         if validation is not None:
-            calibration_part, truth = self._of_known_classes(*validation)
+            val_features, truth = self._of_known_classes(*validation)
             every, of_class = np.arange(len(self.classes_)), np.empty(len(self.classes_))
             of_class[codes] = weights
-            stages = self._stages(calibration_part)
+            stages = self._stages(val_features)
             losses = [
                 log_loss(truth, probabilities, labels=every, sample_weight=of_class[truth]) for probabilities in stages
             ]
