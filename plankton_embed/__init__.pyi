@@ -1,3 +1,4 @@
+from . import baselines as baselines
 from .analysis.clusters import Clusters as Clusters
 from .analysis.counts import Abundance as Abundance
 from .analysis.dendrogram import Dendrogram as Dendrogram
@@ -6,17 +7,8 @@ from .analysis.projection import Projection as Projection
 from .analysis.relations import Relations as Relations
 from .analysis.shift import Shift as Shift
 from .analysis.suspects import Suspects as Suspects
+from .analysis.taxonomy_comparison import TaxonomyComparison as TaxonomyComparison
 from .analysis.taxonomy_comparison import TaxonomyFindings as TaxonomyFindings
-from .baselines.convnets import FourConvNet as FourConvNet
-from .baselines.convnets import LeNet as LeNet
-from .baselines.convnets import SmallNet as SmallNet
-from .baselines.fine_tuned import FineTunedNet as FineTunedNet
-from .baselines.inputs import read_pixels as read_pixels
-from .baselines.losses import highest_losses as highest_losses
-from .baselines.losses import write_highest_losses as write_highest_losses
-from .baselines.pixels import PixelMLP as PixelMLP
-from .baselines.tabular import BoostedTreesClassifier as BoostedTreesClassifier
-from .baselines.tabular import EmbeddingAndFeaturesClassifier as EmbeddingAndFeaturesClassifier
 from .classifiers.centroid import NearestCentroidClassifier as NearestCentroidClassifier
 from .classifiers.evaluation import Evaluation as Evaluation
 from .classifiers.mlp import MLPClassifier as MLPClassifier
@@ -24,8 +16,11 @@ from .classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
 from .embedding import ImageEmbedder as ImageEmbedder
 from .errors import PlanktonEmbedError as PlanktonEmbedError
 from .images.catalog import ImageCatalog as ImageCatalog
+from .images.catalog_summary import CatalogSummary as CatalogSummary
 from .images.catalog_summary import summarize as summarize
 from .images.corrections import CorrectedCatalog as CorrectedCatalog
+from .images.writers.ecotaxa import EcotaxaCounts as EcotaxaCounts
+from .images.writers.ifcb import ScoreCounts as ScoreCounts
 from .network.model import EmbeddingModel as EmbeddingModel
 from .settings import Settings as Settings
 from .table import EmbeddingTable as EmbeddingTable

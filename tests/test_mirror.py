@@ -1,5 +1,6 @@
 """The tests mirror the package: a file for a command, a test file for a module; and files stay short."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from plankton_embed.cli import app
 
 TESTS, PACKAGE = Path(__file__).parent, Path(plankton_embed.__file__).parent
 SHARED = {"train": "run", "demo": "run"}  # commands of one file
+SHARED_BY_FIGURES = {"class_rows", "figure", "text"}
 OF_SEVERAL_MODULES = {
     "test_api_pages.py",  # docs/api/
     "test_benchmarks.py",  # the programs in benchmarks/
@@ -43,6 +45,12 @@ def test_a_test_file_is_named_after_a_module_or_a_package():
         if not (module.with_suffix(".py").exists() or module.is_dir())
     }
     assert without == OF_SEVERAL_MODULES
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("plots/[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_figure_has_a_file_of_its_name(path):
+    drawing = [name for name in vars(importlib.import_module(f"plankton_embed.plots.{path.stem}")) if "draw_" in name]
+    assert (f"draw_{path.stem}" in drawing) == (path.stem not in SHARED_BY_FIGURES)
 
 
 def test_no_file_is_longer_than_600_lines():

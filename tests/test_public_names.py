@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import plankton_embed
+from plankton_embed.workflows.draw import DRAWN
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
@@ -38,7 +41,7 @@ ABOVE = ("table", "images.catalog", "images.splits", "images.preparation", "imag
          "classifiers.scoring", "classifiers.prediction", "classifiers.enrollment", "classifiers.mlp",
          "analysis.dendrogram", "analysis.clusters", "analysis.relations", "analysis.suspects", "analysis.shift",
          "analysis.body_size", "analysis.samples", "analysis.counts", "spreadsheet", "vector_index",
-         "plots.confusion", "plots.curves", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
+         "plots.confusion", "plots.history", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
          "workflows.pca", "workflows.clusters", "workflows.suspects", "workflows.shift", "workflows.abundance",
          "workflows.export")  # fmt: skip
 
@@ -59,12 +62,30 @@ def test_verbs_are_functions_whatever_is_imported():
         assert callable(getattr(plankton_embed, verb)), verb
 
 
-def test_every_public_name_is_where_the_stub_says():
-    tree = ast.parse(Path(plankton_embed.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("package", [plankton_embed, plankton_embed.baselines], ids=lambda package: package.__name__)
+def test_every_public_name_is_where_the_stub_says(package):
+    tree = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     declared = {n.names[0].name: n.module for n in tree.body if isinstance(n, ast.ImportFrom)}
     for name, module in declared.items():
-        assert getattr(plankton_embed, name) is getattr(importlib.import_module(f"plankton_embed.{module}"), name)
-    assert set(dir(plankton_embed)) == set(plankton_embed.__all__) == set(declared)
+        home = importlib.import_module(".".join(filter(None, (package.__name__, module))))
+        assert getattr(package, name) is getattr(home, name)
+    assert set(dir(package)) == set(package.__all__) == set(declared)
+
+
+@pytest.mark.parametrize("name", plankton_embed.MOVED_TO_BASELINES)
+def test_a_moved_name_still_works_with_a_warning(name):
+    with pytest.warns(FutureWarning, match=rf"plankton_embed\.{name} is now plankton_embed\.baselines\.{name}"):
+        old = getattr(plankton_embed, name)
+    assert old is getattr(plankton_embed.baselines, name)
+    assert name not in dir(plankton_embed)
+
+
+def test_every_result_of_a_verb_is_public_and_its_figure_is_known():
+    results = {inspect.signature(getattr(plankton_embed, verb)).return_annotation for verb in VERBS}
+    results = {name for names in results for name in names.split(" | ")} - {"pd.DataFrame"}
+    assert results - set(plankton_embed.__all__) == set()
+    without = {"CorrectedCatalog", "Diagnosis", "EcotaxaCounts", "EmbeddingTable", "ScoreCounts", "VectorIndex"}
+    assert results & set(re.findall(r"\w+", DRAWN)) == results - without
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -64,11 +64,13 @@ class Shift(Shown):
             `calibration_share`, `n_refused`, `refused` (share), `novelty_score` and `calibration_novelty` (means).
         calibration: of the calibration images: `n_images`, `expected_accuracy`, and `accuracy`, the share of their
             names that are right.
+        unknown_rate: share of the calibration images that the rejector was fitted to reject, if it is known.
     """
 
     samples: pd.DataFrame
     classes: pd.DataFrame
     calibration: dict[str, float]
+    unknown_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON: all images together, how many samples got which verdict."""

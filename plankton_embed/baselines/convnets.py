@@ -1,4 +1,4 @@
-"""The convolutional nets of systems A, B and D, with the layers, optimizers and first weights they had."""
+"""The convolutional nets of systems A, B and D, with their layers, optimizers and first weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plankton_embed.errors import SettingError
 if TYPE_CHECKING:
     from torch import nn
 
-KERAS_EPSILON = 1e-3  # in the divisor of batch normalisation
+KERAS_EPSILON = 1e-3  # added to the variance in batch normalisation
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -21,8 +21,8 @@ class FourConvNet(NetClassifier):
     Twice two convolutions (32 of 5×5, 64 of 3×3, each with ReLU and then batch normalisation) and a pooling by 2,
     with dropout .25 after the first pooling; then 256 values with ReLU, batch normalisation and dropout .5. With 37
     classes 3,238,277 parameters are trained. RMSprop at 1e-3, halved after two epochs without a better validation
-    accuracy, down to 1e-5; batches of 100; 15 epochs. A kept the last epoch; this keeps the best. The running
-    moments of the normalisation take a tenth of each batch, not Keras's hundredth, which small sets would never fill.
+    accuracy, down to 1e-5; batches of 100; 15 epochs. A kept the last epoch; here the best is kept. The momentum of
+    the batch normalisation is .1, not Keras's .01, with which it would not converge on small sets.
 
     The parameters are those of `NetClassifier`.
     """
@@ -61,8 +61,8 @@ class SmallNet(NetClassifier):
     8 layers: 32 convolutions of 3×3, 64 of 3×3, pooling by 2, dropout .25, flat, 64 values, dropout .5, classes. 6: no
     second convolution and no first dropout. 4: convolution, pooling, flat, classes. All with ReLU. For three classes
     they have 3,705,475, 1,968,707 and 92,579 parameters. Adadelta at 1e-3, batches of 128, 20 epochs; the best is kept
-    (B kept the last). At that rate Adadelta moves slowly: more epochs, `learning_rate=1.0` or another optimizer learn
-    more. B's rare class was never found: see `class_weight`, `sampling` and `grow_rare`.
+    (B kept the last). At that rate Adadelta is slow: more epochs, `learning_rate=1.0` or another optimizer learn more.
+    B's rare class was never predicted: see `class_weight`, `sampling` and `grow_rare`.
 
     Args:
         n_layers: 8, 6 or 4.
@@ -101,8 +101,8 @@ class LeNet(NetClassifier):
     """System D's LeNet, for images of 64×64 in three channels (`read_pixels(..., channels="three")`).
 
     Three times a convolution of 2×2 with ReLU and a pooling by 2, with 6, 16 and 16 filters; then 250 and 100 values
-    with ReLU. 226,908 parameters for 40 classes. 30 epochs (D: 20 to 30), the images turned and mirrored while it
-    learns; Adam at 1e-3 is ours. D trained it with and without balanced weights: `class_weight`.
+    with ReLU. 226,908 parameters for 40 classes. 30 epochs (D: 20 to 30), with images turned and mirrored in training;
+    Adam at 1e-3 is our choice. D trained it with and without balanced weights: `class_weight`.
 
     The parameters are those of `NetClassifier`.
     """

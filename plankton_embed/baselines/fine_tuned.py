@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.baselines.net_batches import Codes, Pixels
-from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch
+from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch, count_trained
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import NetworkSettings
@@ -23,37 +23,36 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-FEATURES_SHARE = 0.9  # of `seconds` that the features of a frozen trunk may take; the rest is the head's
+FEATURES_SHARE = 0.9  # of `seconds`, for the features of a frozen trunk; the rest is for the head
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FineTunedNet(NetClassifier):
-    """Name images by a trunk of torchvision with a new linear head: systems C (`resnet18`) and D (frozen `vgg19`).
+    """A trunk of torchvision with a new linear head: systems C (`resnet18`) and D (frozen `vgg19`).
 
-    At first only the head learns, at `learning_rate`; then everything does, at `body_share` of it. While only the head
-    learns the trunk stays as it is to the last bit: its batch normalisation scales by the moments it came with and
-    does not renew them, and its dropout is off. One epoch and then twelve; training stops when the validation loss has
-    not got better for three epochs, and the best epoch is kept. A trunk without weights of its own should learn from
-    the start, at the full rate: `FineTunedNet(weights="none", head_epochs=0, body_share=1.0)`.
+    At first only the head learns, at `learning_rate`; then everything learns, at `body_share` of it. While only the
+    head learns, no bit of the trunk changes: its batch normalisation uses the moments it came with, its dropout is off.
+    One epoch and then twelve; training stops when the validation loss has not improved for three epochs, and the best
+    epoch is kept. A trunk without pretrained weights should learn from the start, at the full rate:
+    `FineTunedNet(weights="none", head_epochs=0, body_share=1.0)`.
 
     Args:
         trunk: a classification model of torchvision that ends in a linear layer, by name.
-        weights: what the trunk starts from: `imagenet` (fetched once), `none`, a file of weights, a saved
-            EmbeddingModel, a run folder, or the folder of a saved FineTunedNet with the same trunk, whatever classes
-            it knew.
+        weights: starting weights of the trunk: `imagenet` (downloaded once), `none`, a file of weights, a saved
+            EmbeddingModel, a run folder, or the folder of a saved FineTunedNet with the same trunk and any classes.
         head_epochs: epochs in which only the head learns; 0: everything learns from the start.
-        body_share: what the learning rate, of trunk and head, is multiplied by after them.
-        frozen: the trunk never learns. What it gives for each image is computed once, as it stands (no turned views),
-            and the head learns from that: 4 bytes a value in memory, 16 KiB an image for VGG-19. Where that would take
-            more than nine tenths of `seconds`, images that there is no time for are left out, and warnings count the
-            others. `head_epochs` and `body_share` have no meaning then and must stay as they are.
-        turn: as `NetClassifier`; None: True, unless frozen.
-        scaling: as `NetClassifier`; a trunk takes three channels, so that grey images need `imagenet`.
+        body_share: factor of the learning rate of trunk and head after those epochs.
+        frozen: the trunk never learns. Its features of each image are computed once, without turned views, and the head
+            learns from them: 4 bytes a value in memory, 16 KiB an image for VGG-19. Where that would take more than
+            nine tenths of `seconds`, the images for which there is no time are left out, and warnings count the others.
+            `head_epochs` and `body_share` are not used then and must keep their defaults.
+        turn: as in `NetClassifier`; None: True, unless frozen.
+        scaling: as in `NetClassifier`; a trunk takes three channels, so grey images need `imagenet`.
 
-    The other parameters are those of `NetClassifier`; `seconds` and the seconds of the first epoch count the features
-    of a frozen trunk too. `layers_` has a row for each part of the trunk and one for the head.
+    The other parameters are those of `NetClassifier`; `seconds` and the seconds of the first epoch include the features
+    of a frozen trunk. `layers_` has a row for each part of the trunk and one for the head.
     """
 
     trunk: str = "resnet18"
@@ -68,7 +67,7 @@ class FineTunedNet(NetClassifier):
     watch: Watch | None = "loss"
     patience: int | None = 3
 
-    _block: ClassVar[int] = 64  # a trunk needs much more memory an image than the small nets
+    _block: ClassVar[int] = 64  # a trunk needs much more memory per image than the small nets
 
     def _check_settings(self) -> None:
         from plankton_embed.network.trunks import check_trunk
@@ -80,7 +79,7 @@ class FineTunedNet(NetClassifier):
         if not 0 < self.body_share <= 1:
             raise SettingError(f"body_share: expected above 0, at most 1; found {self.body_share!r}")
         if self.frozen and (self.turn or self.grow_rare):
-            raise SettingError("turn and grow_rare: a frozen trunk sees every image once, as it is; leave them out")
+            raise SettingError("turn and grow_rare: a frozen trunk embeds every image once, unturned; leave them out")
         if self.frozen and (self.head_epochs, self.body_share) != (FineTunedNet.head_epochs, FineTunedNet.body_share):
             raise SettingError("head_epochs and body_share: a frozen trunk never learns; leave them out")
 
@@ -102,7 +101,7 @@ class FineTunedNet(NetClassifier):
         return nn.Sequential(OrderedDict(trunk=trunk.requires_grad_(not self.frozen), head=head))
 
     def _list_layers(self, net: nn.Sequential, shape: tuple[int, int, int]) -> pd.DataFrame:
-        """Return the layer table: a row for each part of the trunk, and the head."""
+        """Return the layer table: a row for each part of the trunk, and one for the head."""
         import torch
         from torch import nn
 
@@ -111,17 +110,17 @@ class FineTunedNet(NetClassifier):
         layers = {f"trunk.{name}": part for name, part in parts.items()} | {"head": head}
         shapes: dict[nn.Module, str] = {}
 
-        def note_shape(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
+        def record_shape(layer: nn.Module, _: Any, output: torch.Tensor) -> None:
             shapes[layer] = "×".join(map(str, output.shape[1:]))
 
-        hooks = [layer.register_forward_hook(note_shape) for layer in layers.values()]
+        hooks = [layer.register_forward_hook(record_shape) for layer in layers.values()]
         try:
             with torch.inference_mode():
                 net.eval()(torch.zeros(1, *shape))
-        except (RuntimeError, ValueError, AssertionError) as error:  # transformers assert their one size
+        except (RuntimeError, ValueError, AssertionError) as error:  # vision transformers assert their image size
             raise InputError(
                 f"images of {shape[1]}×{shape[2]} pixels do not fit the trunk {self.trunk}; read them larger, or in "
-                f"the size it asks for ({error})"
+                f"the size that it needs ({error})"
             ) from error
         finally:
             for hook in hooks:
@@ -129,9 +128,9 @@ class FineTunedNet(NetClassifier):
         rows = [
             (name, type(layer).__name__, shapes.get(layer, ""), count_trained(layer)) for name, layer in layers.items()
         ]
-        loose = count_trained(trunk) - sum(count_trained(part) for part in parts.values())
-        if loose:  # a transformer's class token, in no part
-            rows.insert(0, ("trunk", type(trunk).__name__, "", loose))
+        n_outside = count_trained(trunk) - sum(count_trained(part) for part in parts.values())
+        if n_outside:  # parameters in no part, such as the class token of a transformer
+            rows.insert(0, ("trunk", type(trunk).__name__, "", n_outside))
         return pd.DataFrame(rows, columns=["name", "kind", "output_shape", "parameters"])
 
     def _start_weights(self, net: nn.Sequential) -> None:
@@ -157,19 +156,19 @@ class FineTunedNet(NetClassifier):
         watched: tuple[NDArray[Any], Codes] | None,
         started: float | None = None,
     ) -> None:
-        """Train all; or the head alone, on what a frozen trunk gives."""
+        """Train the whole net; or, with a frozen trunk, the head on its features."""
         from torch import nn
 
         if not self.frozen:
             super()._train(pixels, codes, watched, started)
-            self.net_[0].requires_grad_(True)  # it may have ended before everything learned
+            self.net_[0].requires_grad_(True)  # training may have stopped while only the head learned
             return
         started = time.perf_counter() if started is None else started
         time_left = np.inf if self.seconds is None else FEATURES_SHARE * self.seconds
         if watched is not None:
             share = len(watched[1]) / (len(watched[1]) + len(codes))
-            watched = self._show_trunk(*watched, "float32", started + share * time_left, "validation")
-        learned = self._show_trunk(pixels, codes, self.precision, started + time_left, "training")
+            watched = self._extract_features(*watched, "float32", started + share * time_left, "validation")
+        learned = self._extract_features(pixels, codes, self.precision, started + time_left, "training")
         whole, self.net_ = self.net_, nn.Sequential(self.net_[1])
         try:
             super()._train(*learned, watched, started)
@@ -177,15 +176,15 @@ class FineTunedNet(NetClassifier):
             self.net_ = whole
 
     def _to_inputs(self, pixels: NDArray[Any]) -> torch.Tensor:
-        """Return scaled pixels on the net's device, or features (n, d) as they are."""
+        """Return scaled pixels on the device of the net, or features (n, d) unchanged."""
         import torch
 
         return torch.from_numpy(pixels).to(self._device) if pixels.ndim == 2 else super()._to_inputs(pixels)
 
-    def _show_trunk(
+    def _extract_features(
         self, pixels: Pixels, codes: Codes, precision: Any, deadline: float, part: str
     ) -> tuple[NDArray[np.float32], Codes]:
-        """Return what the trunk gives (m, d), and the codes, of all images, or of those there is time for."""
+        """Return features (m, d) and class codes of all images, or of those for which there is time."""
         rows = spread_classes(codes, self.seed)
         features = self._compute_features(pixels, rows, precision, len(np.unique(codes)), deadline)
         if len(features) < len(rows):
@@ -199,7 +198,7 @@ class FineTunedNet(NetClassifier):
     def _compute_features(
         self, pixels: Pixels, rows: Codes, precision: Any, least: int, deadline: float
     ) -> NDArray[np.float32]:
-        """Return what the trunk gives (m, d) for the first of the rows: `least`, and all there is time for."""
+        """Return the features (m, d) of the first rows: `least`, and as many as there is time for."""
         import torch
 
         from plankton_embed.network.device import autocast
@@ -217,13 +216,8 @@ class FineTunedNet(NetClassifier):
 
 
 def spread_classes(codes: Codes, seed: int) -> Codes:
-    """Return all rows in an order by chance: one of every class first, then every class evenly over the rest."""
+    """Return all rows in random order: one of every class first, then every class evenly over the rest."""
     order = np.random.default_rng(seed).permutation(len(codes))
-    place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    share = (place + 0.5) / np.bincount(codes)[codes[order]]
-    return np.asarray(order[np.lexsort((share, place > 0))])
-
-
-def count_trained(layer: nn.Module) -> int:
-    """Return how many parameters of a layer learn."""
-    return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
+    rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+    share = (rank + 0.5) / np.bincount(codes)[codes[order]]
+    return np.asarray(order[np.lexsort((share, rank > 0))])

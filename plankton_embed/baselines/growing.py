@@ -1,4 +1,4 @@
-"""System A's data steps on arrays: drop classes, cap the large, grow the small after the split, cluster centroids."""
+"""System A's data steps on arrays: drop classes, cap large ones, grow small ones after the split, cluster centroids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PASSES: dict[str, Callable[[Image.Image], Image.Image]] = {  # in A's order
 
 @dataclass(frozen=True)
 class Examples:
-    """Images uint8 (n, height, width[, 3]), their labels (n,), and the row (n,) of the picture each was made from."""
+    """Images uint8 (n, height, width[, 3]), their labels (n,), and the row (n,) of the image each was made from."""
 
     images: Pixels
     labels: NDArray[Any]
@@ -46,54 +46,54 @@ class Examples:
 
 
 def drop_classes(labels: ArrayLike, classes: Collection[Any] = ()) -> Codes:
-    """Return the rows of images that have a label, and none of the listed ones.
+    """Return the rows of images that have a label other than the listed ones.
 
     Args:
         labels: (n,) class names, None or nan where missing.
         classes: names to drop; A dropped artefacts.
 
     Raises:
-        SettingError: a class that no image has.
+        SettingError: no image has one of the classes.
     """
     names = pd.Series(np.asarray(labels, dtype=object))
-    strangers = [name for name in classes if not (names == name).any()]
-    if strangers:
+    missing = [name for name in classes if not (names == name).any()]
+    if missing:
         raise SettingError(
-            f"classes: no image has the class {strangers}; the classes are {list(names.dropna().unique())}"
+            f"classes: no image has the class {missing}; the classes are {list(names.dropna().unique())}"
         )
     return np.flatnonzero((names.notna() & ~names.isin(list(classes))).to_numpy())
 
 
 def cap_classes(labels: ArrayLike, most: int = 20_000, seed: int = 0) -> Codes:
-    """Return the rows, ascending, that remain when every class of more than `most` images gives a random part.
+    """Return the rows, ascending, that remain when of every class at most `most` images are drawn at random.
 
     Args:
         labels: (n,) class names.
-        most: images a class keeps at most; A's 20,000 by default.
+        most: images of a class at most; by default A's 20,000.
         seed: same seed, same part.
     """
     if most < 1:
         raise SettingError(f"most: expected at least 1; found {most!r}")
     names = check_labels(labels)
     order = np.random.default_rng(seed).permutation(len(names))
-    place = pd.Series(order).groupby(names[order]).cumcount().to_numpy()
-    return np.sort(order[place < most])
+    rank = pd.Series(order).groupby(names[order]).cumcount().to_numpy()
+    return np.sort(order[rank < most])
 
 
 def grow_classes(images: ArrayLike, labels: ArrayLike, least: int = 1000) -> Examples:
     """Grow small classes by A's seven passes: mirror, upside down, blur, quarter turn, smooth, detail, sharpen.
 
     Each pass doubles every class that has fewer than `least` images at that moment: changed copies of all its images,
-    those of earlier passes included, are added at the end. A class of 12 grows to 1,536, one of 600 to 1,200. Of an
-    image that is not square, the quarter turn is stretched to the old shape.
+    with those of earlier passes, are added at the end. A class of 12 grows to 1,536, one of 600 to 1,200. The quarter
+    turn of an image that is not square is resized to the old shape.
 
-    Use it on the training part only, and give `fit` validation images that were parted from it before: twins of test
-    images flatter (see `divide_and_grow`), and twins of validation images let a net learn too long.
+    Use it on the training part only, and give `fit` validation images that were separated before: copies of test images
+    make scores too high (see `divide_and_grow`), and copies of validation images let a net train too long.
 
     Args:
         images: uint8 (n, height, width) or (n, height, width, 3).
         labels: (n,) class names.
-        least: the limit; A's 1000 by default.
+        least: the limit; by default A's 1000.
 
     Returns:
         The images first, then the grown ones; `sources` are rows of `images`.
@@ -126,9 +126,9 @@ def divide_and_grow(
 ) -> tuple[Examples, Examples]:
     """Divide images, stratified by class, and grow the small classes of the training part.
 
-    `leak=True` repeats the fault of system A, which grew the classes first and divided afterwards: copies of one
-    picture then lie on both sides, and a net that remembers training images scores well on the test images. It is
-    there to measure by how much that flatters; never choose a model by it.
+    `leak=True` repeats the error of system A, which grew the classes first and divided afterwards: copies of one image
+    are then in both parts, and a net that memorises training images scores well on test images. Its purpose is to
+    measure how much too high such scores are; never choose a model by them.
 
     Args:
         images: uint8 (n, height, width) or (n, height, width, 3).
@@ -145,8 +145,10 @@ def divide_and_grow(
         raise SettingError(f"test_fraction: expected between 0 and 1; found {test_fraction!r}")
     whole = grow_classes(images, labels, least) if leak else _take(images, labels)
     _, codes = np.unique(whole.labels, return_inverse=True)
-    held = hold_out(codes, test_fraction, seed)
-    train, test = (Examples(whole.images[side], whole.labels[side], whole.sources[side]) for side in (~held, held))
+    is_test = hold_out(codes, test_fraction, seed)
+    train, test = (
+        Examples(whole.images[side], whole.labels[side], whole.sources[side]) for side in (~is_test, is_test)
+    )
     if leak:
         return train, test
     grown = grow_classes(train.images, train.labels, least)
@@ -154,15 +156,15 @@ def divide_and_grow(
 
 
 def cluster_centroids(images: ArrayLike, labels: ArrayLike, seed: int = 0) -> tuple[Pixels, NDArray[Any]]:
-    """Reduce every class to the size of the smallest by k-means: the mean images of as many clusters take its place.
+    """Reduce every class to the size of the smallest by k-means: it is replaced by the mean images of as many clusters.
 
-    The results are mean images, so none has a source. This is imbalanced-learn's `ClusterCentroids`; it takes time and
-    memory with the number of clusters, so grow the small classes and cap the large ones first.
+    The results are mean images and have no source. This is imbalanced-learn's `ClusterCentroids`; its time and memory
+    grow with the number of clusters, so grow the small classes and cap the large ones first.
 
     Args:
         images: uint8 (n, height, width) or (n, height, width, 3).
         labels: (n,) class names.
-        seed: of the clusters' first centres.
+        seed: of the first centres of the clusters.
 
     Returns:
         Images and labels.
@@ -183,5 +185,5 @@ def cluster_centroids(images: ArrayLike, labels: ArrayLike, seed: int = 0) -> tu
 def _take(images: ArrayLike, labels: ArrayLike) -> Examples:
     pixels, names = check_images(images), check_labels(labels)
     if len(pixels) != len(names):
-        raise InputError(f"expected one label an image; found {len(pixels)} images and {len(names)} labels")
+        raise InputError(f"expected one label for each image; found {len(pixels)} images and {len(names)} labels")
     return Examples(pixels, names, np.arange(len(pixels)))

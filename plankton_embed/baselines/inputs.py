@@ -1,4 +1,4 @@
-"""Pixels for the comparison nets: every image resized to one shape, grey, in colour, or as D's three channels."""
+"""Pixels for the comparison nets: images resized to one shape, grey, in colour, or in D's three channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plankton_embed.settings import PreparationSettings
 
 Channels = Literal["grey", "three", "rgb"]
 BLOCK = 2048  # images at a time
-N_NAMED = 5  # broken images that an error names
+N_LISTED = 5  # unreadable images that an error lists
 
 
 def read_pixels(
@@ -34,27 +34,26 @@ def read_pixels(
 ) -> NDArray[np.uint8]:
     """Read images as 8-bit pixels of one shape, by bicubic resampling.
 
-    The sides are stretched independently, as systems A (64×48) and B, D (64×64) do: a long animal becomes as wide as
-    a round one, and what was large is no longer told from what was small. A pixel whose interpolated value lies
-    outside 0-255 takes the nearest of the two.
+    Width and height are resized independently, as in systems A (64×48) and B, D (64×64): a long animal becomes as wide
+    as a round one, and size is lost. Interpolated values are clipped to 0-255.
 
     Args:
-        images: a catalog, or paths, which may go on inside a file (see `images.containers`).
+        images: a catalog, or paths, which may continue inside a file (see `images.containers`).
         height: rows of the result.
         width: columns of the result.
         channels: `grey` gives (n, height, width); `three` is grey, threshold and opening (see `three_channels`) and
             `rgb` colour, both (n, height, width, 3).
         progress: show a bar.
-        white_level: the value that is white in images of more than 8 bits; `auto`: found over these images. Give the
-            same number for images that are to be compared.
-        remove_marks: take scale bars, their text and corner marks out first (see `images.marks`), or leave them.
+        white_level: the value of white in images of more than 8 bits; `auto` finds it over these images. Give the same
+            number for images that are to be compared.
+        remove_marks: `auto` first removes scale bars, their text and corner marks (see `images.marks`).
 
     Returns:
         uint8 (n, height, width[, 3]), in the order of the images.
 
     Raises:
-        SettingError: a side below 1 or unknown channels.
-        InputError: images that cannot be read; up to five are named.
+        SettingError: a side below 1, or unknown channels.
+        InputError: images that cannot be read; up to five are listed.
     """
     if channels not in get_args(Channels):
         raise SettingError(f"channels: expected one of {', '.join(get_args(Channels))}; found {channels!r}")
@@ -62,8 +61,8 @@ def read_pixels(
         raise SettingError(f"height and width: expected at least 1 pixel; found {height!r} and {width!r}")
     paths = images.paths if isinstance(images, ImageCatalog) else [str(path) for path in images]
     color: Literal["color", "grey"] = "color" if channels == "rgb" else "grey"
-    asked = PreparationSettings(color=color, white_level_16bit=white_level, remove_marks=remove_marks)
-    settings = resolve_white_level(asked, paths, progress)
+    preparation = PreparationSettings(color=color, white_level_16bit=white_level, remove_marks=remove_marks)
+    settings = resolve_white_level(preparation, paths, progress)
 
     def read(path: str) -> NDArray[np.uint8] | str:
         try:
@@ -76,21 +75,20 @@ def read_pixels(
     pictures = map_images(read, paths, "reading", progress)
     faults = [picture for picture in pictures if isinstance(picture, str)]
     if faults:
-        more = f"\n  … and {len(faults) - N_NAMED} more" if len(faults) > N_NAMED else ""
-        listed = "".join(f"\n  {fault}" for fault in faults[:N_NAMED])
+        more = f"\n  … and {len(faults) - N_LISTED} more" if len(faults) > N_LISTED else ""
+        listed = "".join(f"\n  {fault}" for fault in faults[:N_LISTED])
         raise InputError(f"{len(faults)} of {len(paths)} images cannot be read:{listed}{more}\nCorrect or drop them.")
     pixels = np.empty((len(paths), height, width, *([3] if channels == "rgb" else [])), dtype=np.uint8)
     for row in range(len(pictures)):
-        pixels[row], pictures[row] = pictures[row], ""  # freed one by one, so that they do not stand twice
+        pixels[row], pictures[row] = pictures[row], ""  # freed one by one, so that they are not in memory twice
     return three_channels(pixels) if channels == "three" else pixels
 
 
 def three_channels(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return D's three channels: grey, Otsu's threshold, and the morphological opening of that mask.
 
-    The mask is white (255) on the side of the threshold that the image's border is not on, judged by the border's
-    median: the organism is white whether it was dark on light or light on dark. The opening (3×3) takes away specks
-    that hold no square of 3×3 pixels.
+    The mask is white (255) on the side of the threshold that the median of the image's border is not on: the organism
+    is white whether it was dark on light or light on dark. The opening (3×3) removes spots without a square of 3×3.
 
     Args:
         grey: uint8 (n, height, width).

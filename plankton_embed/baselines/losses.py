@@ -1,4 +1,4 @@
-"""The images a classifier finds hardest to believe, as corrections for a person to fill in."""
+"""The images with the highest losses of a classifier, as corrections for a person to fill in."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ def highest_losses(
     paths: Sequence[str],
     n: int = 10,
 ) -> pd.DataFrame:
-    """List the images with the highest losses (system C shows ten): those whose label the classifier believes least.
+    """List the images with the highest losses (system C shows ten): those whose label has the lowest probability.
 
     Args:
         classes: `classes_` of a fitted classifier, (C,).
-        chances: its `predict_proba` of the images, (n, C); best of images that it has not learned from.
-        labels: (n,) their class names. Images of classes that the classifier does not know are left aside, and
-            counted in a warning.
+        probabilities: its `predict_proba` of the images, (n, C); preferably of images that it was not trained on.
+        labels: (n,) their class names. Images of classes that the classifier does not have are left out, and counted in
+            a warning.
         object_ids: (n,) their ids.
-        paths: (n,) where they are.
+        paths: (n,) their files.
         n: rows at most.
 
     Returns:
-        One row an image, the highest loss first: object_id, path, label (the truth, as far as the labels are true),
-        predicted, loss (-log of the label's probability), probability (of the predicted class) and true_probability
-        (of the label).
+        One row for each image, the highest loss first: object_id, path, label (as given), predicted, loss (-log of the
+        probability of the label), probability (of the predicted class) and true_probability (of the label).
 
     Raises:
         SettingError: n is below 1.
@@ -59,17 +58,18 @@ def highest_losses(
     if len(set(lengths.values())) > 1:
         raise InputError(f"expected as many of each; found {', '.join(f'{n} {name}' for name, n in lengths.items())}")
     codes = pd.Index(classes).get_indexer(pd.Index(names))
-    known = np.flatnonzero(codes >= 0)
-    if not len(known):
+    usable = np.flatnonzero(codes >= 0)
+    if not len(usable):
         raise InputError(f"none of the {len(names)} labels is a class of the classifier, such as {classes[0]!r}")
-    if len(known) < len(names):
+    if len(usable) < len(names):
         logger.warning(
-            "%d images are of classes that the classifier has not learned, and are left out", len(names) - len(known)
+            "%d images are of classes that the classifier was not trained on, and are left out",
+            len(names) - len(usable),
         )
-    true = probabilities[known, codes[known]]
+    true = probabilities[usable, codes[usable]]
     losses = -np.log(np.maximum(true, LEAST_CHANCE))
     order = np.argsort(-losses, kind="stable")[:n]
-    rows = known[order]
+    rows = usable[order]
     columns = (
         np.asarray(object_ids, dtype=object)[rows],
         np.asarray(paths, dtype=object)[rows],
@@ -85,8 +85,8 @@ def highest_losses(
 def propose_corrections(table: pd.DataFrame) -> pd.DataFrame:
     """Return the images with the highest losses as corrections to fill in, as `Suspects.corrections` does.
 
-    All are to be kept; `label` is the predicted class, which `relabel` would give the image; `reason` says how it was
-    labelled. `true_label`, `path`, `loss`, `probability` and `true_probability` stand beside, to look at.
+    The action of all is `keep`; `label` is the predicted class, which `relabel` would give the image; `reason` has its
+    loss and label. `true_label`, `path`, `loss`, `probability` and `true_probability` are further columns.
 
     Args:
         table: what `highest_losses` returns.
@@ -112,14 +112,14 @@ def write_highest_losses(table: pd.DataFrame, path: str | Path, overwrite: bool 
 
     Args:
         table: what `highest_losses` returns.
-        path: the file, or an existing folder, in which it is called `highest_losses.csv`.
+        path: the file, or an existing folder for a file `highest_losses.csv`.
         overwrite: replace the file, unless a person has filled it in.
 
     Returns:
         The file.
 
     Raises:
-        OutputError: the file is there, and is not to be replaced.
+        OutputError: the file exists and must not be replaced.
     """
     path = Path(path)
     path = refuse_overwrite(path / LOSSES_FILE if path.is_dir() else path, overwrite, (".csv",))

@@ -1,4 +1,4 @@
-"""What the comparison nets share: training from pixels with a stop rule, curves, layer table, prediction, saving."""
+"""The base of the comparison nets: training from pixels with early stopping, layer table, prediction, saving."""
 
 from __future__ import annotations
 
@@ -55,44 +55,43 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A net that names images from their pixels; `PixelMLP`, `FourConvNet`, … say its layers.
+    """A net that classifies images by their pixels; `PixelMLP`, `FourConvNet`, … define its layers.
 
     Args:
-        epochs: most epochs.
-        batch_size: images a step, at least 2; a last batch of a single image is left out.
+        epochs: at most.
+        batch_size: images per step, at least 2; a last batch of a single image is left out.
         learning_rate: of the optimizer.
-        optimizer: `adam`, `rmsprop` (decay .9), `adadelta` (decay .95), all with 1e-7 in the divisor, or `sgd`
+        optimizer: `adam`, `rmsprop` (decay .9), `adadelta` (decay .95), all with epsilon 1e-7, or `sgd`
             (momentum .9).
-        scaling: `standard` takes away the mean of the training part and divides by its standard deviation, each
-            channel by its own; `raw` leaves 0-255; `imagenet` takes ImageNet's mean and deviation of red, green and
-            blue, and grey is copied to three channels.
+        scaling: `standard` subtracts the mean of the training part and divides by its standard deviation, channel by
+            channel; `raw` leaves 0-255; `imagenet` uses ImageNet's mean and deviation of red, green and blue, and
+            copies grey to three channels.
         class_weight: `balanced` multiplies an image's loss by n / (C · images of its class).
-        sampling: `natural` shows every image once an epoch; `balanced` draws as many in all, the same number from
-            every class.
-        turn: show every image in one of its views, turned or mirrored, drawn anew each time (8 views of a square
-            image; 4, without quarter turns, of another).
-        grow_rare: show the images of classes with fewer than n / C images turned and mirrored, at random. With
-            natural sampling such a class is also shown more often, until it reaches n / C images or every view of
-            every image has come.
-        watch: what says which epoch is best: the macro-F1 or the loss on validation images. The best epoch's weights
-            are kept, the later ones of equals; with None those of the last epoch.
+        sampling: `natural` uses every image once an epoch; `balanced` draws as many in all, the same number from every
+            class.
+        turn: use a random view of every image, turned or mirrored, drawn again each time (8 views of a square image;
+            4, without quarter turns, of another).
+        grow_rare: use random views of the images of classes with fewer than n / C images. With natural sampling such
+            a class is also used more often, until it has n / C images or every view of every image is used.
+        watch: what chooses the best epoch, the macro F1 or the loss on validation images. The weights of the best epoch
+            are kept, of equal ones the later; with None those of the last epoch.
         patience: stop after so many epochs in a row that are worse than the best; None never stops early.
-        plateau_factor: what the learning rate is multiplied by when the validation accuracy stands still; 1: never.
+        plateau_factor: factor of the learning rate when the validation accuracy stops improving; 1: never.
         plateau_patience: epochs in a row without a better accuracy (by more than 1e-4) before that.
-        least_rate: below which the learning rate does not fall.
-        seconds: wall time, validation included, after which training ends even within an epoch; None: no limit.
+        least_rate: lowest learning rate.
+        seconds: wall time, with validation, after which training ends even within an epoch; None: no limit.
         device: `auto`, `cuda`, `mps` or `cpu`.
-        precision: of the training: `auto` takes bfloat16 where it is fast; names are given in float32.
-        seed: of weights, order, dropout, views and of which images are held out.
+        precision: of the training: `auto` uses bfloat16 where it is fast; predictions are in float32.
+        seed: of weights, order, dropout, views, and the choice of validation images.
         progress: show a bar.
 
     Attributes:
-        classes_: (C,) class names, sorted, of the kind they came as.
-        history_: one row an epoch: epoch, loss, accuracy, f1_macro, precision_macro, recall_macro, the same with
-            `val_` on validation images, learning_rate, seconds of the epoch, and kept: whether the net has this
-            epoch's weights. Losses are cross-entropies without class weights, so that both parts compare; figures of
-            the training images are those of the images as shown, while the net learned.
-        layers_: one row a layer: name, kind, output_shape (channels×height×width or values), parameters (trained).
+        classes_: (C,) class names, sorted, of the type of y.
+        history_: one row for each epoch: epoch, loss, accuracy, f1_macro, precision_macro, recall_macro, the same with
+            `val_` on validation images, learning_rate, seconds of the epoch, and kept: whether its weights are those of
+            the net. Losses are cross-entropies without class weights, so that both parts can be compared; figures of
+            the training images are measured during training, on the views used.
+        layers_: one row for each layer: name, kind, output_shape (channels×height×width or values), trained parameters.
         n_parameters_: the sum of them.
         image_shape_: (height, width) or (height, width, 3).
     """
@@ -129,12 +128,12 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: images.
             y: class names: all text, or all numbers; none missing.
-            validation: images and class names that say which epoch is best; those of classes not in y are left aside.
-                By default, where `watch` or the plateau needs them, a stratified tenth of X is held out, and not
-                learned from; where X has too few, the training figures are watched.
+            validation: images and class names that choose the best epoch; those of classes not in y are ignored. By
+                default, where `watch` or the plateau needs them, a stratified tenth of X is used, and not learned from;
+                where X has too few images, the figures of the training images are used.
 
         Raises:
-            InputError: images or labels that do not fit, or images too small for the net.
+            InputError: images or labels of a wrong kind or number, or images too small for the net.
             SettingError: a parameter out of its range, or a loss that is not finite.
         """
         import torch
@@ -144,16 +143,16 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._check_settings()
         pixels, labels = check_images(X), check_labels(y)
         if len(pixels) != len(labels):
-            raise InputError(f"expected one label an image; found {len(pixels)} images and {len(labels)} labels")
+            raise InputError(f"expected one label for each image; found {len(pixels)} images and {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"expected at least two classes in y; found {self.classes_.tolist()}")
         self.image_shape_ = pixels.shape[1:]
         watched = None if validation is None else self._take_validation(*validation)
         if validation is None and (self.watch or self.plateau_factor < 1):
-            held = hold_out(codes, HELD_OUT, self.seed)
-            watched = (pixels[held], codes[held]) if held.any() else None
-            pixels, codes = pixels[~held], codes[~held]
+            is_val = hold_out(codes, HELD_OUT, self.seed)
+            watched = (pixels[is_val], codes[is_val]) if is_val.any() else None
+            pixels, codes = pixels[~is_val], codes[~is_val]
         self.mean_, self.scale_ = self._find_scale(pixels)
         device = choose_device(self.device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else ()):
@@ -170,7 +169,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the probability of every class for each image, (n, C), in the order of `classes_`.
 
         Raises:
-            InputError: images of another shape than those learned from.
+            InputError: images of another shape than the training images.
         """
         import torch
 
@@ -205,17 +204,17 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Read what `save` of the same class wrote.
 
         Raises:
-            InputError: the folder holds no whole net, or another one.
+            InputError: the folder is not a complete net, or is one of another class.
         """
         from safetensors.torch import load_file
 
         from plankton_embed.network.device import choose_device
 
-        folder, place = Path(folder), choose_device(device)
+        folder, torch_device = Path(folder), choose_device(device)
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if config["net"] != cls.__name__:
-                raise InputError(f"{folder} holds a {config['net']}; read it with {config['net']}.load")
+                raise InputError(f"{folder} is a {config['net']}; read it with {config['net']}.load")
             settings: dict[str, Any] = {
                 name: tuple(v) if isinstance(v, list) else v for name, v in config["settings"].items()
             }
@@ -224,18 +223,18 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             net.image_shape_ = tuple(config["image_shape"])
             net.mean_, net.scale_ = np.array(config["mean"]), np.array(config["scale"])
             net.history_ = pd.DataFrame(config["history"])
-            net._build(place, empty=True)
+            net._build(torch_device, empty=True)
             net.net_.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except InputError:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
-            raise InputError(f"{folder} holds no whole {cls.__name__}: {error}") from error
+            raise InputError(f"{folder} is not a complete {cls.__name__}: {error}") from error
         return net
 
     def _check_settings(self) -> None:
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise SettingError(f"{name}: expected one of {known}; found {getattr(self, name)!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingError(f"{name}: expected one of {choices}; found {getattr(self, name)!r}")
         wholes = {"epochs": 1, "batch_size": 2, "plateau_patience": 1, "patience": 1}
         for name, least in {**wholes, "learning_rate": 0, "least_rate": 0}.items():
             value = getattr(self, name)
@@ -249,16 +248,18 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"seconds: expected a number above 0, or None; found {self.seconds!r}")
         if not 0 < self.plateau_factor <= 1:
             raise SettingError(f"plateau_factor: expected above 0, at most 1; found {self.plateau_factor!r}")
-        own = NetClassifier.plateau_patience, NetClassifier.least_rate
-        if self.plateau_factor == 1 and (self.plateau_patience, self.least_rate) != own:
-            raise SettingError("plateau_patience and least_rate: with a plateau_factor of 1 the rate never falls")
+        defaults = NetClassifier.plateau_patience, NetClassifier.least_rate
+        if self.plateau_factor == 1 and (self.plateau_patience, self.least_rate) != defaults:
+            raise SettingError(
+                "plateau_patience and least_rate: with a plateau_factor of 1 the rate never falls; leave them out"
+            )
         if self.patience is not None and self.watch is None:
             raise SettingError("patience needs something to watch: set watch to f1_macro or loss, or patience to None")
 
     def _check_shape(self, pixels: Pixels) -> Pixels:
         if pixels.shape[1:] != self.image_shape_:
             raise InputError(
-                f"expected images of shape {self.image_shape_}, as learned from; found {pixels.shape[1:]}. "
+                f"expected images of shape {self.image_shape_}, as in training; found {pixels.shape[1:]}. "
                 "Read them with the same height, width and channels"
             )
         return pixels
@@ -268,7 +269,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return keep_known(pixels, labels, self.classes_, "validation", "image")
 
     def _find_scale(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what is taken away from each channel, and what it is divided by then."""
+        """Return what is subtracted from each channel, and what it is divided by."""
         if self.scaling == "imagenet":
             from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD
 
@@ -276,7 +277,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return channel_moments(pixels) if self.scaling == "standard" else (np.zeros(1), np.ones(1))
 
     def _build(self, device: torch.device, *, empty: bool = False) -> None:
-        """Build the net and its layer table, with its first weights, or any (`empty`) where others are loaded next."""
+        """Build the net and its layer table, with first weights, or random ones (`empty`) where others are loaded."""
         import torch
 
         height, width, channels = (*self.image_shape_, len(self.mean_))[:3]
@@ -292,7 +293,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return list_layers(net, shape)
 
     def _start_weights(self, net: nn.Sequential) -> None:
-        """Give layers Keras's first weights: Glorot's uniform ones, no bias."""
+        """Set the first weights as Keras does: Glorot uniform, and biases of 0."""
         from torch import nn
 
         for layer in net:
@@ -302,7 +303,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     nn.init.zeros_(layer.bias)
 
     def _begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        """Ready the net and its learning rate for an epoch, the first of which is 1."""
+        """Prepare the net and its learning rate for an epoch, counted from 1."""
         self.net_.train()
 
     @property
@@ -345,7 +346,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             outputs = []
             for start in range(0, len(rows), self.batch_size):
                 here = slice(start, start + self.batch_size)
-                if len(rows[here]) < 2:  # batch normalisation needs two
+                if len(rows[here]) < 2:  # batch normalisation needs two images
                     break
                 targets = torch.from_numpy(codes[rows[here]]).to(device)
                 inputs = self._to_inputs(turn_images(pixels[rows[here]], views[here]))
@@ -406,7 +407,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return optim.SGD(parameters, rate, momentum=0.9)
 
     def _to_inputs(self, pixels: NDArray[Any]) -> torch.Tensor:
-        """Return scaled float32 (n, channels, height, width) on the net's device."""
+        """Return scaled float32 (n, channels, height, width) on the device of the net."""
         import torch
 
         device = self._device
@@ -437,11 +438,11 @@ def check_images(images: ArrayLike) -> Pixels:
     try:
         pixels: NDArray[Any] = np.asarray(images)
     except ValueError as error:  # a list of arrays of several shapes
-        raise InputError(f"expected images of one shape; {error}. read_pixels gives them") from error
+        raise InputError(f"expected images of one shape; {error}. read_pixels returns such images") from error
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] != 3):
         raise InputError(
             f"expected images as uint8 (n, height, width) or (n, height, width, 3); found {pixels.dtype} "
-            f"{pixels.shape}. read_pixels gives them"
+            f"{pixels.shape}. read_pixels returns such images"
         )
     return pixels
 
@@ -450,7 +451,7 @@ def check_labels(labels: ArrayLike) -> NDArray[Any]:
     """Return labels (n,), all text or all numbers.
 
     Raises:
-        InputError: they are missing, mixed, or no list.
+        InputError: labels are missing or mixed, or not a list.
     """
     names: NDArray[Any] = np.asarray(labels)
     if names.ndim != 1:
@@ -461,13 +462,13 @@ def check_labels(labels: ArrayLike) -> NDArray[Any]:
     if names.dtype == object:
         kinds = sorted({"text" if isinstance(name, str) else type(name).__name__ for name in names})
         if len(kinds) > 1:
-            raise InputError(f"expected labels of one kind; found {', '.join(kinds)}. Make all of them text")
+            raise InputError(f"expected labels of one kind; found {', '.join(kinds)}. Convert all of them to text")
         names = np.array(names.tolist())
     return names
 
 
 def channel_moments(pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each channel (1 or 3 values); a deviation of 0 is given as 1."""
+    """Return mean and standard deviation of each channel (1 or 3 values); a deviation of 0 is returned as 1."""
     channels = np.atleast_3d(pixels) if pixels.ndim == 2 else pixels.reshape(*pixels.shape[:3], -1)
     counts = np.zeros((channels.shape[-1], 256))
     for start in range(0, len(channels), BLOCK):
@@ -487,26 +488,26 @@ def weigh_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tenso
 
 
 def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:
-    """Return loss, accuracy, and macro F1, precision and recall over the classes that occur in truth or guesses."""
+    """Return loss, accuracy, and macro F1, precision and recall over the classes among true or predicted ones."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    n_classes, guesses = logits.shape[1], logits.argmax(dim=1).numpy()
-    counts = np.bincount(codes * n_classes + guesses, minlength=n_classes**2).reshape(n_classes, n_classes)
-    right, true, named = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    seen = true + named > 0
+    n_classes, predicted = logits.shape[1], logits.argmax(dim=1).numpy()
+    counts = np.bincount(codes * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+    right, n_true, n_predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    occurs = n_true + n_predicted > 0
     values = (
         cross_entropy(logits, torch.from_numpy(codes)).item(),
         right.sum() / len(codes),
-        (2 * right / np.maximum(true + named, 1))[seen].mean(),
-        (right / np.maximum(named, 1))[seen].mean(),
-        (right / np.maximum(true, 1))[seen].mean(),
+        (2 * right / np.maximum(n_true + n_predicted, 1))[occurs].mean(),
+        (right / np.maximum(n_predicted, 1))[occurs].mean(),
+        (right / np.maximum(n_true, 1))[occurs].mean(),
     )
     return {name: float(value) for name, value in zip(FIGURES, values, strict=True)}
 
 
 def name_layers(layers: Iterable[nn.Module]) -> nn.Sequential:
-    """Chain layers, each named after its kind and number: conv2d_1, relu_1, …; a chain keeps the names it has."""
+    """Chain layers under the names of their kind and number: conv2d_1, relu_1, …; a `Sequential` keeps its names."""
     from torch import nn
 
     if isinstance(layers, nn.Sequential):
@@ -529,17 +530,21 @@ def list_layers(net: nn.Sequential, shape: tuple[int, int, int]) -> pd.DataFrame
     with torch.inference_mode():
         for name, layer in net.named_children():
             values = layer(values)
-            n_trained = sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
-            rows.append((name, type(layer).__name__, "×".join(map(str, values.shape[1:])), n_trained))
+            rows.append((name, type(layer).__name__, "×".join(map(str, values.shape[1:])), count_trained(layer)))
     net.train(was_training)
     return pd.DataFrame(rows, columns=["name", "kind", "output_shape", "parameters"])
 
 
+def count_trained(layer: nn.Module) -> int:
+    """Return the number of parameters of a layer that learn."""
+    return sum(parameter.numel() for parameter in layer.parameters() if parameter.requires_grad)
+
+
 def count_outputs(layers: Sequence[nn.Module], shape: tuple[int, int, int], net: str) -> int:
-    """Return how many values the layers give for an image of shape (channels, height, width).
+    """Return the number of output values of the layers for an image of shape (channels, height, width).
 
     Raises:
-        InputError: the image is too small for them; `net` is named.
+        InputError: the image is too small for the layers of `net`.
     """
     try:
         table = list_layers(name_layers(layers), shape)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PixelMLP(NetClassifier):
-    """Name images by fully connected layers with ReLU on the flat pixels, trained with Adam.
+    """Fully connected layers with ReLU on the flat pixels, trained with Adam.
 
-    System A: one hidden layer of 100, or two of 60 and 40; Adam at 5e-4; it stops after five epochs in a row below the
-    best macro-F1. On grey images of 64×48 and 37 classes (100,) makes 311,037 parameters. A trained one-hot targets as
-    if an image could have several classes; here the classes exclude each other (softmax), as they do in its labels.
+    System A: one hidden layer of 100, or two of 60 and 40; Adam at 5e-4; training stops after five epochs in a row
+    below the best macro F1. On grey images of 64×48 and 37 classes (100,) makes 311,037 parameters. A trained with
+    targets as if an image could have several classes; here the classes exclude each other (softmax), as in its labels.
 
     Args:
         hidden: widths of the hidden layers.

@@ -1,4 +1,4 @@
-"""The plain classifier on an embedding's trunk: the same recipe, with cross-entropy in place of its objective."""
+"""A softmax classifier on the trunk of an embedding, trained in the same way with cross-entropy as the loss."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from plankton_embed.training.trainer import Validation, train_model
 
 
 class SoftmaxNet(EmbeddingNet):
-    """The trunk, then one linear layer that gives a score a class (b, C)."""
+    """The trunk, and one linear layer that returns a score for each class (b, C)."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.output = "scores"
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def scale_output(self, vectors: Tensor) -> Tensor:
         """Leave the scores as they are."""
         return vectors
 
@@ -50,17 +50,17 @@ def train_softmax(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingModel:
-    """Train a softmax classifier as an embedding is trained; it keeps its best epoch by `training.choose_by` too.
+    """Train a softmax classifier as an embedding is trained; it too keeps the best epoch by `training.choose_by`.
 
-    Trunk, first weights, batches, augmentation, optimizer, schedule and limit of time are those of the embedding with
-    the same settings and seed; a linear layer to the classes, trained by cross-entropy, takes the place of the layer to
-    the space and of its objective. Training goes on from the states in `run`.
+    Trunk, first weights, batches, augmentation, optimizer, schedule and time limit are those of the embedding with the
+    same settings and seed. A linear layer to the classes and cross-entropy replace the layer to the space and the
+    objective. Training continues from the states in `run`.
 
     Args:
         images: prepared training images.
         class_index: (n,) class code of each, 0 … C-1.
         validation: prepared images and their class codes; None: the last epoch is kept.
-        settings: as for an embedding; `objective`, `stop_on_collapse` and the dimension are passed over.
+        settings: as for an embedding; `objective`, `stop_on_collapse` and the dimension are not used.
         run: where states, weights and history go.
         device: `auto`, `cpu`, `cuda`, `mps`.
         progress: show bars.
@@ -69,7 +69,7 @@ def train_softmax(
         A model whose vectors are the scores (n, C) before the softmax, averaged over `embedding.views`.
     """
     network = settings.network.model_copy(update={"dimension": int(np.max(class_index)) + 1})
-    training = settings.training.model_copy(update={"stop_on_collapse": False})  # of scores it says nothing
+    training = settings.training.model_copy(update={"stop_on_collapse": False})  # a rule for vectors, not for scores
     model = EmbeddingModel(build_net(network, settings.seed, kind=SoftmaxNet), network, settings.preparation).to(device)
     model.views = settings.embedding.views
 

@@ -1,4 +1,4 @@
-"""The systems of a comparison: what each is, whose it was, and which pixels it looks at."""
+"""The systems of a comparison: their classifiers, origins and inputs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from plankton_embed.baselines.tabular import BoostedTreesClassifier
 
 @dataclass(frozen=True)
 class System:
-    """A way of naming images.
+    """A classifier of a comparison.
 
-    `origin`: the system that it comes from, A to D, or `ours`. `build` gives its classifier with its own settings, from
-    the weights of a trunk where it is `pretrained`; that of an embedding or of `softmax`, which is trained like one, is
-    not used. `pixels`: height, width and channels that its net is shown, None: the padded squares that an embedding is
-    shown. `grow`: small classes of the training part are grown by A's passes. `trunk`: the one that learned before,
-    None: that of the settings.
+    `origin`: the system that it comes from, A to D, or `ours`. `build` returns its classifier with its settings, from
+    the weights of a trunk where it is `pretrained`; it is not used for an embedding, nor for `softmax`. `pixels`:
+    height, width and channels of the input of a net, None: the padded squares of an embedding.
+    `grow`: small classes of the training part are grown by A's passes. `trunk`: the pretrained trunk, None: that of the
+    settings.
     """
 
     origin: str
@@ -40,7 +40,7 @@ _D: dict[str, Any] = {"origin": "D", "kind": "net", "pixels": (64, 64, "three")}
 
 
 def _fine_tune(weights: str) -> FineTunedNet:
-    """Return C's net; one that knows nothing yet learns as a whole from the start."""
+    """Return C's net; without pretrained weights all of it learns from the start."""
     return (
         FineTunedNet(head_epochs=0, body_share=1.0, weights=weights)
         if weights == "none"

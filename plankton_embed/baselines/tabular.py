@@ -1,4 +1,4 @@
-"""Boosted trees on numeric features, and embedding and features in one model."""
+"""Boosted trees on numeric features, and a classifier of embedding and features together."""
 
 from __future__ import annotations
 
@@ -31,26 +31,25 @@ Joined = tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]  # vectors (n, d
 class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Gradient-boosted trees on the columns that `FeaturePreparation` keeps, scaled by the training images.
 
-    Gaps stay gaps: each split learns the side on which images without the value belong. Settings are those of the
-    FlowCam system that this is a baseline for (D, with XGBoost): depth 3, 100 rounds, rate .1, every class weighing
-    the same, and XGBoost's penalty of 1, without which trees on rare classes that weigh much come to nothing.
+    Missing values stay missing: each split learns on which side images without the value belong. The settings are those
+    of system D (FlowCam, with XGBoost): depth 3, 100 rounds, rate .1, the same weight for every class, and XGBoost's
+    penalty of 1, without which trees fail on rare classes with high weights.
 
     Args:
         kind: `histogram`, scikit-learn's HistGradientBoostingClassifier, or `lightgbm` (extra `tabular`).
-        max_depth: most splits from root to leaf.
-        n_rounds: trees a class.
-        learning_rate: share of each tree's answer that is added.
-        min_images_leaf: fewest images in a leaf.
-        penalty: L2, of the values of the leaves.
-        class_weight: `balanced` (an image weighs the less the more there are of its class), None, or a weight for each
-            class name.
+        max_depth: splits from root to leaf at most.
+        n_rounds: trees per class.
+        learning_rate: factor of the values of each tree.
+        min_images_leaf: images in a leaf at least.
+        penalty: L2, on the values of the leaves.
+        class_weight: `balanced` (n / (C · images of the class)), None, or a weight for each class name.
         random_state: seed.
 
     Attributes:
         classes_: (C,) class names, sorted.
-        preparation_: the fitted `FeaturePreparation`, whose `reasons_` say why columns are dropped.
-        n_rounds_: rounds in use: those of least log loss on the validation images, which weigh as training images of
-            their class do; or all.
+        preparation_: the fitted `FeaturePreparation`; its `reasons_` are why columns are dropped.
+        n_rounds_: rounds in use: all, or those with the lowest log loss on the validation images, weighted as training
+            images of their class.
     """
 
     def __init__(
@@ -77,15 +76,14 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         """Learn from features X (n, k) with class names y (n,).
 
         Args:
-            X: numbers, an array or a DataFrame; nan and infinite values are gaps.
+            X: numbers, an array or a DataFrame; nan and infinite values are missing.
             y: class names.
-            validation: features and class names that tell how many rounds to use; those of other classes are left
-                aside. By default all rounds are used.
+            validation: features and class names that choose the number of rounds; those of other classes are ignored.
+                By default all rounds are used.
 
         Raises:
             SettingError: a setting is out of its range.
-            InputError: fewer than two classes, no column that tells images apart, or no validation image of a class
-                in y.
+            InputError: fewer than two classes, no usable column, or no validation image of a class in y.
             DependencyError: LightGBM is not installed.
         """
         self._check_settings()
@@ -104,10 +102,10 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.model_ = self._build().fit(self._prepare(X), codes, weights)
         self.n_rounds_ = self.n_rounds
         if validation is not None:
-            watched, truth = self._of_known_classes(*validation)
+            val_features, truth = self._of_known_classes(*validation)
             every, of_class = np.arange(len(self.classes_)), np.empty(len(self.classes_))
             of_class[codes] = weights
-            stages = self._stages(watched)
+            stages = self._stages(val_features)
             losses = [
                 log_loss(truth, probabilities, labels=every, sample_weight=of_class[truth]) for probabilities in stages
             ]
@@ -180,11 +178,11 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 yield self.model_.predict_proba(values, num_iteration=n_rounds)
 
     def _prepare(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the kept columns, scaled; gaps, which `FeaturePreparation` fills, are nan again."""
+        """Return the kept columns, scaled; missing values, which `FeaturePreparation` fills, are nan again."""
         scaled = self.preparation_.transform(X)
         numbers = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite=False)
-        known = np.abs(numbers[:, self.preparation_.kept_]) <= np.finfo(np.float32).max
-        return np.where(known, scaled, np.float32(np.nan))
+        is_given = np.abs(numbers[:, self.preparation_.kept_]) <= np.finfo(np.float32).max
+        return np.where(is_given, scaled, np.float32(np.nan))
 
     def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         values, labels = self._prepare(X), check_array(y, ensure_2d=False, dtype=None)
@@ -197,24 +195,23 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
 
 class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
-    """Embedding and features in one model: a classifier of each, and what each of them is worth.
+    """Embedding and features in one model: a classifier of each, and the weights of both.
 
     The logarithms of their probabilities are added, each times a weight, and scaled to sum to 1 (a product of experts).
-    The two weights are those that make the calibration images' classes likeliest. Images that the network was not
-    trained on must set them: it knows its own training images too well, and a model that learns from the joined columns
-    of those believes the embedding more than it should.
+    The two weights maximise the likelihood of the classes of the calibration images. These must be images that the
+    network was not trained on: on its training images the embedding is too good, and would get too high a weight.
 
     Args:
-        embedding_classifier: scikit-learn's contract, with `calibration` in `fit`, as in `classifiers`; None: an
-            `MLPClassifier` of two layers of 256 with half of the values dropped.
-        feature_classifier: scikit-learn's contract; None: `BoostedTreesClassifier`.
+        embedding_classifier: a scikit-learn classifier with `calibration` in `fit`, as in `classifiers`; None: an
+            `MLPClassifier` of two layers of 256 with dropout .5.
+        feature_classifier: a scikit-learn classifier; None: `BoostedTreesClassifier`.
         random_state: seed of those two defaults.
 
     Attributes:
         classes_: (C,) class names, sorted.
         embedding_classifier_: fitted, and usable alone.
         feature_classifier_: fitted, and usable alone.
-        weights_: (2,) of the embedding and of the features, 0 or more. (1, 0) would be the embedding alone.
+        weights_: (2,) of the embedding and of the features, 0 or more. (1, 0) is the embedding alone.
     """
 
     def __init__(self, embedding_classifier: Any = None, feature_classifier: Any = None, random_state: int = 0):
@@ -233,27 +230,27 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
 
         Args:
             vectors: (n, d), finite.
-            features: (n, k), the same images; nan is a gap.
+            features: (n, k), of the same images; nan is missing.
             y: (n,) class names.
             calibration: vectors, features and class names of images that the network was not trained on; those of
-                other classes are left aside. By default a stratified tenth is held out, and not learned from.
+                other classes are ignored. By default a stratified tenth is set aside for it, and not learned from.
 
         Raises:
-            InputError: lengths differ, fewer than two classes, no column of the features tells images apart, or no
-                calibration image is of a class in y.
+            InputError: lengths differ, fewer than two classes, no usable column of features, or no calibration image
+                of a class in y.
         """
         learned = _take(vectors, features, y, "training images")
         if calibration is None:
-            held = hold_out(np.unique(learned[2], return_inverse=True)[1], HELD_OUT)
-            watched = _choose(learned, held)
-            learned = _choose(learned, ~held)
+            is_calibration = hold_out(np.unique(learned[2], return_inverse=True)[1], HELD_OUT)
+            calibration_part = _choose(learned, is_calibration)
+            learned = _choose(learned, ~is_calibration)
         else:
-            watched = _take(*calibration, "calibration images")
-            watched = _choose(watched, np.isin(watched[2], learned[2]))
-        if not len(watched[2]):
+            calibration_part = _take(*calibration, "calibration images")
+            calibration_part = _choose(calibration_part, np.isin(calibration_part[2], learned[2]))
+        if not len(calibration_part[2]):
             raise InputError(
-                f"calibration: none of the images is of one of the {len(np.unique(learned[2]))} classes learned, or "
-                "there are too few images to hold some out; give images that the network was not trained on"
+                f"calibration: none of the images is of one of the {len(np.unique(learned[2]))} classes of y, or there "
+                "are too few images to set some aside; give images that the network was not trained on"
             )
         layers = MLPClassifier((256, 256), 60, batch_size=256, learning_rate=1e-3, dropout=0.5)
         layers.set_params(random_state=self.random_state)
@@ -261,9 +258,11 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
         self.feature_classifier_ = clone(trees if self.feature_classifier is None else self.feature_classifier)
         self.feature_classifier_.fit(learned[1], learned[2])
         self.embedding_classifier_ = clone(layers if self.embedding_classifier is None else self.embedding_classifier)
-        self.embedding_classifier_.fit(learned[0], learned[2], calibration=(watched[0], watched[2]))
+        self.embedding_classifier_.fit(learned[0], learned[2], calibration=(calibration_part[0], calibration_part[2]))
         self.classes_ = self.embedding_classifier_.classes_
-        self.weights_ = _fit_weights(self._logarithms(*watched[:2]), np.searchsorted(self.classes_, watched[2]))
+        self.weights_ = _fit_weights(
+            self._logarithms(*calibration_part[:2]), np.searchsorted(self.classes_, calibration_part[2])
+        )
         return self
 
     def predict_proba(self, vectors: ArrayLike, features: ArrayLike) -> NDArray[np.float64]:
@@ -308,14 +307,14 @@ def _fuse(logarithms: NDArray[np.float64], weights: NDArray[np.float64]) -> NDAr
 
 
 def _fit_weights(logarithms: NDArray[np.float64], codes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the weights (2,) at which the true classes are likeliest.
+    """Return the weights (2,) that maximise the likelihood of the true classes.
 
-    One more image, whose class is left open, keeps them finite where every image is named right.
+    One more image, of every class with equal weight, keeps them finite where every image is predicted right.
     """
     rows = np.arange(len(codes))
 
-    def surprise(weights: NDArray[np.float64]) -> float:
+    def loss(weights: NDArray[np.float64]) -> float:
         probabilities = _fuse(logarithms, weights)
         return float(-probabilities[rows, codes].mean() - probabilities.mean() / len(codes))
 
-    return np.asarray(minimize(surprise, np.ones(2), method="L-BFGS-B", bounds=[(0, None)] * 2).x)
+    return np.asarray(minimize(loss, np.ones(2), method="L-BFGS-B", bounds=[(0, None)] * 2).x)

@@ -1,4 +1,4 @@
-"""Which device computes, in which precision and memory format."""
+"""The device that computes, and its precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device to use: `auto` takes cuda, then mps, then cpu.
 
     Raises:
-        SettingError: the named device is unknown or not there.
+        SettingError: the device is unknown or not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -32,18 +32,18 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster there than in float32."""
+    """Return whether matrix products on the device are faster in bfloat16 than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # T4, V100 and RTX 20 only emulate it
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def skips_on_device(device: torch.device) -> bool:
-    """Whether PyTorch's fused optimizers leave out a step that `found_inf` marks; on `mps` they step all the same."""
+    """Return whether PyTorch's fused optimizers skip a step where `found_inf` is set; on `mps` they do not."""
     return device.type in ("cpu", "cuda")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context in which the network computes in the wanted precision."""
+    """Return the context in which the network computes in this precision."""
     bfloat16 = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)

@@ -1,4 +1,4 @@
-"""Trunk, then a linear head, then the unit sphere (or a sigmoid)."""
+"""The embedding network: trunk, linear head, and scaling to unit length (or a sigmoid)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plankton_embed.settings import NetworkSettings
 class EmbeddingNet(nn.Module):
     """Maps pixels (b, 1 or 3, T, T), 0-255, to vectors (b, d): of length 1, or in 0-1 (`output` sigmoid).
 
-    With `size_inputs` the head sees the log side lengths of the images (b, 2) beside the features of the trunk.
+    With `size_inputs` the input of the head is the features of the trunk and the log side lengths (b, 2) of the images.
     """
 
     mean: Tensor
@@ -26,31 +26,31 @@ class EmbeddingNet(nn.Module):
         self.size_inputs = settings.size_inputs != "none"
         self.head = nn.Linear(n_features + 2 * self.size_inputs, settings.dimension)
         self.output: str = settings.output
-        if settings.output == "sigmoid":  # as Keras starts a dense layer
+        if settings.output == "sigmoid":  # first weights of a dense layer in Keras
             nn.init.xavier_uniform_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor, sides: Tensor | None = None) -> Tensor:
-        """Embed a batch; grey is copied to three channels."""
+        """Embed a batch; grey images are copied to three channels."""
         images = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         features = self.dropout(self.trunk(images))
         with torch.autocast(pixels.device.type, enabled=False):
             features = features.float()
             if self.size_inputs:
                 features = torch.cat([features, sides], dim=1)  # type: ignore[list-item]
-            return self.place(self.head(features))
+            return self.scale_output(self.head(features))
 
-    def place(self, vectors: Tensor) -> Tensor:
-        """Bring what the head gives to where vectors lie."""
+    def scale_output(self, vectors: Tensor) -> Tensor:
+        """Scale the output of the head to unit length, or to 0-1."""
         return vectors.sigmoid() if self.output == "sigmoid" else functional.normalize(vectors, dim=1)
 
 
 def build_net(
     settings: NetworkSettings, seed: int, *, empty: bool = False, kind: type[EmbeddingNet] = EmbeddingNet
 ) -> EmbeddingNet:
-    """Build a net with its starting weights, or with any weights (`empty`) when others will be loaded into it."""
+    """Build a net with its starting weights, or with random ones (`empty`) where others are loaded into it next."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)

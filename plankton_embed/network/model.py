@@ -1,18 +1,18 @@
-"""EmbeddingModel: a trained net with the preparation it was trained on; save, load, and embed images in memory."""
+"""EmbeddingModel: a trained net with the preparation of its images; save, load, publish, and embed images in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -23,23 +23,25 @@ from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
+from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 FORMAT_VERSION = 2
-WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+WEIGHTS_FILE = "model.safetensors"
+HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 BATCH_SIZE = 64
 VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
 @dataclass(eq=False, repr=False)
-class EmbeddingModel(Shown):
-    """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` says otherwise.
+class EmbeddingModel(Shown, ModelHubMixin):
+    """Maps images to vectors of `network.dimension` numbers, of length 1 unless `network.output` is sigmoid.
 
-    `net` is the network, `network` and `preparation` the settings it was built with, `classes` the names it was
-    trained on, `training` whatever is worth knowing of how it was trained (plain values), `card` the text of its model
-    card, `views` how many views of an image it averages (1, 2, 4 or 8).
+    `net` is the network, `network` and `preparation` the settings it was built with, `classes` the classes it was
+    trained on, `training` facts about its training (plain values), `card` the text of its model card, `views` the
+    number of views of an image that are averaged (1, 2, 4 or 8).
     """
 
     net: EmbeddingNet
@@ -51,12 +53,12 @@ class EmbeddingModel(Shown):
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.preparation.white_level_16bit == "auto":  # of no source: what is embedded later needs a number
+        if self.preparation.white_level_16bit == "auto":  # later images need a number
             self.preparation = self.preparation.model_copy(update={"white_level_16bit": WHITE_LEVEL})
 
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
-        """Return an untrained model with the starting weights that `network.weights` names."""
+        """Return an untrained model with the starting weights of `network.weights`."""
         return cls(build_net(network, seed), network, preparation)
 
     @property
@@ -87,7 +89,7 @@ class EmbeddingModel(Shown):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What an EmbeddingTable records of where its vectors come from."""
+        """What an EmbeddingTable records about the origin of its vectors."""
         return {"model_hash": self.hash, "preparation_hash": self.preparation.hash()}
 
     def embed(
@@ -105,8 +107,8 @@ class EmbeddingModel(Shown):
             images: paths, the bytes of image files, PIL images, or arrays (height, width[, 1 or 3]) of uint8, uint16,
                 bool, or float in 0-1; also one array of images (n, height, width[, channels]).
             pixel_size: µm per pixel, of all images or of each; needed by a model with size inputs in µm.
-            views: views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8 (with the mirror
-                image's); by default the model's own.
+            views: test-time augmentation, the views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8
+                (mirrored too); by default those of the model.
             batch_size: images at a time.
             progress: show a bar.
 
@@ -114,8 +116,8 @@ class EmbeddingModel(Shown):
             float32 (n, d).
 
         Raises:
-            InputError: an image cannot be read; its number is named. A single image must come in a list. Or no pixel
-                size, where the model needs one.
+            InputError: an image cannot be read (the message has its number), a single image is not in a list, or the
+                model needs a pixel size and has none.
         """
         one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 3))
         if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
@@ -137,12 +139,12 @@ class EmbeddingModel(Shown):
                     raise InputError(f"image {number}: {error}") from error
                 squares.append(square)
                 sizes.append(size)
-            known = None if scale is None else scale[at]
-            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, known)
+            scales = None if scale is None else scale[at]
+            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
 
         return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
 
-    encode = embed  # as sentence-transformers and others call it
+    encode = embed  # its name in sentence-transformers and others
 
     def embed_prepared(
         self,
@@ -153,7 +155,7 @@ class EmbeddingModel(Shown):
         precision: Precision = "float32",
         views: int | None = None,
     ) -> NDArray[np.float32]:
-        """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster)."""
+        """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster one)."""
         sides = images.log_sides(self.network.size_inputs)
         return self._embed_batches(
             lambda at: (images.batch(at)[0], sides[at]), len(images), batch_size, progress, precision, views
@@ -174,8 +176,8 @@ class EmbeddingModel(Shown):
         self.net.eval()
         with torch.inference_mode(), autocast(self.device, precision):
             batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-            shown_sides = torch.from_numpy(sides).to(self.device)
-            vectors = torch.stack([self.net(turn_view(batch, view), shown_sides) for view in VIEWS[n_views]]).mean(0)
+            moved_sides = torch.from_numpy(sides).to(self.device)
+            vectors = torch.stack([self.net(turn_view(batch, view), moved_sides) for view in VIEWS[n_views]]).mean(0)
             if self.net.output == "unit":
                 vectors = functional.normalize(vectors, dim=1)
             return vectors.cpu().numpy()
@@ -199,11 +201,53 @@ class EmbeddingModel(Shown):
         return vectors
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:
-        """Write `model.safetensors`, `config.json` and, as `README.md`, the text of a model card.
+        """Write `model.safetensors`, `config.json` and `README.md`, the model card; return the folder.
 
         A folder of that name is replaced, whole or not at all.
+
+        Args:
+            folder: where to write.
+            card: text of the model card; by default the model's `card`, else one made from its settings and training.
+
+        Raises:
+            OutputError: a file or another folder is there.
         """
-        config = {
+        refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
+        text = card if card is not None else self.card or str(self.generate_model_card())
+        with write_folder_atomically(folder) as temporary:
+            weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
+            safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
+            config = json.dumps(self._config(), indent=2, ensure_ascii=False)
+            (temporary / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
+            (temporary / CARD_FILE).write_text(text, encoding="utf-8")
+        return Path(folder)
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
+    ) -> str | None:
+        """Write the model into a folder, as `save` does, and publish it on the Hugging Face hub if wanted.
+
+        Args:
+            save_directory: where to write; a model there is replaced.
+            push_to_hub: publish it.
+            repo_id: `owner/name`; by default the name of the folder, under your own.
+            **options: those of the method `push_to_hub`.
+
+        Returns:
+            The address of the commit; None where nothing is published.
+
+        Raises:
+            OutputError: a file or another folder is there.
+            SettingError: options of publishing without `push_to_hub`.
+        """
+        unexpected = [name for name, value in {"repo_id": repo_id, **options}.items() if value is not None]
+        if unexpected and not push_to_hub:
+            raise SettingError(f"save_pretrained: {', '.join(unexpected)} can only be used with push_to_hub=True")
+        folder = self.save(save_directory)
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
+    def _config(self) -> dict[str, Any]:
+        return {
             "library": "plankton_embed",
             "format_version": FORMAT_VERSION,
             "model_hash": self.hash,
@@ -213,31 +257,30 @@ class EmbeddingModel(Shown):
             "views": self.views,
             "training": self.training,
         }
-        refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
-        with write_folder_atomically(folder) as temporary:
-            weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
-            safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
-            text = json.dumps(config, indent=2, ensure_ascii=False)
-            (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            (temporary / CARD_FILE).write_text(self.card if card is None else card, encoding="utf-8")
-        return Path(folder)
+
+    def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
+        """Return a model card made from the settings and the training; see `build_model_card` for the options."""
+        return build_model_card(self._config(), *args, **options)
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "auto") -> EmbeddingModel:
+    def load(cls, name: str | Path, device: str = "auto", **options: Any) -> EmbeddingModel:
         """Load from a folder written by `save`, from the folder of a run, or from the Hugging Face hub.
 
         Args:
             name: `runs/demo/model`, `runs/demo`, or a hub name such as `owner/name`.
             device: `auto`, `cpu`, `cuda`, `mps`.
+            **options: for a hub name: `revision` (a branch, tag or commit; by default the newest), `token` (by default
+                that of `hf auth login`), `cache_dir`, `force_download`, `local_files_only`.
 
         Raises:
             InputError: there is no model, or its files do not fit together.
+            SettingError: an option is unknown, or `revision` is given for a folder.
         """
-        folder = _find_folder(name)
+        folder = _find_folder(name, options)
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
-                raise InputError(f"{folder / CONFIG_FILE}: expected names and values, found {type(config).__name__}")
+                raise InputError(f"{folder / CONFIG_FILE}: expected settings and values, found {type(config).__name__}")
             if config.get("format_version") != FORMAT_VERSION:
                 raise InputError(
                     f"{folder}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; "
@@ -247,38 +290,44 @@ class EmbeddingModel(Shown):
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-            wanted_hash = config["model_hash"]
+            expected_hash = config["model_hash"]
         except PlanktonEmbedError:
             raise
         except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-            raise InputError(f"{folder} holds no whole model: {error}") from error
+            raise InputError(f"{folder} is not a complete model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
         model.views = config.get("views", 1)
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
-        if model.hash != wanted_hash:
+        if model.hash != expected_hash:
             raise InputError(
-                f"{folder}: expected model {wanted_hash}, as config.json has it; found {model.hash} by its weights and "
-                "settings; one of its files was changed: save or copy the model again"
+                f"{folder}: expected model {expected_hash}, as in config.json; found {model.hash} by its weights and "
+                "settings: one of its files was changed; save or copy the model again"
             )
         return model.to(device)
 
     @classmethod
-    def from_pretrained(cls, name: str, device: str = "auto") -> EmbeddingModel:
+    def from_pretrained(cls, name: str | Path, device: str = "auto", **options: Any) -> EmbeddingModel:  # type: ignore[override]
         """Load a model by its name on the Hugging Face hub, or from a folder; the same as `load`."""
-        return cls.load(name, device)
+        return cls.load(name, device, **options)
 
-    def push_to_hub(
-        self, repo_id: str, *, card: str | None = None, private: bool = False, token: str | None = None
+    def push_to_hub(  # type: ignore[override]
+        self, repo_id: str, *, card: str | None = None, private: bool = False, token: str | None = None, **options: Any
     ) -> str:
-        """Upload to the Hugging Face hub as `owner/name`; return the address of the commit."""
-        from huggingface_hub import HfApi
+        """Publish on the Hugging Face hub.
 
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            saved = self.save(Path(folder) / "model", card)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=saved))
+        Args:
+            repo_id: `owner/name`.
+            card: text of the model card; by default as `save` writes it.
+            private: only you see it; of a new name.
+            token: by default that of `hf auth login`.
+            **options: `commit_message`, `branch`, `create_pr` and others of `huggingface_hub.ModelHubMixin`.
+
+        Returns:
+            The address of the commit.
+        """
+        model = self if card is None else replace(self, card=card)
+        return str(ModelHubMixin.push_to_hub(model, repo_id, private=private, token=token, **options))
 
     def _describe(self) -> str:
         side = self.preparation.target_size
@@ -288,14 +337,19 @@ class EmbeddingModel(Shown):
 
 
 def turn_view(images: Tensor, view: int) -> Tensor:
-    """Return a view of images (b, channels, T, T): 0 as they are, 1-3 quarter turns, 4-7 the mirror image's."""
-    seen = images.flip(3) if view >= 4 else images
-    return torch.rot90(seen, view % 4, (2, 3))
+    """Return a view of images (b, channels, T, T): 0 unchanged, 1-3 quarter turns, 4-7 the same mirrored."""
+    mirrored = images.flip(3) if view >= 4 else images
+    return torch.rot90(mirrored, view % 4, (2, 3))
 
 
-def _find_folder(name: str | Path) -> Path:
+def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
+    unexpected = sorted(set(options) - set(HUB_OPTIONS))
+    if unexpected:
+        raise SettingError(f"expected options of {', '.join(HUB_OPTIONS)}; found {', '.join(unexpected)}")
     for folder in (Path(name), Path(name) / "model"):
         if (folder / CONFIG_FILE).is_file():
+            if options.get("revision") is not None:
+                raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
             return folder
     if Path(name).exists() or str(name).count("/") != 1:
         raise InputError(f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a run")
@@ -303,7 +357,7 @@ def _find_folder(name: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
+        return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE], **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"{name} is not a folder here, and cannot be loaded from the Hugging Face hub: {error}"

@@ -1,4 +1,4 @@
-"""Trunks: torchvision networks without their last layer, and the weights they start from."""
+"""Trunks (backbones): torchvision networks without their last layer, and their starting weights."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FIRST_LAYERS = {
     "efficientnet_v2_l": ("features.0.0.weight", "features.0.1.running_mean"),
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TRUNK_PREFIX = "trunk."  # of the trunk's weights in a saved EmbeddingModel or FineTunedNet
+TRUNK_PREFIX = "trunk."  # of the weights of the trunk in a saved EmbeddingModel or FineTunedNet
 
 
 def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
     """Return a network that maps (b, 3, T, T) to (b, features), with its starting weights, and the feature count.
 
     Raises:
-        SettingError: the trunk is no torchvision classification model, or has no last linear layer.
-        InputError: the weights cannot be had or do not fit.
+        SettingError: the trunk is not a torchvision classification model, or does not end in a linear layer.
+        InputError: the weights cannot be fetched or read, or do not fit.
     """
     trunk, n_features = build_empty_trunk(settings.trunk)
     start_trunk(trunk, settings)
@@ -42,7 +42,7 @@ def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
 
 
 def start_trunk(trunk: nn.Module, settings: NetworkSettings) -> None:
-    """Load the weights that an empty trunk is to start from; with `none` it stays as it is.
+    """Load the starting weights into an empty trunk; with `none` it keeps its random ones.
 
     Raises:
         InputError: as `build_trunk`.
@@ -53,21 +53,21 @@ def start_trunk(trunk: nn.Module, settings: NetworkSettings) -> None:
         path = Path(settings.weights)
         weights: Mapping[str, Tensor] = read_weights(path)
         if path.name == Path(torchvision.models.get_model_weights(settings.trunk).DEFAULT.url).name:
-            weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, fetched by hand
+            weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, downloaded by hand
         load_weights(trunk, weights, settings.weights)
 
 
 def check_trunk(name: str) -> None:
     """Raise SettingError unless torchvision has a classification model of that name."""
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise SettingError(f"network.trunk: {name!r} is not a torchvision model; known: {', '.join(known)}")
+    available = torchvision.models.list_models(module=torchvision.models)
+    if name not in available:
+        raise SettingError(f"network.trunk: {name!r} is not a torchvision model; available: {', '.join(available)}")
 
 
 def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
     """Return the trunk of that name with random weights and without its last linear layer."""
     check_trunk(name)
-    # the start that these two bring along has kernels so large that they hardly turn at first
+    # the starting weights of these two are so large that the kernels hardly change at first
     options = {"aux_logits": False, "init_weights": False} if name in WITH_AUXILIARY_HEADS else {}
     network = torchvision.models.get_model(name, weights=None, **options)
     linear = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
@@ -86,7 +86,7 @@ def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
 
 
 def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a trunk; layers the trunk does not have (the classifier, auxiliary heads) are left aside.
+    """Load weights into a trunk; layers that the trunk does not have (the classifier, auxiliary heads) are ignored.
 
     Accepts the names of torchvision, and those of a saved EmbeddingModel or FineTunedNet.
 
@@ -98,7 +98,7 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
         found = {n.removeprefix(TRUNK_PREFIX): v for n, v in found.items() if n.startswith(TRUNK_PREFIX)}
     wanted = trunk.state_dict()
     for name, value in wanted.items():
-        if name.endswith("num_batches_tracked"):  # older files lack these counts, and nothing depends on them
+        if name.endswith("num_batches_tracked"):  # older files lack these counts, which are not used
             found.setdefault(name, value)
     missing = [name for name in wanted if name not in found]
     misfits = [f"{n} {tuple(found[n].shape)} for {tuple(w.shape)}" for n, w in wanted.items()
@@ -147,19 +147,19 @@ def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
 
 
 def fold_pixel_scale(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Make ImageNet weights take ImageNet-normalised pixels where they were made for pixels scaled to -1..1.
+    """Convert ImageNet weights that were made for pixels scaled to -1..1 to ImageNet-normalised pixels.
 
-    The scale goes into the first convolution, the offset into the mean of its norm; torchvision does the same to the
-    pixels (`transform_input`). Weights of other trunks are returned as they are.
+    The scale goes into the first convolution, the offset into the mean of its norm; torchvision does the same with the
+    pixels (`transform_input`). Weights of other trunks are returned unchanged.
     """
     convolution, norm = FIRST_LAYERS.get(name, ("", ""))
     if convolution not in weights or norm not in weights:
-        return dict(weights)  # `load_weights` says what is missing
+        return dict(weights)  # `load_weights` reports what is missing
     kernel, mean, std = weights[convolution], torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     offset = (kernel.sum(dim=(2, 3)) * (2 * mean - 1)).sum(dim=1)
     return {**weights, convolution: kernel * (2 * std)[:, None, None], norm: weights[norm] - offset}
 
 
 def _current_name(name: str) -> str:
-    """Return a layer's name without the mark of DataParallel, and DenseNet's as torchvision has them today."""
+    """Return a layer's name without the prefix of DataParallel, and as torchvision's DenseNet has it today."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name.removeprefix("module."))

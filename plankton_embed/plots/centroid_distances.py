@@ -16,13 +16,13 @@ def draw_centroid_distances(distances: pd.DataFrame, ax: Axes | None = None) -> 
 
     Args:
         distances: square, by class name on both sides.
-        ax: where to draw; by default a new figure, the larger the more classes.
+        ax: where to draw; by default a new figure, larger for more classes.
 
     Returns:
         The axes.
 
     Raises:
-        InputError: the table is empty or its two sides name different classes.
+        InputError: the table is empty, or its rows and columns have different classes.
     """
     if distances.empty or list(distances.index) != list(distances.columns):
         raise InputError(

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from plankton_embed.images.catalog_summary import CatalogSummary
+from plankton_embed.plots.class_rows import name_rows
 from plankton_embed.plots.figure import BLUE, draw_message, new_axes, title_axes
-from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.text import row_font_size
 
 LINEAR_BELOW = 100
 
 
 def draw_class_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
-    """Draw a bar a class, the largest on top, on an axis that is linear below 100 and logarithmic above.
+    """Draw one bar for each class, the largest on top, on an axis that is linear below 100 and logarithmic above.
 
     Args:
         summary: of a catalog.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
         The axes.
     """
-    labels, counts = [str(label) for label in summary.classes["label"]], summary.classes["count"].to_numpy()
+    labels, counts = summary.classes["label"], summary.classes["count"].to_numpy()
     ax = ax or new_axes(9, 1.4 + 0.2 * max(len(labels), 2))
     title_axes(ax, _title(summary), "images (linear below 100, logarithmic above)")
-    if not labels:
+    if labels.empty:
         draw_message(ax, "no labelled images")
         return ax
-    size = row_font_size(ax, len(labels))
-    rows = np.arange(len(labels))
-    bars = ax.barh(rows, counts, height=0.72, color=BLUE)
-    ax.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=size)
-    names = [shorten(label, NAME_WIDTH, size) for label in labels]
-    ax.set_yticks(rows, names, fontsize=size, parse_math=False)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
+    bars = ax.barh(name_rows(ax, labels), counts, height=0.72, color=BLUE)
+    ax.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=row_font_size(ax, len(labels)))
     _scale_counts(ax, int(counts.max()))
     return ax
 
@@ -47,7 +41,7 @@ def _title(summary: CatalogSummary) -> str:
 
 
 def _scale_counts(ax: Axes, largest: int) -> None:
-    """Set the scale, its ticks, and room for the number at the longest bar."""
+    """Set the scale and its ticks, and leave room for the number at the longest bar."""
     ax.set_xscale("symlog", linthresh=LINEAR_BELOW)
     ax.set_xlim(0, largest * (1.12 if largest < LINEAR_BELOW else 2))
     step = max(1, -(-min(largest, LINEAR_BELOW) // 5))
@@ -55,5 +49,4 @@ def _scale_counts(ax: Axes, largest: int) -> None:
     linear = list(range(0, LINEAR_BELOW, 25)) if largest >= LINEAR_BELOW else list(range(0, largest + 1, step))
     shown = [tick for tick in [*linear, *decades] if tick <= ax.get_xlim()[1]]
     ax.set_xticks(shown, [f"{tick:,}" for tick in shown])
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
+    ax.grid(visible=False, axis="y")

@@ -1,25 +1,25 @@
-"""Figure: macro F1 and accuracy of every system, and how fast it names images."""
+"""Figure: macro F1, accuracy and speed of every system."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from plankton_embed.plots.figure import BLACK, BLUE, GREEN, TEXT_SIZE, new_axes, title_axes
-from plankton_embed.plots.text import NAME_WIDTH, row_font_size, shorten
+from plankton_embed.plots.class_rows import add_legend_above, name_rows
+from plankton_embed.plots.figure import BLACK, BLUE, GREEN, new_axes, title_axes
+from plankton_embed.plots.text import NAME_WIDTH
 
 MARKS = (("accuracy", "accuracy", BLUE, "o"), ("f1_macro", "macro F1", BLACK, "D"))
 SHARE = 0.62  # of the width, for the scores
 
 
 def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw a row a classifier, the highest macro F1 on top: scores, a mark a seed, and images named a second.
+    """Draw one row for each classifier, the highest macro F1 on top: scores with one mark for each seed, and speed.
 
     Args:
         runs: `runs` of a `Comparison`.
-        ax: whose place the two panels take; by default a new figure, the taller the more rows.
+        ax: axes that the two panels replace; by default a new figure, taller for more rows.
 
     Returns:
         The axes of the scores.
@@ -35,7 +35,6 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     seeds = f"{n_seeds.min()}" + (f" to {n_seeds.max()}" if n_seeds.min() < n_seeds.max() else "")
     counted = f"{len(order)} classifier{'s' * (len(order) > 1)}"
     title_axes(scores, f"{counted}, seeds of each: {seeds}", "score on test images")
-    scores.set_title(scores.get_title(loc="left"), loc="left", pad=22)  # leaves a line for the legend
     for column, label, colour, marker in MARKS:
         scores.scatter(
             runs[column], rows, s=28, marker=marker, facecolor="none", color=colour, label=label, clip_on=False
@@ -46,23 +45,18 @@ def draw_comparison(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     speeds.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few_decades else (1,)))
     speeds.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     speeds.xaxis.set_minor_formatter(NullFormatter())
-    title_axes(speeds, "", "images named a second (log)")
-    size = row_font_size(scores, len(order))
+    title_axes(speeds, "", "images predicted per second (log)")
     starts = runs.drop_duplicates("name").set_index("name")
     names = [f"{name} ({starts['origin'][name]}, {_shorten_start(starts['start'][name])})" for name in order]
-    scores.set_yticks(np.arange(len(order)), [shorten(name, 1.25 * NAME_WIDTH, size) for name in names], fontsize=size)
-    scores.set_ylim(len(order) - 0.4, -0.6)
+    name_rows(scores, names, width=1.25 * NAME_WIDTH)
     scores.set_xlim(0, 1)
-    for panel in (scores, speeds):
-        panel.grid(color="0.92")
-        panel.set_axisbelow(True)
-        panel.tick_params(axis="y", length=0, labelleft=panel is scores)
-    scores.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=TEXT_SIZE, borderaxespad=0.1
-    )
+    speeds.grid(color="0.92")
+    speeds.set_axisbelow(True)
+    speeds.tick_params(axis="y", length=0, labelleft=False)
+    add_legend_above(scores, 2)
     return scores
 
 
 def _shorten_start(start: str) -> str:
-    """Return `scratch`, or that the trunk has learned before; the table names the weights."""
+    """Return `scratch` or `pretrained`; the table of the comparison has the full name of the weights."""
     return "scratch" if start == "scratch" else "pretrained"

@@ -1,4 +1,4 @@
-"""Figure: which classes are taken for which."""
+"""Figure: the confusion matrix, which shows which classes are predicted as which."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def draw_confusion(
 
     Args:
         scores: of a classifier.
-        ax: where to draw; by default a new figure, the larger the more classes.
+        ax: where to draw; by default a new figure, larger for more classes.
         shares: show the share of the row, else the count of images; a row without images is 0.
-        log: colour on a logarithmic scale, on which a single image is seen beside thousands, and leave zeros blank
+        log: colour on a logarithmic scale, where one image is visible beside thousands, and leave zeros blank
             (system D draws counts so: `shares=False, log=True`); by default on a square-root scale.
 
     Returns:
@@ -31,14 +31,14 @@ def draw_confusion(
     table = counts.div(counts.sum(axis=1).clip(lower=1), axis=0) if shares else counts
     values = table.to_numpy(dtype=float)
     top = 1.0 if shares else max(1.0, float(values.max()))
-    if log:  # from the least value that is there; lower where all are alike, so that the scale has a length
+    if log:  # from the least value above 0; lower where all are equal, so that the scale has a length
         norm: Normalize = LogNorm(min(float(values[values > 0].min(initial=top)), top / 2), top)
     else:
         norm = PowerNorm(0.5, 0, top)  # the root, so that rare confusions are seen too
     draw_heat_map(
         table,
         ax,
-        colour_map="viridis_r" if log else "Blues",  # whose palest is still told from blank; not so with blues
+        colour_map="viridis_r" if log else "Blues",  # its palest colour differs from blank; the palest blue does not
         norm=norm,
         write=_share_text if shares else _count_text,
         colour_label="share of the row" if shares else "images",

@@ -1,4 +1,4 @@
-"""Figure: the tree of the space, its leaves with their images and classes."""
+"""Figure: the tree of the vectors, with images and classes at its leaves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BRANCH_COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#56B4E9", ORANGE, "#8C6D1F
 ROW = 0.36  # inches a leaf
 WIDTH, TREE_WIDTH, TEXT_WIDTH = 10.0, 3.6, 3.9  # inches: whole, tree, text; the images have the rest
 TEXT = 8.5  # points
-PIXELS, GAP = 68, 2  # of a thumbnail's side, and what of it stays white at each edge
+PIXELS, GAP = 68, 2  # side of a thumbnail, and its white edge
 
 
 def draw_dendrogram(
@@ -30,15 +30,15 @@ def draw_dendrogram(
     thumbnails: Mapping[int, Sequence[Image.Image | NDArray[np.uint8]]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a tree with its root on the left, a row a leaf: images, how many, and the classes in it.
+    """Draw a tree with its root on the left, and one row for each leaf: some images, their number, its classes.
 
     Args:
-        dendrogram: what to draw; branches differ in colour.
-        thumbnails: images of each leaf, by its node.
-        ax: where to draw; by default a new figure, the taller the more leaves.
+        dendrogram: each branch has its own colour.
+        thumbnails: images of each leaf, by node.
+        ax: where to draw; by default a new figure, taller for more leaves.
 
     Returns:
-        The axes. They measure in rows across and down; heights stand above the tree.
+        The axes, in units of rows both ways; the scale of heights is above the tree.
     """
     leaves = dendrogram.leaves
     shown = thumbnails or {}
@@ -56,11 +56,11 @@ def draw_dendrogram(
         mosaic = _compose([shown.get(node, ())[:n_thumbnails] for node in leaves.index], n_thumbnails)
         left = tree_width + 0.3
         ax.imshow(mosaic, extent=(left, left + n_thumbnails, len(leaves), 0), interpolation="antialiased")
-    for place, node in enumerate(leaves.index.tolist()):
+    for row, node in enumerate(leaves.index.tolist()):
         first, second = (shorten(line, TEXT_WIDTH * 72 - 6, TEXT) for line in describe_leaf(dendrogram, node))
-        y = place + (0.32 if second else 0.5)
+        y = row + (0.32 if second else 0.5)
         ax.text(text_start, y, first, fontsize=TEXT, va="center", parse_math=False)
-        ax.text(text_start, place + 0.72, second, fontsize=TEXT - 1, va="center", color=GREY, parse_math=False)
+        ax.text(text_start, row + 0.72, second, fontsize=TEXT - 1, va="center", color=GREY, parse_math=False)
     ax.set(xlim=(-0.3, text_start + text_width), ylim=(len(leaves), -2.2))
     return ax
 
@@ -92,7 +92,7 @@ def _draw_branches(ax: Axes, dendrogram: Dendrogram, width: float) -> None:
     """Draw the lines of the tree, and the scale of its heights above it."""
     nodes = dendrogram.nodes
     top = float(nodes["height"].max()) or 1.0
-    middle = {node: place + 0.5 for place, node in enumerate(dendrogram.leaves.index.tolist())}
+    middle = {node: row + 0.5 for row, node in enumerate(dendrogram.leaves.index.tolist())}
 
     def across(height: float) -> float:
         return width * (1 - height / top)

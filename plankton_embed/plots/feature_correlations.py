@@ -1,4 +1,4 @@
-"""Figure: which features say the same."""
+"""Figure: which features are correlated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from plankton_embed.plots.heat_map import draw_heat_map, new_heat_map_axes
 
 
 def draw_feature_correlations(summary: FeatureSummary, ax: Axes | None = None) -> Axes:
-    """Draw |r| between all features; a star marks those that are dropped.
+    """Draw |r| between all features; a star marks the features that are dropped.
 
-    The cells of a constant feature, and of two with too few values in common, are empty.
+    The cells of constant features, and of pairs with too few values in common, are empty.
 
     Args:
         summary: of a catalog with features.
-        ax: where to draw; by default a new figure, the larger the more features.
+        ax: where to draw; by default a new figure, larger for more features.
 
     Returns:
         The axes.

@@ -11,21 +11,21 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from plankton_embed.images.features import FeatureSummary
 from plankton_embed.plots.figure import BLUE, GREY, PALE, TEXT_SIZE, TITLE_SIZE, draw_message, new_axes, title_axes
 
-N_BINS = 31  # odd, so that the mean 0 and the sd 1 lie in the middle of a bin
-MOST_DECADES = 7  # of each sign; what is smaller is drawn near 0
+N_BINS = 31  # odd, so that the mean 0 and the sd 1 are in the middle of a bin
+MOST_DECADES = 7  # of each sign; smaller values are drawn near 0
 MOST_TICKS = 7
-NARROW = 100  # times that the largest goes into the smallest on a plain axis
+NARROW = 100  # largest ratio of two values on a linear axis
 
 
 def draw_feature_scales(summary: FeatureSummary, ax: Axes | None = None) -> Axes:
-    """Draw four histograms: means and sds as they are, on axes linear near 0 and logarithmic beyond, and after z-score.
+    """Draw four histograms: means and sds before scaling, on axes linear near 0 and logarithmic beyond, and after it.
 
     Args:
         summary: of a catalog with features.
-        ax: whose place the four panels take; by default a new figure.
+        ax: axes that the four panels replace; by default a new figure.
 
     Returns:
-        The axes of the upper left panel, the means before.
+        The axes of the upper left panel, the means before scaling.
     """
     ax = ax or new_axes(9, 6.5)
     ax.set_axis_off()
@@ -40,12 +40,12 @@ def draw_feature_scales(summary: FeatureSummary, ax: Axes | None = None) -> Axes
     for panel, name in zip(panels, ("mean", "sd", "mean_scaled", "sd_scaled"), strict=True):
         statistic, _, is_scaled = name.partition("_")
         title_axes(panel, "", f"{statistic} {after if is_scaled else before}", "features" * (statistic == "mean"))
-        known = columns[columns[name].notna()]
-        if known.empty:
+        with_value = columns[columns[name].notna()]
+        if with_value.empty:
             draw_message(panel, "nothing to scale")
             continue
-        low, high = _scale_axis(panel, known[name], name)
-        _draw_histogram(panel, known, name, low, high)
+        low, high = _scale_axis(panel, with_value[name], name)
+        _draw_histogram(panel, with_value, name, low, high)
     if n_dropped:
         handles = [Patch(facecolor=BLUE), Patch(facecolor=PALE, edgecolor=GREY)]
         names = [f"{len(columns) - n_dropped:,} kept", f"{n_dropped:,} dropped"]
@@ -54,7 +54,7 @@ def draw_feature_scales(summary: FeatureSummary, ax: Axes | None = None) -> Axes
 
 
 def _scale_axis(ax: Axes, values: pd.Series, name: str) -> tuple[float, float]:
-    """Choose the scale of the x axis; return where its bins begin and end."""
+    """Choose the scale of the x axis; return the ends of its bins."""
     if name == "mean_scaled":
         reach = max(1.0, float(values.abs().max()))
         return -reach, reach
@@ -73,7 +73,7 @@ def _power_of_ten(value: float) -> float:
 
 
 def _draw_histogram(ax: Axes, columns: pd.DataFrame, name: str, low: float, high: float) -> None:
-    """Draw how many features lie in each bin, even on the axis; those that are dropped on top."""
+    """Draw how many features are in each bin, the dropped ones on top; bins are equally wide on the axis."""
     transform = ax.xaxis.get_transform()
     start, end = transform.transform(np.array([low, high]))
     edges = transform.inverted().transform(np.linspace(start, end, N_BINS + 1))

@@ -1,4 +1,4 @@
-"""Figures without global state: new axes, the shared colours and lettering sizes, and saving."""
+"""Figures without global state: new axes, the shared colours and text sizes, and saving."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from plankton_embed.errors import SettingError
 from plankton_embed.output import write_atomically
 
-# Okabe and Ito's palette: told apart with every common colour blindness
+# Okabe and Ito's palette: distinct with every common colour blindness
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 BLACK, GREY, PALE = "#000000", "#6B6B6B", "#E4E4E4"
 
 TEXT_SIZE, TITLE_SIZE = 9.0, 11.0  # points; a figure is at most about 10 inches wide, so 9 points are 12 px of 1000
-LONGEST_SIDE = 60_000  # pixels; the drawing library refuses 65,536
+LONGEST_SIDE = 60_000  # pixels; matplotlib refuses 65,536
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -36,20 +36,20 @@ def save_figure(ax: Axes, path: str | Path, dpi: float = 150) -> Path:
 
     Args:
         ax: any axes of the figure.
-        path: file to write; the suffix says the format, PNG when there is none.
-        dpi: pixels per inch; a figure of enormous length gets fewer.
+        path: file to write; the suffix is the format, PNG when there is none.
+        dpi: pixels per inch; very long figures get fewer.
 
     Returns:
         The path.
 
     Raises:
-        SettingError: the suffix is no known format.
-        OutputError: the place cannot be written.
+        SettingError: the suffix is not a format that matplotlib writes.
+        OutputError: the file cannot be written.
     """
     path, figure = Path(path), ax.figure.figure
-    kind, known = path.suffix[1:].lower() or "png", FigureCanvasAgg.get_supported_filetypes()
-    if kind not in known:
-        raise SettingError(f"{path}: no figure format {path.suffix}; choose one of {', '.join(sorted(known))}")
+    kind, formats = path.suffix[1:].lower() or "png", FigureCanvasAgg.get_supported_filetypes()
+    if kind not in formats:
+        raise SettingError(f"{path}: no figure format {path.suffix}; choose one of {', '.join(sorted(formats))}")
     with write_atomically(path) as temporary:
         fitting = min(dpi, LONGEST_SIDE / max(figure.get_size_inches()))
         figure.savefig(temporary, format=kind, dpi=fitting, bbox_inches="tight", facecolor="white")
@@ -57,7 +57,7 @@ def save_figure(ax: Axes, path: str | Path, dpi: float = 150) -> Path:
 
 
 def title_axes(ax: Axes, title: str, x_label: str = "", y_label: str = "") -> None:
-    """Write the title and axis labels and take away the upper and right line."""
+    """Write the title and axis labels, and hide the upper and right line."""
     ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
     ax.set_xlabel(x_label, fontsize=TEXT_SIZE)
     ax.set_ylabel(y_label, fontsize=TEXT_SIZE)
@@ -66,7 +66,7 @@ def title_axes(ax: Axes, title: str, x_label: str = "", y_label: str = "") -> No
 
 
 def mark_epoch(ax: Axes, epoch: int, label: str = "") -> None:
-    """Draw a dashed line at an epoch, under the curves and over the grid."""
+    """Draw a dashed line at an epoch, behind the curves and before the grid."""
     ax.axvline(epoch, color=BLACK, linewidth=1, linestyle="--", label=label, zorder=1.9)
 
 

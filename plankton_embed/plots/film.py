@@ -1,4 +1,4 @@
-"""Film: the images move as the network learns, epoch by epoch on common axes (MP4 with the extra video)."""
+"""Film: the images as points that move while the network learns, on the same axes for all epochs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FRAMES_PER_SECOND = 12
 MOST_STEPS = 24  # frames from one epoch to the next
 SECONDS_PER_EPOCH, LEAST_SECONDS, MOST_SECONDS = 0.8, 3.0, 15.0
-HOLD = 1.5  # seconds that the last epoch stays
+HOLD = 1.5  # seconds that the last epoch is shown
 EPOCH_SIZE = 15.0  # points
 DPI = 100
 QUALITY = 7.0  # of MP4, 0 to 10
@@ -46,17 +46,17 @@ SUFFIXES = (".mp4", ".webp", ".gif")
 Pixels = NDArray[np.uint8]
 
 
-def draw_frame(film: Film, number: int = -1, axes: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
-    """Draw the images as they stood after one epoch, within the limits of the whole film.
+def draw_film(film: Film, number: int = -1, axes: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
+    """Draw the images as points after one epoch, within the limits of the whole film.
 
     Args:
-        film: what to draw.
+        film: see `project_epochs`.
         number: of the epoch in the film, counted from 0; by default the last.
         axes: which two, counted from 0.
         ax: where to draw; by default a new figure, of one size for all frames.
 
     Returns:
-        The axes; the points are their one collection, the epoch and its accuracy their left title.
+        The axes, with the points as their only collection, and epoch and accuracy as left title.
 
     Raises:
         SettingError: the film has no such epoch or axes.
@@ -69,21 +69,21 @@ def draw_frame(film: Film, number: int = -1, axes: tuple[int, int] = (0, 1), ax:
 
 
 def write_film(film: Film, path: str | Path, *, seconds: float | None = None, axes: tuple[int, int] = (0, 1)) -> Path:
-    """Write a film that goes through all epochs and rests on the last; few epochs get frames between them.
+    """Write a film of all epochs that stops at the last; with few epochs, frames between them are added.
 
     Args:
-        film: what to show.
-        path: file to write, MP4 (extra `video`), WebP or GIF; without a suffix MP4 where it can be made, else WebP.
-        seconds: from the first epoch to the last; by default 0.8 for each, but 3 to 15.
+        film: see `project_epochs`.
+        path: file to write, MP4 (extra `video`), WebP or GIF; without suffix MP4 if the extra is installed, else WebP.
+        seconds: from the first epoch to the last; by default 0.8 for each epoch, at least 3 and at most 15.
         axes: which two, counted from 0.
 
     Returns:
         The path.
 
     Raises:
-        SettingError: the suffix is no known format, the seconds are not above 0, or the film has no such axes.
-        DependencyError: MP4 is asked for and the extra is not installed.
-        OutputError: the place cannot be written.
+        SettingError: another suffix, seconds not above 0, or axes that the film does not have.
+        DependencyError: the file is an MP4 and the extra is not installed.
+        OutputError: the file cannot be written.
     """
     path = name_film(path)
     n_gaps = max(len(film) - 1, 1)
@@ -102,17 +102,17 @@ def write_film(film: Film, path: str | Path, *, seconds: float | None = None, ax
 
 
 def check_seconds(seconds: float | None) -> None:
-    """Raise SettingError where a film cannot be as long."""
+    """Raise SettingError unless the seconds are None or a number above 0."""
     if seconds is not None and not (np.isfinite(seconds) and seconds > 0):
         raise SettingError(f"seconds: expected a number above 0; found {seconds}")
 
 
 def name_film(path: str | Path) -> Path:
-    """Return the path of a film with its suffix; without one, that of the format that `write_film` would choose.
+    """Return the path of a film with its suffix; where it has none, with that of the format that `write_film` chooses.
 
     Raises:
-        SettingError: the suffix is no known format.
-        DependencyError: MP4 is asked for and the extra is not installed.
+        SettingError: another suffix.
+        DependencyError: the file is an MP4 and the extra is not installed.
     """
     path = Path(path)
     if not path.suffix:
@@ -126,7 +126,7 @@ def name_film(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What stays and what moves: the axes; the points and the line above them."""
+    """The axes, which stay the same, and the points and caption, which move."""
 
     film: Film
     axes: tuple[int, int]
@@ -135,32 +135,32 @@ class _Scene:
     caption: Text
 
     def show(self, position: float) -> None:
-        """Move the points to an epoch's places, counted from 0, or between those of two."""
+        """Move the points to their positions in an epoch, counted from 0, or between two epochs."""
         before = int(position)
         share = position - before
         after = min(before + 1, len(self.film) - 1)
         weight = share**2 * (3 - 2 * share)  # starts and stops gently
-        places = (1 - weight) * self.film.coordinates[before] + weight * self.film.coordinates[after]
-        self.points.set_offsets(places[mix_rows(self.film.basis.table)][:, self.axes])
+        positions = (1 - weight) * self.film.coordinates[before] + weight * self.film.coordinates[after]
+        self.points.set_offsets(positions[mix_rows(self.film.basis.table)][:, self.axes])
         self.caption.set_text(_describe_epoch(self.film, before))
 
 
 def _set_scene(film: Film, axes: tuple[int, int], ax: Axes | None = None) -> _Scene:
-    """Draw all that does not move, and the points of the first epoch."""
+    """Draw everything that does not move, and the points of the first epoch."""
     check_axes(film.basis, axes)
     table = film.basis.table
-    signs = class_markers(table)
-    ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
+    markers = class_markers(table)
+    ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(markers))
     title_axes(ax, "", *(name_axis(film.basis, axis) for axis in axes))
     ax.set_title(f"axes of epoch {film.basis_epoch}", loc="right", fontsize=TEXT_SIZE, color=GREY)
     caption = ax.set_title(_describe_epoch(film, 0), loc="left", fontsize=EPOCH_SIZE)
-    places = film.coordinates[:, :, axes]
-    points = scatter_points(ax, places[0], table, signs)
-    ax.update_datalim([places.min(axis=(0, 1)), places.max(axis=(0, 1))])  # limits that hold for every epoch
+    positions = film.coordinates[:, :, axes]
+    points = scatter_points(ax, positions[0], table, markers)
+    ax.update_datalim([positions.min(axis=(0, 1)), positions.max(axis=(0, 1))])  # the same limits for every epoch
     ax.set_aspect("equal", adjustable="datalim")
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
-    draw_legend(ax, signs)
+    draw_legend(ax, markers)
     return _Scene(film, axes, ax, points, caption)
 
 
@@ -170,7 +170,7 @@ def _describe_epoch(film: Film, number: int) -> str:
 
 
 def _draw_frames(film: Film, n_steps: int, axes: tuple[int, int]) -> Iterator[Pixels]:
-    """Yield every frame, (height, width, 3) of even sides; what stays is drawn once."""
+    """Yield every frame, (height, width, 3) of even sides; the fixed parts are drawn once."""
     scene = _set_scene(film, axes)
     figure = scene.ax.figure.figure
     figure.set_dpi(DPI)
@@ -179,10 +179,10 @@ def _draw_frames(film: Film, n_steps: int, axes: tuple[int, int]) -> Iterator[Pi
     for artist in moving:
         artist.set_animated(True)
     canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
+    fixed = canvas.copy_from_bbox(figure.bbox)
     height, width = (side // 2 * 2 for side in np.shape(canvas.buffer_rgba())[:2])
     for step in range((len(film) - 1) * n_steps + 1):
-        canvas.restore_region(still)
+        canvas.restore_region(fixed)
         scene.show(step / n_steps)
         for artist in moving:
             scene.ax.draw_artist(artist)
@@ -228,7 +228,7 @@ def _write_mp4(frames: Iterator[Pixels], path: Path, rate: float) -> None:
 
 
 def _write_by_pillow(frames: Iterator[Pixels], path: Path, rate: float) -> None:
-    """Write with one palette for all frames: a byte a pixel in memory, and no flicker."""
+    """Write with one palette for all frames: one byte a pixel in memory, and no flicker."""
     first, *others = _reduce_colours(frames)
     milliseconds = [round(1000 / rate)] * len(others) + [round(1000 * HOLD)]
     options: dict[str, Any] = {"lossless": True, "method": 0} if path.suffix.lower() == ".webp" else {"disposal": 1}
@@ -236,7 +236,7 @@ def _write_by_pillow(frames: Iterator[Pixels], path: Path, rate: float) -> None:
 
 
 def _reduce_colours(frames: Iterator[Pixels]) -> list[Image.Image]:
-    """Return frames in 256 colours, those of the first, whose legend has all; what is nearly white becomes white."""
+    """Return frames in the 256 colours of the first, whose legend has all of them; nearly white becomes white."""
     first = next(frames)
     model = Image.fromarray(first).quantize(256)
     palette = np.array(model.getpalette(), dtype=np.uint8)

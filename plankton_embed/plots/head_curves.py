@@ -10,14 +10,14 @@ from plankton_embed.plots.figure import BLUE, TEXT_SIZE, VERMILION, mark_epoch, 
 
 
 def draw_head_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the losses on training and calibration images, and the accuracy on the latter; mark the epochs kept.
+    """Draw the loss on training and calibration images, and the accuracy on calibration images; mark the epochs kept.
 
     Args:
         history: `history_` of an `MLPClassifier`.
-        ax: whose place the two panels take; by default a new figure.
+        ax: axes that the two panels replace; by default a new figure.
 
     Returns:
-        The axes of the upper panel, the losses.
+        The axes of the upper panel, the loss.
     """
     ax = ax or new_axes(7, 6)
     ax.set_axis_off()

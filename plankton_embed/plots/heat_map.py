@@ -1,4 +1,4 @@
-"""A square table by class as coloured cells: what the confusion and the centroid distances share."""
+"""A square table as coloured cells: what confusion, centroid distances and feature correlations share."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def new_heat_map_axes(table: pd.DataFrame) -> Axes:
 def draw_heat_map(
     table: pd.DataFrame, ax: Axes, *, colour_map: str, norm: Normalize, write: Callable[[float], str], colour_label: str
 ) -> None:
-    """Colour every cell of a square table, and write names, a colour bar and, in small tables, the values.
+    """Draw every cell of a square table in colour, with names, a colour bar and, in small tables, the values.
 
     Args:
-        table: square, named on both sides; its first row is drawn on top.
+        table: square, with names of rows and columns; its first row is on top.
         ax: where to draw.
-        colour_map: by matplotlib's name.
-        norm: value -> place in the colour map.
+        colour_map: name in matplotlib.
+        norm: value -> position in the colour map.
         write: value -> the text in its cell.
         colour_label: beside the colour bar.
     """
@@ -51,7 +51,7 @@ def draw_heat_map(
 
 
 def _write_numbers(ax: Axes, image: AxesImage, values: NDArray[np.float64], write: Callable[[float], str]) -> None:
-    """Write the value in every cell, as large as the cell lets."""
+    """Write the value in every cell, as large as fits."""
     room = ax.get_window_extent()
     cell = min(room.width, room.height) / ax.figure.figure.dpi * 72 / len(values)
     texts = [write(value) for value in values.flat]
@@ -64,7 +64,7 @@ def _write_numbers(ax: Axes, image: AxesImage, values: NDArray[np.float64], writ
 
 
 def _ink(image: AxesImage, value: float) -> str:
-    """Return the colour of text that stands out from the colour of a value."""
+    """Return black or white, whichever contrasts with the colour of a value."""
     red, green, blue, _ = image.to_rgba(np.array([value]))[0]
     return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
 

@@ -1,4 +1,4 @@
-"""Figure: how wide and how high the images are."""
+"""Figure: width and height of the images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH_LABEL, HEIGHT_LABEL = "width (pixels)", "height (pixels)"
 
 
 def draw_image_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
-    """Draw width against height as a two-dimensional histogram, with the density of each along the sides.
+    """Draw width against height as a two-dimensional histogram, with the density of each at the sides.
 
     Args:
         summary: of a catalog.
@@ -35,7 +35,7 @@ def draw_image_sizes(summary: CatalogSummary, ax: Axes | None = None) -> Axes:
     title_axes(ax, "", WIDTH_LABEL, HEIGHT_LABEL)
     edges = _bin_edges(np.concatenate([width, height]))
     counts, _, _ = np.histogram2d(height, width, bins=(edges, edges))
-    norm = LogNorm(0.4, max(10, counts.max()))  # below 1, so that a single image is no white
+    norm = LogNorm(0.4, max(10, counts.max()))  # below 1, so that a single image is not white
     mesh = ax.pcolormesh(edges, edges, np.ma.masked_equal(counts, 0), cmap="Blues", norm=norm)
     ax.plot(edges[[0, -1]], edges[[0, -1]], color=GREY, linewidth=0.8, linestyle=":", zorder=0)
     _draw_sides(ax, width, height, edges, _title(summary))
@@ -80,7 +80,7 @@ def _log_density(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDA
 
 
 def _set_scales(ax: Axes, edges: NDArray[np.float64]) -> None:
-    """Make both axes logarithmic over the same range, with plain numbers at 1, 2 and 5 of every ten."""
+    """Make both axes logarithmic over the same range, with ticks at 1, 2 and 5 times the powers of ten."""
     ax.set(xscale="log", yscale="log", xlim=edges[[0, -1]], ylim=edges[[0, -1]])
     ticks = [digit * 10**power for power in range(8) for digit in (1, 2, 5)]
     for axis in (ax.xaxis, ax.yaxis):

@@ -1,4 +1,4 @@
-"""Figure: how many examples does a new class need?"""
+"""Figure: accuracy against the number of examples of a new class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES = {"centroid": ("-", "o"), "knn": ("--", "s")}
 
 
 def draw_learning_curve(summary: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw balanced accuracy against examples a class, mean and standard deviation over the draws.
+    """Draw balanced accuracy against examples per new class: mean and standard deviation over the draws.
 
     Args:
         summary: as `summarize_learning` returns.

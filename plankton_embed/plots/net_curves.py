@@ -24,8 +24,8 @@ def draw_net_curves(history: pd.DataFrame, ax: Axes | None = None, title: str = 
 
     Args:
         history: `history_` of a comparison net.
-        ax: whose place the five panels take; by default a new figure.
-        title: what the net is called; by default the number of epochs alone.
+        ax: axes that the five panels replace; by default a new figure.
+        title: name of the net, written before the number of epochs.
 
     Returns:
         The axes of the top panel, the loss.

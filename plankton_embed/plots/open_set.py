@@ -1,4 +1,4 @@
-"""Figure: images of unseen classes accepted against known ones accepted, over all thresholds."""
+"""Figure: the open-set curve, images accepted of seen against unseen classes over all thresholds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, VERMILION, new_ax
 
 
 def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
-    """Draw the share of known images accepted, and accepted and named right, against that of unseen ones accepted.
+    """Draw the share of seen images accepted, and accepted and predicted right, against that of unseen images accepted.
 
     Args:
-        scores: of refusing.
+        scores: of rejecting images of unseen classes.
         ax: where to draw; by default a new figure.
 
     Returns:
         The axes.
     """
     ax = ax or new_axes(6.5, 6)
-    title = f"AUROC {scores.auroc:.3f}; {scores.n_known:,} known, {scores.n_unseen:,} unseen images"
-    title_axes(ax, title, "share of unseen images accepted", "share of known images")
+    title = f"AUROC {scores.auroc:.3f}; {scores.n_known:,} images of seen classes, {scores.n_unseen:,} of unseen"
+    title_axes(ax, title, "share of unseen images accepted", "share of seen images")
     curve = scores.curve
     ax.plot(curve["unseen_accepted"], curve["known_accepted"], color=BLUE, label="accepted")
-    label = f"accepted and named right (area {scores.oscr:.3f})"
+    label = f"accepted and predicted right (area {scores.oscr:.3f})"
     ax.plot(curve["unseen_accepted"], curve["known_right"], color=VERMILION, label=label)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="by chance")
-    label = f"5 % of the known refused, {100 * scores.refused_at_5:.0f} % of the unseen"
+    label = f"5 % of the seen rejected, {100 * scores.refused_at_5:.0f} % of the unseen"
     ax.plot([scores.fpr_at_95], [0.95], marker="o", color="black", linestyle="none", zorder=3, label=label)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1.01)

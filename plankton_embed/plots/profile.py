@@ -1,4 +1,4 @@
-"""Figures: the commonest classes over depth, and over time, a panel a class."""
+"""Figures: the commonest classes over depth, and over time, one panel for each class."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from plankton_embed.plots.text import shorten
 
 UNITS = {"concentration": "m⁻³", "individuals": "individuals in the sample", "corrected": "images, corrected"}
 WRAPPED = 24  # characters of a line under a panel of a profile
-ABREAST = 4  # panels of a profile
-MOST_MEANS = {"depth": 15, "time": 60}  # points that the line goes through
+ABREAST = 4  # panels of a profile side by side
+MOST_MEANS = {"depth": 15, "time": 60}  # points of the line
 
 
 def draw_profile(found: Abundance, ax: Axes | None = None) -> Axes:
-    """Draw the commonest classes over depth, which grows downwards.
+    """Draw the commonest classes over depth, which increases downwards.
 
-    A point is a sample with its interval; the line goes through their means. Where images have depths of their own,
-    the line counts those of all samples, bin by bin; of concentrations it is the mean.
+    A point is a sample with its interval; the line connects their means. Where every image has its own depth, the line
+    is the sum over samples in each bin of depth, or the mean of concentrations.
 
     Args:
         found: with a `profile`.
-        ax: whose place the panels take; by default a new figure.
+        ax: axes that the panels replace; by default a new figure.
 
     Returns:
         The axes of the first panel.
@@ -62,11 +62,11 @@ def draw_profile(found: Abundance, ax: Axes | None = None) -> Axes:
 
 
 def draw_time_series(found: Abundance, ax: Axes | None = None) -> Axes:
-    """Draw the commonest classes over time: a point a sample with its interval, the line through their means.
+    """Draw the commonest classes over time: a point for each sample with its interval, and a line through their means.
 
     Args:
         found: with a `time_series`.
-        ax: whose place the panels take; by default a new figure.
+        ax: axes that the panels replace; by default a new figure.
 
     Returns:
         The axes of the first panel, on top.
@@ -84,8 +84,8 @@ def draw_time_series(found: Abundance, ax: Axes | None = None) -> Axes:
     gap = 0.32 / len(classes)
     height = (1 - gap * (len(classes) - 1)) / len(classes)
     for number, name in enumerate(classes):
-        place = (0, 1 - height - number * (height + gap), 1, height)
-        panel = ax.inset_axes(place, sharex=panels[0] if panels else None)
+        box = (0, 1 - height - number * (height + gap), 1, height)
+        panel = ax.inset_axes(box, sharex=panels[0] if panels else None)
         title_axes(panel, "")
         panel.set_title(shorten(str(name), 560, TEXT_SIZE), loc="left", fontsize=TEXT_SIZE, pad=2, parse_math=False)
         _draw_class(panel, table[table["label"] == name], "time")
@@ -98,7 +98,7 @@ def draw_time_series(found: Abundance, ax: Axes | None = None) -> Axes:
 
 
 def name_unit(amount: str, found: Abundance) -> str:
-    """Return what the values of an amount are, with what a concentration is in."""
+    """Return the unit of an amount; of a concentration, with the volume that it is in."""
     return UNITS[amount] + found.of_volume * (amount == "concentration")
 
 
@@ -108,7 +108,7 @@ def bounds_of(amount: str) -> tuple[str, str]:
 
 
 def _by_amount(table: pd.DataFrame) -> pd.Index:
-    """Return the classes, the commonest first."""
+    """Return the classes, commonest first."""
     return table.groupby("label", sort=False)["corrected"].sum().sort_values(ascending=False, kind="stable").index
 
 
@@ -117,7 +117,7 @@ def _amount(table: pd.DataFrame) -> str:
 
 
 def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> str:
-    """Write the title of all panels, and return what their values are."""
+    """Write the title of all panels, and return the unit of their values."""
     n = table.dropna(subset=_amount(table))["sample"].nunique()
     n_bare = found.summary.get("n_uncorrected", 0)
     how, marked = f"with {100 * found.summary['level']:.3g} % intervals", "; hollow:"
@@ -133,7 +133,7 @@ def _name_whole(ax: Axes, table: pd.DataFrame, found: Abundance, along: str) -> 
 
 
 def _draw_class(panel: Axes, table: pd.DataFrame, along: Literal["depth", "time"]) -> None:
-    """Draw one class: `along` upwards if it is the depth, else to the right."""
+    """Draw one class: depth on the y axis, time on the x axis."""
     amount = _amount(table)
     if "depth_low" in table:
         of_bin = table.groupby("depth")[amount]
@@ -156,11 +156,11 @@ def _draw_class(panel: Axes, table: pd.DataFrame, along: Literal["depth", "time"
 
 
 def _average(table: pd.DataFrame, amount: str, along: Literal["depth", "time"]) -> pd.Series:
-    """Return the mean amount at each place; of many places, those of bins of equal width."""
-    known = table.dropna(subset=amount)
-    if known[along].nunique() > MOST_MEANS[along]:
-        bins = pd.cut(known[along], MOST_MEANS[along], labels=False)
-        means = known.groupby(bins).agg({along: "mean", amount: "mean"})
+    """Return the mean amount at each depth or time; where there are many, in bins of equal width."""
+    given = table.dropna(subset=amount)
+    if given[along].nunique() > MOST_MEANS[along]:
+        bins = pd.cut(given[along], MOST_MEANS[along], labels=False)
+        means = given.groupby(bins).agg({along: "mean", amount: "mean"})
         return means.set_index(along)[amount]
-    averaged: pd.Series = known.groupby(along)[amount].mean()
+    averaged: pd.Series = given.groupby(along)[amount].mean()
     return averaged

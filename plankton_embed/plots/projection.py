@@ -1,4 +1,4 @@
-"""Figures: images on two or three axes, a sign a class, and how much of the variance the axes hold."""
+"""Figures: images as points on two or three axes, each class with its own colour and marker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Affine2D, ScaledTranslation
 from numpy.typing import NDArray
 
@@ -35,73 +34,72 @@ if TYPE_CHECKING:
     from plankton_embed.analysis.projection import Projection
     from plankton_embed.table import EmbeddingTable
 
-Sign = tuple[str, str]  # colour, marker
+Marker = tuple[str, str]  # colour, shape
 
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9", BLACK)  # Okabe and Ito's; yellow is too pale on white
 MARKERS = ("o", "^", "s", "X", "D", "v", "P", "*")
-SIDES = {"X": 1.15, "D": 0.85, "P": 1.15, "*": 1.5}  # that make the markers look equally large
-UNLABELLED, UNLABELLED_SIGN = "(unlabelled)", ("#A6A6A6", "o")
-WIDTH, PLOT_HEIGHT = 10.0, 7.2  # inches; the legend stands below the plot
-LEGEND_SIZE, LEGEND_ROW, LEGEND_PAD = 8.0, 12.5, 22.0  # points: text, a line, a sign with the gaps beside it
-LEGEND_GAP = 40.0  # points; the axis has its numbers and its name there
+SIDES = {"X": 1.15, "D": 0.85, "P": 1.15, "*": 1.5}  # factors that make the markers look equally large
+UNLABELLED, UNLABELLED_MARKER = "(unlabelled)", ("#A6A6A6", "o")
+WIDTH, PLOT_HEIGHT = 10.0, 7.2  # inches; the legend is below the plot
+LEGEND_SIZE, LEGEND_ROW, LEGEND_PAD = 8.0, 12.5, 22.0  # points: text, a line, a marker with the gaps beside it
+LEGEND_GAP = 40.0  # points, for the numbers and the name of the axis
 MOST_COLUMNS = 8
-MOST_BARS = 30
 METHOD_NAMES = {"pca": "principal components", "umap": "UMAP", "tsne": "t-SNE"}
 
 
 def draw_projection(projection: Projection, axes: tuple[int, int] = (0, 1), ax: Axes | None = None) -> Axes:
-    """Draw images as points on two axes in one scale, so that distances compare; classes differ in colour and sign.
+    """Draw images as points on two axes of the same scale; each class has its own colour and marker.
 
     Args:
         projection: of any method; images without label are grey.
         axes: which two, counted from 0.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
-        The axes; their legend stands below.
+        The axes, with the legend below.
 
     Raises:
         SettingError: the projection has no such axes.
     """
     check_axes(projection, axes)
-    signs = class_markers(projection.table)
-    ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
-    scatter_points(ax, projection.coordinates[:, axes], projection.table, signs)
+    markers = class_markers(projection.table)
+    ax = ax or new_axes(WIDTH, PLOT_HEIGHT + legend_height(markers))
+    scatter_points(ax, projection.coordinates[:, axes], projection.table, markers)
     title_axes(ax, _title(projection), *(name_axis(projection, axis) for axis in axes))
     ax.set_aspect("equal", adjustable="datalim")
     ax.grid(color="0.92")
     ax.set_axisbelow(True)
-    draw_legend(ax, signs)
+    draw_legend(ax, markers)
     return ax
 
 
 def draw_projection_3d(projection: Projection, axes: tuple[int, int, int] = (0, 1, 2), ax: Axes | None = None) -> Axes:
-    """Draw images as points on three axes in one scale; classes differ in colour and sign.
+    """Draw images as points on three axes of the same scale; each class has its own colour and marker.
 
     Args:
         projection: of any method, on three axes or more; images without label are grey.
         axes: which three, counted from 0.
-        ax: where to draw, made with `projection="3d"`; by default a new figure, the taller the more classes.
+        ax: where to draw, made with `projection="3d"`; by default a new figure, taller for more classes.
 
     Returns:
-        The axes; their legend stands below.
+        The axes, with the legend below.
 
     Raises:
         SettingError: the projection has no such axes.
-        InputError: the given axes are flat.
+        InputError: the given axes have two dimensions.
     """
     check_axes(projection, axes)
-    signs = class_markers(projection.table)
+    markers = class_markers(projection.table)
     if ax is None:
-        flat = new_axes(WIDTH, PLOT_HEIGHT + legend_height(signs))
+        flat = new_axes(WIDTH, PLOT_HEIGHT + legend_height(markers))
         ax = flat.figure.add_subplot(projection="3d")
         flat.remove()
     if ax.name != "3d":
         raise InputError('expected axes of three dimensions; make them with add_subplot(projection="3d")')
-    space: Any = ax  # matplotlib's hints know nothing of the third dimension
+    space: Any = ax  # matplotlib's type hints have no third dimension
     points = projection.coordinates[:, axes]
     names = name_rows(projection.table)
-    for name, (colour, marker) in signs.items():
+    for name, (colour, marker) in markers.items():
         own = points[names == name]
         space.scatter(
             *own.T,
@@ -116,69 +114,36 @@ def draw_projection_3d(projection: Projection, axes: tuple[int, int, int] = (0, 
         getattr(space, f"set_{letter}label")(name_axis(projection, axis), fontsize=TEXT_SIZE)
     ax.tick_params(labelsize=TEXT_SIZE - 1)
     space.set_aspect("equal")
-    draw_legend(ax, signs)
+    draw_legend(ax, markers)
     return ax
 
 
-def draw_explained(projection: Projection, ax: Axes | None = None) -> Axes:
-    """Draw the share of the variance along every component, falling, and their sum.
+def class_markers(table: EmbeddingTable) -> dict[str, Marker]:
+    """Return a colour and a marker for every class; after 56 classes they repeat.
 
-    Args:
-        projection: by principal components; those that are its axes are blue.
-        ax: where to draw; by default a new figure.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: the projection is a map.
+    Neighbours in the alphabet differ in both. Images without label come first, to be drawn below the others.
     """
-    if projection.spectrum is None:
-        raise InputError(f"a map by {projection.method} has no shares of variance; choose the method pca")
-    ax = ax or new_axes(8, 5)
-    shares = projection.spectrum[: max(MOST_BARS, projection.n_components)]
-    numbers, sums = np.arange(1, len(shares) + 1), np.cumsum(shares)
-    kept = numbers <= projection.n_components
-    title = f"The first {len(shares)} of" if len(shares) < len(projection.spectrum) else "All"
-    title_axes(ax, f"{title} {len(projection.spectrum)} components", "component", "share of the variance")
-    ax.bar(numbers[kept], shares[kept], color=BLUE, label=f"the {kept.sum()} axes: {sums[kept][-1]:.1%}")
-    ax.bar(numbers[~kept], shares[~kept], color="#B9CFE0", label="_rest")
-    ax.plot(numbers, sums, color=VERMILION, marker="o", markersize=3.5, label="sum so far")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.set(xlim=(0.4, len(shares) + 0.6), ylim=(0, 1.02))
-    ax.grid(axis="y", color="0.92")
-    ax.set_axisbelow(True)
-    ax.legend(fontsize=TEXT_SIZE, loc="center right", framealpha=0.9)
-    return ax
-
-
-def class_markers(table: EmbeddingTable) -> dict[str, Sign]:
-    """Return a colour and a marker for every class; after 56 they come again.
-
-    Neighbours in the alphabet differ in both. Images without label come first, to lie below the others.
-    """
-    signs = {} if table.is_labelled.all() else {UNLABELLED: UNLABELLED_SIGN}
+    markers = {} if table.is_labelled.all() else {UNLABELLED: UNLABELLED_MARKER}
     for number, name in enumerate(table.classes):
         turn, colour = divmod(number, len(COLOURS))
-        signs[name] = (COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)])
-    return signs
+        markers[name] = (COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)])
+    return markers
 
 
 def name_rows(table: EmbeddingTable) -> NDArray[np.object_]:
-    """Return (n,) the class of every row as the legend names it."""
+    """Return the class of every row (n,), as in the legend."""
     return np.where(table.is_labelled, table.label, UNLABELLED)
 
 
 def name_axis(projection: Projection, axis: int) -> str:
-    """Return what an axis is called, with the share of the variance along it."""
+    """Return the name of an axis, with the share of the variance along it."""
     if projection.explained is None:
         return f"{METHOD_NAMES[projection.method]} {axis + 1}"
     return f"component {axis + 1} ({projection.explained[axis]:.1%} of the variance)"
 
 
 def check_axes(projection: Projection, axes: Sequence[int]) -> None:
-    """Raise SettingError where a projection has not all of these axes, or one is named twice."""
+    """Raise SettingError where a projection does not have all of these axes, or one is given twice."""
     if len(set(axes)) < len(axes) or not all(0 <= axis < projection.n_components for axis in axes):
         raise SettingError(
             f"axes: expected {len(axes)} different ones of 0 to {projection.n_components - 1}; found {tuple(axes)}"
@@ -186,14 +151,11 @@ def check_axes(projection: Projection, axes: Sequence[int]) -> None:
 
 
 def scatter_points(
-    ax: Axes, points: NDArray[np.float64], table: EmbeddingTable, signs: dict[str, Sign]
+    ax: Axes, points: NDArray[np.float64], table: EmbeddingTable, markers: dict[str, Marker]
 ) -> PathCollection:
-    """Draw points (n, 2) in one collection, mixed, so that no class lies on top of the others; unlabelled ones first.
-
-    Its offsets are the points in that order, `mix_rows(table)`.
-    """
+    """Draw points (n, 2) in one collection, in the order of `mix_rows(table)`."""
     rows = mix_rows(table)
-    own = [signs[name] for name in name_rows(table)[rows]]
+    own = [markers[name] for name in name_rows(table)[rows]]
     paths = {marker: _outline(marker) for _, marker in own}
     collection = ax.scatter(
         points[rows, 0], points[rows, 1], s=point_area(len(points)), linewidths=0.3, edgecolors="white"
@@ -209,31 +171,31 @@ def _outline(marker: str) -> Path:
 
 
 def mix_rows(table: EmbeddingTable) -> NDArray[np.intp]:
-    """Return the rows in the order they are drawn in."""
+    """Return the rows in random order, so that no class covers the others; unlabelled ones first."""
     rows = np.random.default_rng(0).permutation(len(table))
     return rows[np.argsort(table.is_labelled[rows], kind="stable")]
 
 
 def point_area(n_points: int) -> float:
-    """Return the area of a point, in square points: the smaller, the more there are."""
+    """Return the area of a point, in square points: smaller for more points."""
     return float(np.clip(30_000 / max(n_points, 1), 6, 40))
 
 
-def draw_legend(ax: Axes, signs: dict[str, Sign]) -> Legend:
-    """Name every class below the axes, in as many columns as the figure is wide."""
+def draw_legend(ax: Axes, markers: dict[str, Marker]) -> Legend:
+    """Write a legend of all classes below the axes, in as many columns as fit."""
     below = ax.transAxes + ScaledTranslation(0, -LEGEND_GAP / 72, ax.figure.figure.dpi_scale_trans)
-    n_columns, name_width = _lay_out_legend(signs, ax.figure.figure.get_size_inches()[0])
+    n_columns, name_width = _lay_out_legend(markers, ax.figure.figure.get_size_inches()[0])
     handles = [
         Line2D(
             [], [], color=colour, marker=marker, linestyle="", markersize=6 * SIDES.get(marker, 1), markeredgewidth=0
         )
-        for colour, marker in signs.values()
+        for colour, marker in markers.values()
     ]
-    n_signs, n_classes = len(COLOURS) * len(MARKERS), len(signs) - (UNLABELLED in signs)
+    n_markers, n_classes = len(COLOURS) * len(MARKERS), len(markers) - (UNLABELLED in markers)
     legend = ax.legend(
         handles,
-        [shorten(name, name_width, LEGEND_SIZE) for name in signs],
-        title=f"{n_classes} classes share {n_signs} signs" if n_classes > n_signs else None,
+        [shorten(name, name_width, LEGEND_SIZE) for name in markers],
+        title=f"{n_classes} classes share {n_markers} markers" if n_classes > n_markers else None,
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=below,
@@ -252,16 +214,16 @@ def draw_legend(ax: Axes, signs: dict[str, Sign]) -> Legend:
     return legend
 
 
-def legend_height(signs: dict[str, Sign], width: float = WIDTH) -> float:
-    """Return the inches that a legend takes below a figure of that width."""
-    n_columns, _ = _lay_out_legend(signs, width)
-    return (-(-len(signs) // n_columns) + 1) * LEGEND_ROW / 72
+def legend_height(markers: dict[str, Marker], width: float = WIDTH) -> float:
+    """Return the height in inches of a legend below a figure of that width."""
+    n_columns, _ = _lay_out_legend(markers, width)
+    return (-(-len(markers) // n_columns) + 1) * LEGEND_ROW / 72
 
 
-def _lay_out_legend(signs: dict[str, Sign], width: float) -> tuple[int, float]:
-    """Return the number of columns, and the points that a name may take."""
+def _lay_out_legend(markers: dict[str, Marker], width: float) -> tuple[int, float]:
+    """Return the number of columns, and the width of a name in points."""
     space = 72 * (width - 0.3)
-    widths = [min(text_width(name, LEGEND_SIZE), NAME_WIDTH) + LEGEND_PAD for name in signs]
+    widths = [min(text_width(name, LEGEND_SIZE), NAME_WIDTH) + LEGEND_PAD for name in markers]
     for n_columns in range(min(len(widths), MOST_COLUMNS), 1, -1):
         if sum(max(column) for column in np.array_split(widths, n_columns)) <= space:
             return n_columns, NAME_WIDTH

@@ -1,4 +1,4 @@
-"""Figure: do probabilities come true?"""
+"""Figure: are predictions right as often as their probability?"""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from plankton_embed.plots.figure import BLUE, GREY, PALE, TEXT_SIZE, VERMILION, 
 
 
 def draw_reliability(before: Reliability, after: Reliability, ax: Axes | None = None) -> Axes:
-    """Draw how often names of each probability were right, without and with the temperature, and how many there are.
+    """Draw the accuracy of predictions of each probability, without and with the temperature, and their number.
 
     Args:
-        before: probabilities as they come.
-        after: divided by the temperature.
-        ax: whose place the two panels take; by default a new figure.
+        before: without temperature.
+        after: with temperature.
+        ax: axes that the two panels replace; by default a new figure.
 
     Returns:
         The axes of the upper panel.
@@ -25,9 +25,9 @@ def draw_reliability(before: Reliability, after: Reliability, ax: Axes | None = 
     share = ax.inset_axes((0.0, 0.3, 1.0, 0.7))
     images = ax.inset_axes((0.0, 0.0, 1.0, 0.22), sharex=share)
     n_images = int(after.bins["n_images"].sum())
-    title_axes(share, f"calibration error {before.ece:.3f} → {after.ece:.3f}, n = {n_images:,}", y_label="share right")
-    title_axes(images, "", "probability of the name given", "images")
-    share.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="as often as they say")
+    title_axes(share, f"calibration error {before.ece:.3f} → {after.ece:.3f}, n = {n_images:,}", y_label="accuracy")
+    title_axes(images, "", "probability of the predicted class", "images")
+    share.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     for reliability, name, colour, marker in (
         (before, "without temperature", BLUE, "s"),
         (after, "with it", VERMILION, "o"),

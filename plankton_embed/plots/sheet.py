@@ -15,11 +15,11 @@ from plankton_embed.errors import InputError
 from plankton_embed.plots.figure import BLACK, BLUE, PALE, TITLE_SIZE, VERMILION, draw_message, new_axes
 from plankton_embed.plots.text import fit_lines
 
-SHEET_WIDTH = 10.0  # inches that a sheet takes at most, so that captions are read at 1000 px
+SHEET_WIDTH = 10.0  # inches at most, so that captions can be read at 1000 px
 LEAST_WIDTH = 4.0  # inches
 SHEET_HEIGHT = 60.0  # inches; longer sheets get smaller tiles
 SMALLEST_TILE = 0.6  # inches; below it a sheet grows beyond both
-LABEL_WIDTH = 1.5  # inches for the row labels
+LABEL_WIDTH = 1.5  # inches of the row labels
 GAP, FRAME = 0.10, 0.035  # of a tile
 CAPTION_SIZE, LABEL_SIZE, LINE_HEIGHT = 7.0, 8.5, 1.3  # points, points, of the size
 CAPTION_LINES, LABEL_LINES = 6, 3  # at most
@@ -30,7 +30,7 @@ GROUND = 236  # grey of a tile beside an image that is not square
 
 @dataclass(frozen=True)
 class Tile:
-    """An image of any size, 8 or 16 bit, grey or colour; the text below it; and the colour of its frame."""
+    """An image of any size, 8 or 16 bit, grey or colour; the text below it; and the meaning of its frame."""
 
     image: Image.Image | NDArray[np.uint8]
     caption: str = ""
@@ -39,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A title and rows: each a label, which may be empty, and its tiles."""
+    """A title, and rows of a label, which may be empty, and tiles."""
 
     title: str
     rows: list[tuple[str, list[Tile]]]
@@ -47,7 +47,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things stand, in pixels of the mosaic; `points` is the size of one of them on paper."""
+    """Sizes in pixels of the mosaic; `points` is the size of such a pixel on paper."""
 
     tile: int
     gap: int
@@ -59,7 +59,7 @@ class _Layout:
 
     @property
     def pitch(self) -> tuple[int, int]:
-        """Steps from one tile to the next, down and across."""
+        """Distance from one tile to the next, down and across."""
         return self.tile + self.caption + self.gap, self.tile + self.gap
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
@@ -70,18 +70,18 @@ class _Layout:
 def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) -> Axes:
     """Draw images as square tiles in labelled rows, each scaled to fit without distortion.
 
-    Captions and labels too long for their place are broken or shortened with …; rows may differ in length.
+    Long captions and labels are broken into lines or shortened with …; rows may differ in length.
 
     Args:
-        sheet: what to draw.
-        ax: where to draw; by default a new figure, the taller the more rows.
+        sheet: title and rows.
+        ax: where to draw; by default a new figure, taller for more rows.
         tile_size: pixels along a tile's side.
 
     Returns:
         The axes, with all the tiles as its one image.
 
     Raises:
-        InputError: an array is no image.
+        InputError: an array is not an image.
     """
     n_rows, n_columns = len(sheet.rows), max((len(tiles) for _, tiles in sheet.rows), default=0)
     if n_columns == 0:
@@ -92,13 +92,13 @@ def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) ->
     layout = _lay_out(sheet, n_rows, n_columns, tile_size)
     height, width = n_rows * layout.pitch[0], n_columns * layout.pitch[1]
     inches = layout.points / 72
-    right = max(width, round(LEAST_WIDTH / inches) - layout.label)  # a few tiles leave room for title and legend
+    right = max(width, round(LEAST_WIDTH / inches) - layout.label)  # room for title and legend beside a few tiles
     title = fit_lines(sheet.title, (right + layout.label) * layout.points, TITLE_SIZE, 2)
     head = 0.25 * (1 + len(title.splitlines()))
     ax = ax or new_axes((right + layout.label) * inches + 0.1, (height + layout.legend) * inches + head)
     ax.set_axis_off()
     ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
-    ax.figure.figure.draw_without_rendering()  # settles where the axes stand, before there is much to draw
+    ax.figure.figure.draw_without_rendering()  # fixes the position of the axes, before there is much to draw
     room = ax.get_window_extent()
     pixel = min(room.width / (right + layout.label), room.height / (height + layout.legend))
     zoom = pixel * 72 / ax.figure.figure.dpi / layout.points
@@ -110,7 +110,7 @@ def draw_sheet(sheet: Sheet, ax: Axes | None = None, *, tile_size: int = 110) ->
 
 
 def _lay_out(sheet: Sheet, n_rows: int, n_columns: int, tile_size: int) -> _Layout:
-    """Choose sizes: as large as `tile_size` at 100 pixels an inch, smaller where many stand side by side."""
+    """Choose sizes: `tile_size` at 100 pixels an inch, smaller where many tiles are side by side."""
     captions = {tile.caption for _, tiles in sheet.rows for tile in tiles}
     label = LABEL_WIDTH if any(label for label, _ in sheet.rows) else 0.0
     across = (SHEET_WIDTH - label) / n_columns / (1 + GAP)
@@ -133,7 +133,7 @@ def _lay_out(sheet: Sheet, n_rows: int, n_columns: int, tile_size: int) -> _Layo
 
 
 def _compose(sheet: Sheet, layout: _Layout, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the mosaic of all tiles with their frames, on opaque white (four channels are drawn faster than three)."""
+    """Return the mosaic of all tiles with their frames, on opaque white (matplotlib draws four channels faster)."""
     mosaic = np.full((height, width, 4), 255, dtype=np.uint8)
     for row, (_, tiles) in enumerate(sheet.rows):
         for column, tile in enumerate(tiles):
@@ -158,7 +158,7 @@ def fit_square(image: Image.Image | NDArray[np.uint8], side: int) -> NDArray[np.
 
 
 def _to_colour(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
-    """Turn any image into 8-bit colour: deeper grey is scaled by its brightest pixel, transparency lies on white."""
+    """Turn any image into 8-bit colour: deeper grey is scaled by its brightest pixel, transparency becomes white."""
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     if image.mode[0] in "IF":
@@ -180,7 +180,7 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _write_texts(sheet: Sheet, layout: _Layout, ax: Axes, zoom: float) -> None:
-    """Write captions below the tiles, labels left of the rows, and what the frames mean."""
+    """Write captions below the tiles, labels left of the rows, and the legend of the frames."""
     caption_room, label_room = layout.tile * layout.points, (layout.label - layout.gap) * layout.points
     for row, (label, tiles) in enumerate(sheet.rows):
         y, _ = layout.corner(row, 0)

@@ -1,4 +1,4 @@
-"""Figure: which samples are unlike the images that the model was validated on?"""
+"""Figure: which samples differ from the calibration images?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plankton_embed.analysis.shift import ALIKE, APPEARANCE, CLASS_MIX, TOO_FEW,
 from plankton_embed.plots.figure import BLUE, GREEN, GREY, ORANGE, TEXT_SIZE, VERMILION, new_axes, title_axes
 from plankton_embed.plots.text import row_font_size, shorten
 
-MOST_SAMPLES = 60  # rows; of more, the most unlike are shown
+MOST_SAMPLES = 60  # rows; of more samples, the most different are shown
 NAME_WIDTH = 170.0  # points
 BAND = "#C8C8C8"
 MARKS = {  # verdict: colour, marker, in words
@@ -22,27 +22,26 @@ MARKS = {  # verdict: colour, marker, in words
     ALIKE: (BLUE, "o", "alike"),
     TOO_FEW: (GREY, "x", "too few images"),
 }
-PANELS = (  # comparison, title, what its axis says
-    ("vectors", "all in all", "0: like validation,\n1: nothing in common"),
-    ("appearance", "appearance, name by name", "0: as strange as validation,\n1: stranger than all of it"),
+PANELS = (  # comparison, title, label of its axis
+    ("vectors", "all differences", "0: like calibration images,\n1: nothing in common"),
+    ("appearance", "appearance within classes", "0: novelty like calibration,\n1: above all of it"),
 )
 STARTS, WIDTHS = (0.0, 0.38, 0.76), (0.32, 0.32, 0.24)  # of the three panels
 
 
-def draw_shift(shift: Shift, unknown_rate: float, ax: Axes | None = None) -> Axes:
-    """Draw a row a sample: two effects beside those of draws from the calibration images, and the share refused.
+def draw_shift(shift: Shift, ax: Axes | None = None) -> Axes:
+    """Draw one row for each sample: two effects beside those of null draws, and the share of rejected images.
 
     Args:
-        shift: of `find_shift`; all images together stand on top, then the samples that are most unlike, 60 at most.
-        unknown_rate: share of known images that may be refused.
-        ax: whose place the three panels take; by default a new figure, the taller the more samples.
+        shift: all images together are on top, then the samples that differ most, at most 60.
+        ax: axes that the three panels replace; by default a new figure, taller for more samples.
 
     Returns:
         The axes of the panel on the left.
     """
     table = shift.samples.head(1 + MOST_SAMPLES)
     if len(table) == 2 and table["n_images"].nunique() == 1:
-        table = table.tail(1)  # one sample that is all there is
+        table = table.tail(1)  # the only sample is all images
     ax = ax or new_axes(10, 2.2 + 0.24 * max(len(table), 2))
     ax.set_axis_off()
     title_axes(ax, _title(shift))
@@ -59,8 +58,11 @@ def draw_shift(shift: Shift, unknown_rate: float, ax: Axes | None = None) -> Axe
         farthest = np.fmax(effects.max(), draws.max()) if name == "vectors" else 1.0
         farthest = 1.03 * np.fmax(farthest, 0.01)
         panel.set_xlim(np.fmin(-farthest / 30, 1.1 * effects.min()), farthest)
-    title_axes(right, "refused as unknown", f"share of the images;\ndashed: {100 * unknown_rate:.3g} % of known ones")
-    right.axvline(unknown_rate, color=GREY, linestyle="--", linewidth=1)
+    label = "share of the images"
+    if shift.unknown_rate is not None:
+        label += f";\ndashed: {100 * shift.unknown_rate:.3g} % of known classes"
+        right.axvline(shift.unknown_rate, color=GREY, linestyle="--", linewidth=1)
+    title_axes(right, "rejected as unknown", label)
     _draw_marks(right, table["refused"], rows, table["verdict"])
     right.set_xlim(-0.02, 1.02)
     right.xaxis.set_major_formatter(PercentFormatter(1))
@@ -79,19 +81,19 @@ def draw_shift(shift: Shift, unknown_rate: float, ax: Axes | None = None) -> Axe
 
 def _draw_marks(panel: Axes, values: pd.Series, rows: NDArray[np.float64], verdicts: pd.Series) -> None:
     for verdict, (colour, marker, _) in MARKS.items():
-        of_it = (verdicts == verdict).to_numpy()
-        if of_it.any():
-            panel.scatter(values[of_it], rows[of_it], s=34, color=colour, marker=marker, zorder=3, clip_on=False)
+        chosen = (verdicts == verdict).to_numpy()
+        if chosen.any():
+            panel.scatter(values[chosen], rows[chosen], s=34, color=colour, marker=marker, zorder=3, clip_on=False)
 
 
 def _draw_legend(ax: Axes, shift: Shift) -> None:
-    """Say what the marks mean, and how many samples bear each, those left out of the picture too."""
+    """Write what the marks mean and how many samples have each, with the samples that are not shown."""
     verdicts = shift.samples["verdict"]
     for verdict, (colour, marker, words) in MARKS.items():
         if (verdicts == verdict).any():
             label = words if len(verdicts) == 1 else f"{words}: {(verdicts.iloc[1:] == verdict).sum():,}"
             ax.scatter([], [], s=34, color=colour, marker=marker, label=label)
-    ax.bar([0], [0], color=BAND, label="chance: draws of validation images")
+    ax.bar([0], [0], color=BAND, label="null draws of calibration images")
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -112,6 +114,6 @@ def _names(table: pd.DataFrame, size: float) -> list[str]:
 def _title(shift: Shift) -> str:
     n_single = len(shift.samples) - 1
     if n_single == 0:
-        return f"{shift.samples['n_images'].iloc[0]:,} images beside validation"
-    shown = f"; the {MOST_SAMPLES} most unlike are shown" if n_single > MOST_SAMPLES else ""
-    return f"{n_single:,} {'sample' if n_single == 1 else 'samples'} beside validation{shown}"
+        return f"{shift.samples['n_images'].iloc[0]:,} images against the calibration images"
+    shown = f"; the {MOST_SAMPLES} most different are shown" if n_single > MOST_SAMPLES else ""
+    return f"{n_single:,} {'sample' if n_single == 1 else 'samples'} against the calibration images{shown}"

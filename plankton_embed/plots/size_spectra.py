@@ -1,4 +1,4 @@
-"""Figure: how biovolume is spread over sizes."""
+"""Figure: the normalised biovolume size spectrum."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ MOST_SAMPLES = 200  # drawn as thin lines
 
 
 def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
-    """Draw the normalised biovolume size spectrum of all images and of the commonest classes, and fitted slopes.
+    """Draw the normalised biovolume size spectra of all images and of the commonest classes, with fitted slopes.
 
     Args:
         found: with `spectra`.
-        ax: whose place the two panels take; by default a new figure.
+        ax: axes that the two panels replace; by default a new figure.
 
     Returns:
-        The axes of the panel on the left: each sample as a thin line, all together as a black one with the line fitted
-        to it. On the right are the commonest classes, of all samples together.
+        The axes of the left panel: each sample as a thin line, and all together as a black line with a fitted line. The
+        right panel has the commonest classes of all samples together.
     """
     ax = ax or new_axes(10.5, 5.0)
     if found.spectra is None:
@@ -74,10 +74,9 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     for label, colour, mark in zip(common, COLOURS, MARKS, strict=False):
         spectrum = of_class[of_class["label"] == label]
         slope = fit_slope(spectrum)[0]
-        told = shorten(str(label), 115, TEXT_SIZE).replace("$", r"\$") + (
-            f": {slope:.2f}" if np.isfinite(slope) else ""
-        )
-        _draw_spectrum(right, spectrum, color=colour, marker=mark, markersize=4, linewidth=1.2, label=told)
+        name = shorten(str(label), 115, TEXT_SIZE).replace("$", r"\$")
+        name += f": {slope:.2f}" if np.isfinite(slope) else ""
+        _draw_spectrum(right, spectrum, color=colour, marker=mark, markersize=4, linewidth=1.2, label=name)
     per_bin = "mm³ of the sample per mm³; volume of water unknown"
     if "volume" in found.samples:
         per_bin = f"mm³ m⁻³ per mm³{found.of_volume}"

@@ -1,4 +1,4 @@
-"""Text that fits: measured, shortened in the middle, and broken into lines."""
+"""Fit text: measure it, shorten it in the middle, break it into lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 ELLIPSIS = "…"
-NAME_WIDTH = 235.0  # points that a class name may take beside an axis
+NAME_WIDTH = 235.0  # points, of a class name beside an axis
 
 
 def text_width(text: str, font_size: float) -> float:
@@ -18,9 +18,9 @@ def text_width(text: str, font_size: float) -> float:
 
 
 def shorten(text: str, width: float, font_size: float) -> str:
-    """Return the text, its middle replaced by … where it is wider than `width` points.
+    """Return the text; where it is wider than `width` points, … replaces its middle.
 
-    Both ends stay, as class names often differ in the last word only.
+    Both ends are kept, as class names often differ in the last word only.
     """
     whole = text_width(text, font_size)
     if whole <= max(width, 0):
@@ -36,7 +36,7 @@ def shorten(text: str, width: float, font_size: float) -> str:
 def fit_lines(text: str, width: float, font_size: float, n_lines: int) -> str:
     """Return the text in at most `n_lines` lines no wider than `width` points.
 
-    Its own line breaks are kept; spare lines take what is too long, broken after blanks, _, >, / and -.
+    Its line breaks are kept; long lines are broken after blanks, _, >, / and - as far as there are spare lines.
     """
     own = text.split("\n")[:n_lines]
     fitted: list[str] = []
@@ -47,13 +47,13 @@ def fit_lines(text: str, width: float, font_size: float, n_lines: int) -> str:
 
 
 def row_font_size(ax: Axes, n_rows: int, largest: float = 9.0) -> float:
-    """Return the font size that fits `n_rows` lines of text beside the axes, or columns below it."""
+    """Return the font size at which `n_rows` lines fit beside the axes, or columns below it."""
     inches = ax.get_window_extent().height / ax.figure.figure.dpi
     return max(2.0, min(largest, 0.72 * 72 * inches / max(n_rows, 1)))
 
 
 def _break_line(line: str, width: float, font_size: float, n_lines: int) -> list[str]:
-    """Fill lines word by word; the last one takes all that is left."""
+    """Fill lines word by word; the last one takes the rest."""
     words = re.findall(r"[^\s_>/-]*[\s_>/-]+|[^\s_>/-]+", line)
     lines = [""]
     for word in words:
@@ -66,7 +66,7 @@ def _break_line(line: str, width: float, font_size: float, n_lines: int) -> list
 
 @cache
 def _advance(character: str) -> float:
-    """Return how far a character moves the pen, in units of the font size."""
+    """Return the width of a character, in units of the font size."""
     font = get_font(findfont(FontProperties()))
     font.set_size(100, 72)
     return font.load_char(ord(character)).linearHoriAdvance / 65536 / 100

@@ -1,4 +1,4 @@
-"""Figure: the three channels of images: grey, threshold, opening."""
+"""Figure: images in three channels: grey, threshold and opening."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from plankton_embed.errors import InputError
 from plankton_embed.plots.figure import TEXT_SIZE, draw_message, new_axes, title_axes
 
 NAMES = ("grey", "threshold", "opening")
-GAP, GROUND = 4, 170  # pixels between pictures, and their grey
+GAP, BACKGROUND = 4, 170  # pixels between images, and their grey
 
 
 def draw_three_channels(images: NDArray[np.uint8], ax: Axes | None = None) -> Axes:
-    """Draw a few images, one a column, with the rows grey, Otsu's threshold and its opening.
+    """Draw a few images as columns, with the rows grey, Otsu's threshold and its opening.
 
     Args:
-        images: uint8 (n, height, width, 3), as `read_pixels(..., channels="three")` gives them; ten fit well.
-        ax: where to draw; by default a new figure, the wider the more images.
+        images: uint8 (n, height, width, 3), as `read_pixels(..., channels="three")` returns them; ten fit well.
+        ax: where to draw; by default a new figure, wider for more images.
 
     Returns:
-        The axes, with all pictures as its one image.
+        The axes, with all images as its only picture.
 
     Raises:
         InputError: another shape or type.
@@ -35,7 +35,7 @@ def draw_three_channels(images: NDArray[np.uint8], ax: Axes | None = None) -> Ax
     if not n_images:
         draw_message(ax, "no images")
         return ax
-    mosaic = np.full((3 * (height + GAP) - GAP, n_images * (width + GAP) - GAP), GROUND, dtype=np.uint8)
+    mosaic = np.full((3 * (height + GAP) - GAP, n_images * (width + GAP) - GAP), BACKGROUND, dtype=np.uint8)
     for column, image in enumerate(images):
         for row in range(3):
             top, left = row * (height + GAP), column * (width + GAP)

@@ -1,4 +1,4 @@
-"""The batches of an epoch: P classes x K images, or random triplets; and their way to the device."""
+"""The batches of an epoch: P classes x K images, or random triplets; and their transfer to the device."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from plankton_embed.images.balance import EpochPlan, balance_epoch
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.settings import TrainingSettings
 
-BLOCK = 4096  # images that move to the device's memory at a time
+BLOCK = 4096  # images copied to the device at a time
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]  # row numbers, and the view of each (see `EpochPlan`)
 
 
 def plan_epoch(class_index: NDArray[np.integer], settings: TrainingSettings, rng: np.random.Generator) -> list[Batch]:
-    """Return the batches of one epoch, as the settings have them."""
+    """Return the batches of one epoch, according to the settings."""
     p, k = settings.classes_per_batch, settings.batch_images_per_class
     n_classes = int(class_index.max()) + 1
     n_images = settings.steps_per_epoch * min(p, n_classes) * k or n_classes * settings.images_per_class
@@ -32,36 +32,36 @@ def compose_batches(
 ) -> list[Batch]:
     """Cut an epoch into batches of P classes x K images.
 
-    Every image of the plan is shown exactly once, each class evenly over the epoch. Where the classes outnumber
-    `classes_per_batch`, batches hold that many or a little fewer, so that none is left nearly empty at the end. A
-    class comes twice in a batch only where it has more groups of K images than there are batches.
+    Every image of the plan is used exactly once, each class evenly over the epoch. Where there are more classes than
+    `classes_per_batch`, batches have that many or slightly fewer, so that the last is not nearly empty. A class is
+    twice in a batch only where it has more groups of K images than there are batches.
 
     Args:
         plan: the images of the epoch.
-        classes_per_batch: P; all classes when there are fewer.
-        images_per_class: K; the last group of a class is smaller where K does not divide its images.
-        rng: the source of chance.
+        classes_per_batch: P; all classes where there are fewer.
+        images_per_class: K; the last group of a class is smaller where K does not divide the number of its images.
+        rng: random generator.
     """
     n_classes = len(plan.rows)
     n_groups = np.array([-(-len(rows) // images_per_class) for rows in plan.rows])
     n_batches = -(-n_groups.sum() // min(classes_per_batch, n_classes))
     groups_left = n_groups.copy()
-    shown = np.zeros(n_classes, dtype=int)
+    n_used = np.zeros(n_classes, dtype=int)
     batches = []
     for number, size in enumerate(len(part) for part in np.array_split(np.arange(n_groups.sum()), n_batches)):
-        # a class with more groups than batches left comes more than once
+        # a class with more groups than there are batches left is in this batch more than once
         copies = np.maximum(np.minimum(groups_left, 1), -(-groups_left // (n_batches - number)))
         candidates = np.repeat(np.arange(n_classes), copies)
         nth_copy = np.arange(len(candidates)) - np.repeat(np.cumsum(copies) - copies, copies)
-        # those that lag go first; chance settles ties; a class that must come in every batch left comes before all
+        # classes that lag go first, ties at random; before them the classes that must be in every batch left
         lag = (groups_left[candidates] - nth_copy - rng.random(len(candidates))) / n_groups[candidates]
         lag[nth_copy < groups_left[candidates] // (n_batches - number)] = np.inf
         rows, views = [], []
         for c in candidates[np.argsort(-lag)[:size]]:
-            span = slice(shown[c], shown[c] + images_per_class)
+            span = slice(n_used[c], n_used[c] + images_per_class)
             rows.append(plan.rows[c][span])
             views.append(plan.views[c][span])
-            shown[c] += images_per_class
+            n_used[c] += images_per_class
             groups_left[c] -= 1
         batches.append((np.concatenate(rows), np.concatenate(views)))
     return batches
@@ -72,8 +72,8 @@ def draw_triplets(
 ) -> list[Batch]:
     """Draw batches of random triplets: all anchors, then all positives, then all negatives.
 
-    The anchor's class is uniform, the negative's uniform over the others; anchor, positive and negative are uniform
-    inside their class, and anchor and positive may be the same image. (Source: plankton-siamese, 2019.)
+    The class of the anchor is uniform over all classes, that of the negative over the others; images are uniform
+    within their class, and anchor and positive may be the same image. (Source: plankton-siamese, 2019.)
     """
     members = [np.flatnonzero(class_index == c) for c in range(int(class_index.max()) + 1)]
     sizes = np.array([len(m) for m in members])
@@ -89,7 +89,7 @@ def draw_triplets(
 
 
 class BatchFeed:
-    """Hands batches to the device: out of the device's own memory where the whole store fits there."""
+    """Gives batches on the device: from its own memory where all images fit there."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Training states and weights on disk: written whole or not at all, read without running code."""
+"""Training states and weights on disk: written whole or not at all, and read without executing code."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Checkpoints:
         return sorted(self.run.checkpoints.glob("state-*.pt"))
 
     def is_due(self) -> bool:
-        """Whether `checkpoint_minutes` have gone by since the last state was written."""
+        """Return whether `checkpoint_minutes` have passed since the last state was written."""
         return time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes
 
     def save_state(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        """Write the state to go on from with that step of that epoch; drop all but the newest `keep_checkpoints`."""
+        """Write the state from which that step of that epoch continues; keep the newest `keep_checkpoints` only."""
         save_checkpoint(self.run.training_state(epoch, step), state)
         for old in self.states[: -self.settings.keep_checkpoints]:
             old.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ class Checkpoints:
         """Read the newest state that can be read; None where there is none.
 
         Raises:
-            InputError: there are states, and not one can be read.
+            InputError: there are states, and none can be read.
         """
         faults: list[tuple[Path, InputError]] = []
         for path in reversed(self.states):
@@ -62,7 +62,7 @@ class Checkpoints:
                 faults.append((path, error))
                 continue
             for faulty, fault in faults:
-                logger.warning("%s; it is deleted, and training goes on from the state before it", fault)
+                logger.warning("%s; it is deleted, and training continues from the state before it", fault)
                 faulty.unlink(missing_ok=True)
             return state
         if faults:
@@ -80,11 +80,11 @@ class Checkpoints:
                 raise OutputError(f"cannot write {path}: {error}") from error
 
     def load_weights(self, epoch: int, net: nn.Module) -> None:
-        """Put the weights after an epoch into a net; InputError when they cannot be read."""
+        """Load the weights of an epoch into a net; InputError when they cannot be read."""
         load_weights(self.run.epoch_weights(epoch), net)
 
     def drop_weights(self, best: int) -> None:
-        """Drop the weights of all epochs but the best, unless every epoch is kept."""
+        """Delete the weights of all epochs but the best, unless every epoch is kept."""
         if not self.settings.keep_every_epoch:
             for epoch, path in self.run.kept_epochs().items():
                 if epoch != best:
@@ -92,11 +92,11 @@ class Checkpoints:
 
 
 def load_weights(path: Path, net: nn.Module) -> None:
-    """Put saved weights into a net; InputError when they cannot be read."""
+    """Load saved weights into a net; InputError when they cannot be read."""
     try:
         net.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} holds no readable weights: {error}; train anew (--overwrite)") from error
+        raise InputError(f"{path} cannot be read as weights: {error}; train again (--overwrite)") from error
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -112,16 +112,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a state onto the CPU.
 
     Raises:
-        InputError: there is none, or it cannot be read.
+        InputError: the file is missing or cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as parts:
-            spoilt = parts.testzip()  # torch.load compares no checksum
-        state = torch.load(path, map_location="cpu", weights_only=True) if spoilt is None else None
+            damaged = parts.testzip()  # torch.load compares no checksum
+        state = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else None
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is not a readable checkpoint: {error}") from error
-    if spoilt is not None:
-        raise InputError(f"{path} is not a readable checkpoint: its part {spoilt} is damaged")
+    if damaged is not None:
+        raise InputError(f"{path} is not a readable checkpoint: its part {damaged} is damaged")
     if not isinstance(state, dict):
-        raise InputError(f"{path} is not a readable checkpoint: it holds a {type(state).__name__}")
+        raise InputError(f"{path} is not a readable checkpoint: expected a dictionary, found {type(state).__name__}")
     return state

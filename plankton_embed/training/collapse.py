@@ -1,4 +1,4 @@
-"""Is the space shrinking onto a point, or a part of its classes onto one another? Says so early."""
+"""Detect early that the space collapses: all images to one point, or some classes to the same point."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from plankton_embed.training.history import EpochRecord
 
 LEAST_DISTANCE = 0.05  # between images of two classes, on average
-LEAST_SEPARATION = 1.1  # two classes lie at least this much farther apart than one is wide
+LEAST_SEPARATION = 1.1  # distance between two classes, as a multiple of that within a class
 LEAST_RANK = 1.2  # of three or more classes
-MOST_NEVER_PREDICTED = 0.15  # share of the classes; one class alone proves nothing
-LEAST_ASKED = 5  # images of a class, before it says something that none was named as it
+MOST_NEVER_PREDICTED = 0.15  # share of the classes; one class alone is not a sign
+LEAST_IMAGES = 5  # of a class, before it counts that no image was predicted as it
 BLOCK = 1024  # rows of the distance matrix at a time
 PATIENCE = 2  # epochs in a row
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How vectors lie in their space: mean distance within classes, between them, and their effective rank."""
+    """How vectors are spread: mean distance within classes and between them, and their effective rank."""
 
     within_distance: float
     between_distance: float
@@ -33,9 +33,9 @@ class Spread:
 def measure_spread(vectors: NDArray[np.floating], class_index: NDArray[np.integer]) -> Spread:
     """Measure how vectors (n, d) of class codes (n,) are spread.
 
-    Distances are Euclidean, averaged over all pairs of different images: of one class, and of two classes; nan where
-    there is no such pair. The effective rank is exp of the entropy of the eigenvalues, as shares of their sum, of the
-    covariance: 1 on a line, d in a ball, 0 where all vectors are one (Roy & Vetterli 2007, there of singular values).
+    Distances are Euclidean, averaged over all pairs of different images of the same class, and of different classes;
+    nan where there is no such pair. The effective rank is exp of the entropy of the covariance's eigenvalues, as shares
+    of their sum: 1 on a line, d in a ball, 0 where all vectors are equal (Roy & Vetterli 2007, of singular values).
     """
     points = np.asarray(vectors, dtype=np.float64)
     squares = (points**2).sum(axis=1)
@@ -45,7 +45,7 @@ def measure_spread(vectors: NDArray[np.floating], class_index: NDArray[np.intege
         block = slice(start, start + BLOCK)
         distances = np.sqrt(np.maximum(squares[block, None] + squares - 2 * points[block] @ points.T, 0))
         same = class_index[block, None] == class_index
-        np.fill_diagonal(distances[:, start:], 0)  # an image from itself
+        np.fill_diagonal(distances[:, start:], 0)  # distance of an image to itself
         total += distances[~same].sum(), distances[same].sum()
         n_pairs += (~same).sum(), same.sum() - len(same)
     between, within = (float(t / n) if n else np.nan for t, n in zip(total, n_pairs, strict=True))
@@ -61,7 +61,7 @@ def measure_spread(vectors: NDArray[np.floating], class_index: NDArray[np.intege
 
 
 def active_share(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Return the share of a batch's triplets whose negative is not farther than the positive by the margin.
+    """Return the share of triplets of a batch whose negative is not farther than the positive by the margin.
 
     Distances are squared Euclidean; nan where the batch has no triplet. Stays on the device.
     """
@@ -76,36 +76,36 @@ def active_share(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
         return (n_breaking * twins).sum() / n_triplets
 
 
-def count_never_predicted(truth: NDArray[np.str_], named: NDArray[np.str_], known: set[str]) -> int:
-    """Count the classes that no image is named as, of those known that `LEAST_ASKED` images (n,) belong to."""
+def count_never_predicted(truth: NDArray[np.str_], predicted: NDArray[np.str_], reference: set[str]) -> int:
+    """Count the reference classes with at least `LEAST_IMAGES` true images (n,) that no image is predicted as."""
     classes, counts = np.unique(truth, return_counts=True)
-    return len((set(classes[counts >= LEAST_ASKED]) & known) - set(named))
+    return len((set(classes[counts >= LEAST_IMAGES]) & reference) - set(predicted))
 
 
 def find_collapse(records: Sequence[EpochRecord], n_classes: int) -> str | None:
-    """Return what is wrong with the space after the newest epoch, and the remedy; None while it is sound.
+    """Return what is wrong with the space after the newest epoch, and the remedy; None where nothing is wrong.
 
-    An untrained space is narrow: the first epoch is not judged, and a fault counts when two epochs in a row show one.
+    An untrained space is narrow: the first epoch is not tested, and a fault counts when two epochs in a row have one.
     """
     recent = [_find_fault(record, n_classes) for record in records[1:][-PATIENCE:]]
     if len(recent) < PATIENCE or None in recent:
         return None
     return (
         f"epoch {records[-1].epoch}: the space is collapsing: {recent[-1]}. Remedy: a lower training.learning_rate, "
-        "training.objective=scheduled or normalized_softmax (proxies hold the classes apart), or, with triplets, "
+        "training.objective=scheduled or normalized_softmax (proxies keep the classes apart), or, with triplets, "
         "training.miner=semihard"
     )
 
 
 def _find_fault(record: EpochRecord, n_classes: int) -> str | None:
     if record.between_distance < LEAST_DISTANCE:
-        return f"all images lie on one point, {record.between_distance:.3f} from one another (mean distance)"
+        return f"all images are near one point, {record.between_distance:.3f} from each other (mean distance)"
     if n_classes > 2 and record.effective_rank < LEAST_RANK:
         return f"the vectors use {record.effective_rank:.1f} directions (effective rank)"
     if record.between_distance < LEAST_SEPARATION * record.within_distance:
         return (
-            f"two classes lie {record.between_distance:.3f} apart, images of one {record.within_distance:.3f} "
-            "(mean distances)"
+            f"images of two classes are {record.between_distance:.3f} apart, images of one class "
+            f"{record.within_distance:.3f} (mean distances)"
         )
     if record.n_never_predicted > max(1, MOST_NEVER_PREDICTED * n_classes):
         return f"{record.n_never_predicted} of {n_classes} classes are never predicted"

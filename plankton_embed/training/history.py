@@ -1,4 +1,4 @@
-"""History: one record an epoch, kept as a table."""
+"""History: one record for each epoch, as a table."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from plankton_embed.output import write_atomically
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did; nan is what could not be measured, such as accuracies without validation images.
+    """Figures of one epoch; nan where one could not be measured, such as accuracies without validation images.
 
-    `loss`: of the steps that had something to learn from, 0 where none had. `active_share`: the share of a batch's
-    triplets that break the margin, learned from or not. `score`: what chooses the best epoch (`training.choose_by`),
-    the mean of that of the centroid and of kNN. `within_distance`, `between_distance`: mean Euclidean distance
-    of images of one class, of two. `effective_rank`: how many directions the vectors use. `n_never_predicted`: classes
-    that no validation image was named as (see `count_never_predicted`). `n_empty_steps`: batches that had nothing to
-    learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
+    `loss`: mean over the steps that changed the weights, 0 without any. `active_share`: share of a batch's triplets
+    that break the margin, mined or not. `score`: chooses the best epoch (`training.choose_by`), the mean of the
+    scores of the centroid and of kNN. `within_distance`, `between_distance`: mean Euclidean distance of images of the
+    same class, of different classes. `effective_rank`: how many directions the vectors use. `n_never_predicted`:
+    classes that no validation image was predicted as (see `count_never_predicted`). `n_empty_steps`: batches without
+    anything to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
     """
 
     epoch: int
@@ -43,7 +43,7 @@ class EpochRecord:
 
 @dataclass
 class History:
-    """The epochs so far."""
+    """The records of the epochs so far."""
 
     records: list[EpochRecord] = field(default_factory=list)
 
@@ -52,12 +52,12 @@ class History:
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch of the highest score, the later of equals; without any, the last."""
+        """The epoch of the highest score, the later of equal ones; the last where there are no scores."""
         return max(self.records, key=lambda record: (_score(record), record.epoch))
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row an epoch."""
+        """One row for each epoch."""
         return pd.DataFrame([asdict(r) for r in self.records], columns=[f.name for f in fields(EpochRecord)])
 
     def save(self, path: str | Path) -> None:
@@ -79,6 +79,6 @@ class History:
 
 
 def _score(record: EpochRecord) -> float:
-    """Return the score of an epoch; of one that an earlier release has recorded, the mean accuracy; 0 without any."""
+    """Return the score of an epoch; the mean accuracy in a history of an earlier release; 0 without either."""
     scores = (record.score, (record.centroid_accuracy + record.knn_accuracy) / 2, 0.0)
     return next(score for score in scores if not math.isnan(score))

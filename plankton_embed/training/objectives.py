@@ -29,21 +29,21 @@ class Objective(nn.Module):
     """A loss over a batch; its parameters (class proxies) train with the network, its state goes into checkpoints."""
 
     def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
-        """Return the loss of vectors (b, d) of class codes (b,), `progress` being the share 0-1 of the training done.
+        """Return the loss of vectors (b, d) with class codes (b,); `progress` is the share 0-1 of the training done.
 
-        A batch that has nothing to compare has a loss of 0; vectors that are nan have a loss of nan.
+        The loss is 0 where the batch has nothing to compare, and nan where vectors are nan.
         """
         raise NotImplementedError
 
 
 class PairObjective(Objective):
-    """A loss over pairs or triplets of a batch, or, from a share of the training on, of it and of earlier vectors.
+    """A loss over pairs or triplets of a batch; with a memory, from a share of the training on, of earlier vectors too.
 
     triplet: max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean distance, averaged
     over the mined triplets in which it is above 0. Semi-hard: the negative is farther than the positive, by less than
     the margin (Schroff et al. 2015, arXiv 1503.03832). multi_similarity: Wang et al. 2019, arXiv 1904.06627, with its
     miner. supcon: Khosla et al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798, who
-    too start it late: at first vectors move too fast for earlier ones to say anything.
+    also start it late: at first vectors change too fast for earlier ones to be of use.
     """
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None, memory: int, dimension: int, start: float):
@@ -58,12 +58,12 @@ class PairObjective(Objective):
             loss = self.memory(vectors, labels)
         else:
             loss = self.loss(vectors, labels, self.miner(vectors, labels) if self.miner is not None else None)
-        # vectors that are nan give no pair, hence a loss of 0; the added zero turns nan then
+        # vectors that are nan make no pair and a loss of 0; the added zero makes it nan
         return loss + 0 * vectors.sum()
 
 
 class _Memory(CrossBatchMemory):  # type: ignore[misc]
-    """A cross-batch memory whose place in its queue is part of its state, and that no broken batch can spoil."""
+    """A cross-batch memory that saves its position in the queue, and that a batch with nan cannot damage."""
 
     def add_to_memory(self, embeddings: Tensor, labels: Tensor, batch_size: int) -> None:
         super().add_to_memory(embeddings.nan_to_num(), labels, batch_size)
@@ -76,7 +76,7 @@ class _Memory(CrossBatchMemory):  # type: ignore[misc]
 
 
 class ProxyObjective(Objective):
-    """A loss that compares every vector with one learned point a class, its proxy.
+    """A loss that compares every vector with one learned point for each class, its proxy.
 
     normalized_softmax: Zhai & Wu 2019, arXiv 1811.12649. arcface: Deng et al. 2019, arXiv 1801.07698. proxy_anchor:
     Kim et al. 2020, arXiv 2003.13911.
@@ -135,7 +135,7 @@ class Reference2019Objective(Objective):
 
 
 class OwnObjective(Objective):
-    """A loss of one's own, called with the vectors (b, d) and class codes (b,) of a batch."""
+    """A loss of the user, called with the vectors (b, d) and class codes (b,) of a batch."""
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]):
         super().__init__()
@@ -149,7 +149,7 @@ class OwnObjective(Objective):
 def build_objective(
     settings: TrainingSettings, n_classes: int, dimension: int, name: ObjectiveName | None = None
 ) -> Objective:
-    """Return the objective that the settings name, or another of theirs by `name`."""
+    """Return the objective of the settings, or the one with this `name`."""
     chosen, temperature = name or settings.objective, settings.temperature
     pairs = partial(PairObjective, memory=settings.memory, dimension=dimension, start=settings.warmup)
     if chosen == "scheduled":

@@ -1,4 +1,4 @@
-"""A log for TensorBoard: curves as the training goes, the space in the projector at its end (extra: track)."""
+"""A log for TensorBoard: curves during the training, and the vectors in the projector at its end (extra: track)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from plankton_embed.errors import needs_extra
 from plankton_embed.training.history import EpochRecord
 
 SPRITE_SIDE = 48  # pixels of a thumbnail in the projector
-BLOCK = 1024  # images shrunk at a time
+BLOCK = 1024  # images resized at a time
 MOST_POINTS = (8192 // SPRITE_SIDE) ** 2  # the projector's sprite is at most 8192 pixels wide
 
 
 class Tracker:
-    """Writes to one log folder; `with` closes it. See `check_tensorboard`."""
+    """Writes to one log folder; a context manager. See `check_tensorboard`."""
 
     def __init__(self, folder: Path):
         check_tensorboard()
@@ -43,7 +43,7 @@ class Tracker:
     def log_space(self, vectors: NDArray[np.floating], labels: list[str], pixels: NDArray[np.uint8]) -> None:
         """Show vectors (n, d), their labels and prepared pixels uint8 (n, T, T, channels) in the projector.
 
-        Of more than `MOST_POINTS` images the first are shown.
+        Only the first `MOST_POINTS` images are shown.
         """
         blocks = torch.from_numpy(pixels[:MOST_POINTS]).permute(0, 3, 1, 2).split(BLOCK)  # type: ignore[no-untyped-call]
         small = [torch.nn.functional.interpolate(b.float() / 255, size=SPRITE_SIDE, mode="area") for b in blocks]

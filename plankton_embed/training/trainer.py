@@ -1,4 +1,4 @@
-"""The training loop: one visible function, straight down."""
+"""The training loop, in one function."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from plankton_embed.training.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 ROUND_EPOCHS, ROUND_DECAY = 5, 0.9  # schedule `rounds`
-STEPS_BETWEEN_LOOKS = 50  # a look at the losses waits for the device
-STATISTICS_IMAGES = 1024  # that settle the statistics of the batch norms after an epoch
+STEPS_BETWEEN_CHECKS = 50  # checking the losses waits for the device
+STATISTICS_IMAGES = 1024  # from which the statistics of the batch norms are measured after an epoch
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is seen of the space after an epoch.
+    """What is measured after an epoch.
 
-    `vectors` (n, d) and `class_index` (n,) of some training images; the accuracies with which they predict the
-    validation images, and the `score` that chooses the best epoch, nan where there are none; and how many classes of
-    those no image was predicted as.
+    `vectors` (n, d) and `class_index` (n,) of some training images; the accuracies with which these predict the
+    validation images, and the `score` that chooses the best epoch, nan without validation images; and the number of
+    validation classes that no image was predicted as.
     """
 
     vectors: NDArray[np.float32]
@@ -69,24 +69,24 @@ def train_model(
 ) -> History:
     """Train a model in place; it ends with the weights of its best epoch.
 
-    A state is written to `run.checkpoints` after every epoch, and within one every `checkpoint_minutes`; where states
-    exist, training goes on from the newest and ends in the same weights as if it had never stopped (on the CPU, bit
-    for bit; not with `training.minutes`, where the clock says when it ends). A step whose loss or gradient is not
+    A state is written to `run.checkpoints` after every epoch, and every `checkpoint_minutes` within an epoch. Where
+    states exist, training continues from the newest and ends in the same weights as if it had never stopped (on the
+    CPU, bit for bit; not with `training.minutes`, where the clock ends it). A step whose loss or gradient is not
     finite, or whose batch has nothing to learn from, changes no weight and is counted.
 
     Args:
         model: the model, on its device.
         images: prepared training images.
         class_index: (n,) class code of each, 0 … C-1.
-        settings: seed, augmentation and training are read.
+        settings: seed, augmentation and training are used.
         run: where states, weights and history go.
-        validate: looks at the space after every epoch.
-        objective: a loss of your own; by default the one that the settings name.
-        progress: show a bar for every epoch.
+        validate: measures the space after every epoch.
+        objective: a loss of your own; by default that of the settings.
+        progress: show a bar for each epoch.
 
     Raises:
         InputError: fewer than two classes, or class codes with gaps.
-        PlanktonEmbedError: no step gives a finite loss any more; the last state on disk is sound.
+        PlanktonEmbedError: no step has a finite loss any more; the last state on disk is good.
     """
     class_index = np.asarray(class_index, dtype=np.int64)
     n_classes = len(np.unique(class_index))
@@ -110,7 +110,7 @@ def train_model(
     feed = BatchFeed(images, class_index, images.log_sides(model.network.size_inputs), device)
     generator = torch.Generator()
 
-    # go on where an earlier process was stopped
+    # continue where an earlier process was stopped
     checkpoints = Checkpoints(run, training)
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
     stateful |= {} if mean_net is None else {"mean_net": mean_net}
@@ -125,7 +125,7 @@ def train_model(
                 break
             if training.stop_on_collapse and find_collapse(history.records, n_classes) is not None:
                 break
-            # every epoch has its own chance, so that its batches can be planned again
+            # every epoch has its own seed, so that its batches can be planned again
             rng = np.random.default_rng([settings.seed, epoch])
             batches = plan_epoch(class_index, training, rng)
             seeds = rng.integers(2**63, size=2)
@@ -160,7 +160,7 @@ def train_model(
                 is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm) & torch.isfinite(proxy_norm)
                 is_useful = is_finite & (norm > 0)
 
-                # step, unless there is nothing good to step on; decided on the device, where it can, without waiting
+                # step, unless the gradient is not finite or zero; where possible decided on the device, without waiting
                 if skips_on_device(device):
                     optimizer.found_inf = (~is_useful).float()  # type: ignore[attr-defined]
                     optimizer.step()
@@ -172,7 +172,7 @@ def train_model(
 
                 # log
                 sums.add(loss.detach(), active_share(vectors, labels, training.margin), is_finite, is_useful)
-                if sums.n_steps % STEPS_BETWEEN_LOOKS == 0 or is_last:
+                if sums.n_steps % STEPS_BETWEEN_CHECKS == 0 or is_last:
                     sums.refuse_if_all_broken(epoch, training)
                 if is_last:
                     break
@@ -185,13 +185,13 @@ def train_model(
             measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
             seconds = time.perf_counter() - started
             first_step = 0
-            seen = validate(kept_model) if validate else None
+            measured = validate(kept_model) if validate else None
             history.records.append(
                 EpochRecord(
                     epoch=epoch,
                     **sums.means(),
                     learning_rate=float(optimizer.param_groups[0]["lr"]),
-                    **_describe_space(seen),
+                    **_describe_space(measured),
                     images_per_second=sum(len(rows) for rows, _ in batches[: sums.n_steps]) / seconds,
                     seconds=time.perf_counter() - started,
                 )
@@ -216,10 +216,10 @@ def train_model(
 
 @torch.no_grad()
 def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64], training: TrainingSettings) -> None:
-    """Measure the means and variances of the batch norms anew on these images, unaugmented.
+    """Measure the means and variances of the batch norms again, on these images without augmentation.
 
-    Those remembered from training lag behind weights that move fast, and then spoil every vector that is not of a
-    training batch. (Wu & Johnson 2021, arXiv 2105.07576.)
+    The running values of the training lag behind weights that change fast, and then every vector outside a training
+    batch is wrong. (Wu & Johnson 2021, arXiv 2105.07576.)
     """
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -237,9 +237,9 @@ def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64],
 
 
 def learning_rate_at(progress_made: float, training: TrainingSettings) -> float:
-    """Return the rate at a share 0-1 of the training.
+    """Return the learning rate at a share 0-1 of the training.
 
-    A straight climb, then half a cosine down to 0 (`cosine`) or times 0.9 after every 5 epochs (`rounds`).
+    Linear warmup, then half a cosine down to 0 (`cosine`) or times 0.9 after every 5 epochs (`rounds`).
     """
     if progress_made < training.warmup:
         return training.learning_rate * (progress_made + 1e-3) / (training.warmup + 1e-3)
@@ -253,16 +253,16 @@ def learning_rate_at(progress_made: float, training: TrainingSettings) -> float:
 
 @dataclass
 class _Sums:
-    """What an epoch adds up, on the device where it can stay there."""
+    """Sums over the steps of an epoch, on the device where possible."""
 
     loss: Tensor | float = 0.0
     active_share: Tensor | float = 0.0
-    n_useful: Tensor | int = 0  # finite, and with something to learn from
+    n_useful: Tensor | int = 0  # finite, with something to learn from
     n_with_triplets: Tensor | int = 0
     n_finite: Tensor | int = 0
     n_steps: int = 0
     seconds: float = 0.0
-    n_finite_before: int = 0  # at the last look
+    n_finite_before: int = 0  # at the last check
 
     def add(self, loss: Tensor, share: Tensor, is_finite: Tensor, is_useful: Tensor) -> None:
         has_triplets = is_finite & torch.isfinite(share)
@@ -275,11 +275,11 @@ class _Sums:
 
     def refuse_if_all_broken(self, epoch: int, training: TrainingSettings) -> None:
         n_finite = int(self.n_finite)
-        is_whole = self.n_steps % STEPS_BETWEEN_LOOKS == 0  # the last look of an epoch may see a few steps only
+        is_whole = self.n_steps % STEPS_BETWEEN_CHECKS == 0  # the last check of an epoch may be of a few steps only
         if n_finite == (self.n_finite_before if is_whole else 0):
             raise PlanktonEmbedError(
-                f"epoch {epoch}: not one of the last steps had a finite loss; the last state on disk is sound, but "
-                f"it would go the same way: train anew with a lower training.learning_rate (now "
+                f"epoch {epoch}: none of the last steps had a finite loss; the last state on disk is good, but would "
+                f"end in the same way: train again with a lower training.learning_rate (now "
                 f"{training.learning_rate}) or training.precision=float32"
             )
         self.n_finite_before = n_finite
@@ -295,7 +295,7 @@ class _Sums:
 
 
 def _build_optimizer(net: nn.Module, objective: Objective, training: TrainingSettings) -> torch.optim.Optimizer:
-    """Decay matrices and kernels; leave biases, norms and proxies alone."""
+    """Return the optimizer: weight decay for matrices and kernels, none for biases, norms and proxies."""
     kernels = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     rest = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
     proxies = list(objective.parameters())
@@ -306,7 +306,7 @@ def _build_optimizer(net: nn.Module, objective: Objective, training: TrainingSet
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
     sgd = torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9, fused=True)
-    for parameter in kernels + rest + proxies:  # else a first step that is skipped leaves it to chance
+    for parameter in kernels + rest + proxies:  # else undefined where the first step is skipped
         sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
@@ -316,7 +316,7 @@ def _gradient_norm(part: nn.Module) -> Tensor:
 
 
 def _follow(mean_net: nn.Module, net: nn.Module, decay: float) -> None:
-    """Move a running mean of the net's weights on."""
+    """Update a running mean of the weights."""
     follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     follow(list(mean_net.parameters()), list(net.parameters()), None)
 
@@ -324,7 +324,7 @@ def _follow(mean_net: nn.Module, net: nn.Module, decay: float) -> None:
 def _pack(
     stateful: dict[str, Any], history: History, step: int, sums: _Sums, generator: torch.Generator
 ) -> dict[str, Any]:
-    """Gather all that the rest of the training depends on."""
+    """Return the whole state that the rest of the training depends on."""
     return {
         **{name: part.state_dict() for name, part in stateful.items()},
         "history": [asdict(record) for record in history.records],
@@ -339,7 +339,7 @@ def _pack(
 def _resume(
     checkpoints: Checkpoints, stateful: dict[str, Any], generator: torch.Generator
 ) -> tuple[History, int, _Sums]:
-    """Return the epochs done, the step of the next to go on with, and what that epoch has added up."""
+    """Return the epochs done, the next step of the current epoch, and the sums of that epoch."""
     state = checkpoints.load_state()
     if state is None:
         return History(), 0, _Sums()
@@ -352,15 +352,15 @@ def _resume(
     return History([EpochRecord(**record) for record in state["history"]]), state["step"], _Sums(**state["sums"])
 
 
-def _describe_space(seen: Validation | None) -> dict[str, Any]:
-    if seen is None:
+def _describe_space(measured: Validation | None) -> dict[str, Any]:
+    if measured is None:
         return {}
     return {
-        **asdict(measure_spread(seen.vectors, seen.class_index)),
-        "centroid_accuracy": seen.centroid_accuracy,
-        "knn_accuracy": seen.knn_accuracy,
-        "score": seen.score,
-        "n_never_predicted": seen.n_never_predicted,
+        **asdict(measure_spread(measured.vectors, measured.class_index)),
+        "centroid_accuracy": measured.centroid_accuracy,
+        "knn_accuracy": measured.knn_accuracy,
+        "score": measured.score,
+        "n_never_predicted": measured.n_never_predicted,
     }
 
 

@@ -29,7 +29,8 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.output import progress_bar, write_frame
-from plankton_embed.plots.abundance import draw_abundance, draw_composition
+from plankton_embed.plots.abundance import draw_abundance
+from plankton_embed.plots.composition import draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
 from plankton_embed.plots.size_spectra import draw_size_spectra

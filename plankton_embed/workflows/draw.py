@@ -9,21 +9,25 @@ from plankton_embed.analysis.counts import Abundance
 from plankton_embed.analysis.dendrogram import Dendrogram
 from plankton_embed.analysis.projection import Film, Projection
 from plankton_embed.analysis.relations import Relations
+from plankton_embed.analysis.shift import Shift
 from plankton_embed.analysis.suspects import Suspects
 from plankton_embed.analysis.taxonomy_comparison import TaxonomyComparison, TaxonomyFindings
 from plankton_embed.classifiers.evaluation import Evaluation
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.catalog_summary import CatalogSummary
 from plankton_embed.plots.abundance import draw_abundance
+from plankton_embed.plots.class_sizes import draw_class_sizes
 from plankton_embed.plots.comparison import draw_comparison
 from plankton_embed.plots.confusion import draw_confusion
-from plankton_embed.plots.curves import draw_curves
 from plankton_embed.plots.dendrogram import draw_dendrogram
-from plankton_embed.plots.film import draw_frame
+from plankton_embed.plots.film import draw_film
+from plankton_embed.plots.history import draw_history
 from plankton_embed.plots.learning_curve import draw_learning_curve
 from plankton_embed.plots.projection import draw_projection
 from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.plots.shift import draw_shift
+from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
 from plankton_embed.training.history import History
 from plankton_embed.workflows import contact_sheets
 from plankton_embed.workflows.compare import Comparison
@@ -31,8 +35,8 @@ from plankton_embed.workflows.run import RunResult
 from plankton_embed.workflows.seen_unseen import SeenUnseen
 
 DRAWN = (
-    "catalogs, evaluations, runs, projections, films, dendrograms, taxonomies, clusters, relations, suspects, "
-    "abundances, comparisons"
+    "ImageCatalog, CatalogSummary, Evaluation, RunResult, History, SeenUnseen, Comparison, Projection, Film, "
+    "Dendrogram, TaxonomyFindings, TaxonomyComparison, Abundance, Shift, Clusters, Relations, Suspects"
 )
 
 
@@ -49,10 +53,14 @@ def draw(result: Any, ax: Any = None) -> Any:
     match result:
         case ImageCatalog():
             return draw_sheet(contact_sheets.examples_sheet(result), ax)
+        case CatalogSummary():
+            return draw_class_sizes(result, ax)
         case Evaluation():
             return draw_confusion(result.scores, ax)
         case RunResult():
-            return draw_curves(History.load(result.folder.history), ax)
+            return draw_history(History.load(result.folder.history), ax)
+        case History():
+            return draw_history(result, ax)
         case SeenUnseen():
             return draw_learning_curve(result.summary, ax)
         case Comparison():
@@ -60,15 +68,17 @@ def draw(result: Any, ax: Any = None) -> Any:
         case Projection():
             return draw_projection(result, ax=ax)
         case Film():
-            return draw_frame(result, ax=ax)
+            return draw_film(result, ax=ax)
         case Dendrogram():
             return draw_dendrogram(result, contact_sheets.leaf_images(result), ax)
         case TaxonomyFindings():
-            return draw_tanglegram(result.comparison, ax)
+            return draw_taxonomy_comparison(result.comparison, ax)
         case TaxonomyComparison():
-            return draw_tanglegram(result, ax)
+            return draw_taxonomy_comparison(result, ax)
         case Abundance():
             return draw_abundance(result, ax)
+        case Shift():
+            return draw_shift(result, ax)
         case Clusters():
             return draw_sheet(next(iter(contact_sheets.clusters_sheets(result))), ax)
         case Relations():

@@ -11,8 +11,9 @@ import pandas as pd
 from plankton_embed.analysis.projection import N_PER_CLASS, Projection, draw_per_class, fit_projection
 from plankton_embed.analysis.projection import Method as ProjectionMethod
 from plankton_embed.output import write_frame
+from plankton_embed.plots.explained import draw_explained
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.projection import draw_explained, draw_projection, draw_projection_3d
+from plankton_embed.plots.projection import draw_projection, draw_projection_3d
 from plankton_embed.workflows import contact_sheets
 from plankton_embed.workflows.inputs import Reference, load_split
 from plankton_embed.workflows.result_folder import check_output, save_sheets, write_analysis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,12 @@ from plankton_embed.images.splits import (
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
-from plankton_embed.network.model import CARD_FILE, CONFIG_FILE, EmbeddingModel
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.trunks import check_trunk
-from plankton_embed.output import write_atomically, write_frame, write_json
-from plankton_embed.plots.curves import draw_curves
+from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.history import draw_history
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
@@ -353,10 +354,10 @@ def train_step(
     )
     model.classes = [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
-    save_figure(draw_curves(history), folder.figures / "curves.png")
+    save_figure(draw_history(history), folder.figures / "curves.png")
     if settings.training.tensorboard:
         _log_space(folder, model, val if len(val.catalog) else known)
-    model.save(folder.model, _model_card(model))  # last: it says that this step is finished
+    model.save(folder.model)  # last: it says that this step is finished
     return model
 
 
@@ -478,9 +479,8 @@ def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, prog
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(known, query, f"queries: {split}, gallery: train")
         _draw_neighbors(folder.figures / "neighbors.png", known, query, settings.seed)
-        card = _model_card(EmbeddingModel.load(folder.model, "cpu"), scores)
-        with write_atomically(folder.model / CARD_FILE) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        images_scored = f"the {scores['n_images']} labelled images of the {split} split"
+        update_model_card(folder.model, {method: scores[method] for method in METHODS}, images_scored)
     write_json(folder.scores, scores)
     return scores
 
@@ -494,39 +494,3 @@ def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, se
     queries = asked.select(chosen)
     neighbors = VectorIndex.build(known).search(queries, min(8, len(known)))
     save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, known, neighbors)), path)
-
-
-def _model_card(model: EmbeddingModel, scores: Mapping[str, Any] | None = None) -> str:
-    """Return what a stranger must know before using the model."""
-    side, trunk = model.preparation.target_size, model.network.trunk
-    objective = model.training.get("settings", {}).get("training.objective", "?")
-    lines = [
-        "---",
-        "library_name: plankton_embed",
-        "pipeline_tag: image-feature-extraction",
-        "tags: [plankton, metric-learning, image-embedding]",
-        "---",
-        "# A plankton embedding",
-        "",
-        f"Maps an image of plankton to {model.dimension} numbers whose Euclidean distance means likeness "
-        f"({trunk}, {side}×{side} pixels, objective {objective}). Model {model.hash}.",
-        "",
-        f"Trained on {model.training.get('n_images', '?')} images of {len(model.classes)} classes: "
-        f"{', '.join(model.classes)}.",
-    ]
-    if scores and scores.get("split"):
-        lines += ["", f"On the {scores['n_images']} labelled images of the {scores['split']} split:", ""]
-        lines += ["| names by | accuracy | balanced | macro F1 |", "|---|---|---|---|"]
-        for method in METHODS:
-            s = scores[method]
-            lines.append(f"| {method} | {s['accuracy']:.3f} | {s['balanced_accuracy']:.3f} | {s['f1_macro']:.3f} |")
-    lines += [
-        "",
-        "```python",
-        "from plankton_embed import EmbeddingModel",
-        'model = EmbeddingModel.load("FOLDER")',
-        "vectors = model.embed(images)",
-        "```",
-        "",
-    ]
-    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from plankton_embed.analysis.shift import N_DRAWS, N_PERMUTATIONS, Shift, find_shift
@@ -103,12 +104,14 @@ def shift(
         progress=progress,
     )
 
+    shifted = replace(shifted, unknown_rate=unknown_rate)
+
     def write(folder: Path) -> None:
         write_frame(folder / "samples.csv", shifted.samples)
         write_frame(folder / "classes.csv", shifted.classes)
         names.insert(1, "sample_id", asked.sample_id)
         write_frame(folder / "predictions.csv", names)
-        save_figure(draw_shift(shifted, unknown_rate), folder / "shift.png")
+        save_figure(draw_shift(shifted), folder / "shift.png")
 
     settings = {
         "method": method,

@@ -13,7 +13,7 @@ from plankton_embed.classifiers.prediction import Method, PredictionOptions
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import Reference, load_settings, load_split, prepare_prediction
@@ -88,7 +88,7 @@ def taxonomy(
         as_text = {column: compared.clades[column].map(as_json) for column in ("classes", "nearest")}
         write_frame(folder / "clades.csv", compared.clades.assign(**as_text))
         write_frame(folder / "misplaced.csv", compared.misplaced)
-        save_figure(draw_tanglegram(compared), folder / "tanglegram.png")
+        save_figure(draw_taxonomy_comparison(compared), folder / "tanglegram.png")
         for name, frame in (("by_rank.csv", found.by_rank), ("backed_off.csv", found.backed_off)):
             if frame is not None:
                 write_frame(folder / name, frame)

@@ -249,8 +249,8 @@ def test_validation_chooses_the_epoch_of_a_frozen_net(shapes):
     net = tuned(trunk=SMALL, frozen=True, epochs=8, learning_rate=0.05).fit(*shapes, shapes)
     kept = net.history_[net.history_["kept"]].iloc[0]
     assert kept["val_loss"] == net.history_["val_loss"].min()
-    chances = net.predict_proba(shapes[0])[np.arange(40), np.searchsorted(net.classes_, shapes[1])]
-    assert -np.log(chances).mean() == pytest.approx(kept["val_loss"], abs=1e-5)
+    probabilities = net.predict_proba(shapes[0])[np.arange(40), np.searchsorted(net.classes_, shapes[1])]
+    assert -np.log(probabilities).mean() == pytest.approx(kept["val_loss"], abs=1e-5)
 
 
 def test_a_short_precision_moves_a_frozen_net_little(shapes):
@@ -357,9 +357,9 @@ def test_a_saved_net_loads_alone(tmp_path, shapes, monkeypatch, frozen):
     source.unlink()
     folders = {"file": net.save(tmp_path / "file")}
     folders["imagenet"] = net.set_params(weights="imagenet").save(tmp_path / "imagenet")
-    asked = []
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *args, **options: asked.append(args))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: asked.append(args))
+    fetched = []
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *args, **options: fetched.append(args))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: fetched.append(args))
     for weights, folder in folders.items():
         again = FineTunedNet.load(folder, device="cpu")
         assert str(again.weights) == (str(source) if weights == "file" else "imagenet")
@@ -367,7 +367,7 @@ def test_a_saved_net_loads_alone(tmp_path, shapes, monkeypatch, frozen):
         pd.testing.assert_frame_equal(again.layers_, net.layers_)
         pd.testing.assert_frame_equal(again.history_, net.history_)
         assert again.n_parameters_ == net.n_parameters_
-    assert not asked
+    assert not fetched
 
 
 def test_clone_pickle_and_seed(shapes):
@@ -376,11 +376,11 @@ def test_clone_pickle_and_seed(shapes):
     assert not hasattr(fresh, "net_")
     assert fresh.get_params() == net.get_params()
     assert fresh.turn is None
-    chances = net.predict_proba(shapes[0])
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(net)).predict_proba(shapes[0]), chances)
-    np.testing.assert_array_equal(fresh.fit(*shapes).predict_proba(shapes[0]), chances)
+    probabilities = net.predict_proba(shapes[0])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(net)).predict_proba(shapes[0]), probabilities)
+    np.testing.assert_array_equal(fresh.fit(*shapes).predict_proba(shapes[0]), probabilities)
     other = clone(net).set_params(seed=1).fit(*shapes).predict_proba(shapes[0])
-    assert (other != chances).any()
+    assert (other != probabilities).any()
 
 
 # --- faults

@@ -114,7 +114,7 @@ def test_without_imbalanced_learn_the_extra_is_named(monkeypatch):
 
 def test_wrong_input_is_named():
     images, labels = draw([2, 2])
-    with pytest.raises(InputError, match="one label an image"):
+    with pytest.raises(InputError, match="one label for each image"):
         grow_classes(images, labels[:3])
     with pytest.raises(InputError, match="uint8"):
         grow_classes(images.astype(float), labels)

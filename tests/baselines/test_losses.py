@@ -16,14 +16,14 @@ from plankton_embed.images.corrections import read_corrections
 from plankton_embed.workflows.apply_corrections import apply_corrections
 from plankton_embed.workflows.contact_sheets import losses_sheet
 
-CHANCES = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5], [0.05, 0.05, 0.9], [1.0, 0.0, 0.0]]
+PROBABILITIES = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5], [0.05, 0.05, 0.9], [1.0, 0.0, 0.0]]
 CLASSES = ["ant", "bee", "cat"]
 IDS = [f"o{number}" for number in range(5)]
 PATHS = [f"{name}.png" for name in IDS]
 
 
-def listed(labels=("ant", "ant", "bee", "ant", "cat"), n=10, classes=CLASSES, chances=CHANCES):
-    return highest_losses(np.array(classes), np.array(chances), labels, IDS, PATHS, n)
+def listed(labels=("ant", "ant", "bee", "ant", "cat"), n=10, classes=CLASSES, probabilities=PROBABILITIES):
+    return highest_losses(np.array(classes), np.array(probabilities), labels, IDS, PATHS, n)
 
 
 def test_losses_by_hand():
@@ -41,8 +41,8 @@ def test_losses_by_hand():
 
 
 def test_the_order_of_the_classes_does_not_matter():
-    turned = np.array(CHANCES)[:, [2, 0, 1]]
-    pd.testing.assert_frame_equal(listed(classes=["cat", "ant", "bee"], chances=turned), listed())
+    turned = np.array(PROBABILITIES)[:, [2, 0, 1]]
+    pd.testing.assert_frame_equal(listed(classes=["cat", "ant", "bee"], probabilities=turned), listed())
 
 
 def test_numbers_may_be_labels():
@@ -51,11 +51,11 @@ def test_numbers_may_be_labels():
     np.testing.assert_array_equal(numbered["loss"], listed()["loss"])
 
 
-def test_images_of_unknown_classes_are_left_aside_and_counted(caplog):
+def test_images_of_other_classes_are_left_out_and_counted(caplog):
     with caplog.at_level(logging.WARNING):
         table = listed(["ant", "dog", "bee", "eel", "cat"])
     assert table["object_id"].tolist() == ["o4", "o2", "o0"]
-    assert caplog.messages == ["2 images are of classes that the classifier has not learned, and are left out"]
+    assert caplog.messages == ["2 images are of classes that the classifier was not trained on, and are left out"]
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def test_balanced_weights_reach_the_training():
 def test_figures_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     logits, codes = torch.from_numpy(rng.normal(size=(50, 5))), rng.integers(0, 4, 50)  # class 4 is only guessed
-    guesses, chances = logits.argmax(1).numpy(), torch.softmax(logits, 1).numpy()
+    guesses, probabilities = logits.argmax(1).numpy(), torch.softmax(logits, 1).numpy()
     options = {"average": "macro", "zero_division": 0}
     found = measure(logits, codes)
-    assert found["loss"] == pytest.approx(log_loss(codes, chances, labels=range(5)))
+    assert found["loss"] == pytest.approx(log_loss(codes, probabilities, labels=range(5)))
     assert found["accuracy"] == pytest.approx((guesses == codes).mean())
     assert found["f1_macro"] == pytest.approx(f1_score(codes, guesses, **options))
     assert found["precision_macro"] == pytest.approx(precision_score(codes, guesses, **options))
@@ -109,10 +109,10 @@ def test_a_tenth_is_held_out_where_it_is_watched(monkeypatch):
     monkeypatch.setattr(PixelMLP, "_train", lambda self, *parts: (seen.append(parts), learn(self, *parts))[1])
     images, labels = draw_blots(60)
     small().fit(images, labels)
-    pixels, codes, (held, held_codes) = seen[0]
-    assert (len(pixels), len(held)) == (54, 6)
-    assert np.bincount(held_codes).tolist() == [2, 2, 2]
-    both = np.concatenate([pixels, held])
+    pixels, codes, (watched, watched_codes) = seen[0]
+    assert (len(pixels), len(watched)) == (54, 6)
+    assert np.bincount(watched_codes).tolist() == [2, 2, 2]
+    both = np.concatenate([pixels, watched])
     assert len(np.unique(both.reshape(60, -1), axis=0)) == len(np.unique(images.reshape(60, -1), axis=0)) == 60
     assert len(codes) == 54
 
@@ -283,7 +283,7 @@ def test_wrong_images_are_named():
             net.predict(wrong)
     with pytest.raises(InputError, match="of one shape"):
         net.predict([images[0], images[1, :4]])
-    with pytest.raises(InputError, match=r"shape \(8, 8\), as learned from; found \(7, 8\)"):
+    with pytest.raises(InputError, match=r"shape \(8, 8\), as in training; found \(7, 8\)"):
         net.predict(images[:, 1:])
     with pytest.raises(InputError, match="30 images and 29 labels"):
         small().fit(images, labels[1:])
@@ -335,14 +335,14 @@ def test_a_rate_that_blows_up_is_named():
 
 
 def test_folders_that_hold_no_net_are_named(tmp_path):
-    with pytest.raises(InputError, match="no whole PixelMLP"):
+    with pytest.raises(InputError, match="not a complete PixelMLP"):
         PixelMLP.load(tmp_path)
     folder = small().fit(*draw_blots(30)).save(tmp_path / "net")
     with pytest.raises(OutputError):
         small().fit(*draw_blots(30)).save(folder)
-    with pytest.raises(InputError, match=r"holds a PixelMLP; read it with PixelMLP\.load"):
+    with pytest.raises(InputError, match=r"is a PixelMLP; read it with PixelMLP\.load"):
         LeNet.load(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "settings": {**config["settings"], "hidden": [9]}}))
-    with pytest.raises(InputError, match="no whole PixelMLP"):
+    with pytest.raises(InputError, match="not a complete PixelMLP"):
         PixelMLP.load(folder)

@@ -31,7 +31,7 @@ def test_it_keeps_the_contract_of_scikit_learn(estimator, check):
 
 
 def make_table(n=300, seed=0):
-    """Three classes told apart by length and grey level, a copy of length, a constant, a column of gaps, and noise."""
+    """Three classes that differ in length and grey level, a copy of length, a constant, an empty column, and noise."""
     rng = np.random.default_rng(seed)
     y = rng.choice(["copepod", "detritus", "noctiluca"], n, p=[0.2, 0.6, 0.2])
     length = np.select([y == "copepod", y == "detritus"], [30.0, 10.0], 10.0) + rng.normal(size=n)
@@ -47,11 +47,11 @@ def test_it_tells_classes_apart_by_the_columns_that_help(kind):
     assert trees.classes_.tolist() == ["copepod", "detritus", "noctiluca"]
     assert np.mean(trees.predict(table[200:]) == y[200:]) > 0.97
     assert trees.preparation_.kept_.tolist() == [True, True, False, False, False, True]
-    chances = trees.predict_proba(table[200:])
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
-    np.testing.assert_array_equal(trees.predict(table[200:]), trees.classes_[chances.argmax(axis=1)])
+    probabilities = trees.predict_proba(table[200:])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(trees.predict(table[200:]), trees.classes_[probabilities.argmax(axis=1)])
     again = clone(trees).fit(table[:200], y[:200])
-    np.testing.assert_array_equal(again.predict_proba(table[200:]), chances)
+    np.testing.assert_array_equal(again.predict_proba(table[200:]), probabilities)
 
 
 def test_it_is_what_scikit_learn_makes_of_the_prepared_columns():
@@ -99,7 +99,7 @@ def test_weights_help_the_rare_class(kind):
 def test_validation_images_tell_how_many_rounds_to_use(kind):
     rng = np.random.default_rng(3)
     values, y = rng.normal(size=(400, 3)), rng.choice(["a", "b", "c"], 400)  # nothing to learn, so the fewer the better
-    new, truth = rng.normal(size=(100, 3)), np.append(rng.choice(["a", "b", "c"], 99), "stranger")
+    new, truth = rng.normal(size=(100, 3)), np.append(rng.choice(["a", "b", "c"], 99), "unknown class")
     settings = {"kind": kind, "n_rounds": 30, "learning_rate": 0.3}
     trees = BoostedTreesClassifier(**settings).fit(values, y, validation=(new, truth))
     assert trees.n_rounds_ < 10
@@ -110,7 +110,7 @@ def test_validation_images_tell_how_many_rounds_to_use(kind):
     losses = [log_loss(truth[:99], model.predict_proba(new[:99])) for model in (trees, longer)]
     assert losses[0] < losses[1]
     with pytest.raises(InputError, match=r"validation: expected a label for each row.*0 of its classes"):
-        trees.fit(values, y, validation=(new, np.full(100, "stranger")))
+        trees.fit(values, y, validation=(new, np.full(100, "unknown class")))
 
 
 def test_validation_images_weigh_as_training_images_of_their_class():
@@ -120,10 +120,10 @@ def test_validation_images_weigh_as_training_images_of_their_class():
 
     (values, y), (new, truth) = draw(380, 20, np.random.default_rng(0)), draw(190, 10, np.random.default_rng(1))
     trees = BoostedTreesClassifier(n_rounds=15).fit(values, y, validation=(new, truth))
-    chances = [BoostedTreesClassifier(n_rounds=n).fit(values, y).predict_proba(new) for n in range(1, 16)]
+    probabilities = [BoostedTreesClassifier(n_rounds=n).fit(values, y).predict_proba(new) for n in range(1, 16)]
     weights = np.where(truth == "few", 400 / (2 * 20), 400 / (2 * 380))
-    weighted = [log_loss(truth, c, sample_weight=weights) for c in chances]
-    assert trees.n_rounds_ == np.argmin(weighted) + 1 != np.argmin([log_loss(truth, c) for c in chances]) + 1
+    weighted = [log_loss(truth, c, sample_weight=weights) for c in probabilities]
+    assert trees.n_rounds_ == np.argmin(weighted) + 1 != np.argmin([log_loss(truth, c) for c in probabilities]) + 1
 
 
 def test_what_cannot_be_learned_is_said():
@@ -163,29 +163,33 @@ def make_four(n=400, seed=0):
 @pytest.mark.parametrize("embedding", [None, NearestCentroidClassifier()])
 def test_embedding_and_features_tell_what_neither_tells_alone(embedding):
     vectors, features, y = make_four()
-    learned, held, new = slice(200), slice(200, 300), slice(300, None)
+    learned, calibration, new = slice(200), slice(200, 300), slice(300, None)
     model = EmbeddingAndFeaturesClassifier(embedding, BoostedTreesClassifier(n_rounds=20))
-    model.fit(vectors[learned], features[learned], y[learned], (vectors[held], features[held], y[held]))
+    model.fit(
+        vectors[learned], features[learned], y[learned], (vectors[calibration], features[calibration], y[calibration])
+    )
     alone = np.mean(model.embedding_classifier_.predict(vectors[new]) == y[new])
     by_features = np.mean(model.feature_classifier_.predict(features[new]) == y[new])
     assert max(alone, by_features) < 0.7
     assert np.mean(model.predict(vectors[new], features[new]) == y[new]) > 0.97
-    chances = model.predict_proba(vectors[new], features[new])
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    probabilities = model.predict_proba(vectors[new], features[new])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     logs = [
         model.embedding_classifier_.predict_proba(vectors[new]),
         model.feature_classifier_.predict_proba(features[new]),
     ]
     product = np.prod([part**weight for part, weight in zip(logs, model.weights_, strict=True)], axis=0)
-    np.testing.assert_allclose(chances, product / product.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(probabilities, product / product.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 def test_features_of_noise_get_no_say():
     vectors, _, y = make_four()
     noise = np.random.default_rng(5).normal(size=(400, 3))
     y = np.where(np.isin(y, ["a", "c"]), "one", "two")
-    held = (vectors[200:300], noise[200:300], y[200:300])
-    model = EmbeddingAndFeaturesClassifier(NearestCentroidClassifier()).fit(vectors[:200], noise[:200], y[:200], held)
+    calibration = (vectors[200:300], noise[200:300], y[200:300])
+    model = EmbeddingAndFeaturesClassifier(NearestCentroidClassifier()).fit(
+        vectors[:200], noise[:200], y[:200], calibration
+    )
     assert model.weights_[1] < 0.1 * model.weights_[0]
     assert np.mean(model.predict(vectors[300:], noise[300:]) == y[300:]) > 0.97
 
@@ -195,7 +199,7 @@ def test_an_embedding_that_knows_its_training_images_too_well_is_not_trusted():
     y = rng.choice(["a", "b"], 400)
     size = (y == "b") * 3.0 + rng.normal(size=400)
     side = np.where(y == "b", 1.0, -1.0)
-    side[200:] = rng.choice([-1.0, 1.0], 200)  # in new images it tells nothing
+    side[200:] = rng.choice([-1.0, 1.0], 200)  # in new images it carries no information
     vectors = np.column_stack([side, np.ones(400)]) + 0.1 * rng.normal(size=(400, 2))
     parts = [(vectors[rows], size[rows, None], y[rows]) for rows in (slice(200), slice(200, 300), slice(300, None))]
     model = EmbeddingAndFeaturesClassifier(NearestCentroidClassifier()).fit(*parts[0], calibration=parts[1])
@@ -219,6 +223,6 @@ def test_what_does_not_fit_together_is_said():
     with pytest.raises(InputError, match="found 60 vectors, 59 rows of features, 60 class names"):
         model.fit(vectors, features[1:], y)
     with pytest.raises(InputError, match="calibration: none of the images is of one of the 4 classes"):
-        model.fit(vectors, features, y, (vectors, features, np.full(60, "stranger")))
+        model.fit(vectors, features, y, (vectors, features, np.full(60, "unknown class")))
     with pytest.raises(InputError, match="found 60 vectors, 1 rows of features"):
         model.fit(vectors, features, y).predict(vectors, features[:1])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from plankton_embed.errors import InputError, SettingError
+from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_plankton
 from plankton_embed.images.store import log_sides, prepare_images
 from plankton_embed.network.model import EmbeddingModel, turn_view
@@ -192,16 +193,16 @@ def change_a_weight(folder):
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (cut_weights, InputError, "holds no whole model"),
+        (cut_weights, InputError, "is not a complete model"),
         (change_a_weight, InputError, "expected model .*config.json.*; found .* by its weights"),
-        (lambda f: (f / "model.safetensors").unlink(), InputError, "holds no whole model"),
+        (lambda f: (f / "model.safetensors").unlink(), InputError, "is not a complete model"),
         (lambda f: (f / "config.json").unlink(), InputError, "is not a model: expected a folder with config.json"),
-        (lambda f: (f / "config.json").write_text("{"), InputError, "holds no whole model"),
-        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), InputError, "holds no whole model"),
-        (lambda f: (f / "config.json").write_text("[]"), InputError, "expected names and values"),
-        (lambda f: (f / "config.json").write_text('{"format_version": 2}'), InputError, "holds no whole model"),
+        (lambda f: (f / "config.json").write_text("{"), InputError, "is not a complete model"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), InputError, "is not a complete model"),
+        (lambda f: (f / "config.json").write_text("[]"), InputError, "expected settings and values"),
+        (lambda f: (f / "config.json").write_text('{"format_version": 2}'), InputError, "is not a complete model"),
         (lambda f: change_config(f, format_version=9), InputError, "expected format_version 2, found 9.*release"),
-        (lambda f: change_config(f, network={"trunk": "resnet18", "dimension": 9}), InputError, "no whole model"),
+        (lambda f: change_config(f, network={"trunk": "resnet18", "dimension": 9}), InputError, "not a complete model"),
         (lambda f: change_config(f, network={"trunk": "resnet19"}), SettingError, "resnet19"),
         (lambda f: change_config(f, preparation={"target": 9}), SettingError, "target"),
     ],
@@ -239,11 +240,23 @@ def test_a_hub_name_without_a_network_is_an_input_error(monkeypatch, fault):
 
 
 def test_a_hub_name_loads_what_the_hub_gives(monkeypatch, model, saved):
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: {"owner/name": str(saved)}[name])
+    fetched = []
+
+    def download(name, allow_patterns, **options):
+        fetched.append(options)
+        assert sorted(allow_patterns) == sorted(path.name for path in saved.iterdir())
+        return {"owner/name": str(saved)}[name]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert EmbeddingModel.from_pretrained("owner/name", "cpu").hash == model.hash
+    assert EmbeddingModel.from_pretrained("owner/name", "cpu", revision="v2", token="t").hash == model.hash
+    assert EmbeddingModel.load("owner/name", "cpu", local_files_only=True).hash == model.hash
+    assert fetched == [{}, {"revision": "v2", "token": "t"}, {"local_files_only": True}]
 
 
-def test_what_is_pushed_is_what_is_saved(monkeypatch, model):
+@pytest.fixture
+def hub(monkeypatch):
+    """What is pushed, in place of the hub."""
     pushed = {}
 
     class Hub:
@@ -252,15 +265,49 @@ def test_what_is_pushed_is_what_is_saved(monkeypatch, model):
 
         def create_repo(self, repo_id, *, private, exist_ok):
             pushed["private"] = private
+            return SimpleNamespace(repo_id=repo_id)
 
-        def upload_folder(self, *, repo_id, folder_path):
+        def upload_folder(self, *, repo_id, folder_path, revision, **_):
             pushed["hash"] = EmbeddingModel.load(folder_path, "cpu").hash
             pushed["card"] = (folder_path / "README.md").read_text()
+            pushed["branch"] = revision
             return f"https://hub/{repo_id}"
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    return pushed
+
+
+def test_what_is_pushed_is_what_is_saved(hub, model):
     assert model.push_to_hub("owner/name", card="# Card", private=True, token="t") == "https://hub/owner/name"
-    assert pushed == {"token": "t", "private": True, "hash": model.hash, "card": "# Card"}
+    assert hub == {"token": "t", "private": True, "hash": model.hash, "card": "# Card", "branch": None}
+    assert model.card == ""
+
+
+def test_a_model_is_saved_and_published_like_any_on_the_hub(hub, model, tmp_path):
+    assert isinstance(model, huggingface_hub.ModelHubMixin)
+    assert model.save_pretrained(tmp_path / "copepods") is None
+    assert hub == {}
+    assert EmbeddingModel.from_pretrained(tmp_path / "copepods", "cpu").hash == model.hash
+    assert model.save_pretrained(tmp_path / "copepods", push_to_hub=True, branch="v2") == "https://hub/copepods"
+    assert (hub["hash"], hub["private"], hub["branch"]) == (model.hash, False, "v2")
+    assert model.save_pretrained(tmp_path / "b", push_to_hub=True, repo_id="owner/b") == "https://hub/owner/b"
+
+
+def test_another_project_is_not_replaced_by_a_saved_model(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds no config\.json"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_options_that_would_do_nothing_are_refused(model, saved, tmp_path):
+    with pytest.raises(SettingError, match=r"save_pretrained: repo_id, branch can only be used with push_to_hub=True"):
+        model.save_pretrained(tmp_path / "model", repo_id="owner/name", branch="v2")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(SettingError, match=r"revision: .* is a folder; only a name on the hub"):
+        EmbeddingModel.from_pretrained(saved, revision="v2")
+    with pytest.raises(SettingError, match=r"expected options of revision, token, .*; found views"):
+        EmbeddingModel.load(saved, views=2)
 
 
 def test_embedding_leaves_training_mode(model, pictures):

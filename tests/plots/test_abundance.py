@@ -1,13 +1,12 @@
-"""The figures of counts and of composition show what their tables hold, at every size."""
+"""The figure of counts shows what its table holds, at every size."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from plankton_embed.plots.abundance import MOST_CLASSES, MOST_COLUMNS, draw_abundance, draw_composition
+from plankton_embed.plots.abundance import MOST_CLASSES, draw_abundance
+from plankton_embed.plots.composition import draw_composition
 from plankton_embed.plots.figure import save_figure
-
-N_IMAGES = 400
 
 
 def names_beside(ax):
@@ -61,22 +60,3 @@ def test_concentrations_are_shown_where_factors_differ(tmp_path, make_survey):
     np.testing.assert_allclose(np.sort(cells), np.sort(individuals / individuals.sum()))
     assert "individuals" in draw_composition(found).get_title(loc="left")
     save_figure(ax, tmp_path / "abundance.png", dpi=40)
-
-
-@pytest.mark.parametrize(("n_samples", "n_classes"), [(1, 2), (3, 10), (300, 121)])
-def test_composition_shows_shares(n_samples, n_classes, tmp_path, make_survey):
-    found = make_survey(n_samples, n_classes)
-    ax = draw_composition(found)
-    cells = np.asarray(ax.images[0].get_array())
-    np.testing.assert_allclose(cells.sum(axis=1), 1)
-    np.testing.assert_allclose(cells[:, 0], found.by_sample().iloc[:, 0] / N_IMAGES)
-    columns = [tick.get_text() for tick in ax.get_xticklabels()]
-    others = n_classes > MOST_COLUMNS
-    assert cells.shape == (n_samples, min(n_classes, MOST_COLUMNS) + others + 1)
-    assert columns[-1] == "unknown"
-    assert (columns[-2] == f"{n_classes - MOST_COLUMNS} other classes") == others
-    assert len(names_beside(ax)) == (n_samples if n_samples < 100 else 100)  # every third
-    written = [int(text.get_text()) for text in ax.texts]
-    expected = (100 * cells).round().astype(int) if n_samples < 100 else np.zeros(1, dtype=int)
-    assert written == expected[expected > 0].tolist()
-    save_figure(ax, tmp_path / "composition.png", dpi=40)

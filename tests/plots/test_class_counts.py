@@ -16,7 +16,7 @@ def test_counts_have_a_row_a_class_the_unknown_last():
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "x$x", "b", "unknown"]
     marks = {artist.get_label(): artist.get_offsets()[:, 0].tolist() for artist in ax.collections[1:]}
     assert marks["true images"] == [2, 2, 1]
-    assert marks["named so, some refused"] == [1, 0, 2, 2]
+    assert marks["predicted, some rejected"] == [1, 0, 2, 2]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
 
 

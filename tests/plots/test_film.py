@@ -10,7 +10,7 @@ from PIL import Image
 from plankton_embed.analysis.projection import project_epochs
 from plankton_embed.errors import DependencyError, OutputError, SettingError
 from plankton_embed.plots import film as film_module
-from plankton_embed.plots.film import draw_frame, write_film
+from plankton_embed.plots.film import draw_film, write_film
 from plankton_embed.plots.projection import mix_rows
 from plankton_embed.table import EmbeddingTable
 
@@ -28,7 +28,7 @@ def test_a_frame_shows_its_epoch_within_the_limits_of_all():
     rows = mix_rows(film.basis.table)
     limits = set()
     for number, text in enumerate(["epoch 3   accuracy 0.030", "epoch 6", "epoch 9   accuracy 0.090"]):
-        ax = draw_frame(film, number)
+        ax = draw_film(film, number)
         assert ax.get_title(loc="left") == text
         assert ax.get_title(loc="right") == "axes of epoch 9"
         np.testing.assert_array_equal(ax.collections[0].get_offsets(), film.coordinates[number][rows][:, :2])
@@ -39,9 +39,9 @@ def test_a_frame_shows_its_epoch_within_the_limits_of_all():
     x, y, _ = film.coordinates.reshape(-1, 3).T
     assert left < x.min() < x.max() < right
     assert low < y.min() < y.max() < high
-    assert draw_frame(film).get_title(loc="left") == "epoch 9   accuracy 0.090"
+    assert draw_film(film).get_title(loc="left") == "epoch 9   accuracy 0.090"
     with pytest.raises(SettingError, match="0 to 2; found 3"):
-        draw_frame(film, 3)
+        draw_film(film, 3)
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
@@ -62,7 +62,7 @@ def test_a_film_is_read_back_frame_by_frame(tmp_path, suffix):
     for frame, following in itertools.pairwise(frames):
         assert (frame != following).any()
         np.testing.assert_array_equal(frame[legend], following[legend])
-    canvas = draw_frame(film, 1).figure.canvas
+    canvas = draw_film(film, 1).figure.canvas
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[:height, :width, :3].astype(int)
     assert np.abs(frames[3] - drawn).mean() < 0.2, "the frame in the middle is the second epoch"
@@ -88,7 +88,7 @@ def test_mp4_is_read_back_by_ffmpeg(tmp_path):
     assert facts["fps"] == pytest.approx(12, abs=0.1)
     frames = [np.frombuffer(frame, np.uint8).reshape(*facts["size"][::-1], 3) for frame in reader]
     assert len(frames) == 7 + 18
-    canvas = draw_frame(film_of()).figure.canvas
+    canvas = draw_film(film_of()).figure.canvas
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[: facts["size"][1], :1000, :3].astype(int)
     assert np.abs(frames[-1] - drawn).mean() < 3

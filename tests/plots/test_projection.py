@@ -1,7 +1,6 @@
 """Pictures of projections, and the film: read back from the axes and from the files."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ from PIL import Image
 from plankton_embed.analysis.projection import Projection, fit_projection, project_epochs
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.film import draw_frame
+from plankton_embed.plots.film import draw_film
 from plankton_embed.plots.projection import (
     COLOURS,
     MARKERS,
     UNLABELLED,
     class_markers,
-    draw_explained,
     draw_projection,
     draw_projection_3d,
     mix_rows,
@@ -46,20 +44,20 @@ def legend_names(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-# --- signs
+# --- markers
 
 
-def test_56_classes_have_56_signs_and_neighbours_differ_in_both():
-    signs = list(class_markers(table_of(56)).values())
-    assert len(set(signs)) == len(COLOURS) * len(MARKERS) == 56
-    for (colour, marker), (next_colour, next_marker) in itertools.pairwise(signs):
+def test_56_classes_have_56_markers_and_neighbours_differ_in_both():
+    markers = list(class_markers(table_of(56)).values())
+    assert len(set(markers)) == len(COLOURS) * len(MARKERS) == 56
+    for (colour, marker), (next_colour, next_marker) in itertools.pairwise(markers):
         assert colour != next_colour
         assert marker != next_marker
 
 
-def test_more_classes_share_signs_and_the_legend_says_so():
+def test_more_classes_share_markers_and_the_legend_says_so():
     ax = draw_projection(fit_projection(table_of(60)))
-    assert ax.get_legend().get_title().get_text() == "60 classes share 56 signs"
+    assert ax.get_legend().get_title().get_text() == "60 classes share 56 markers"
     assert draw_projection(fit_projection(table_of(56))).get_legend().get_title().get_text() == ""
 
 
@@ -130,7 +128,7 @@ def test_axes_that_are_not_there(axes):
     with pytest.raises(SettingError, match="2 different ones of 0 to 2"):
         draw_projection(fit_projection(table_of(2)), axes)
     with pytest.raises(SettingError, match="axes"):
-        draw_frame(film_of(), axes=axes)
+        draw_film(film_of(), axes=axes)
 
 
 # --- three axes
@@ -155,21 +153,7 @@ def test_given_axes_are_used():
     flat, deep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
     assert draw_projection(projection, ax=flat) is flat
     assert draw_projection_3d(projection, ax=deep) is deep
-    assert draw_frame(film_of(), ax=figure.add_subplot()).figure is figure
-    assert draw_explained(projection, Figure().add_subplot()).patches
-
-
-# --- shares of the variance
-
-
-def test_explained_shows_all_components_and_their_sum():
-    projection = fit_projection(table_of(6, dimension=5), n_components=2)
-    ax = draw_explained(projection)
-    assert sorted(bar.get_height() for bar in ax.patches)[::-1] == pytest.approx(projection.spectrum.tolist())
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.cumsum(projection.spectrum))
-    assert f"the 2 axes: {projection.explained.sum():.1%}" in legend_names(ax)
-    with pytest.raises(InputError, match="shares of variance"):
-        draw_explained(replace(projection, method="tsne", spectrum=None))
+    assert draw_film(film_of(), ax=figure.add_subplot()).figure is figure
 
 
 def _outline(vertices):

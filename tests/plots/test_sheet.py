@@ -76,7 +76,7 @@ def test_every_kind_of_image_becomes_colour(image, colour):
     assert tuple(mosaic[middle, middle]) == colour
 
 
-def test_an_array_that_is_no_image_is_refused():
+def test_an_array_that_is_not_an_image_is_refused():
     with pytest.raises(InputError, match="is not an image"):
         draw_sheet(Sheet("", [("", [Tile(np.zeros((3, 3, 7), dtype=np.uint8))])]))
 

@@ -35,8 +35,8 @@ def test_every_image_comes_once_and_batches_are_nearly_equal(sizes, p, k, seed):
     # a batch is made of groups of K images of a class, the last of a class may be smaller
     n_groups = -(-np.array(sizes) // k)
     assert len(batches) == -(-n_groups.sum() // min(p, len(sizes)))
-    held = count_classes(batches, np.repeat(np.arange(len(sizes)), sizes))
-    groups = (-(-held // k)).sum(axis=1)
+    counts = count_classes(batches, np.repeat(np.arange(len(sizes)), sizes))
+    groups = (-(-counts // k)).sum(axis=1)
     assert groups.sum() == n_groups.sum()
     assert groups.max() - groups.min() <= 1
     assert groups.max() <= min(p, len(sizes))
@@ -48,9 +48,9 @@ def test_every_image_comes_once_and_batches_are_nearly_equal(sizes, p, k, seed):
 )  # fmt: skip
 def test_no_class_comes_twice_in_a_batch_of_equal_classes(n_classes, n_images, p, k, seed):
     batches = compose_batches(numbered_plan([n_images] * n_classes), p, k, np.random.default_rng(seed))
-    held = count_classes(batches, np.repeat(np.arange(n_classes), n_images))
-    assert held.max() <= k
-    assert set(held[held > 0]) <= {min(k, n_images), n_images % k}
+    counts = count_classes(batches, np.repeat(np.arange(n_classes), n_images))
+    assert counts.max() <= k
+    assert set(counts[counts > 0]) <= {min(k, n_images), n_images % k}
 
 
 @given(
@@ -60,9 +60,9 @@ def test_no_class_comes_twice_in_a_batch_of_equal_classes(n_classes, n_images, p
 @example(sizes=[2, 2, 4], p=2, k=2, seed=2)  # not A with B, and C alone
 def test_a_class_comes_twice_in_a_batch_only_when_it_has_more_groups_than_batches(sizes, p, k, seed):
     batches = compose_batches(numbered_plan(sizes), p, k, np.random.default_rng(seed))
-    held = count_classes(batches, np.repeat(np.arange(len(sizes)), sizes))
+    counts = count_classes(batches, np.repeat(np.arange(len(sizes)), sizes))
     n_groups = np.ceil(np.array(sizes) / k)
-    assert (held.max(axis=0) <= k * np.ceil(n_groups / len(batches))).all()  # more groups: as evenly as can be
+    assert (counts.max(axis=0) <= k * np.ceil(n_groups / len(batches))).all()  # more groups: as evenly as can be
 
 
 def test_a_class_of_half_the_images_comes_in_every_batch_not_at_the_end():

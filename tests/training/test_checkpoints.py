@@ -78,7 +78,7 @@ def test_weights_that_are_cut_are_refused_by_name(tmp_path):
     checkpoints.save_weights(1, torch.nn.Linear(3, 2))
     path = checkpoints.run.epoch_weights(1)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(InputError, match=r"epoch-.* holds no readable weights"):
+    with pytest.raises(InputError, match=r"epoch-.* cannot be read as weights"):
         checkpoints.load_weights(1, torch.nn.Linear(3, 2))
 
 

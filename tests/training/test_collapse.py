@@ -117,9 +117,9 @@ def test_order_and_turns_of_the_space_do_not_matter(seed):
 
 def test_classes_never_predicted_by_hand():
     truth = np.repeat(["seen", "missed", "few", "unknown"], [5, 5, 4, 9])
-    named = np.where(truth == "seen", "seen", "other")
-    # "few" has four images only, "unknown" no training image to be named by
-    assert count_never_predicted(truth, named, {"seen", "missed", "few", "other"}) == 1
+    predicted = np.where(truth == "seen", "seen", "other")
+    # "few" has four images only, "unknown" no training image to be predicted by
+    assert count_never_predicted(truth, predicted, {"seen", "missed", "few", "other"}) == 1
     assert count_never_predicted(truth, truth, {"seen", "missed"}) == 0
 
 
@@ -171,7 +171,7 @@ def record(epoch, **changes):
 FAULTS = {
     "one point": {"between_distance": 0.9 * collapse.LEAST_DISTANCE, "within_distance": 0.0},
     "directions": {"effective_rank": 0.9 * collapse.LEAST_RANK},
-    "of one 1.000": {"between_distance": 0.9 * collapse.LEAST_SEPARATION},
+    "of one class 1.000": {"between_distance": 0.9 * collapse.LEAST_SEPARATION},
     "never predicted": {"n_never_predicted": 1 + math.floor(collapse.MOST_NEVER_PREDICTED * N_CLASSES)},
 }
 SOUND = [

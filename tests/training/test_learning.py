@@ -61,23 +61,25 @@ def train(drawn, folder, changes):
     images, classes = drawn
     settings = Settings.build(overrides={**SMALL, **changes})
     is_train = np.tile(np.arange(N_TRAIN + N_TEST) < N_TRAIN, N_CLASSES)
-    known, asked = images.select(is_train), images.select(~is_train)
+    learned, test = images.select(is_train), images.select(~is_train)
     model = EmbeddingModel.build(settings.network, settings.preparation).to("cpu")
     names = classes.astype(str).astype(object)
 
-    def name(model, method):
-        reference = EmbeddingTable(model.embed_prepared(known, precision="auto"), label=names[is_train])
-        return fit_classifier(reference, method, 10).predict(model.embed_prepared(asked, precision="auto"))
+    def predict(model, method):
+        reference = EmbeddingTable(model.embed_prepared(learned, precision="auto"), label=names[is_train])
+        return fit_classifier(reference, method, 10).predict(model.embed_prepared(test, precision="auto"))
 
-    def look(model):
-        named = name(model, "centroid")
-        accuracy = float((named == names[~is_train]).mean())
-        vectors = model.embed_prepared(known, precision="auto")
-        n_never = N_CLASSES - len(set(named))
+    def validate(model):
+        predicted = predict(model, "centroid")
+        accuracy = float((predicted == names[~is_train]).mean())
+        vectors = model.embed_prepared(learned, precision="auto")
+        n_never = N_CLASSES - len(set(predicted))
         return Validation(vectors, classes[is_train], accuracy, accuracy, accuracy, n_never_predicted=n_never)
 
-    history = train_model(model, known, classes[is_train], settings, RunFolder(folder), validate=look, progress=False)
-    return {method: (name(model, method) == names[~is_train]).mean() for method in ("centroid", "knn")}, history
+    history = train_model(
+        model, learned, classes[is_train], settings, RunFolder(folder), validate=validate, progress=False
+    )
+    return {method: (predict(model, method) == names[~is_train]).mean() for method in ("centroid", "knn")}, history
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -100,8 +102,8 @@ def test_the_recipe_of_2019_learns_something(drawn, tmp_path, form):
 
 
 def test_the_geometric_loss_of_2019_breaks_down_from_random_weights_and_that_is_said(drawn, tmp_path):
-    # margin / d⁻ explodes where the vectors still lie on one point: the sigmoids saturate, d⁻ becomes 0
-    with pytest.raises(PlanktonEmbedError, match="not one of the last steps had a finite loss"):
+    # margin / d⁻ explodes where the vectors are still on one point: the sigmoids saturate, d⁻ becomes 0
+    with pytest.raises(PlanktonEmbedError, match="none of the last steps had a finite loss"):
         train(drawn, tmp_path, {**REFERENCE, "training.form": "geometric"})
 
 

@@ -94,7 +94,7 @@ def multi_similarity_by_hand(vectors, labels, earlier=0):
 
 
 def supcon_by_hand(vectors, labels, temperature, earlier=0):
-    # Khosla et al. 2020, equation 2, of anchors that have a positive and a loss that single precision tells from 0
+    # Khosla et al. 2020, equation 2, of anchors that have a positive and a loss that is not 0 in single precision
     losses = []
     for anchor in range(earlier, len(labels)):
         likes, unlikes = compare(vectors, labels, anchor)

@@ -571,17 +571,17 @@ def test_a_loss_that_is_never_a_number_says_what_to_do_and_keeps_nothing(images,
 def test_a_gradient_of_the_proxies_that_is_not_finite_changes_nothing_either(images, tmp_path):
     class Spoilt(Point):
         def forward(self, vectors, labels, progress=0.0):
-            return super().forward(vectors, labels) + (0 * self.point.sum()).sqrt()  # the vectors' gradient is sound
+            return super().forward(vectors, labels) + (0 * self.point.sum()).sqrt()  # the vectors' gradient is finite
 
     objective, model = Spoilt(), build(Settings.build(overrides=QUICK))
     before = weights_of(model)
-    with pytest.raises(PlanktonEmbedError, match="epoch 1: not one"):
+    with pytest.raises(PlanktonEmbedError, match="epoch 1: none of the last steps"):
         train(images, tmp_path, model=model, objective=objective)
     assert equal(learned({"net": weights_of(model)}), learned({"net": before}))
     assert not objective.point.any()
 
 
-def test_a_space_that_lies_on_one_point_has_all_its_triplets_active(images, tmp_path):
+def test_a_space_on_one_point_has_all_its_triplets_active(images, tmp_path):
     model = build(Settings.build(overrides=QUICK))
     torch.nn.init.zeros_(model.net.head.weight)  # every image on the bias; no triplet is semi-hard, so none is learned
     _, history = train(images, tmp_path, model=model, **{"training.epochs": 1})
@@ -589,7 +589,7 @@ def test_a_space_that_lies_on_one_point_has_all_its_triplets_active(images, tmp_
 
 
 def test_a_loss_that_is_no_number_any_more_leaves_the_state_before_it(images, tmp_path):
-    with pytest.raises(PlanktonEmbedError, match=r"epoch 2: .*the last state on disk is sound"):
+    with pytest.raises(PlanktonEmbedError, match=r"epoch 2: .*the last state on disk is good"):
         train(images, tmp_path, objective=Watched(change_at({4, 5, 6}, nan_loss)))
     run = RunFolder(tmp_path)
     assert list(run.checkpoints.glob("state-*")) == [run.training_state(2, 0)]
@@ -598,7 +598,7 @@ def test_a_loss_that_is_no_number_any_more_leaves_the_state_before_it(images, tm
 
 
 def test_one_broken_step_after_a_look_at_the_losses_does_not_end_the_training(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "STEPS_BETWEEN_LOOKS", 2)  # looks after the second step, and after the last
+    monkeypatch.setattr(trainer, "STEPS_BETWEEN_CHECKS", 2)  # checks after the second step, and after the last
     _, history = train(images, tmp_path, objective=Watched(change_at({3}, nan_loss)), **{"training.epochs": 1})
     assert history.best.n_broken_steps == 1
 

@@ -321,3 +321,11 @@ def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path, tiny):
     with pytest.raises(SettingError, match=r"^training\.angular_margin is for arcface"):
         pe.run(images, tmp_path / "run", settings={**tiny, "training.angular_margin": 0.3}, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_model_card_of_a_run_has_its_scores(finished):
+    text = (finished.folder.model / "README.md").read_text(encoding="utf-8")
+    scores = finished.scores
+    assert f"Scores on the {scores['n_images']} labelled images of the test split:" in text
+    assert f"| knn | {scores['knn']['accuracy']:.3f} |" in text
+    assert finished.model.card == text

@@ -23,15 +23,15 @@ DISTANCES = (("between_distance", "between classes", BLUE, "o"), ("within_distan
 Lines = tuple[tuple[str, str, str, str], ...]
 
 
-def draw_curves(history: History, ax: Axes | None = None) -> Axes:
+def draw_history(history: History, ax: Axes | None = None) -> Axes:
     """Draw loss, validation accuracy, distances and learning rate over one epoch axis; mark the best epoch.
 
-    The distances are the mean Euclidean distances of training images of two classes and of one; a space that collapses
-    brings them together, or both to zero.
+    The distances are mean Euclidean distances between training images of different classes and of the same class. When
+    the space collapses they become equal, or both become zero.
 
     Args:
         history: of a training; its accuracies and distances may be nan.
-        ax: whose place the four panels take; by default a new figure.
+        ax: axes that the four panels replace; by default a new figure.
 
     Returns:
         The axes of the top panel, the loss.
@@ -70,7 +70,7 @@ def draw_curves(history: History, ax: Axes | None = None) -> Axes:
 
 
 def _draw_lines(ax: Axes, history: History, lines: Lines, missing: str, title: str = "") -> bool:
-    """Draw columns of the history, with their values at the best epoch; say so where there are none."""
+    """Draw columns of the history, with their values at the best epoch; return whether there are any values."""
     if history.frame[[column for column, *_ in lines]].isna().all(axis=None):
         ax.text(0.5, 0.5, missing, transform=ax.transAxes, ha="center", va="center", color=GREY)
         ax.set_yticks([])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from plankton_embed.plots.curves import draw_curves
 from plankton_embed.plots.figure import save_figure
+from plankton_embed.plots.history import draw_history
 from plankton_embed.training.history import EpochRecord, History
 
 
@@ -28,7 +28,7 @@ def texts(ax: Axes) -> list[str]:
 
 
 def test_curves_panels_share_epochs_and_mark_the_best():
-    top = draw_curves(history_of([3, 2, 1], [0.5, 0.8, 0.7]))
+    top = draw_history(history_of([3, 2, 1], [0.5, 0.8, 0.7]))
     panels = loss, accuracy, distance, rate = top.figure.axes[0].child_axes
     assert top is loss
     assert [panel.get_ylabel() for panel in panels] == [
@@ -47,7 +47,7 @@ def test_curves_panels_share_epochs_and_mark_the_best():
 
 
 def test_curves_without_validation_say_so(tmp_path):
-    top = draw_curves(history_of([3, 2], [np.nan, np.nan]))
+    top = draw_history(history_of([3, 2], [np.nan, np.nan]))
     loss, accuracy, *_ = top.figure.axes[0].child_axes
     assert texts(accuracy) == ["no validation images"]
     assert len(loss.lines) == 1, "no best epoch is marked"
@@ -55,7 +55,7 @@ def test_curves_without_validation_say_so(tmp_path):
 
 
 def test_curves_need_no_more_than_losses_and_rates(tmp_path):
-    top = draw_curves(History([EpochRecord(1, 2.0, 0.5, 1e-3), EpochRecord(2, 1.0, 0.4, 5e-4)]))
+    top = draw_history(History([EpochRecord(1, 2.0, 0.5, 1e-3), EpochRecord(2, 1.0, 0.4, 5e-4)]))
     loss, accuracy, distance, rate = top.figure.axes[0].child_axes
     assert list(loss.lines[0].get_ydata()) == [2, 1]
     assert list(rate.lines[0].get_ydata()) == [1e-3, 5e-4]
@@ -66,14 +66,14 @@ def test_curves_need_no_more_than_losses_and_rates(tmp_path):
 
 def test_curves_are_drawn_from_a_history_that_was_saved(tmp_path):
     history_of([3, 2, 1], [0.5, 0.8, 0.7]).save(tmp_path / "history.csv")
-    loss, accuracy, *_ = draw_curves(History.load(tmp_path / "history.csv")).figure.axes[0].child_axes
+    loss, accuracy, *_ = draw_history(History.load(tmp_path / "history.csv")).figure.axes[0].child_axes
     assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
     assert accuracy.get_legend().get_title().get_text() == "best epoch: 2"
 
 
 def test_curves_of_no_epoch_say_so():
-    assert texts(draw_curves(History())) == ["no epochs"]
+    assert texts(draw_history(History())) == ["no epochs"]
 
 
 def test_given_axes_are_used(check_given_axes):
-    check_given_axes(lambda ax: draw_curves(history_of([2, 1], [0.5, 0.6]), ax))
+    check_given_axes(lambda ax: draw_history(history_of([2, 1], [0.5, 0.6]), ax))

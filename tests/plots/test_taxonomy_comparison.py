@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from plankton_embed.analysis.taxonomy_comparison import compare_taxonomy
 from plankton_embed.analysis.taxonomy_files import parse_newick
 from plankton_embed.plots.figure import save_figure
-from plankton_embed.plots.tanglegram import draw_tanglegram
+from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
 from plankton_embed.table import EmbeddingTable
 
 
@@ -41,7 +41,7 @@ def places(ax, names):
 
 def test_trees_that_agree_are_drawn_without_a_crossing():
     points = {"a": 0, "b": 1, "c": 5, "d": 6.5, "e": 20}
-    ax = draw_tanglegram(compare(points, "(e,((d,c)DC,(b,a)BA)ABCD);"))
+    ax = draw_taxonomy_comparison(compare(points, "(e,((d,c)DC,(b,a)BA)ABCD);"))
     left, right = places(ax, points)
     assert left == right
     assert sorted(left.values()) == [0.5, 1.5, 2.5, 3.5, 4.5]
@@ -54,7 +54,7 @@ def test_trees_that_agree_are_drawn_without_a_crossing():
 
 def test_lines_are_the_redder_the_more_others_they_cross():
     points = dict(zip("abcdefghijkl", np.random.default_rng(0).normal(size=(12, 3)), strict=True))
-    ax = draw_tanglegram(compare(points, "((a,(b,c)),((d,e),(f,g)),(h,(i,(j,(k,l)))));"))
+    ax = draw_taxonomy_comparison(compare(points, "((a,(b,c)),((d,e),(f,g)),(h,(i,(j,(k,l)))));"))
     left, right = places(ax, points)
     crossed = {name: sum((left[name] - left[o]) * (right[name] - right[o]) < 0 for o in points) for name in points}
     assert len(set(crossed.values())) > 2
@@ -88,12 +88,12 @@ def test_branches_are_turned_to_the_fewest_crossings_of_all():
         for one in turnings(learned)
         for other in turnings(given)
     )
-    assert f"; {fewest} crossings" in draw_tanglegram(compared).texts[-1].get_text()
+    assert f"; {fewest} crossings" in draw_taxonomy_comparison(compared).texts[-1].get_text()
 
 
 @pytest.mark.parametrize("n", [3, 40, 60])
 def test_nothing_overlaps_at_1000_pixels(tmp_path, n):
-    ax = draw_tanglegram(compare_many(n))
+    ax = draw_taxonomy_comparison(compare_many(n))
     figure = ax.figure
     assert figure.get_size_inches()[0] == pytest.approx(10, abs=0.2)
     figure.set_dpi(100)
@@ -110,6 +110,6 @@ def test_nothing_overlaps_at_1000_pixels(tmp_path, n):
 def test_given_axes_are_drawn_on_and_dollars_are_no_formulas(tmp_path):
     points = {"a$_{b": 0, "$x$": 1, "c": 5}
     ax = Figure(figsize=(10, 3)).add_subplot()
-    assert draw_tanglegram(compare(points, "(c,('a$_{b','$x$')'$y$');"), ax) is ax
+    assert draw_taxonomy_comparison(compare(points, "(c,('a$_{b','$x$')'$y$');"), ax) is ax
     save_figure(ax, tmp_path / "dollars.png")
     assert {"a$_{b", "$x$", "$y$"} <= {text.get_text() for text in ax.texts}

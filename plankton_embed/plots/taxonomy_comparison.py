@@ -1,4 +1,4 @@
-"""Figure: the learned tree face to face with a taxonomy, and where their classes cross."""
+"""Figure: a tanglegram, the learned tree opposite a taxonomy with a line for every class."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from plankton_embed.plots.text import ELLIPSIS, shorten, text_width
 if TYPE_CHECKING:
     from plankton_embed.analysis.taxonomy_comparison import TaxonomyComparison
 
-ROW = 0.2  # inches a class
-LEARNED_WIDTH, NAME_WIDTH, LINE_WIDTH, TAXONOMY_WIDTH = 1.6, 1.9, 1.3, 3.0  # inches; names stand on both sides
-GAP = 0.35  # rows between what stands side by side
+ROW = 0.2  # inches of a class
+LEARNED_WIDTH, NAME_WIDTH, LINE_WIDTH, TAXONOMY_WIDTH = 1.6, 1.9, 1.3, 3.0  # inches; names are on both sides
+GAP = 0.35  # rows between the parts
 TEXT, SMALL = 7.5, 6.5  # points
-N_STARTS, N_ROUNDS = 20, 10  # random orders to start from; turns of one tree and then the other
+N_STARTS, N_ROUNDS = 20, 10  # random orders to start from; rounds of turning one tree and then the other
 LINE_COLOURS = LinearSegmentedColormap.from_list("crossing", ["#C4C4C4", "#E8A87C", VERMILION])
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """A tree over the classes 0 to n - 1; inner nodes from the lowest to the root."""
+    """A tree over the classes 0 to n - 1; its inner nodes in order from the lowest to the root."""
 
     children: dict[int, list[int]]
     height: dict[int, float]
     name: dict[int, str]
     shared: set[int]
 
-    def order(self, place: NDArray[np.float64]) -> list[int]:
-        """Return the classes in a line, the children of every node by the mean place of their classes."""
+    def order(self, position: NDArray[np.float64]) -> list[int]:
+        """Return the classes in order: the children of every node by the mean position of their classes."""
         lines: dict[int, list[int]] = {}
         for node, children in self.children.items():
             parts = sorted(
-                (lines.pop(child, [child]) for child in children), key=lambda part: float(place[part].mean())
+                (lines.pop(child, [child]) for child in children), key=lambda part: float(position[part].mean())
             )
             lines[node] = [leaf for part in parts for leaf in part]
         return lines[next(reversed(self.children))]
 
 
-def draw_tanglegram(comparison: TaxonomyComparison, ax: Axes | None = None) -> Axes:
-    """Draw the learned tree on the left, the taxonomy on the right, and a line from every class to itself.
+def draw_taxonomy_comparison(comparison: TaxonomyComparison, ax: Axes | None = None) -> Axes:
+    """Draw the learned tree on the left, the taxonomy on the right, and a line that joins each class in both.
 
-    Branches are turned, first of one tree, then of the other, so that the children of every node stand in the order of
-    the mean place of their classes in the other tree; of some rounds from several random orders the one with the fewest
-    crossings is drawn. That is a heuristic: fewer crossings may be possible. Lines are the redder the more others they
-    cross; a green dot marks a group that both trees have. Levels that hold the same classes are drawn as one.
+    The branches of one tree and then of the other are turned: the children of every node are put in the order of the
+    mean position of their classes in the other tree. This is repeated from several random orders, and the result with
+    the fewest crossings is drawn. It is a heuristic: fewer crossings may be possible. Lines are redder the more lines
+    they cross; a green dot marks a group that both trees have. Levels with the same classes are drawn as one.
 
     Args:
         comparison: see `compare_taxonomy`.
-        ax: where to draw; by default a new figure, the taller the more classes.
+        ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:
-        The axes. They measure in rows across and down.
+        The axes, in units of rows both ways.
     """
     names = comparison.classes
     learned, given = _learned_side(comparison), _taxonomy_side(comparison)
@@ -78,7 +78,7 @@ def draw_tanglegram(comparison: TaxonomyComparison, ax: Axes | None = None) -> A
             ax.text(x, y, text, fontsize=TEXT, ha=side, va="center_baseline", parse_math=False)
     _draw_scale(ax, learned, edges[1], edges[0], "learned tree: height (Ward)")
     _draw_levels(ax, comparison, given, edges[4], edges[5])
-    _say_what_is_drawn(ax, comparison, n_crossed, edges)
+    _write_legend(ax, comparison, n_crossed, edges)
     ax.set_axis_off()
     ax.set(xlim=(-0.5, edges[-1] + 0.5), ylim=(len(names) + 1.7, -2.6), aspect="equal")
     return ax
@@ -97,43 +97,43 @@ def _learned_side(comparison: TaxonomyComparison) -> _Side:
 
 
 def _taxonomy_side(comparison: TaxonomyComparison) -> _Side:
-    """Take the groups of the taxonomy, each once, from the narrowest to the one that holds all classes."""
+    """Take the groups of the taxonomy, each once, from the narrowest to the one of all classes."""
     names = comparison.classes
     found = comparison.taxonomy.clades(names)
     groups = {len(names) + number: node for number, node in enumerate(reversed(found))}
     children: dict[int, list[int]] = {}
-    top: dict[int, int] = {leaf: leaf for leaf in range(len(names))}  # the highest node yet above every class
+    top: dict[int, int] = {leaf: leaf for leaf in range(len(names))}  # the highest node so far above every class
     for number, node in groups.items():
         inside = np.flatnonzero(found[node]).tolist()
         children[number] = sorted({top[leaf] for leaf in inside})
         top |= dict.fromkeys(inside, number)
-    held = {frozenset(classes) for classes in comparison.clades.loc[comparison.clades["is_shared"], "classes"]}
+    shared = {frozenset(classes) for classes in comparison.clades.loc[comparison.clades["is_shared"], "classes"]}
     return _Side(
         children,
         {number: float(comparison.taxonomy.height[node]) for number, node in groups.items()},
         {number: name for number, node in groups.items() if (name := comparison.taxonomy.names[node])},
-        {number for number, node in groups.items() if frozenset(np.array(names)[found[node]].tolist()) in held},
+        {number for number, node in groups.items() if frozenset(np.array(names)[found[node]].tolist()) in shared},
     )
 
 
 def _turn(
     learned: _Side, given: _Side, n_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Return the place of every class on the left and on the right, and how many lines its own crosses."""
+    """Return the position of every class on the left and on the right, and how many lines its line crosses."""
     rng = np.random.default_rng(0)
-    found = []
+    orders = []
     for _ in range(N_STARTS):
         left = rng.permutation(n_classes).astype(np.float64)
         for _ in range(N_ROUNDS):
             right = np.argsort(given.order(left)).astype(np.float64)
             left = np.argsort(learned.order(right)).astype(np.float64)
-            found.append((left, right, ((left[:, None] - left) * (right[:, None] - right) < 0).sum(axis=1)))
-    return min(found, key=lambda places: int(places[2].sum()))
+            orders.append((left, right, ((left[:, None] - left) * (right[:, None] - right) < 0).sum(axis=1)))
+    return min(orders, key=lambda found: int(found[2].sum()))
 
 
-def _draw_tree(ax: Axes, side: _Side, place: NDArray[np.float64], leaf_x: float, root_x: float) -> None:
-    """Draw a tree from its leaves to its root, the names of its nodes on their stems where there is room."""
-    middle = {leaf: y + 0.5 for leaf, y in enumerate(place.tolist())}
+def _draw_tree(ax: Axes, side: _Side, position: NDArray[np.float64], leaf_x: float, root_x: float) -> None:
+    """Draw a tree from its leaves to its root, with the names of nodes on their stems where there is room."""
+    middle = {leaf: y + 0.5 for leaf, y in enumerate(position.tolist())}
     root = next(reversed(side.children))
     top = side.height[root] or 1.0
 
@@ -177,7 +177,7 @@ def _draw_ticks(ax: Axes, ticks: list[tuple[float, str]], title: str) -> None:
 
 
 def _draw_levels(ax: Axes, comparison: TaxonomyComparison, side: _Side, leaf_x: float, root_x: float) -> None:
-    """Name the ranks above the taxonomy, or number its levels."""
+    """Write the ranks above the taxonomy, or the numbers of its levels."""
     levels = comparison.taxonomy.level_names
     top = int(max(side.height.values()))
     spread = (root_x - leaf_x) * 0.97 / top
@@ -189,7 +189,7 @@ def _draw_levels(ax: Axes, comparison: TaxonomyComparison, side: _Side, leaf_x: 
         _draw_ticks(ax, [(leaf_x + spread * height, text) for height, text in enumerate(texts)], "taxonomy")
 
 
-def _say_what_is_drawn(
+def _write_legend(
     ax: Axes, comparison: TaxonomyComparison, n_crossed: NDArray[np.intp], edges: NDArray[np.float64]
 ) -> None:
     n_shared = int(comparison.clades["is_shared"].sum())
