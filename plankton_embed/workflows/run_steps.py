@@ -221,7 +221,10 @@ def prepare_step(
     else:
         settings.save(folder.settings)
         write_frame(folder.faults, faults.to_frame())
-        summary = summarize(whole, progress, levels.to_dict(settings.preparation))
+        sizes = dict(zip(source.paths, levels.sizes, strict=True))
+        summary = summarize(
+            whole, progress, levels.to_dict(settings.preparation), sizes=[sizes[path] for path in whole.paths]
+        )
         draw_catalog(folder.figures, whole, summary, preparation, settings.seed)
         whole.save(folder.catalog)  # last: it says that this step is finished
     counts = images.catalog.frame["split"].value_counts()
