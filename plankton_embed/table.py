@@ -127,6 +127,11 @@ class EmbeddingTable(Shown):
         """(n,) whether the class is known."""
         return np.array([label is not None for label in self.label], dtype=bool)
 
+    @functools.cached_property
+    def labelled(self) -> EmbeddingTable:
+        """The rows whose class is known; this table itself where it is known of all."""
+        return self if self.is_labelled.all() else self.select(self.is_labelled)
+
     def select(self, mask: ArrayLike) -> EmbeddingTable:
         """Keep the rows of a boolean mask or of row numbers."""
         rows = np.asarray(mask) if np.size(mask) else np.zeros(0, dtype=np.intp)

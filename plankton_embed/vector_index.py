@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import logging
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +51,11 @@ class VectorIndex(Shown):
     themselves, so they are exact for both kinds.
     """
 
-    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind):
+    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind, searcher: Any = None):
         self.table = table
         self.kind = kind
         self._index = index
-        self._searcher = _to_gpu(index)
+        self._searcher = _to_gpu(index) if searcher is None else searcher
         self._longest = float(np.linalg.norm(table.vectors, axis=1).max())
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class VectorIndex(Shown):
 
     @classmethod
     def build(cls, table: EmbeddingTable, kind: IndexKind = "flat") -> VectorIndex:
-        """Build an index over a table.
+        """Build an index over a table; a flat index over the same array that is still in use is shared.
 
         Raises:
             SettingError: an unknown kind, or too few vectors for `ivf_sq8` (it needs 1,000).
@@ -72,18 +74,31 @@ class VectorIndex(Shown):
         if n == 0:
             raise InputError("an index needs at least one vector, found none")
         if kind == "flat":
-            index = faiss.IndexFlatL2(d)
-        elif kind == "ivf_sq8":
-            if n < 1000:
-                raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
-            n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
-            index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
-            index.train(table.vectors)
-            index.nprobe = max(1, n_cells // 16)
-        else:
+            shared = _flat_indexes.get(id(table.vectors))
+            if shared is not None and shared._still_holds(table.vectors):
+                built = cls(table, shared._index, kind, shared._searcher)
+            else:
+                index = faiss.IndexFlatL2(d)
+                index.add(table.vectors)
+                built = cls(table, index, kind)
+            _flat_indexes[id(table.vectors)] = built
+            return built
+        if kind != "ivf_sq8":
             raise SettingError(f"index kind: expected flat or ivf_sq8, found {kind!r}")
+        if n < 1000:
+            raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
+        n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
+        index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
+        index.train(table.vectors)
+        index.nprobe = max(1, n_cells // 16)
         index.add(table.vectors)
         return cls(table, index, kind)
+
+    def _still_holds(self, vectors: NDArray[np.float32]) -> bool:
+        """Return whether this flat index was built over these vectors, and they were not changed since."""
+        faiss = import_faiss()
+        stored = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        return self.table.vectors is vectors and np.array_equal(stored.reshape(len(self), -1), vectors)
 
     def search(self, queries: EmbeddingTable | NDArray[np.float32], k: int = 10) -> Neighbors:
         """Find the k nearest vectors of each query.
@@ -194,11 +209,21 @@ class VectorIndex(Shown):
         return f"{self.kind}, {len(self):,} vectors, {self.table.dimension} dimensions"
 
 
+_flat_indexes: weakref.WeakValueDictionary[int, VectorIndex] = weakref.WeakValueDictionary()  # by the id of the array
+
+
 def _to_gpu(index: Any) -> Any:
     """Return a copy of the index on all GPUs where this build of FAISS has some, else the index itself."""
+    resources = _gpu_resources()
+    return import_faiss().index_cpu_to_gpu_multiple_py(resources, index) if resources else index
+
+
+@functools.cache
+def _gpu_resources() -> list[Any]:
+    """Return the scratch memory (about 1.5 GB) of every GPU, which all indexes share."""
     faiss = import_faiss()
     n_gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return faiss.index_cpu_to_all_gpus(index) if n_gpus > 0 else index
+    return [faiss.StandardGpuResources() for _ in range(n_gpus)]
 
 
 def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
