@@ -240,7 +240,7 @@ def test_nothing_measured_is_an_error_that_says_why(do, in_process, monkeypatch,
     monkeypatch.undo()
     monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
     write_child(tmp_path, monkeypatch, f'echo "$4 $5" >> {tmp_path}/asked; exit 3')
-    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: its process"):
+    with pytest.raises(PlanktonEmbedError, match="no system could be measured; boosted_trees, seed_0: its process"):
         do(["pixel_mlp", "boosted_trees"])
     assert (tmp_path / "asked").read_text().splitlines() == ["pixel_mlp 0", "boosted_trees 0"]  # after a fault, too
 
@@ -482,7 +482,7 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
 @pytest.mark.parametrize(
     ("options", "where", "error", "message"),
     [
-        ({"only": ["pixel_mpl"]}, "", SettingError, "only: unknown systems pixel_mpl; known are pixel_mlp, "),
+        ({"only": ["pixel_mpl"]}, "", SettingError, "only: unknown systems pixel_mpl; expected some of pixel_mlp, "),
         ({"budget": 0}, "", SettingError, "budget: expected minutes above 0; found 0"),
         ({"budget": float("nan")}, "", SettingError, "budget: expected minutes above 0; found nan"),
         ({"seeds": 0}, "", SettingError, "seeds: expected a whole number of at least 1; found 0"),
@@ -491,9 +491,9 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
             {"weights": {"resnet19": "none"}},
             "",
             SettingError,
-            "no system starts from the trunk 'resnet19'; there are resn",
+            "no system uses the trunk 'resnet19'; expected one of resn",
         ),
-        ({"weights": {"resnet50": "none"}}, "", SettingError, "no system starts from the trunk 'resnet50'"),
+        ({"weights": {"resnet50": "none"}}, "", SettingError, "no system uses the trunk 'resnet50'"),
         ({"weights": {"vgg19": "gone.pth"}}, "", InputError, "weights of vgg19: gone.pth does not exist"),
         ({"settings": {**SETTINGS, "network.weights": "imagenet"}}, "new", SettingError, "set network.weights to none"),
         ({"settings": {**SETTINGS, "seed": 3}}, "old", SettingError, "other settings .seed was 0, is 3"),
@@ -523,7 +523,7 @@ def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_proces
         change(images, label=images.frame["label"].where(split != "test")),
     ):
         for place in (folder, tmp_path / "new"):
-            with pytest.raises(InputError, match="needs labelled test images; divide the catalog into train, val and"):
+            with pytest.raises(InputError, match="needs labelled test images; split the catalog into train, val and"):
                 compare(catalog, place, only=["pixel_mlp"], budget=BUDGET, overwrite=overwrite, **QUIET)
     assert snapshot(folder) == before and not (tmp_path / "new").exists()
 
@@ -539,7 +539,7 @@ def test_too_few_images_to_divide_are_told_and_the_folder_may_be_used_again(do, 
 def test_a_run_is_no_place_for_a_comparison(do, in_process, images, overwrite, tmp_path):
     plankton_embed.train(images, tmp_path / "out", **QUIET)
     before = snapshot(tmp_path / "out")
-    with pytest.raises(OutputError, match="holds a run, not a comparison; choose another folder"):
+    with pytest.raises(OutputError, match="contains a run, not a comparison; choose another folder"):
         do(["boosted_trees"], overwrite=overwrite)
     assert snapshot(tmp_path / "out") == before
 
@@ -567,7 +567,7 @@ def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, i
 def test_a_begin_anew_without_a_measure_leaves_no_old_table(do, monkeypatch, in_process, tmp_path):
     do(["boosted_trees"])
     monkeypatch.setattr(compare_module, "_measure_apart", lambda trial: trial.note_fault("no luck"))
-    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: no luck"):
+    with pytest.raises(PlanktonEmbedError, match="no system could be measured; boosted_trees, seed_0: no luck"):
         do(["boosted_trees"], overwrite=True)
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.stem in ("comparison", "runs") and
                 path.suffix != ".json"]  # fmt: skip
@@ -590,14 +590,14 @@ def test_another_device_is_refused(finished, images, in_process, tmp_path):
     options = json.loads((folder / "comparison.json").read_text())
     assert options["device"] == "cpu"
     (folder / "comparison.json").write_text(json.dumps({**options, "device": "cuda"}))
-    with pytest.raises(SettingError, match="another device: expected cuda; found cpu; give the same"):
+    with pytest.raises(SettingError, match="another device: expected cuda; found cpu; use the same"):
         compare(images, folder, only=["pixel_mlp"], seeds=3, budget=BUDGET, **QUIET)
     assert in_process == []
 
 
 def test_other_images_are_refused(finished, images, in_process):
     _, folder = finished
-    with pytest.raises(InputError, match="holds a run of other images"):
+    with pytest.raises(InputError, match="contains a run of other images"):
         compare(images.select(np.arange(1, 128)), folder, only=["pixel_mlp"], budget=BUDGET, **QUIET)
     assert in_process == []
 

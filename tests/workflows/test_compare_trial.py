@@ -94,7 +94,7 @@ def test_a_chance_of_zero_costs_much_but_not_everything(images, tmp_path, monkey
 
 def test_no_image_of_a_known_class_is_told(asked, tmp_path):
     dogs = TrialImages(ImageCatalog(asked.frame.iloc[[4]]), Settings())
-    with pytest.raises(InputError, match="none of the 1 test images is of one of the 3 classes learned"):
+    with pytest.raises(InputError, match="none of the 1 test images belongs to one of the 3 classes of training"):
         Outcome("net", CLASSES, CHANCES[4:], DOUBTS, 1.0, 1.0, 1).measure(dogs, tmp_path / "out")
 
 

@@ -37,7 +37,7 @@ METHODS = ["centroid", "knn", "mlp"]
 
 def test_a_status_goes_with_images(known, held, asked, vector_files, tmp_path):
     for given in (asked, vector_files["asked"]):
-        with pytest.raises(SettingError, match="status: it goes with images; the query is vectors"):
+        with pytest.raises(SettingError, match="status: it is for images; the query is vectors"):
             pe.evaluate(known, given, calibration=held, status="validated")
     unlabelled = replace(asked, label=np.full(len(asked), None, dtype=object))
     with pytest.raises(InputError, match=r"the query has no labels.* --status validated,predicted takes more"):
@@ -165,4 +165,4 @@ def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, as
         pe.evaluate(run_of_three.path, asked, intervals_by="sample_id", progress=False)
     tow[:30] = None
     pe.evaluate(run_of_three.path, replace(asked, sample_id=tow), intervals_by="sample_id", progress=False)
-    assert "30 of 400 images have no sample_id; they are drawn together" in caplog.text
+    assert "30 of 400 images have no sample_id; they are drawn as one sample" in caplog.text

@@ -62,9 +62,12 @@ def test_the_calibration_set_lies_beside_the_reference(known, held, asked, tmp_p
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda held, asked: asked, "holds images of the query"),
-        (lambda held, asked: replace(held, label=None), "has no labelled image of a known class"),
-        (lambda held, asked: replace(held, label=["zebra"] * len(held)), "has no labelled image of a known class"),
+        (lambda held, asked: asked, "contains images of the query"),
+        (lambda held, asked: replace(held, label=None), "has no labelled image of a class of the reference"),
+        (
+            lambda held, asked: replace(held, label=["zebra"] * len(held)),
+            "has no labelled image of a class of the reference",
+        ),
         (lambda held, asked: replace(held, provenance={"model_hash": "x"}), "was made by another model"),
     ],
 )
@@ -190,7 +193,7 @@ def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(kn
     assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 2, 50]
     assert "calibration: 3 of 160 images have a copy (an equal vector) with another label" in caplog.text
     assert "calibration: 1 of 157 images are in the reference too" in caplog.text
-    with pytest.raises(InputError, match="all images of a known class are in the reference too"):
+    with pytest.raises(InputError, match="all images of the reference's classes are in the reference too"):
         find_calibration(known, known, known, asked)
     vectors[[0, -1]] = vectors[0]
     pair = replace(held, vectors=vectors).select(np.isin(np.arange(160), [0, 159]))
@@ -227,7 +230,7 @@ def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog)
     pd.testing.assert_frame_equal(*by_rank)  # named by training vectors, whichever are compared with the taxonomy
     run.vectors("test").unlink()
     assert analyse("dendrogram", run.path)["split"] == "val"
-    with pytest.raises(InputError, match="has no test vectors; those it has: val, train"):
+    with pytest.raises(InputError, match="has no test vectors; it has val, train"):
         analyse("pca", run.path, split="test")
     caplog.clear()
     run.vectors("val").unlink()

@@ -123,7 +123,7 @@ def test_copies_with_two_labels_are_told_at_once_and_not_learned_from(
     caplog.clear()
     done = pe.train(tmp_path / "c.csv", tmp_path / "run", settings=tiny, progress=False)
     assert "4 images have a copy (equal pixels) with another label" in caplog.text
-    assert "2 of train and val are not learned from" in caplog.text
+    assert "2 in train and val are not used for training" in caplog.text
     faults = pd.read_csv(done.folder.faults)
     assert sorted(faults["outcome"]) == ["kept", "kept", "lost", "lost"]
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 50  # to be corrected there
@@ -384,7 +384,7 @@ def test_validation_images_without_labels_calibrate_nothing(images, tmp_path, no
     frame.loc[frame["split"] == "val", "label"] = None
     done = pe.run(pe.ImageCatalog(frame), tmp_path / "run", settings=tiny, progress=False)
     assert "calibration" not in done.scores["knn"]
-    assert "no images to calibrate on" in caplog.text
+    assert "no calibration set (labelled images" in caplog.text
 
 
 def test_12_bit_images_do_the_whole_job_as_8_bit_ones_do(deep_images, tmp_path, no_pictures, caplog, tiny):

@@ -45,7 +45,7 @@ def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images
     for arguments, message in (
         ({"unseen": ["whale"]}, "whale"),
         ({"n_unseen": 1}, "0 have at least 20 training images"),
-        ({"unseen": ["detritus"], "n_unseen": 1}, "give one of them"),
+        ({"unseen": ["detritus"], "n_unseen": 1}, "use only one of them"),
         ({"unseen": ["detritus"], "unknown_rate": 5}, "unknown rate"),
         ({"unseen": ["detritus"], "unknown_rate": 0.05}, "at least 19 labelled images in val"),
         ({"unseen": ["detritus"], "n_draws": 0}, "draws"),
