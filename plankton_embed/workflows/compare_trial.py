@@ -247,7 +247,7 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
     elif trial.system.grow:  # divided before growing, so that no copy of a training image is in the validation set
         grown, part = divide_and_grow(*train, HELD_OUT, seed=trial.seed)
         train, validation = (grown.images, grown.labels), (part.images, part.labels)
-    _, learning = _clock(net.fit, *train, validation=validation if len(validation[1]) else None)
+    _, learning = _clock(net.fit, train[0], train[1], validation=validation if len(validation[1]) else None)
     net.save(trial.output / "model", overwrite=True)
     save_figure(draw_net_curves(net.history_, title=trial.name), trial.output / "curves.png")
     write_frame(trial.output / "history.csv", net.history_)
@@ -264,7 +264,7 @@ def _measure_trees(trial: Trial, images: TrialImages, weights: str, budget: floa
     features, seconds = load_features(trial, images)
     trees = trial.system.build().set_params(random_state=trial.seed)
     train, validation = ((features[name], images.labels(name)) for name in ("train", "val"))
-    _, learning = _clock(trees.fit, *train, validation=validation if len(validation[1]) else None)
+    _, learning = _clock(trees.fit, train[0], train[1], validation=validation if len(validation[1]) else None)
     probabilities, predicting = _clock(trees.predict_proba, features["test"])
     to_correct, size = trees.predict_proba(features[images.corrected_split]), len(pickle.dumps(trees))
     learning += seconds * (len(train[1]) + len(validation[1]))

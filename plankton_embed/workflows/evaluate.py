@@ -16,14 +16,13 @@ from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
-from plankton_embed.run_folder import RunFolder
 from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import (
     Query,
     Reference,
+    as_run,
     find_calibration,
-    is_run,
     load_described,
     load_labelled,
     load_settings,
@@ -70,7 +69,7 @@ def evaluate(
     """
     if output is not None:
         refuse_overwrite(output, overwrite, made_of="scores.json")
-        if is_run(output):
+        if as_run(output):
             raise OutputError(f"{output} is a run, and its scores would be lost; choose another folder")
     rate = UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate
     options = PredictionOptions(method, n_neighbors, rate, refuse_by, load_settings(reference))
@@ -135,9 +134,8 @@ def _describe_source(vectors: Query, splits: Sequence[str]) -> str:
     """Return the description of vectors in a note: the split of a run, or the name of the file."""
     if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return "a table" if isinstance(vectors, EmbeddingTable) else "a catalog"
-    path = Path(vectors)
-    found = (name for name in splits if is_run(path) and RunFolder(path).vectors(name).exists())
-    return next(found, path.name)
+    run = as_run(vectors)
+    return next((name for name in splits if run and run.vectors(name).exists()), Path(vectors).name)
 
 
 def _leave_out(reference: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:

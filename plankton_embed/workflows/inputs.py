@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -56,9 +56,9 @@ def recognize(path: str | Path) -> PathKind:
     return "model" if any(path.glob("*.safetensors")) else "images"
 
 
-def is_run(vectors: Query) -> TypeGuard[str | Path]:
-    """Return whether vectors or images are given as the folder of a run."""
-    return isinstance(vectors, str | Path) and recognize(vectors) == "run"
+def as_run(vectors: Query) -> RunFolder | None:
+    """Return the run if vectors or images are given as the folder of a run, else None."""
+    return RunFolder(Path(vectors)) if isinstance(vectors, str | Path) and recognize(vectors) == "run" else None
 
 
 def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
@@ -69,8 +69,8 @@ def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
     """
     if isinstance(vectors, EmbeddingTable):
         return vectors
-    if is_run(vectors):
-        return EmbeddingTable.load(RunFolder(Path(vectors)).vectors(split))
+    if run := as_run(vectors):
+        return EmbeddingTable.load(run.vectors(split))
     if Path(vectors).is_dir():
         raise InputError(
             f"{vectors}: expected vectors, in a file or in the folder of a run; found {FOLDERS[recognize(vectors)]}"
@@ -126,9 +126,14 @@ def load_described(
     reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
     """Return the vectors as `load_query` does, and the catalog of the images if the query is images."""
-    if embeds_images(reference, query):
-        what = "the query" if isinstance(query, ImageCatalog) else query
-        return _embed_query(reference, read_source(query, status=status), what, device, progress)
+    run = as_run(reference)
+    is_vectors = isinstance(query, str | Path) and recognize(query) not in ("catalog", "images")
+    if run is not None and not isinstance(query, EmbeddingTable) and not is_vectors:
+        images = read_source(query, status=status)
+        refuse_unknown(images.classes, "the query" if isinstance(query, ImageCatalog) else query)
+        from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
+
+        return embed_source(run.path, images, device=device, progress=progress), images
     if status is not None:
         raise SettingError(
             "status: it is for images; the query is vectors, whose labels were chosen when they were made"
@@ -141,8 +146,8 @@ def load_described(
             "embeds them"
         )
     path = Path(query)
-    if is_run(path):
-        split = next((name for name in ("test", "val") if RunFolder(path).vectors(name).exists()), None)
+    if query_run := as_run(path):
+        split = next((name for name in ("test", "val") if query_run.vectors(name).exists()), None)
         if split is None:
             raise InputError(f"{path} is a run without test or val vectors; give images or a file of vectors")
         return load_labelled(path, split), None
@@ -152,15 +157,6 @@ def load_described(
             "give a run as reference, whose model embeds them"
         )
     return load_labelled(path), None
-
-
-def _embed_query(
-    run: str | Path, images: ImageCatalog, what: str | Path, device: str, progress: bool
-) -> tuple[EmbeddingTable, ImageCatalog]:
-    refuse_unknown(images.classes, what)
-    from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
-
-    return embed_source(run, images, device=device, progress=progress), images
 
 
 @dataclass(frozen=True)
@@ -266,13 +262,6 @@ def read_calibration_samples(column: str, calibration: EmbeddingTable, source: R
             f"{len(names)}; calibrate on images of more samples (--calibration VECTORS), or leave it out"
         )
     return np.asarray(codes, dtype=np.intp)
-
-
-def embeds_images(reference: Reference, query: Query) -> TypeGuard[ImageCatalog | str | Path]:
-    """Return whether the query is images and the reference is a run, whose model embeds them."""
-    if isinstance(query, EmbeddingTable) or not is_run(reference):
-        return False
-    return isinstance(query, ImageCatalog) or recognize(query) in ("catalog", "images")
 
 
 def find_calibration(
@@ -401,12 +390,12 @@ def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, s
     """Return vectors and, for a run, their split: the given one, by default test, else val, else train."""
     if split is not None and split not in SPLITS:
         raise SettingError(f"split: expected {', '.join(SPLITS)}; found {split!r}")
-    if not is_run(vectors):
+    run = as_run(vectors)
+    if run is None:
         table = load_vectors(vectors)
         if split is not None:
             raise SettingError("split: it selects vectors of a run, but these are a table; leave it out")
         return table, None
-    run = RunFolder(Path(vectors))
     available = [name for name in reversed(SPLITS) if run.vectors(name).exists()]
     if split is not None and split not in available:
         raise InputError(f"{vectors} has no {split} vectors; it has {', '.join(available) or 'none'}")

@@ -497,7 +497,7 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
         ({"weights": {"vgg19": "gone.pth"}}, "", InputError, "weights of vgg19: gone.pth does not exist"),
         ({"settings": {**SETTINGS, "network.weights": "imagenet"}}, "new", SettingError, "set network.weights to none"),
         ({"settings": {**SETTINGS, "seed": 3}}, "old", SettingError, "other settings .seed was 0, is 3"),
-        ({"budget": 1}, "old", SettingError, "another budget: expected 0.005; found 1; give the same"),
+        ({"budget": 1}, "old", SettingError, "another budget: expected 0.005; found 1; use the same"),
         ({"budget": None}, "old", SettingError, "another budget: expected 0.005; found none"),
         ({"device": "gpu"}, "", SettingError, "device"),
     ],
