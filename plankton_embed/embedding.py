@@ -37,22 +37,22 @@ def embed_source(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingTable:
-    """Return the vectors of the images of a source; the arguments are those of the command `embed`, which writes."""
+    """Embed the images of a source; the arguments are those of the command `embed`."""
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
     catalog = read_source(source, root, status=status)
     paths = catalog.paths
     if any(map(is_unknown, catalog.classes)):
         logger.warning(
-            "%s is the label of rejected images, and a class here: classify, evaluate, abundance and enroll refuse "
-            "such vectors; rename the class first (catalog --class-map)",
+            "%s is the label of rejected images, and a class of these images: classify, evaluate, abundance and enroll "
+            "refuse such vectors; rename the class first (catalog --class-map)",
             UNKNOWN,
         )
     if not paths:
-        raise InputError("there is no image to embed")
+        raise InputError("there are no images to embed")
     size_inputs = model.network.size_inputs
     pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
-    log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises where one is missing
+    log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises if a pixel size is missing
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     faults: dict[int, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -88,7 +88,7 @@ def embed_source(
 def embed_prepared(
     model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
 ) -> EmbeddingTable:
-    """Embed images that are prepared already, row by row those of the catalog, with the model's own views."""
+    """Embed prepared images, in the order of the catalog, with the model's own number of views."""
     return _make_table(model, catalog, model.embed_prepared(images, progress=progress), {})
 
 
@@ -112,11 +112,11 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model: a model, or the folder or hub name of one.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
-        batch_size: images at a time.
-        device: where to compute when `model` is a name.
+        batch_size: images per batch.
+        device: where to compute if `model` is a name.
 
     Attributes:
-        model_: the model, loaded.
+        model_: the loaded model.
     """
 
     def __init__(

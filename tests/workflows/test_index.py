@@ -30,6 +30,6 @@ def test_only_an_index_is_overwritten_and_only_when_asked(known, held, tmp_path)
     assert len(pe.VectorIndex.load(tmp_path / "index")) == len(held)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
+    with pytest.raises(OutputError, match=r"contains no index\.faiss"):
         pe.index(held, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "notes.txt").exists()

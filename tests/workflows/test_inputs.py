@@ -17,7 +17,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.workflows import enroll as enroll_module
 from plankton_embed.workflows import suspects as suspects_module
-from plankton_embed.workflows.inputs import find_calibration
+from plankton_embed.workflows.inputs import find_calibration, load_vectors, recognize
 
 
 @pytest.fixture
@@ -240,3 +240,31 @@ def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog)
         analyse("pca", run.path, split="all")
     with pytest.raises(SettingError, match="these are a table"):
         analyse("pca", run.vectors("train"), split="train")
+
+
+def test_every_kind_of_path_is_recognized(finished, known, images, tmp_path):
+    known.save(tmp_path / "v.parquet")
+    known.save(tmp_path / "v.csv")
+    pe.ImageCatalog.load(finished.folder.catalog).save(tmp_path / "c.parquet")
+    (tmp_path / "bare" / "vectors").mkdir(parents=True)
+    known.save(tmp_path / "bare" / "vectors" / "train.parquet")  # a run of which only the vectors were copied
+    kinds = {
+        finished.folder.path: "run",
+        tmp_path / "bare": "run",
+        finished.folder.index: "index",
+        finished.folder.model: "model",
+        finished.folder.vectors("test"): "vectors",
+        tmp_path / "v.csv": "vectors",
+        tmp_path / "absent.npz": "vectors",
+        finished.folder.catalog: "catalog",
+        tmp_path / "c.parquet": "catalog",
+        images: "images",
+        next(images.rglob("*.png")): "images",
+    }
+    assert {path: recognize(path) for path in kinds} == kinds
+
+
+@pytest.mark.parametrize(("folder", "found"), [("index", "an index"), ("model", "a model"), ("figures", "a folder")])
+def test_a_folder_without_vectors_is_named_for_what_it_is(finished, folder, found):
+    with pytest.raises(InputError, match=f"expected vectors, in a file or in the folder of a run; found {found}"):
+        load_vectors(finished.folder.path / folder)

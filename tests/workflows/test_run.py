@@ -228,11 +228,11 @@ def test_a_run_is_not_overwritten_by_one_that_cannot_be(finished, images, wrong,
 
 
 def test_a_run_is_not_overwritten_by_an_index_or_an_evaluation(finished):
-    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
+    with pytest.raises(OutputError, match=r"contains no index\.faiss"):
         pe.index(finished.folder.path, finished.folder.path, overwrite=True)
     with pytest.raises(OutputError, match="is a run"):
         pe.evaluate(finished.folder.path, finished.folder.path, output=finished.folder.path, overwrite=True)
-    with pytest.raises(OutputError, match=r"holds no config\.json"):
+    with pytest.raises(OutputError, match=r"contains no config\.json"):
         finished.model.save(finished.folder.path)
     assert finished.folder.scores.exists()
 

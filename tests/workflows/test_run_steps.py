@@ -14,6 +14,7 @@ from PIL import Image
 
 import plankton_embed as pe
 from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows import run_steps
 
 
@@ -422,3 +423,19 @@ def test_a_run_keeps_the_white_level_that_it_began_with(deep_images, tmp_path, n
     assert "far below preparation.white_level_16bit 65535" in caplog.text
     with pytest.raises(SettingError, match="white_level_16bit was 65535, is 4095"):
         pe.run(deep_images, tmp_path / "run", settings={**tiny, "preparation.white_level_16bit": 4095})
+
+
+def test_steps_hand_on_the_model_and_the_vectors_and_a_resumed_run_reads_them(images, tmp_path, tiny, monkeypatch):
+    read = []
+    for kind in (pe.EmbeddingModel, EmbeddingTable):
+        inner = kind.load
+        monkeypatch.setattr(kind, "load", lambda path, *more, _inner=inner: read.append(path) or _inner(path, *more))
+    done = pe.run(images, tmp_path / "run", settings=tiny, progress=False)
+    assert read == []
+    folder = done.folder
+    again = pe.run(images, tmp_path / "run", settings=tiny, progress=False)
+    assert read == [folder.model, *(folder.vectors(name) for name in ("train", "val", "test"))]
+    assert again.scores == done.scores
+    assert again.model.card == done.model.card
+    for name, table in done.vectors.items():
+        pd.testing.assert_frame_equal(again.vectors[name].to_frame(), table.to_frame())

@@ -142,5 +142,5 @@ def test_what_is_refused(folder, tmp_path):
         shift(folder / "train.parquet", tmp_path / "none.parquet", progress=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text('{"analysis": "pca"}')
-    with pytest.raises(OutputError, match="holds pca, not shift"):
+    with pytest.raises(OutputError, match="contains pca, not shift"):
         shift(train, new, tmp_path / "other", calibration=draw(150, 1), overwrite=True, progress=False)
