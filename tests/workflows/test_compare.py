@@ -1,4 +1,4 @@
-"""`compare`: what is measured, gathered, gone on with, told and refused."""
+"""`compare`: what is measured, gathered, gone on with, reported and refused."""
 
 import json
 import os
@@ -180,7 +180,7 @@ def test_markdown_and_figure(finished):
         assert min(picture.size) > 200
 
 
-def test_every_process_tells_its_own_memory(finished):
+def test_every_process_reports_its_own_memory(finished):
     found, _ = finished
     memory = found.runs[found.runs["seed"] == 0].set_index("name")["peak_memory_mb"]
     assert memory.between(100, 3000).all()  # MB; PyTorch alone is some hundreds
@@ -221,7 +221,7 @@ def write_child(folder, monkeypatch, words):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
+def test_a_killed_process_is_reported_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
     inside = compare_module._measure_apart
     do(["boosted_trees"])
     monkeypatch.undo()
@@ -412,10 +412,10 @@ def test_a_catalog_without_val(do, in_process, images, monkeypatch, tmp_path):
     monkeypatch.setattr(
         growing, "grow_classes", lambda pixels, names, _: seen.append(len(names)) or grow(pixels, names, 30)
     )
-    held = change(images, split=images.frame["split"].replace("val", "train"))
-    found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], held, budget=BUDGET)
+    without_val = change(images, split=images.frame["split"].replace("val", "train"))
+    found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], without_val, budget=BUDGET)
     assert found.faults == {} and len(found.runs) == 6
-    assert seen == [108 - 11]  # a tenth is held out before the classes grow, and so has no twins
+    assert seen == [108 - 11]  # a tenth is divided off before the classes grow, and so has no twins
     assert doubted_splits(tmp_path / "out") == {"train"}
 
 
@@ -502,7 +502,7 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
         ({"device": "gpu"}, "", SettingError, "device"),
     ],
 )
-def test_wrong_options_are_told_and_nothing_is_lost(
+def test_wrong_options_are_reported_and_nothing_is_lost(
     finished, images, in_process, tmp_path, options, where, error, message
 ):
     _, folder = finished
@@ -514,7 +514,7 @@ def test_wrong_options_are_told_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_process, overwrite, tmp_path):
+def test_no_test_images_are_reported_and_nothing_is_lost(finished, images, in_process, overwrite, tmp_path):
     _, folder = finished
     before = snapshot(folder)
     split = images.frame["split"].to_numpy(object)
@@ -528,7 +528,7 @@ def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_proces
     assert snapshot(folder) == before and not (tmp_path / "new").exists()
 
 
-def test_too_few_images_to_divide_are_told_and_the_folder_may_be_used_again(do, in_process, images):
+def test_too_few_images_to_divide_are_reported_and_the_folder_may_be_used_again(do, in_process, images):
     few = images.select(np.arange(8))
     with pytest.raises(InputError, match="needs labelled test images"):
         do(["boosted_trees"], ImageCatalog(few.frame.drop(columns="split")))
@@ -603,7 +603,7 @@ def test_other_images_are_refused(finished, images, in_process):
 
 
 def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
-    """Where the system tells no memory, JSON has null."""
+    """Where the system reports no memory, JSON has null."""
     row = {"name": "a", "system": "a", "origin": "A", "start": "resnet18: runs|1", "worst_class": "egg|round"}
     row |= {**dict.fromkeys(MEASURED, 0.5), "peak_memory_mb": None}
     for seed in (0, 10):
@@ -613,6 +613,6 @@ def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
     found = compare_module._gather(tmp_path)
     assert pd.read_csv(tmp_path / "runs.csv")["peak_memory_mb"].isna().all()
     titles, _, cells = rows_of(found.to_markdown())
-    told = dict(zip(titles, cells, strict=True))
-    assert told["macro F1"] == "0.500 (0.707)" and told["peak memory, MB"] == "nan"
-    assert (told["start"], told["worst class"]) == ("resnet18: runs¦1", "egg¦round")
+    reported = dict(zip(titles, cells, strict=True))
+    assert reported["macro F1"] == "0.500 (0.707)" and reported["peak memory, MB"] == "nan"
+    assert (reported["start"], reported["worst class"]) == ("resnet18: runs¦1", "egg¦round")
