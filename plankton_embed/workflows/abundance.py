@@ -129,7 +129,7 @@ def abundance(
     if intervals_by is not None:
         held_samples = read_calibration_samples(intervals_by, held, reference if calibration is None else calibration)
         drawn_by = _code_samples(intervals_by, asked, query, images)
-    measures = Rejector().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+    measures = Rejector().fit(known.labelled.vectors, known.labelled.label)
     corrector, fit_test, kept, summary = _learn_errors(
         known, held, classifier, rejector, measures, method, correction, n_draws, level, seed, held_samples
     )

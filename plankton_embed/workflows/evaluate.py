@@ -23,6 +23,7 @@ from plankton_embed.workflows.inputs import (
     Reference,
     as_run,
     find_calibration,
+    find_contradictions,
     load_described,
     load_labelled,
     load_settings,
@@ -83,7 +84,12 @@ def evaluate(
     classes = set(query_table.classes)
     if unseen and not (classes & set(unseen) and classes & set(reference_table.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
-    _warn_of_copies(query_table)
+    if len(copies := find_contradictions(query_table)):
+        logger.warning(
+            "%d of %d images of the query have a copy (an equal vector) with another label, such as %s (%s); only one "
+            "of these labels can be right: correct them (suspects lists them first)",
+            *(len(copies), len(query_table.labelled), query_table.object_id[copies[0]], query_table.label[copies[0]]),
+        )
     evaluation = evaluate_predictions(
         reference_table, query_table, options, calibration_table, samples=samples, progress=progress
     )
@@ -98,20 +104,6 @@ def evaluate(
             write_tables(folder, evaluation)
             draw_evaluation(folder, evaluation)
     return evaluation
-
-
-def _warn_of_copies(query: EmbeddingTable) -> None:
-    """Report images of the query that have a copy (an equal vector) with another label."""
-    labelled = query.labelled
-    vectors = pd.Series([vector.tobytes() for vector in labelled.vectors])
-    n_labels = pd.Series(labelled.label).groupby(vectors).transform("nunique")
-    rows = np.flatnonzero(n_labels > 1)
-    if len(rows):
-        logger.warning(
-            "%d of %d images of the query have a copy (an equal vector) with another label, such as %s (%s); only one "
-            "of these labels can be right: correct them (suspects lists them first)",
-            *(len(rows), len(labelled), labelled.object_id[rows[0]], labelled.label[rows[0]]),
-        )
 
 
 def _warn_of_missing(missing: pd.DataFrame, reference: EmbeddingTable, rejects: bool) -> None:

@@ -328,22 +328,25 @@ def _why_unsuitable(calibration: EmbeddingTable, reference: EmbeddingTable, quer
     return ""
 
 
-def drop_contradictions(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
-    """Leave out calibration images that have a copy (an equal vector) with another label, here or in the reference."""
-    tables = [calibration.labelled, reference.labelled]
-    keys = pd.Series([row.tobytes() for table in tables for row in table.vectors], dtype=object)
-    labels = pd.Series(np.concatenate([table.label for table in tables]), dtype=object)
-    contradicts = np.zeros(len(calibration), dtype=bool)
+def find_contradictions(table: EmbeddingTable, *others: EmbeddingTable) -> NDArray[np.intp]:
+    """Return the rows of a table whose image has a copy (an equal vector) with another label, here or in the others."""
+    tables = [table.labelled, *(other.labelled for other in others)]
+    keys = pd.Series([vector.tobytes() for part in tables for vector in part.vectors], dtype=object)
+    labels = pd.Series(np.concatenate([part.label for part in tables]), dtype=object)
     n_labels = labels.groupby(keys.to_numpy()).transform("nunique").to_numpy()
-    contradicts[calibration.is_labelled] = n_labels[: len(tables[0])] > 1
-    if contradicts.any():
-        first = int(contradicts.argmax())
+    return np.flatnonzero(table.is_labelled)[n_labels[: len(tables[0])] > 1]
+
+
+def drop_contradictions(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+    """Leave out calibration images that have a copy with another label (see `find_contradictions`)."""
+    rows = find_contradictions(calibration, reference)
+    if len(rows):
         logger.warning(
             "calibration: %d of %d images have a copy (an equal vector) with another label and are left out, such as "
             "%s (%s); correct the labels (suspects lists them first)",
-            *(int(contradicts.sum()), len(calibration), calibration.object_id[first], calibration.label[first]),
+            *(len(rows), len(calibration), calibration.object_id[rows[0]], calibration.label[rows[0]]),
         )
-    return calibration.select(~contradicts)
+    return calibration.select(np.delete(np.arange(len(calibration)), rows))
 
 
 def _select_calibration(found: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
