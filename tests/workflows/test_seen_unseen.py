@@ -81,5 +81,5 @@ def test_classes_drawn_as_unseen_have_images_to_enroll(images):
     assert len(drawn) > 1
     assert all(len(set(names)) == 2 for names in drawn)
     assert len(seen_unseen_module._draw_unseen(many, None, 0)) == 1
-    with pytest.raises(InputError, match="2 must stay"):
+    with pytest.raises(InputError, match="2 must remain"):
         seen_unseen_module._draw_unseen(many, 3, 0)
