@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,6 @@ from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
-from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -38,36 +37,43 @@ def embed_source(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingTable:
-    """Return the vectors of the images of a source; the arguments are those of the command `embed`, which writes."""
+    """Embed the images of a source; the arguments are those of the command `embed`."""
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
     catalog = read_source(source, root, status=status)
     paths = catalog.paths
     if any(map(is_unknown, catalog.classes)):
         logger.warning(
-            "%s is the label of rejected images, and a class here: classify, evaluate, abundance and enroll refuse "
-            "such vectors; rename the class first (catalog --class-map)",
+            "%s is the label of rejected images, and a class of these images: classify, evaluate, abundance and enroll "
+            "refuse such vectors; rename the class first (catalog --class-map)",
             UNKNOWN,
         )
     if not paths:
-        raise InputError("there is no image to embed")
+        raise InputError("there are no images to embed")
     size_inputs = model.network.size_inputs
     pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
-    log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises where one is missing
+    log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises if a pixel size is missing
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
-    vectors = np.empty((len(paths), model.dimension), dtype=np.float32)
     faults: dict[int, str] = {}
-    with progress_bar(len(paths), "embedding", "image", shown=progress) as bar:
-        for start, results in _prepare_batches(model, paths, batch_size):
-            faults.update({row: result for row, result in enumerate(results, start) if isinstance(result, str)})
-            prepared = {row: result for row, result in enumerate(results, start) if not isinstance(result, str)}
-            if prepared:
-                rows = list(prepared)
-                sizes = np.array([size for _, size in prepared.values()])
-                sides = log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[rows])
-                pixels = np.stack([square for square, _ in prepared.values()])
-                vectors[rows] = model.embed_pixels(pixels, sides, views=views)
-            bar.update(len(results))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def read(at: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+            """Prepare a batch on all cores; an image that cannot be read is blank, and a fault."""
+            side, n = model.preparation.target_size, at.stop - at.start
+            pixels = np.zeros((n, side, side, model.preparation.n_channels), dtype=np.uint8)
+            sizes = np.ones((n, 2), dtype=int)
+
+            def prepare(number: int) -> None:
+                try:
+                    pixels[number], _, sizes[number] = prepare_image(paths[at.start + number], model.preparation)
+                except InputError as error:
+                    faults[at.start + number] = str(error)
+
+            list(pool.map(prepare, range(n)))
+            return pixels, log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[at])
+
+        vectors = model.embed_batches(read, len(paths), batch_size=batch_size, progress=progress, views=views)
+    faults = dict(sorted(faults.items()))
     if len(faults) == len(paths):
         first = next(iter(faults))
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
@@ -82,29 +88,8 @@ def embed_source(
 def embed_prepared(
     model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
 ) -> EmbeddingTable:
-    """Embed images that are prepared already, row by row those of the catalog, with the model's own views."""
+    """Embed prepared images, in the order of the catalog, with the model's own number of views."""
     return _make_table(model, catalog, model.embed_prepared(images, progress=progress), {})
-
-
-def _prepare_batches(
-    model: EmbeddingModel, paths: Sequence[str], batch_size: int
-) -> Iterator[tuple[int, list[tuple[NDArray[np.uint8], tuple[int, int]] | str]]]:
-    """Yield batches of squares with their first sizes, or the reason why not; one is read while another is embedded."""
-
-    def prepare(path: str) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-        try:
-            square, _, size = prepare_image(path, model.preparation)
-        except InputError as error:
-            return str(error)
-        return square, size
-
-    starts = range(0, len(paths), batch_size)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        upcoming = [pool.submit(prepare, path) for path in paths[:batch_size]]
-        for start in starts:
-            current = upcoming
-            upcoming = [pool.submit(prepare, p) for p in paths[start + batch_size : start + 2 * batch_size]]
-            yield start, [future.result() for future in current]
 
 
 def _make_table(
@@ -127,11 +112,11 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model: a model, or the folder or hub name of one.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
-        batch_size: images at a time.
-        device: where to compute when `model` is a name.
+        batch_size: images per batch.
+        device: where to compute if `model` is a name.
 
     Attributes:
-        model_: the model, loaded.
+        model_: the loaded model.
     """
 
     def __init__(

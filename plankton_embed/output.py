@@ -1,4 +1,4 @@
-"""Writing without accidents: refuse to overwrite, and write a file whole or not at all, readable as the umask says."""
+"""Safe writing: refuse to overwrite, write files completely or not at all, with the umask's permissions; progress."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from tqdm import tqdm
 
 from plankton_embed.errors import OutputError
 
-LINES_EVERY = 60.0  # seconds between two lines about the progress, where there is no terminal
+LINES_EVERY = 60.0  # seconds between two progress lines, without a terminal
 
 
 def refuse_overwrite(
     path: str | Path, overwrite: bool = False, suffixes: Sequence[str] = (), made_of: str | None = None
 ) -> Path:
-    """Return `path`, or raise OutputError when it cannot, or must not, be written.
+    """Return `path`; raise OutputError if it cannot, or must not, be written.
 
     Args:
-        path: a file when `suffixes` are given, else a file or a folder; an empty folder counts as nothing.
-        overwrite: replace what is there.
-        suffixes: endings the name of the file may have.
-        made_of: a file that a folder must hold to be replaced, so that `overwrite` never deletes other things.
+        path: a file if `suffixes` are given, else a file or a folder; an empty folder counts as absent.
+        overwrite: replace an existing file or folder.
+        suffixes: the allowed suffixes of the file name.
+        made_of: a file that a folder must contain to be replaced, so that `overwrite` never deletes other folders.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
     if suffixes and path.is_dir():
-        raise OutputError(f"{path} is a folder; name a file in it")
+        raise OutputError(f"{path} is a folder; give a file name in it")
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken and made_of and not (path / made_of).is_file():
-        raise OutputError(f"{path} exists already and holds no {made_of}, so it is not replaced; choose another folder")
+        raise OutputError(
+            f"{path} exists already and contains no {made_of}, so it is not replaced; choose another folder"
+        )
     if taken and not overwrite:
         raise OutputError(f"{path} exists already; choose another output or pass --overwrite (overwrite=True)")
     return path
@@ -48,7 +50,7 @@ def refuse_overwrite(
 
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file to; it takes the name `path` only when the block ends well."""
+    """Yield a temporary path to write a file to; it is renamed to `path` only if the block succeeds."""
     path = Path(path)
     with _beside(path) as temporary:
         yield temporary
@@ -58,7 +60,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it replaces `path` only when the block ends well."""
+    """Yield an empty temporary folder; it replaces `path` only if the block succeeds."""
     path = Path(path)
     with _beside(path) as temporary:
         temporary.mkdir()
@@ -66,7 +68,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
         _share(temporary)
         old = temporary.with_name(f"{path.name}.old")
         try:
-            if os.path.lexists(path):  # moved aside first, and deleted only when the new folder stands
+            if os.path.lexists(path):  # moved aside, and deleted only after the new folder is in place
                 _put(path, old)
             _put(temporary, path)
         except BaseException:
@@ -76,7 +78,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
 
 
 class _Lines(tqdm):  # type: ignore[type-arg]
-    """Progress where there is no terminal: a line now and then, nothing to go back to."""
+    """Progress without a terminal: a line from time to time, never rewritten."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # type: ignore[override]
         if msg is None:
@@ -85,18 +87,18 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         return False
 
     def clear(self, nolock: bool = False) -> None:
-        """Leave the lines that are written."""
+        """Keep the lines that were written."""
 
 
 def progress_bar(steps: Iterable[Any] | int, title: str, unit: str, *, shown: bool = True, done: int = 0) -> tqdm[Any]:
-    """Show on stderr how far a loop is: a bar on a terminal, elsewhere a line a minute.
+    """Show the progress of a loop on stderr: a bar on a terminal, otherwise one line per minute.
 
     Args:
-        steps: what to go through; or how many steps there are, where `update` is called for them.
-        title: what is done.
-        unit: what a step is, in the singular.
-        shown: show nothing where false.
-        done: steps that were done before, of a loop that is gone on with.
+        steps: the steps to iterate over; or their number, if the caller calls `update`.
+        title: the title of the bar.
+        unit: the name of a step, in the singular.
+        shown: whether to show progress.
+        done: steps that an earlier call finished.
     """
     todo, n = (None, steps) if isinstance(steps, int) else (steps, len(steps) if isinstance(steps, Sized) else None)
     total = None if n is None else n + done
@@ -110,7 +112,7 @@ def progress_bar(steps: Iterable[Any] | int, title: str, unit: str, *, shown: bo
 
 
 def to_json(values: Any) -> str:
-    """Return plain values as readable JSON; numbers that JSON does not know (nan, inf) become null."""
+    """Return plain values as readable JSON; numbers that JSON lacks (nan, inf) become null."""
     return json.dumps(_drop_nan(values), indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -131,7 +133,7 @@ def _drop_nan(values: Any) -> Any:
 def _put(source: Path, target: Path) -> None:
     try:
         if source.is_file():
-            with source.open("rb+") as written:  # on the disk itself before it takes the name
+            with source.open("rb+") as written:  # on disk before it is renamed
                 os.fsync(written.fileno())
         source.replace(target)
     except OSError as error:
@@ -139,9 +141,9 @@ def _put(source: Path, target: Path) -> None:
 
 
 def _share(written: Path) -> None:
-    """Give what was written the rights that the user's umask leaves; safetensors makes files only their owner can read.
+    """Give the written files the permissions of the user's umask; safetensors makes files that only the owner can read.
 
-    The umask is seen on a folder made for it: asking the system for it would change it for all threads.
+    The umask is read from a new folder: reading it from the system would change it for all threads.
     """
     try:
         probe = written.with_name(f"{written.name}.umask")
@@ -157,7 +159,7 @@ def _share(written: Path) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield an unused path in a scratch folder next to `path`, which keeps the file's own suffix."""
+    """Yield a path of the same name in a temporary folder next to `path`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -170,6 +172,6 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV, whole or not at all; it starts with a byte-order mark, by which Excel knows UTF-8."""
+    """Write a CSV, completely or not at all; with a byte-order mark, from which Excel recognizes UTF-8."""
     with write_atomically(path) as temporary:
         frame.to_csv(temporary, index=False, encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""Where every artefact of a run lives: a frozen layout, nothing else."""
+"""The fixed layout of a run's folder: the path of every file."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run below `path`."""
+    """The files of one run in the folder `path`."""
 
     path: Path
 
     @property
     def catalog(self) -> Path:
-        """The images of the run, one row each, with their split."""
+        """The catalog of the run: one row per image, with its split."""
         return self.path / "catalog.csv"
 
     @property
     def faults(self) -> Path:
-        """What was wrong in the source and its images, with what was lost or kept."""
+        """Faults in the source and its images, and whether each image was kept."""
         return self.path / "faults.csv"
 
     @property
     def settings(self) -> Path:
-        """Every setting of the run."""
+        """The settings of the run."""
         return self.path / "settings.yaml"
 
     @property
     def model(self) -> Path:
-        """The folder of the finished model."""
+        """The folder of the trained model."""
         return self.path / "model"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of training states."""
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     def training_state(self, epoch: int, step: int) -> Path:
-        """All that training needs to go on with that step of that epoch; the names sort by age."""
+        """The state from which training continues at this epoch and step; file names sort by age."""
         return self.checkpoints / f"state-{epoch:05d}-{step:07d}.pt"
 
     def epoch_weights(self, epoch: int) -> Path:
-        """The weights after an epoch: those of the best are always kept, the others when asked for."""
+        """The weights after an epoch: always kept for the best epoch, for others if the settings say so."""
         return self.checkpoints / f"epoch-{epoch:05d}.safetensors"
 
     def kept_epochs(self) -> dict[int, Path]:
-        """The epochs whose weights are there, rising, and where."""
+        """The epochs whose weights exist, ascending, with the paths."""
         paths = sorted(self.checkpoints.glob("epoch-*.safetensors"))
         return {int(path.stem.removeprefix("epoch-")): path for path in paths}
 
     @property
     def tensorboard(self) -> Path:
-        """The folder of TensorBoard's log."""
+        """The folder of the TensorBoard log."""
         return self.path / "tensorboard"
 
     @property
     def history(self) -> Path:
-        """One row an epoch."""
+        """The training history: one row per epoch."""
         return self.path / "history.csv"
 
     def vectors(self, split: str) -> Path:
@@ -76,24 +76,24 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """Names given to the test images."""
+        """The predictions for the test images."""
         return self.path / "predictions.csv"
 
     def analysis(self, verb: str) -> Path:
-        """The folder that one analysis writes, named after its command."""
+        """The folder of one analysis, named after its command."""
         return self.path / "analysis" / verb
 
     @property
     def comparison(self) -> Path:
-        """What all trials of a comparison share, where the folder is that of one."""
+        """The options that all trials share, if the folder is a comparison."""
         return self.path / "comparison.json"
 
     @property
     def figures(self) -> Path:
-        """The folder of pictures."""
+        """The folder of figures."""
         return self.path / "figures"
 
     @property
     def report(self) -> Path:
-        """The page that tells it all."""
+        """The report page."""
         return self.path / "report.html"

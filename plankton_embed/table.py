@@ -1,4 +1,4 @@
-"""EmbeddingTable: object ids, labels, paths, sample ids and vectors, with where they come from; Parquet, CSV, npz."""
+"""EmbeddingTable: vectors with object ids, labels, paths, sample ids and provenance; Parquet, CSV, npz."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingTable(Shown):
-    """Vectors of images and what is known of them, row by row.
+    """Vectors of images with their metadata, one row per image.
 
     Args:
         vectors: float32 (n, d), finite.
-        object_id: (n,) text, each its own; by default `0`, `1`, ….
+        object_id: (n,) unique text; by default `0`, `1`, ….
         label: (n,) class names, None where unknown.
         path: (n,) image files, None where unknown.
         sample_id: (n,) samples, None where unknown.
-        columns: (n,) numbers by name, of what else is measured of the images.
-        provenance: plain values; `model_hash` and `preparation_hash` say which model made the vectors.
+        columns: (n,) other measurements of the images, by name.
+        provenance: plain values; `model_hash` and `preparation_hash` identify the model that made the vectors.
 
     Raises:
-        InputError: lengths differ, an id is doubled, or a vector is not finite.
+        InputError: lengths differ, an id occurs twice, or a vector is not finite.
     """
 
     vectors: NDArray[np.float32]
@@ -88,7 +88,7 @@ class EmbeddingTable(Shown):
         object.__setattr__(self, "vectors", vectors)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
-            raise InputError(f"vectors: {len(bad)} rows hold values that are not finite, the first being row {bad[0]}")
+            raise InputError(f"vectors: {len(bad)} rows contain values that are not finite, first in row {bad[0]}")
         if self.object_id is _NOT_GIVEN:
             object.__setattr__(self, "object_id", [str(row) for row in range(len(vectors))])
         for name in TEXT_COLUMNS:
@@ -99,10 +99,10 @@ class EmbeddingTable(Shown):
             if values.shape != (len(vectors),):
                 raise InputError(f"{name}: expected {len(vectors)} values, one a vector; found shape {values.shape}")
         if None in self.object_id:
-            raise InputError(f"object_id: row {list(self.object_id).index(None)} has none; each row needs its own")
+            raise InputError(f"object_id: row {list(self.object_id).index(None)} has none; each row needs a unique one")
         if len(set(self.object_id)) < len(self):
             ids, counts = np.unique(self.object_id.astype(str), return_counts=True)
-            raise InputError(f"object_id {ids[counts.argmax()]} stands in {counts.max()} rows; each needs its own")
+            raise InputError(f"object_id {ids[counts.argmax()]} is in {counts.max()} rows; each row needs a unique one")
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -114,7 +114,7 @@ class EmbeddingTable(Shown):
 
     @property
     def model_hash(self) -> str | None:
-        """Hash of the model that made the vectors; None when not stated."""
+        """Hash of the model that made the vectors; None if not stated."""
         return self.provenance.get("model_hash")
 
     @property
@@ -124,17 +124,22 @@ class EmbeddingTable(Shown):
 
     @property
     def is_labelled(self) -> NDArray[np.bool_]:
-        """(n,) whether the class is known."""
+        """(n,) whether the image has a label."""
         return np.array([label is not None for label in self.label], dtype=bool)
 
+    @functools.cached_property
+    def labelled(self) -> EmbeddingTable:
+        """The labelled rows; this table itself if all rows are labelled."""
+        return self if self.is_labelled.all() else self.select(self.is_labelled)
+
     def select(self, mask: ArrayLike) -> EmbeddingTable:
-        """Keep the rows of a boolean mask or of row numbers."""
+        """Keep the rows of a boolean mask, or the rows with these numbers."""
         rows = np.asarray(mask) if np.size(mask) else np.zeros(0, dtype=np.intp)
         columns = {name: getattr(self, name)[rows] for name in ("vectors", *TEXT_COLUMNS)}
         return replace(self, **columns, columns={name: values[rows] for name, values in self.columns.items()})
 
     def join(self, other: EmbeddingTable) -> EmbeddingTable:
-        """Return these rows, and then those of another table; numbers that one of them lacks are nan there."""
+        """Append the rows of another table; a column that one of the tables lacks is nan in its rows."""
         both = (self, other)
         rows: dict[str, Any] = {
             name: np.concatenate([getattr(table, name) for table in both]) for name in ("vectors", *TEXT_COLUMNS)
@@ -146,16 +151,16 @@ class EmbeddingTable(Shown):
         return replace(self, **rows, columns=columns)
 
     def check_same_model(self, other: EmbeddingTable, names: tuple[str, str] = ("reference", "query")) -> None:
-        """Make sure that distances between this table and another mean something.
+        """Make sure that distances between the vectors of two tables are meaningful.
 
         Raises:
-            MismatchError: other models, or one is stated and the other not; both hashes are named.
-            InputError: vectors of another length.
+            MismatchError: the models differ, or only one is stated; both hashes are given.
+            InputError: the vectors have different lengths.
         """
         if self.model_hash != other.model_hash:
             raise MismatchError(
                 f"{names[0]} was made by model {self.model_hash or '(not stated)'}, "
-                f"{names[1]} by model {other.model_hash or '(not stated)'}: distances between them mean nothing. "
+                f"{names[1]} by model {other.model_hash or '(not stated)'}: distances between them are meaningless. "
                 "Embed both with the same model."
             )
         if self.dimension != other.dimension:
@@ -165,7 +170,7 @@ class EmbeddingTable(Shown):
             )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the text columns, then the others, then one column a dimension (`v0`, `v1`, …)."""
+        """Return the text columns, the other columns, and one column per dimension (`v0`, `v1`, …)."""
         import pandas as pd
 
         text = pd.DataFrame({name: getattr(self, name) for name in TEXT_COLUMNS})
@@ -173,9 +178,9 @@ class EmbeddingTable(Shown):
         return pd.concat([text, pd.DataFrame(self.columns, index=text.index), numbers], axis=1)
 
     def save(self, path: str | Path) -> Path:
-        """Write by suffix: `.parquet` (a fixed-size list of float32), `.npz`, or `.csv`, all without loss.
+        """Write `.parquet` (a fixed-size list of float32), `.npz`, or `.csv`, according to the suffix, without loss.
 
-        A CSV keeps of the provenance `model_hash` and `preparation_hash`, as columns.
+        Of the provenance, a CSV keeps only `model_hash` and `preparation_hash`, as columns.
         """
         path = Path(path)
         if path.suffix not in _WRITERS:
@@ -188,15 +193,15 @@ class EmbeddingTable(Shown):
     def load(cls, path: str | Path) -> EmbeddingTable:
         """Read a table, or vectors that another model made.
 
-        Parquet: a column of lists of numbers, all of one length, or one numeric column a dimension. CSV: one numeric
-        column a dimension. npz: an array `vectors` (n, d). Columns or arrays named `object_id`, `label`,
-        `path` and `sample_id` are taken as such; other numbers are kept in `columns`. The dimensions are the columns
-        whose names are a word with the numbers 0, 1, … or 1, 2, … behind it (`v0`, `dim_1`), in this order; the word is
-        one of DIMENSION_NAMES, or that of most numeric columns. Of several columns of lists the vectors are in the one
-        called as in VECTOR_NAMES, else in the only one of floats. Without lists, other text is an error.
+        Parquet: a column of lists of numbers, all of one length, or one numeric column per dimension. CSV: one numeric
+        column per dimension. npz: an array `vectors` (n, d). Columns or arrays named `object_id`, `label`, `path` and
+        `sample_id` are read as such; other numbers are kept in `columns`. The dimensions are the columns whose names
+        are a word followed by the numbers 0, 1, … or 1, 2, … (`v0`, `dim_1`), in this order. The word is one of
+        DIMENSION_NAMES, or the word of most numeric columns. If several columns contain lists, the vectors are in the
+        one with a name in VECTOR_NAMES, else in the only one of floats. Without lists, other text is an error.
 
         Raises:
-            InputError: the file is missing, or which of its columns are the vectors cannot be said.
+            InputError: the file is missing, or it is not clear which columns are the vectors.
         """
         path = Path(path)
         if path.suffix not in _READERS:
@@ -213,10 +218,10 @@ class EmbeddingTable(Shown):
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> EmbeddingTable:
-        """Make a table of a data frame: a column `vector` of lists, or one numeric column a dimension (see `load`).
+        """Make a table from a data frame: a column `vector` of lists, or one numeric column per dimension (see `load`).
 
         Args:
-            frame: columns named `object_id`, `label`, `path` and `sample_id` are taken as such, other numbers kept.
+            frame: columns named `object_id`, `label`, `path` and `sample_id` are read as such; other numbers are kept.
             provenance: plain values, such as `model_hash`.
         """
         text: dict[str, Any] = {name: frame[name].tolist() for name in TEXT_COLUMNS if name in frame}
@@ -233,11 +238,11 @@ class EmbeddingTable(Shown):
 
     @classmethod
     def concat(cls, tables: Sequence[EmbeddingTable]) -> EmbeddingTable:
-        """Return the rows of several tables, one after another; all must be of the same model.
+        """Concatenate the rows of several tables; all must be of the same model.
 
         Raises:
             InputError: no table, or an object ID is in two of them.
-            MismatchError: made by different models; both hashes are named.
+            MismatchError: the tables were made by different models; both hashes are given.
         """
         if not tables:
             raise InputError("concat: expected at least one table; found none")
@@ -259,7 +264,7 @@ class EmbeddingTable(Shown):
 
 
 def holds_vectors(path: Path) -> bool:
-    """Whether a file looks like vectors rather than a catalog of images; one that cannot be read does."""
+    """Return whether a file looks like vectors rather than a catalog of images; true if it cannot be read."""
     if path.suffix in (".parquet", ".csv") and not path.is_file():
         return not path.exists()
     if path.suffix == ".parquet":
@@ -286,7 +291,7 @@ def holds_vectors(path: Path) -> bool:
 
 
 def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
-    """Return (n,) text or None; numbers become text, nan and empty text None."""
+    """Return (n,) text or None; numbers become text, nan and empty text become None."""
     column = np.full(n, None, dtype=object)
     if values is None:
         return column
@@ -294,7 +299,7 @@ def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
         raise InputError(f"{name}: expected {n} values, one a vector; found {len(values)}")
     column[:] = to_text(values, clean_label if name == "label" else str.strip if name == "sample_id" else str)
     if any("\0" in value for value in column if value):
-        raise InputError(f"{name}: found a zero byte, which no file name or class name holds")
+        raise InputError(f"{name}: found a zero byte, which a file name or class name cannot contain")
     return column
 
 
@@ -323,17 +328,17 @@ def _read_parquet(path: Path) -> EmbeddingTable:
     frame = data.drop_columns([*text, *nested]).to_pandas(ignore_metadata=True)
     name = _choose_list(data)
     is_sure = name is not None and name.lower() in VECTOR_NAMES
-    if not nested or (not is_sure and any(map(_is_known, _find_families(map(str, frame))))):
+    if not nested or (not is_sure and any(map(_is_dimension_name, _find_families(map(str, frame))))):
         return _from_frame(frame, text, provenance)
     if name is None:
         raise InputError(
-            f"expected one column of lists of numbers, called vector; found lists in {nested}; call the one of them so"
+            f"expected one column of lists of numbers, called vector; found lists in {nested}; rename one of them"
         )
     kind = _list_kinds(data.schema)[name]
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise InputError(f"column {name}: expected lists of numbers; found lists of {kind}; save one flat list a row")
+        raise InputError(f"column {name}: expected lists of numbers; found lists of {kind}; save one flat list per row")
     if not is_sure:
-        logger.warning("no column is called vector: the lists in %s are taken as the vectors", name)
+        logger.warning("no column is called vector: the lists in %s are read as the vectors", name)
     lengths = _list_lengths(data[name])
     if len(lengths) != 1 or None in lengths:
         found = "no rows" if not len(data) else ", ".join(map(str, sorted(lengths, key=str)))
@@ -343,7 +348,7 @@ def _read_parquet(path: Path) -> EmbeddingTable:
 
 
 def _list_kinds(schema: Any) -> dict[str, Any]:
-    """Return the columns of lists, and the type of what is in them."""
+    """Return the columns of lists, and the type of their values."""
     import pyarrow as pa
 
     kinds = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
@@ -359,7 +364,7 @@ def _list_lengths(column: Any) -> set[Any]:
 
 
 def _choose_list(data: Any) -> str | None:
-    """Return the column of lists that holds the vectors; None where there is none, or it cannot be said."""
+    """Return the column of lists that contains the vectors; None if there is none, or it is not clear which."""
     import pyarrow as pa
 
     kinds = _list_kinds(data.schema)
@@ -379,7 +384,7 @@ def _write_npz(table: EmbeddingTable, path: Path) -> None:
 
 def _read_npz(path: Path) -> EmbeddingTable:
     if not zipfile.is_zipfile(path):
-        raise InputError("it is no npz archive; write it with numpy.savez")
+        raise InputError("it is not an npz archive; write it with numpy.savez")
     with np.load(path, allow_pickle=False) as data:
         if "vectors" not in data:
             raise InputError(f"expected an array named vectors, found {data.files}")
@@ -428,7 +433,7 @@ def _read_csv(path: Path) -> EmbeddingTable:
         frame = parse_table(raw, path, dtype=as_text | as_numbers, **options)
     except InputError:
         raise
-    except ValueError:  # not all are numbers; which are not is said below
+    except ValueError:  # not all are numbers; those that are not are reported below
         frame = parse_table(raw, dtype=as_text, **options)
     for column in frame.columns.difference(list(as_text)):
         if (numbers := read_decimal_commas(frame[column], delimiter)) is not None:
@@ -451,29 +456,29 @@ def _from_frame(
     provenance: Mapping[str, Any],
     raw: bytes | None = None,
 ) -> EmbeddingTable:
-    """Take the columns of numbers that are dimensions as vectors, and keep the others; `raw` is the text of a CSV."""
+    """Read the columns of dimensions as vectors, and keep the other numbers; `raw` is the text of a CSV."""
     import pandas as pd
 
     if any(str(name).startswith("Unnamed: ") for name in frame):
         raise InputError("a column has no name; if it is a row index, write the file without it")
     frame = frame.rename(columns=str)
-    strangers = [name for name, kind in frame.dtypes.items() if kind.kind not in "fiub" and len(frame)]
-    if strangers or frame.shape[1] == 0:
+    text_columns = [name for name, kind in frame.dtypes.items() if kind.kind not in "fiub" and len(frame)]
+    if text_columns or frame.shape[1] == 0:
         shown = ""
-        if strangers and raw is not None:  # its first cell that is no number
-            cells = frame[strangers[0]]
+        if text_columns and raw is not None:  # the first cell that is not a number
+            cells = frame[text_columns[0]]
             row = int(pd.to_numeric(cells, errors="coerce").isna().argmax())
             shown = f", such as {cells.iloc[row]!r} in row {list_lines(raw)[row]}"
         raise InputError(
-            f"expected one numeric column a dimension beside {', '.join(TEXT_COLUMNS)}; "
-            f"found text in {strangers or 'every column'}{shown}"
+            f"expected one numeric column per dimension beside {', '.join(TEXT_COLUMNS)}; "
+            f"found text in {text_columns or 'every column'}{shown}"
         )
     dimensions = _find_dimensions(frame.columns)
     if not dimensions:
         shown = ", ".join(frame.columns[:8]) + (", …" if frame.shape[1] > 8 else "")
         raise InputError(
-            f"expected one numeric column a dimension, called v0, v1, …; found {shown}, which may or may not be "
-            "dimensions; call the dimensions so"
+            f"expected one numeric column per dimension, called v0, v1, …; found {shown}, which may or may not be "
+            "dimensions; rename the dimensions"
         )
     vectors = frame[dimensions].to_numpy(dtype=np.float32)
     columns = _keep_columns(frame.drop(columns=dimensions))
@@ -481,14 +486,14 @@ def _from_frame(
 
 
 def _keep_columns(columns: Mapping[str, Any] | pd.DataFrame) -> dict[str, NDArray[Any]]:
-    """Return the columns of numbers and truth values, without those that are called as a dimension or an array is."""
+    """Return the columns of numbers and booleans, without those whose names are reserved for dimensions and arrays."""
     arrays = {str(name): np.asarray(values) for name, values in columns.items()}
     own = re.compile("|".join((r"v\d+", "provenance", *VECTOR_NAMES, *TEXT_COLUMNS, *_CSV_PROVENANCE)))
     return {name: values for name, values in arrays.items() if values.dtype.kind in "biuf" and not own.fullmatch(name)}
 
 
 def _find_families(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the names that are one word with the numbers 0, 1, … or 1, 2, … behind it, in this order, by the word.
+    """Group names that are one word followed by the numbers 0, 1, … or 1, 2, …, in this order, by the word.
 
     Raises:
         InputError: a number of one of DIMENSION_NAMES is missing.
@@ -501,26 +506,26 @@ def _find_families(names: Iterable[str]) -> dict[str, list[str]]:
     for word, by_number in numbered.items():
         numbers = sorted(by_number)
         first, last = min(numbers[0], 1), numbers[-1]
-        if numbers == list(range(first, last + 1)) and (_is_known(word) or len(numbers) > 1):
+        if numbers == list(range(first, last + 1)) and (_is_dimension_name(word) or len(numbers) > 1):
             families[word] = [by_number[number] for number in numbers]
-        elif word and _is_known(word) and len(numbers) > 1:
+        elif word and _is_dimension_name(word) and len(numbers) > 1:
             lost = next(number for number in range(first, last) if number not in by_number)
             raise InputError(f"expected a column for every dimension up to {word}{last}; found no {word}{lost}")
     return families
 
 
-def _is_known(word: str) -> bool:
+def _is_dimension_name(word: str) -> bool:
     return word.rstrip("_-. ").lower() in DIMENSION_NAMES
 
 
 def _find_dimensions(names: Iterable[str]) -> list[str]:
-    """Return the columns that are dimensions, in order; none where it cannot be said."""
+    """Return the columns of the dimensions, in order; none if it is not clear which they are."""
     names = list(names)
     families = _find_families(names)
-    known = [family for word, family in families.items() if _is_known(word)]
-    if len(known) == 1 or len(names) == 1:
-        return known[0] if known else list(filter(_is_known, names))
-    return next((family for family in families.values() if len(family) > len(names) / 2 and not known), [])
+    named = [family for word, family in families.items() if _is_dimension_name(word)]
+    if len(named) == 1 or len(names) == 1:
+        return named[0] if named else list(filter(_is_dimension_name, names))
+    return next((family for family in families.values() if len(family) > len(names) / 2 and not named), [])
 
 
 TABLE_SUFFIXES = (".parquet", ".npz", ".csv")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import logging
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 INDEX_FILE, TABLE_FILE, CONFIG_FILE = "index.faiss", "vectors.parquet", "config.json"
 BLOCK = 4096  # queries at a time
 GPU_MOST_NEIGHBORS = 2048  # FAISS's own limit there
-SPARE = 8  # candidates beyond k, ranked anew by their exact distances
+SPARE = 8  # candidates beyond k, sorted again by their exact distances
 FEW = 16  # queries at a time for which FAISS subtracts vectors instead of expanding the square
 
 
@@ -44,16 +46,16 @@ class Neighbors:
 class VectorIndex(Shown):
     """Finds the nearest vectors of a table.
 
-    `flat` compares with every vector and is exact; `ivf_sq8` looks into the nearest cells only and keeps a byte a
-    number, for millions of vectors. Distances are Euclidean, not squared, and computed anew from the vectors
-    themselves, so they are exact for both kinds.
+    `flat` compares with every vector and is exact. `ivf_sq8` searches the nearest cells only and stores one byte per
+    number, for millions of vectors. Distances are Euclidean, not squared, and computed from the original vectors, so
+    they are exact for both kinds.
     """
 
-    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind):
+    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind, searcher: Any = None):
         self.table = table
         self.kind = kind
         self._index = index
-        self._searcher = _to_gpu(index)
+        self._searcher = _to_gpu(index) if searcher is None else searcher
         self._longest = float(np.linalg.norm(table.vectors, axis=1).max())
 
     def __len__(self) -> int:
@@ -61,29 +63,42 @@ class VectorIndex(Shown):
 
     @classmethod
     def build(cls, table: EmbeddingTable, kind: IndexKind = "flat") -> VectorIndex:
-        """Build an index over a table.
+        """Build an index over a table; a flat index over the same array that is still in use is shared.
 
         Raises:
             SettingError: an unknown kind, or too few vectors for `ivf_sq8` (it needs 1,000).
-            DependencyError: no usable FAISS is installed; the message holds the line that mends it.
+            DependencyError: no usable FAISS is installed; the message contains the command that fixes it.
         """
         faiss = import_faiss()
         n, d = table.vectors.shape
         if n == 0:
             raise InputError("an index needs at least one vector, found none")
         if kind == "flat":
-            index = faiss.IndexFlatL2(d)
-        elif kind == "ivf_sq8":
-            if n < 1000:
-                raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
-            n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
-            index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
-            index.train(table.vectors)
-            index.nprobe = max(1, n_cells // 16)
-        else:
+            shared = _flat_indexes.get(id(table.vectors))
+            if shared is not None and shared._still_holds(table.vectors):
+                built = cls(table, shared._index, kind, shared._searcher)
+            else:
+                index = faiss.IndexFlatL2(d)
+                index.add(table.vectors)
+                built = cls(table, index, kind)
+            _flat_indexes[id(table.vectors)] = built
+            return built
+        if kind != "ivf_sq8":
             raise SettingError(f"index kind: expected flat or ivf_sq8, found {kind!r}")
+        if n < 1000:
+            raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
+        n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
+        index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
+        index.train(table.vectors)
+        index.nprobe = max(1, n_cells // 16)
         index.add(table.vectors)
         return cls(table, index, kind)
+
+    def _still_holds(self, vectors: NDArray[np.float32]) -> bool:
+        """Return whether this flat index was built over this array, and the array has not been changed."""
+        faiss = import_faiss()
+        stored = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
+        return self.table.vectors is vectors and np.array_equal(stored.reshape(len(self), -1), vectors)
 
     def search(self, queries: EmbeddingTable | NDArray[np.float32], k: int = 10) -> Neighbors:
         """Find the k nearest vectors of each query.
@@ -94,7 +109,7 @@ class VectorIndex(Shown):
 
         Raises:
             MismatchError: the queries were made by another model.
-            InputError: k is out of range, or the vectors have another length or are not finite.
+            InputError: k is out of range, or the vectors have a wrong length or are not finite.
         """
         if isinstance(queries, EmbeddingTable):
             self.table.check_same_model(queries, ("the index", "the query"))
@@ -114,7 +129,7 @@ class VectorIndex(Shown):
         return Neighbors(distances, rows)
 
     def search_others(self, k: int = 10) -> Neighbors:
-        """Find for each vector of the index the k nearest others.
+        """Find the k nearest other vectors of each vector in the index.
 
         Args:
             k: neighbours; less than the size of the index.
@@ -126,18 +141,18 @@ class VectorIndex(Shown):
             raise InputError(f"k: expected 1 to {len(self) - 1} (the others in the index), found {k}")
         found = self.search(self.table.vectors, k + 1)
         itself = found.rows == np.arange(len(self))[:, None]
-        itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then the farthest goes
+        itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then leave out the farthest
         return Neighbors(found.distances[~itself].reshape(-1, k), found.rows[~itself].reshape(-1, k))
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         n_candidates = min(k + SPARE, len(self)) if self.kind == "flat" else k
         searcher = self._searcher if n_candidates <= GPU_MOST_NEIGHBORS else self._index
         squares, rows = searcher.search(queries, n_candidates)
-        if (rows < 0).any():  # the cells looked into held fewer than k
+        if (rows < 0).any():  # the searched cells contain fewer than k
             rows = _search_all(self.table.vectors, queries, k)
         distances, rows = self._rank(queries, rows)
         if k < n_candidates < len(self):
-            # FAISS expands |q - v|^2, which rounds by up to `error`: look again where that could hide a nearer vector
+            # FAISS expands |q - v|^2, with an error up to `error`: search again where it could hide a nearer vector
             length = np.linalg.norm(queries, axis=1) + self._longest
             error = np.finfo(np.float32).eps * (self.table.dimension + 4) * length**2
             doubtful = np.flatnonzero(distances[:, k - 1] ** 2 + error >= squares[:, -1])
@@ -158,7 +173,7 @@ class VectorIndex(Shown):
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the index and its table to a folder, whole or not at all."""
+        """Write the index and its table to a folder, completely or not at all."""
         faiss = import_faiss()
         refuse_overwrite(folder, overwrite=True, made_of=INDEX_FILE)
         with write_folder_atomically(folder) as temporary:
@@ -170,10 +185,10 @@ class VectorIndex(Shown):
 
     @classmethod
     def load(cls, folder: str | Path) -> VectorIndex:
-        """Read what `save` wrote; the folder of a run serves as well.
+        """Load an index from its folder, or from the folder of a run.
 
         Raises:
-            InputError: the folder holds no whole index.
+            InputError: the folder contains no complete index.
         """
         faiss = import_faiss()
         folder = Path(folder)
@@ -185,20 +200,30 @@ class VectorIndex(Shown):
             index = faiss.read_index(str(folder / INDEX_FILE))
             kind = config["kind"]
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{folder} holds no whole index: {error}") from error
+            raise InputError(f"{folder} contains no complete index: {error}") from error
         if index.ntotal != len(table) or index.d != table.dimension:
-            raise InputError(f"{folder}: the index holds {index.ntotal} vectors, its table {len(table)}; build it anew")
+            raise InputError(f"{folder}: the index has {index.ntotal} vectors, its table {len(table)}; build it again")
         return cls(table, index, kind)
 
     def _describe(self) -> str:
         return f"{self.kind}, {len(self):,} vectors, {self.table.dimension} dimensions"
 
 
+_flat_indexes: weakref.WeakValueDictionary[int, VectorIndex] = weakref.WeakValueDictionary()  # by the id of the array
+
+
 def _to_gpu(index: Any) -> Any:
-    """Return a copy of the index on all GPUs where this build of FAISS has some, else the index itself."""
+    """Return a copy of the index on all GPUs, or the index itself if this build of FAISS finds none."""
+    resources = _gpu_resources()
+    return import_faiss().index_cpu_to_gpu_multiple_py(resources, index) if resources else index
+
+
+@functools.cache
+def _gpu_resources() -> list[Any]:
+    """Return the scratch memory (about 1.5 GB) of every GPU, which all indexes share."""
     faiss = import_faiss()
     n_gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return faiss.index_cpu_to_all_gpus(index) if n_gpus > 0 else index
+    return [faiss.StandardGpuResources() for _ in range(n_gpus)]
 
 
 def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -208,7 +233,7 @@ def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: i
 
 
 def installed_faiss() -> dict[str, str]:
-    """Return the FAISS packages that are installed, with their versions."""
+    """Return the installed FAISS packages, with their versions."""
     found = {}
     for name in FAISS_BUILDS:
         try:
@@ -222,7 +247,7 @@ def import_faiss() -> ModuleType:
     """Import faiss.
 
     Raises:
-        DependencyError: it is missing, or several builds overwrote one another; the message holds the mending line.
+        DependencyError: it is missing, or several builds overwrote one another; the message contains the fix.
     """
     found = installed_faiss()
     try:
@@ -241,9 +266,9 @@ def import_faiss() -> ModuleType:
 
 
 def mending_line(found: Mapping[str, str]) -> str:
-    """Return the command that leaves one whole build of FAISS."""
+    """Return the command that installs one complete build of FAISS."""
     keep = next((name for name in ("faiss-gpu", "faiss-gpu-cuvs") if name in found), "faiss-cpu")
     return (
         f"Installed: {', '.join(found) or 'none'}; several builds overwrite one another. "
-        f"Mend it: pip uninstall -y {' '.join(FAISS_BUILDS)} && pip install {keep}"
+        f"Fix it: pip uninstall -y {' '.join(FAISS_BUILDS)} && pip install {keep}"
     )

@@ -14,7 +14,9 @@ LISTED = [name for path in sorted(FOLDER.glob("*.md")) for name in ENTRY.findall
 
 
 def test_every_public_name_is_on_a_page_and_no_name_twice():
-    names = {*plankton_embed.__all__, *(f"baselines.{name}" for name in plankton_embed.baselines.__all__)} - {"baselines"}
+    names = {*plankton_embed.__all__, *(f"baselines.{name}" for name in plankton_embed.baselines.__all__)} - {
+        "baselines"
+    }
     assert names - set(LISTED) == set()
     assert sorted(LISTED) == sorted(set(LISTED))
 

@@ -103,7 +103,7 @@ def test_not_one_readable_image_is_an_error_that_names_the_first(model):
 def test_no_image_at_all_is_an_error(model, catalog):
     with pytest.raises(InputError, match="found none"):
         embed(model, [], progress=False)
-    with pytest.raises(InputError, match="no image to embed"):
+    with pytest.raises(InputError, match="no images to embed"):
         embed(model, catalog.select(np.zeros(6, dtype=bool)), progress=False)
 
 

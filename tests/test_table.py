@@ -254,7 +254,7 @@ def test_a_catalog_with_boxes_holds_no_vectors(tmp_path):
 def test_lists_that_are_not_called_vectors_are_taken_with_a_warning(tmp_path, caplog):
     pq.write_table(pa.table({"object_id": ["a"], "corners": [[1.0, 2.0]]}), tmp_path / "t.parquet")
     assert EmbeddingTable.load(tmp_path / "t.parquet").dimension == 2
-    assert caplog.messages == ["no column is called vector: the lists in corners are taken as the vectors"]
+    assert caplog.messages == ["no column is called vector: the lists in corners are read as the vectors"]
 
 
 def test_text_in_bytes_is_text(tmp_path):
@@ -278,9 +278,9 @@ def test_an_npz_of_others_needs_only_vectors(tmp_path):
         ({"e": [[1.0, 2.0], None]}, "none missing"),
         ({"e": [[1.0], [2.0]], "f": [[1.0], [2.0]]}, r"\['e', 'f'\]"),
         ({"e": [["a"], ["b"]]}, "expected lists of numbers; found lists of string"),
-        ({"vector": [[[1.0]], [[2.0]]]}, "expected lists of numbers; found lists of list<.*save one flat list a row"),
+        ({"vector": [[[1.0]], [[2.0]]]}, "expected lists of numbers; found lists of list<.*save one flat list per row"),
         ({"e": [[1.0], [None]]}, "not finite"),
-        ({"label": ["a", "b"]}, "one numeric column a dimension"),
+        ({"label": ["a", "b"]}, "one numeric column per dimension"),
         ({"class": ["a", "b"], "v0": [1.0, 2.0]}, r"found text in \['class'\]"),
     ],
 )
@@ -310,7 +310,7 @@ def test_a_parquet_without_plain_vectors_is_refused_by_name(tmp_path, columns, r
         ("object_id,depth\na,1\n", "found depth, which may or may not be"),
         ("object_id,x1,x2,depth1,depth2\na,1,2,3,4\n", "found x1, x2, depth1, depth2"),
         ("object_id,v0\na,inf\n", "not finite"),
-        ("object_id,v0\na,1\na,2\n", "object_id a stands in 2 rows"),
+        ("object_id,v0\na,1\na,2\n", "object_id a is in 2 rows"),
         ("model_hash,v0\nm1,1\nm2,2\n", r"several models.*m1.*m2"),
     ],
 )
@@ -355,14 +355,14 @@ def test_missing_files_and_unknown_suffixes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_vector_that_is_not_finite_is_refused_with_its_row(bad):
-    with pytest.raises(InputError, match="1 rows hold values that are not finite, the first being row 2"):
+    with pytest.raises(InputError, match="1 rows contain values that are not finite, first in row 2"):
         small(vectors=[[0, 1], [2, 3], [4, bad]])
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"object_id": ["a", "b", "a"]}, "object_id a stands in 2 rows"),
+        ({"object_id": ["a", "b", "a"]}, "object_id a is in 2 rows"),
         ({"object_id": ["a", None, "c"]}, "object_id: row 1 has none"),
         ({"object_id": ["a", "b", ""]}, "object_id: row 2 has none"),
         ({"label": ["x", "y"]}, "label: expected 3 values"),

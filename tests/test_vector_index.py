@@ -244,3 +244,22 @@ def test_two_builds_of_faiss_give_a_warning_with_the_mending_line(monkeypatch, c
 )  # fmt: skip
 def test_the_mending_line_keeps_the_build_for_gpus(found, kept):
     assert mending_line(dict.fromkeys(found, "1")).endswith(f"pip install {kept}")
+
+
+def test_one_index_serves_all_who_search_the_same_array(monkeypatch):
+    rng = np.random.default_rng(5)
+    table, built = EmbeddingTable(rng.normal(size=(50, 4)), label=["a", "b"] * 25), []
+    inner = import_faiss().IndexFlatL2
+    monkeypatch.setattr(import_faiss(), "IndexFlatL2", lambda d: built.append(d) or inner(d))
+    first = VectorIndex.build(table)
+    assert table.labelled is table
+    second = VectorIndex.build(EmbeddingTable(table.vectors))
+    assert len(built) == 1
+    assert second.table is not table
+    VectorIndex.build(EmbeddingTable(table.vectors.copy()))
+    assert len(built) == 2
+    table.vectors[:] = table.vectors[::-1].copy()  # whoever changes vectors gets an index of the new ones
+    changed = VectorIndex.build(table)
+    assert len(built) == 3
+    assert (changed.search(table.vectors, 1).rows[:, 0] == np.arange(50)).all()
+    del first, second, changed

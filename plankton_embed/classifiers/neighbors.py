@@ -60,6 +60,7 @@ class NeighborsClassifier(CalibratedClassifier):
         if calibration is not None:
             self._means_temperature = fit_temperature(self._means._logits(calibration[0]), calibration[1])
         self.index_ = VectorIndex.build(EmbeddingTable(vectors))
+        self._class_indexes: dict[int, VectorIndex] = {}  # made when first searched
 
     def distances(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the distance of each vector to the nearest vector of every class, (n, C)."""
@@ -78,9 +79,10 @@ class NeighborsClassifier(CalibratedClassifier):
         """Return the distance of each vector to the nearest vector of one class, given by its code (n,); (n,)."""
         vectors, nearest = self._check_query(X).astype(np.float32), np.empty(len(codes))
         for code in np.unique(codes):
+            if code not in self._class_indexes:
+                self._class_indexes[code] = VectorIndex.build(self.index_.table.select(self._codes == code))
             query = codes == code
-            of_class = VectorIndex.build(self.index_.table.select(self._codes == code))
-            nearest[query] = of_class.search(vectors[query], 1).distances[:, 0]
+            nearest[query] = self._class_indexes[code].search(vectors[query], 1).distances[:, 0]
         return nearest
 
     def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

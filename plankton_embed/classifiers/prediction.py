@@ -112,7 +112,7 @@ def select_reference_classes(images: EmbeddingTable, reference: EmbeddingTable) 
 
 
 def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    labelled = table.select(table.is_labelled)
+    labelled = table.labelled
     if len(labelled) == 0:
         raise InputError(f"{name}: expected labelled vectors; found none of {len(table)} with a label")
     return labelled.vectors, labelled.label.astype(str)

@@ -170,7 +170,7 @@ def score_retrieval(
         InputError: no query has a class of the gallery.
     """
     gallery.check_same_model(queries, ("the gallery", "the queries"))
-    gallery = gallery.select(gallery.is_labelled)
+    gallery = gallery.labelled
     queries = queries.select(np.isin(queries.label.astype(str), gallery.classes) & queries.is_labelled)
     if len(queries) == 0:
         raise InputError("no query has a label that the gallery knows; nothing to score")

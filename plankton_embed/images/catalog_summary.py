@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def summarize(
     progress: bool = True,
     grey_levels: dict[str, Any] | None = None,
     n_unreadable: int | None = None,
+    sizes: Sequence[tuple[int, ...] | None] | None = None,
 ) -> CatalogSummary:
-    """Count classes and gaps, read every image's size from its header, look for marks burnt into images and log them.
+    """Count classes and gaps, describe the image sizes, look for marks burnt into images and log them.
 
     Marks are looked for in 2,000 images at most, spread over the catalog.
 
@@ -76,6 +78,8 @@ def summarize(
         progress: show a bar.
         grey_levels: passed on.
         n_unreadable: images that cannot be read, where all were decoded; by default those whose size cannot.
+        sizes: width and height of every image, None where unknown (`GreyLevels.sizes`); by default read from the
+            headers.
     """
     counts = catalog.frame["label"].value_counts()
     classes = pd.DataFrame(
@@ -93,9 +97,9 @@ def summarize(
             "percent": 100 * missing.to_numpy() / max(len(catalog), 1),
         }
     )
-    measured = map_images(_image_size, catalog.paths, "measuring", progress)
-    sizes = pd.DataFrame([s for s in measured if s], columns=["width", "height"], dtype="int64")
-    sizes["area"] = sizes["width"] * sizes["height"]
+    sizes = map_images(_image_size, catalog.paths, "measuring", progress) if sizes is None else sizes
+    measured = pd.DataFrame([size for size in sizes if size], columns=["width", "height"], dtype="int64")
+    measured["area"] = measured["width"] * measured["height"]
     searched = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), MOST_SEARCHED)).astype(int))
     has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
     marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
@@ -110,18 +114,18 @@ def summarize(
     return CatalogSummary(
         n_images=len(catalog),
         n_unlabelled=int(catalog.frame["label"].isna().sum()),
-        n_unreadable=len(catalog) - len(sizes) if n_unreadable is None else n_unreadable,
+        n_unreadable=len(catalog) - len(measured) if n_unreadable is None else n_unreadable,
         classes=classes,
         gaps=gaps,
-        sizes=sizes,
-        size_quantiles=sizes.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
+        sizes=measured,
+        size_quantiles=measured.quantile([0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]),
         grey_levels=grey_levels,
         marked=marked,
         n_searched=len(searched),
     )
 
 
-def _image_size(path: str) -> tuple[int, int] | None:
+def _image_size(path: str) -> tuple[int, ...] | None:
     """Return width and height, of a file from its header; None where it cannot be read."""
     try:
         with Image.open(path) if Path(path).is_file() else open_image(path) as image:

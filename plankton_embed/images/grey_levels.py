@@ -59,6 +59,7 @@ class _Header(NamedTuple):
     """What an image says before it is decoded; `declared` is the white level that it names, 0 where it names none."""
 
     kind: str
+    size: tuple[int, ...]  # width and height
     has_more_bits: bool = False
     has_channels: bool = False
     is_cut: bool = False  # to 8 bits a channel, by Pillow
@@ -74,7 +75,8 @@ class GreyLevels:
     each of these that was decoded: `kind`, `declared`, `is_float`, `smallest`, `largest`, `bulk` (the largest value
     but for the HOT_PIXELS brightest pixels), `example` (its path or number). `n_coloured` is an estimate unless
     `colour_counted`. `several_pages` and `cut` name the images with more than one page, and those whose channels have
-    16 bits, of which Pillow keeps the upper 8.
+    16 bits, of which Pillow keeps the upper 8. `sizes`: width and height of every image, None where its header
+    cannot be read.
     """
 
     kinds: dict[str, int]
@@ -84,6 +86,7 @@ class GreyLevels:
     colour_counted: bool
     several_pages: list[str]
     cut: list[str]
+    sizes: list[tuple[int, ...] | None]
 
     @property
     def n_images(self) -> int:
@@ -332,6 +335,7 @@ def find_grey_levels(images: Sequence[ImageSource], progress: bool = True, *, wi
         colour_counted=len(shown) == len(channels),
         several_pages=[_name(images[row], row) for row, header in enumerate(headers) if header and header.has_pages],
         cut=[_name(images[row], row) for row, header in enumerate(headers) if header and header.is_cut],
+        sizes=[header and header.size for header in headers],
     )
 
 
@@ -354,7 +358,9 @@ def _read_header(source: ImageSource) -> _Header | None:
             source = read_inside(container, inside) if inside else container
         if isinstance(source, np.ndarray):
             channels = source.ndim == 3 and source.shape[2] == 3
-            return _Header(f"array {source.dtype}", source.dtype == np.uint16 and not channels, channels)
+            return _Header(
+                f"array {source.dtype}", source.shape[1::-1], source.dtype == np.uint16 and not channels, channels
+            )
         if isinstance(source, Image.Image):
             return _describe(source)
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -376,7 +382,7 @@ def _describe(image: Image.Image) -> _Header:
         declared = _declared_level(image) if more_bits else 0
     except DECODER_FAULTS:  # a broken tag or a broken second page; the first may be whole
         pass
-    return _Header(kind, more_bits, channels, is_cut, has_pages, declared)
+    return _Header(kind, image.size, more_bits, channels, is_cut, has_pages, declared)
 
 
 def _declared_level(image: Image.Image) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             scales = None if scale is None else scale[at]
             return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
 
-        return self._embed_batches(prepare, len(images), batch_size, progress, "float32", views)
+        return self.embed_batches(prepare, len(images), batch_size=batch_size, progress=progress, views=views)
 
     encode = embed  # its name in sentence-transformers and others
 
@@ -157,8 +158,13 @@ class EmbeddingModel(Shown, ModelHubMixin):
     ) -> NDArray[np.float32]:
         """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster one)."""
         sides = images.log_sides(self.network.size_inputs)
-        return self._embed_batches(
-            lambda at: (images.batch(at)[0], sides[at]), len(images), batch_size, progress, precision, views
+        return self.embed_batches(
+            lambda at: (images.batch(at)[0], sides[at]),
+            len(images),
+            batch_size=batch_size,
+            progress=progress,
+            precision=precision,
+            views=views,
         )
 
     def embed_pixels(
@@ -182,22 +188,29 @@ class EmbeddingModel(Shown, ModelHubMixin):
                 vectors = functional.normalize(vectors, dim=1)
             return vectors.cpu().numpy()
 
-    def _embed_batches(
+    def embed_batches(
         self,
         read: Callable[[slice], tuple[NDArray[np.uint8], NDArray[np.float32]]],
         n: int,
-        batch_size: int,
-        progress: bool,
-        precision: Precision,
-        views: int | None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        progress: bool = False,
+        precision: Precision = "float32",
+        views: int | None = None,
     ) -> NDArray[np.float32]:
+        """Embed n images, batch by batch: float32 (n, d). Each batch is read while the one before it is embedded.
+
+        `read` returns the pixels and `log_sides` of the images of a slice (see `embed_pixels`).
+        """
         vectors = np.empty((n, self.dimension), dtype=np.float32)
-        with progress_bar(n, "embedding", "image", shown=progress) as bar:
-            for start in range(0, n, batch_size):
-                batch = slice(start, min(start + batch_size, n))
-                pixels, sides = read(batch)
+        batches = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+        with progress_bar(n, "embedding", "image", shown=progress) as bar, ThreadPoolExecutor(1) as reader:
+            upcoming = [reader.submit(read, batch) for batch in batches[:1]]
+            for number, batch in enumerate(batches, 1):
+                pixels, sides = upcoming.pop().result()
+                upcoming += [reader.submit(read, following) for following in batches[number : number + 1]]
                 vectors[batch] = self.embed_pixels(pixels, sides, precision=precision, views=views)
-                bar.update(batch.stop - start)
+                bar.update(len(pixels))
         return vectors
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:

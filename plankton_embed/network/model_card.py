@@ -57,8 +57,9 @@ def build_model_card(config: Mapping[str, Any], results: Results | None = None, 
     return ModelCard(f"---\n{data.to_yaml()}\n---\n" + "\n".join(lines))
 
 
-def update_model_card(folder: Path, results: Results, images: str) -> None:
-    """Write the card of a saved model anew, with its scores; the arguments are those of `build_model_card`."""
-    card = build_model_card(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")), results, images)
+def update_model_card(folder: Path, results: Results, images: str) -> str:
+    """Write the card of a saved model again, with its scores, and return it; arguments as of `build_model_card`."""
+    card = str(build_model_card(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")), results, images))
     with write_atomically(folder / CARD_FILE) as temporary:
-        temporary.write_text(str(card), encoding="utf-8")
+        temporary.write_text(card, encoding="utf-8")
+    return card

@@ -34,16 +34,17 @@ from plankton_embed.plots.composition import draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
 from plankton_embed.plots.size_spectra import draw_size_spectra
-from plankton_embed.run_folder import RunFolder
-from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import (
     Query,
     Reference,
+    as_run,
     load_query,
     load_settings,
     prepare_prediction,
     read_calibration_samples,
     read_samples,
+    recognize,
 )
 from plankton_embed.workflows.result_folder import check_output, write_analysis
 
@@ -129,7 +130,7 @@ def abundance(
     if intervals_by is not None:
         held_samples = read_calibration_samples(intervals_by, held, reference if calibration is None else calibration)
         drawn_by = _code_samples(intervals_by, asked, query, images)
-    measures = Rejector().fit(known.vectors[known.is_labelled], known.label[known.is_labelled])
+    measures = Rejector().fit(known.labelled.vectors, known.labelled.label)
     corrector, fit_test, kept, summary = _learn_errors(
         known, held, classifier, rejector, measures, method, correction, n_draws, level, seed, held_samples
     )
@@ -220,11 +221,9 @@ def _load_images(
     path = Path(query) if isinstance(query, str | Path) else None
     if path is not None and not path.exists():
         raise InputError(f"{path} does not exist")
-    of_run = path is not None and RunFolder(path).settings.exists()
-    run = None if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() else reference
+    run, query_run = as_run(reference), as_run(query)
     source = query if isinstance(query, ImageCatalog) else path
-    of_vectors = of_run or (path is not None and holds_vectors(path))
-    if source is not None and run is not None and not of_vectors:
+    if run is not None and source is not None and (path is None or recognize(path) in ("catalog", "images")):
         if catalog is not None:
             raise SettingError(
                 "catalog: it goes with vectors; images are described by their own source, so leave it out"
@@ -233,12 +232,12 @@ def _load_images(
         refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-        return embed_source(run, images, device=device, progress=progress), images
+        return embed_source(run.path, images, device=device, progress=progress), images
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
         raise SettingError("root: it goes with a catalog file; give one (--catalog CATALOG), or leave it out")
     table = load_query(reference, query, device, progress)
-    if catalog is None and of_run and path is not None and RunFolder(path).catalog.is_file():
-        return table, ImageCatalog.load(RunFolder(path).catalog)
+    if catalog is None and query_run is not None and query_run.catalog.is_file():
+        return table, ImageCatalog.load(query_run.catalog)
     return table, None if catalog is None else read_source(catalog, root)
 
 

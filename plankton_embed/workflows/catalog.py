@@ -161,7 +161,7 @@ def catalog(
     preparation = preparation or PreparationSettings()
     levels = find_grey_levels(gathered.paths, progress)
     levels.report(preparation)
-    summary = summarize(gathered, progress, levels.to_dict(preparation), n_unreadable=len(reasons))
+    summary = summarize(gathered, progress, levels.to_dict(preparation), len(reasons), levels.sizes)
     if preview and output is not None:
         pictures = Path(output).with_name(f"{Path(output).stem}_preview")
         draw_catalog(pictures, gathered, summary, levels.resolve(preparation), seed)

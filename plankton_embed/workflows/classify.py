@@ -1,4 +1,4 @@
-"""`classify`: predict the labels of images."""
+"""`classify`: predict the classes of images."""
 
 from __future__ import annotations
 
@@ -33,57 +33,56 @@ def classify(
     device: str = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Name the images of `query` by the labelled vectors of `reference`.
+    """Predict the classes of the images in `query` from the labelled vectors in `reference`.
 
     Args:
-        reference: a table, its file, or the folder of a run (its training vectors).
-        query: a table or its file; with a run as reference also images (a folder, a catalog file), which its model
-            embeds.
+        reference: labelled vectors: a table, its file, or the folder of a run (its training vectors).
+        query: vectors to predict: a table or its file. If the reference is a run, also images (a folder, a catalog
+            file), which its model embeds.
         method: `centroid`, `knn` or `mlp`.
-        output: CSV to write.
-        n_neighbors: k of kNN; by default that of the run that the reference is or is saved in (see `find_run`), else
-            10.
-        calibration: labelled vectors of images that the network was not trained on, for probabilities and refusing (and
-            for the MLP to know when to stop); by default `val.parquet` beside the reference, if there is one.
-        probabilities: give them; by default where there is a calibration set.
-        all_probabilities: give those of every class too, in columns `p(<class>)`.
-        unknown_rate: share of known images that may be refused; by default every image gets a name.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
-        status: of images: which names are labels (see `embed`).
+        output: CSV to write the predictions to.
+        n_neighbors: k of kNN; by default the k of the run that the reference belongs to (see `find_run`), else 10.
+        calibration: labelled vectors of images that the network was not trained on, for probabilities and rejection
+            (and for early stopping of the MLP); by default `val.parquet` beside the reference, if it exists.
+        probabilities: give probabilities; by default if there is a calibration set.
+        all_probabilities: also give the probabilities of all classes, in columns `p(<class>)`.
+        unknown_rate: share of images of the reference's classes that may be rejected; by default none is rejected.
+        refuse_by: the novelty score: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
+        status: for images: the statuses whose class names are used as labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
 
     Returns:
-        One row an image, as described at `predict_images`.
+        Predictions, one row per image (see `predict_images`).
 
     Raises:
-        MismatchError: made by different models; both hashes are named.
-        SettingError: all probabilities are asked for, and none.
-        InputError: probabilities or an unknown rate are asked for, and there is no calibration set.
+        MismatchError: reference and query were made by different models; both hashes are given.
+        SettingError: all probabilities are requested, and probabilities are turned off.
+        InputError: probabilities or an unknown rate are requested, and there is no calibration set.
     """
     if output is not None:
         refuse_overwrite(output, overwrite, (".csv",))
     options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     if all_probabilities and probabilities is False:
         raise SettingError(
-            "all_probabilities (--all-probabilities): probabilities are turned off; leave out one of both"
+            "all_probabilities (--all-probabilities): probabilities are turned off; leave out one of the two"
         )
     reasons = (("probabilities", probabilities or all_probabilities), ("refusing", unknown_rate))
     needed = [what for what, wanted in reasons if wanted]
-    idle = probabilities is False and method != "mlp" and not needed
+    calibrated = probabilities is not False or method == "mlp" or bool(needed)
     ready = prepare_prediction(
         reference,
         query,
         options,
         calibration,
         needed,
-        calibrated=not idle,
+        calibrated=calibrated,
         status=status,
         device=device,
         progress=progress,
     )
-    names = predict_images(
+    predictions = predict_images(
         ready.classifier,
         ready.query,
         ready.rejector,
@@ -91,9 +90,9 @@ def classify(
         all_probabilities=all_probabilities,
     )
     if ready.calibration is not None and len(ready.query):
-        known = ready.reference.select(ready.reference.is_labelled)
-        measures = Rejector().fit(known.vectors, known.label)
+        labelled = ready.reference.labelled
+        measures = Rejector().fit(labelled.vectors, labelled.label)
         judge_shift(partial(describe_predictions, ready.classifier, measures), ready.calibration, [ready.query])
     if output is not None:
-        write_frame(Path(output), names)
-    return names
+        write_frame(Path(output), predictions)
+    return predictions

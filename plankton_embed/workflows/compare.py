@@ -1,4 +1,4 @@
-"""Every way of naming images that this library has, on the same images and splits, scored by the same code."""
+"""`compare`: every classifier of this library on the same images and splits, scored by the same code."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """How every system does on the test images.
+    """The scores and costs of every system on the test images.
 
-    `runs`: one row for a classifier and seed, with `system`, `name` (an embedding has several classifiers), `origin`,
-    `start` (what its weights were at first), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
-    could not be measured. `tests`: McNemar's test of every two classifiers of a seed, on whether they predict a test
-    image right: `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected for the
-    number of tests of that seed.
+    `runs`: one row for each classifier and seed, with `system`, `name` (an embedding has several classifiers),
+    `origin`, `start` (the starting weights), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
+    could not be measured. `tests`: McNemar's test for each pair of classifiers of a seed, on whether they predict a
+    test image correctly: `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected
+    for the number of tests of that seed.
     """
 
     runs: pd.DataFrame
@@ -73,14 +73,14 @@ class Comparison(Shown):
 
     @property
     def tests_of_best(self) -> pd.DataFrame:
-        """The tests between the classifier of the best macro F1 and each other, of all seeds."""
+        """The tests between the classifier with the best macro F1 and each other classifier, for all seeds."""
         best = self.summary["name"].iloc[0]
         chosen: pd.DataFrame = self.tests[(self.tests["name"] == best) | (self.tests["other"] == best)]
         return chosen.reset_index(drop=True)
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row a name, best macro F1 first: of each measure the mean over the seeds, and `_sd` its sd."""
+        """One row per name, best macro F1 first: the mean of each measure over the seeds, and its sd (`_sd`)."""
         groups, columns = self.runs.groupby("name", sort=False), list(MEASURED)
         rows = (
             groups[["origin", "start"]]
@@ -91,12 +91,12 @@ class Comparison(Shown):
         return rows.sort_values("f1_macro", ascending=False, kind="stable").reset_index()
 
     def to_markdown(self) -> str:
-        """Return the table for a page, the sd over the seeds behind a mean; then the tests of the best classifier."""
+        """Return the table in Markdown, the sd over seeds after each mean; then the tests of the best classifier."""
         titles = ["name", "of", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
         lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
         for row in self.summary.to_dict("records"):
             cells = [str(row[name]) for name in ("name", "origin", "start", "n_seeds", "worst_class")]
-            cells = [cell.replace("|", "\\|") for cell in cells]  # which would part the cell
+            cells = [cell.replace("|", "\\|") for cell in cells]  # which would end the cell
             for name, (_, decimals) in MEASURED.items():
                 spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
                 cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
@@ -133,85 +133,86 @@ def compare(
     device: str = "auto",
     progress: bool = True,
 ) -> Comparison:
-    """Train every system on the same images, have them name the same test images, and put the measures into one table.
+    """Train every system on the same images, predict the same test images, and report all measures in one table.
 
-    Each system and seed runs in a process of its own, so that its peak memory is its own too. Called again after a
-    stop, with more seeds or other systems, it goes on where it stood. What cannot be measured is told in `faults`, and
-    tried again next time.
+    Each system and seed runs in its own process, so that peak memory is measured separately. After an interruption, or
+    with more seeds or other systems, the same call continues. `faults` reports what could not be measured; the next
+    call tries it again.
 
     Args:
-        source: a catalog, its file, or what `catalog` reads; without splits it is divided as the settings say.
-        output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, `mcnemar.csv` (see `Comparison`), and
-            below `systems/`, for every system and seed, names, scores by class, confusion matrix and highest losses; of
-            nets curves, layer table and weights, of an embedding its run.
+        source: a catalog, its file, or any source that `catalog` reads; without splits it is split according to the
+            settings.
+        output: folder to write: `comparison.csv`, `.md` and `.png`, `runs.csv`, `mcnemar.csv` (see `Comparison`). Its
+            folder `systems/` contains, for every system and seed, predictions, scores by class, confusion matrix and
+            highest losses; for nets also curves, layer table and weights; for an embedding also its run.
         only: names of systems (see SYSTEMS); by default DEFAULT_SYSTEMS.
-        budget: minutes of wall time for which each may learn; a net may stop earlier by its own rule, and trees are
-            done in seconds. None: as long as its own settings say.
-        seeds: how many times each is trained, with the setting `seed` (0) and the whole numbers after it.
-        weights: trunk -> `imagenet` (the default), `none` or a file, for systems whose trunk has learned before:
-            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. Those that a measured system started from stay.
-        settings: those of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
+        budget: minutes of wall time that each system may train; a net may stop earlier by its own rule, and trees
+            need seconds. None: as long as its own settings allow.
+        seeds: how many times each system is trained, with the setting `seed` (0) and the whole numbers after it.
+        weights: trunk -> `imagenet` (the default), `none` or a file, for systems with a pretrained trunk:
+            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a measured system cannot be changed.
+        settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        overwrite: begin anew, unless a person has filled in a table of highest losses.
+        status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
+            labels, such as `validated,predicted`; by default `validated`.
+        overwrite: start again, unless a person has filled in a table of highest losses.
         device: `auto`, `cpu`, `cuda`, `mps`; the same for all calls.
         progress: show bars.
 
     Raises:
-        SettingError: an unknown system, a trunk that none starts from, a budget or seeds out of range, or other options
-            than the folder's.
-        InputError: no labelled test images.
-        OutputError: the folder holds a run, or a table that a person has filled in.
-        PlanktonEmbedError: not one system could be measured.
+        SettingError: an unknown system, a trunk that no system uses, a budget or seeds out of range, or options that
+            differ from the folder's.
+        InputError: there are no labelled test images.
+        OutputError: the folder contains a run, or a table that a person has filled in.
+        PlanktonEmbedError: no system could be measured.
     """
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
     folder, chosen = open_run(source, output, settings, overwrite, device)
-    place = folder.path
+    base = folder.path
     weights = _check_options(names, budget, seeds, weights, chosen)
     options = {"budget": budget, "device": choose_device(device).type, "weights": weights}
-    begun = folder.comparison.exists()
-    if begun and not overwrite:
-        options["weights"] = _go_on(folder, options, chosen)
-    elif begun:
-        for sheet in place.glob(f"{SYSTEMS_FOLDER}/**/{LOSSES_FILE}"):
+    exists = folder.comparison.exists()
+    if exists and not overwrite:
+        options["weights"] = _continue(folder, options, chosen)
+    elif exists:
+        for sheet in base.glob(f"{SYSTEMS_FOLDER}/**/{LOSSES_FILE}"):
             refuse_filled_in(sheet, *UNTOUCHED)
     elif folder.model.exists() or folder.checkpoints.exists():
-        raise OutputError(f"{place} holds a run, not a comparison; choose another folder")
+        raise OutputError(f"{base} contains a run, not a comparison; choose another folder")
     faults = Faults()
     given = read_source(source, root, status=status, faults=faults)
     if given.has_splits:
         _check_test_images(given)  # before anything is written
     prepared = prepare_step(folder, given, chosen, overwrite, progress, faults)
     images, options["white_level_16bit"] = prepared.catalog, prepared.preparation.white_level_16bit
-    if not folder.comparison.exists():  # a new one, or begun anew, perhaps by a call that was stopped
-        shutil.rmtree(place / SYSTEMS_FOLDER, ignore_errors=True)
+    if not folder.comparison.exists():  # a new comparison; an earlier call may have been stopped here
+        shutil.rmtree(base / SYSTEMS_FOLDER, ignore_errors=True)
         for name in (FEATURES_FILE, TESTS_FILE, *TABLES):
-            (place / name).unlink(missing_ok=True)
+            (base / name).unlink(missing_ok=True)
     write_json(folder.comparison, options)
     _check_test_images(images)
-    every = range(chosen.seed, chosen.seed + seeds)
-    trials = [Trial(place, name, seed, device, progress) for seed in every for name in names]
-    found = _gather(place)
+    all_seeds = range(chosen.seed, chosen.seed + seeds)
+    trials = [Trial(base, name, seed, device, progress) for seed in all_seeds for name in names]
+    found = _gather(base)
     for number, trial in enumerate(trials, 1):
         if trial.is_finished:
             continue
         logger.info("%s, seed %d (%d of %d)", trial.name, trial.seed, number, len(trials))
         _measure_apart(trial)
-        found = _gather(place)
+        found = _gather(base)
     if found.runs.empty:
         described = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
-        raise PlanktonEmbedError(f"not one system was measured; {described}")
+        raise PlanktonEmbedError(f"no system could be measured; {described}")
     return found
 
 
 def _check_options(
     names: Sequence[str], budget: float | None, seeds: int, weights: Mapping[str, str], settings: Settings
 ) -> dict[str, str]:
-    """Return the weights, files by their whole path."""
-    strangers = [name for name in names if name not in SYSTEMS]
-    if strangers:
-        raise SettingError(f"only: unknown systems {', '.join(strangers)}; known are {', '.join(SYSTEMS)}")
+    """Check the options; return the weights, with absolute paths of files."""
+    unexpected = [name for name in names if name not in SYSTEMS]
+    if unexpected:
+        raise SettingError(f"only: unknown systems {', '.join(unexpected)}; expected some of {', '.join(SYSTEMS)}")
     if budget is not None and not budget > 0:
         raise SettingError(f"budget: expected minutes above 0; found {budget!r}")
     if not isinstance(seeds, int) or seeds < 1:
@@ -225,7 +226,7 @@ def _check_options(
     trunks = list(dict.fromkeys(system.trunk or trunk for system in SYSTEMS.values() if system.pretrained))
     for name, value in weights.items():
         if name not in trunks:
-            raise SettingError(f"weights: no system starts from the trunk {name!r}; there are {', '.join(trunks)}")
+            raise SettingError(f"weights: no system uses the trunk {name!r}; expected one of {', '.join(trunks)}")
         if value not in ("imagenet", "none") and not Path(value).exists():
             raise InputError(f"weights of {name}: {value} does not exist; expected imagenet, none, or a file")
     return {n: v if v in ("imagenet", "none") else str(Path(v).resolve()) for n, v in weights.items()}
@@ -234,47 +235,47 @@ def _check_options(
 def _check_test_images(images: ImageCatalog) -> None:
     if not images.split("test").frame["label"].notna().any():
         raise InputError(
-            "a comparison needs labelled test images; divide the catalog into train, val and test."
+            "a comparison needs labelled test images; split the catalog into train, val and test."
             + describe_unvalidated(images.frame)
         )
 
 
-def _go_on(folder: RunFolder, options: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """Return the weights of all calls; refuse what would make rows that do not compare with those measured."""
-    place, weights = folder.path, options["weights"]
+def _continue(folder: RunFolder, options: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    """Return the weights of all calls; raise an error if new rows could not be compared with the measured ones."""
+    base, weights = folder.path, options["weights"]
     before = json.loads(folder.comparison.read_text(encoding="utf-8"))
     for name in ("budget", "device"):
         if before[name] != options[name]:
             was, now = ("none" if value is None else value for value in (before[name], options[name]))
-            raise SettingError(f"{place} holds a comparison with another {name}: expected {was}; found {now}; "
-                               "give the same, or choose another folder")  # fmt: skip
-    measured = {path.parents[1].name for path in place.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
+            raise SettingError(f"{base} contains a comparison with another {name}: expected {was}; found {now}; "
+                               "use the same, or choose another folder")  # fmt: skip
+    measured = {path.parents[1].name for path in base.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
     systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
     for trunk in (system.trunk or settings.network.trunk for system in systems):
         old = before["weights"].get(trunk, "imagenet")
         if weights.get(trunk, old) != old:
             raise SettingError(
-                f"{place} holds a comparison with other weights of {trunk} ({old}); choose another folder"
+                f"{base} contains a comparison with other weights of {trunk} ({old}); choose another folder"
             )
     return {**before["weights"], **weights}
 
 
 def _measure_apart(trial: Trial) -> None:
-    """Measure in a process of its own; where that fails, leave the reason."""
+    """Measure in a separate process; if that fails, write the reason."""
     trial.fault.unlink(missing_ok=True)
-    words = (str(trial.folder), trial.name, str(trial.seed), trial.device, str(trial.progress))
-    code = subprocess.run([sys.executable, "-m", compare_trial.__name__, *words], check=False).returncode
+    arguments = (str(trial.folder), trial.name, str(trial.seed), trial.device, str(trial.progress))
+    code = subprocess.run([sys.executable, "-m", compare_trial.__name__, *arguments], check=False).returncode
     if code != 0 and not trial.fault.exists():
         trial.note_fault(f"its process ended with code {code}")
     if trial.fault.exists():
         logger.warning("%s, seed %d: not measured: %s", trial.name, trial.seed, trial.fault.read_text(encoding="utf-8"))
 
 
-def _test_pairs(place: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _test_pairs(base: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return `Comparison.tests`, from the predictions that the trials wrote."""
     right: dict[int, dict[str, pd.Series]] = {}
     for row in rows:
-        folder = place / SYSTEMS_FOLDER / row["system"] / f"seed_{row['seed']}"
+        folder = base / SYSTEMS_FOLDER / row["system"] / f"seed_{row['seed']}"
         inner = folder / row["name"].removeprefix(f"{row['system']}_")  # an embedding has several classifiers
         path = (inner if inner.is_dir() else folder) / "predictions.csv"
         if not path.is_file():  # removed by hand
@@ -295,24 +296,24 @@ def _test_pairs(place: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _gather(place: Path) -> Comparison:
-    """Gather the finished trials of a folder, and write their tables and figure where there are any."""
+def _gather(base: Path) -> Comparison:
+    """Collect the finished trials of a folder; write their tables and figure if there are any."""
     rows: list[dict[str, Any]] = []
     faults: dict[str, str] = {}
-    for seed_folder in sorted((place / SYSTEMS_FOLDER).glob("*/seed_*")):
+    for seed_folder in sorted((base / SYSTEMS_FOLDER).glob("*/seed_*")):
         measures, fault = seed_folder / MEASURES_FILE, seed_folder / FAULT_FILE
         if measures.exists():
             rows += json.loads(measures.read_text(encoding="utf-8"))
         if fault.exists():
             faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
-    found = Comparison(pd.DataFrame(rows), faults, _test_pairs(place, rows))
+    found = Comparison(pd.DataFrame(rows), faults, _test_pairs(base, rows))
     if not rows:
         return found
-    found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has nothing for nan
-    runs, summary, page, figure = (place / name for name in TABLES)
+    found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has no nan
+    runs, summary, page, figure = (base / name for name in TABLES)
     write_frame(runs, found.runs)
     write_frame(summary, found.summary)
-    write_frame(place / TESTS_FILE, found.tests)
+    write_frame(base / TESTS_FILE, found.tests)
     with write_atomically(page) as temporary:
         temporary.write_text(found.to_markdown(), encoding="utf-8")
     save_figure(draw_comparison(found.runs), figure)

@@ -1,4 +1,4 @@
-"""Contact sheets: which images stand on them, and under which captions."""
+"""Contact sheets: which images they show, and with which captions."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def examples_sheet(catalog: ImageCatalog, n_per_class: int = 8, seed: int = 0) -
 def preview_sheet(
     catalog: ImageCatalog, settings: PreparationSettings, n_images: int = 30, per_row: int = 5, seed: int = 0
 ) -> Sheet:
-    """Show images as they are on disk and, beside each, as the network sees them.
+    """Show images as they are on disk, each beside the image that the network sees.
 
-    Every class gives an image, then those with more a second, and so on, up to `n_images`; of more classes than that,
-    one each of at most `MOST_PREVIEWED`.
+    One image of every class, then a second one, and so on, up to `n_images`. If there are more classes than `n_images`:
+    one image of each of at most `MOST_PREVIEWED` classes.
     """
     shuffled = np.random.default_rng(seed).permutation(len(catalog))
     labels = catalog.frame["label"].astype(object).fillna("").iloc[shuffled]
@@ -74,14 +74,14 @@ def preview_sheet(
 def marks_sheet(
     catalog: ImageCatalog, rows: Sequence[int], settings: PreparationSettings, n_images: int = 40, per_row: int = 5
 ) -> Sheet:
-    """Show images that have marks burnt in and, beside each, what is left without them.
+    """Show images that have marks burnt in, each beside the image without the marks.
 
     Args:
         catalog: the images.
-        rows: those with marks (`CatalogSummary.marked`).
-        settings: how images are prepared; where they keep the marks, the title of the sheet shows it.
-        n_images: shown at most, spread over these rows.
-        per_row: pairs side by side.
+        rows: the rows of images with marks (`CatalogSummary.marked`).
+        settings: how images are prepared; if they keep the marks, the title of the sheet says so.
+        n_images: the largest number of images, evenly spaced over these rows.
+        per_row: pairs per row.
     """
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), n_images)).astype(int))
     tiles: list[Tile] = []
@@ -94,42 +94,42 @@ def marks_sheet(
     return Sheet(f"Images with marks burnt in, before and after their removal{kept}", _lay_out(tiles, 2 * per_row))
 
 
-def misclassified_sheet(names: pd.DataFrame, n_images: int = 40, per_row: int = 8) -> Sheet:
-    """Show the wrongly named images whose wrong class was nearest, with truth and guess."""
-    wrong = names[names["label"] != names["true_label"]].sort_values("distance", kind="stable")
-    tiles = [_guess_tile(row) for _, row in wrong.head(n_images).iterrows()]
-    title = f"{len(wrong)} of {len(names)} images named wrongly; the surest {len(tiles)}"
+def misclassified_sheet(predictions: pd.DataFrame, n_images: int = 40, per_row: int = 8) -> Sheet:
+    """Show the misclassified images nearest to their predicted class, with true and predicted label."""
+    wrong = predictions[predictions["label"] != predictions["true_label"]].sort_values("distance", kind="stable")
+    tiles = [_prediction_tile(row) for _, row in wrong.head(n_images).iterrows()]
+    title = f"{len(wrong)} of {len(predictions)} images predicted wrongly; the {len(tiles)} with the least distance"
     return Sheet(title, _lay_out(tiles, per_row))
 
 
 def losses_sheet(losses: pd.DataFrame, per_row: int = 5) -> Sheet:
-    """Show the images of `highest_losses`, each with truth, guess, loss and the probability p of the guess."""
+    """Show the images of `highest_losses` with true and predicted label, loss, and probability p of the prediction."""
     tiles = []
     for row in losses.to_dict("records"):
         caption = f"{row['label']}\n→ {row['predicted']}\nloss {row['loss']:.2f}, p {row['probability']:.2f}"
         frame: Literal["right", "wrong"] = "right" if row["label"] == row["predicted"] else "wrong"
         tiles.append(Tile(_open(row["path"]), caption, frame))
-    return Sheet(f"The {len(tiles)} highest losses: true label → guess", _lay_out(tiles, per_row))
+    return Sheet(f"The {len(tiles)} highest losses: true label → prediction", _lay_out(tiles, per_row))
 
 
 def worst_classes_sheet(
-    names: pd.DataFrame, scores: ClassificationScores, n_classes: int = 8, n_per_class: int = 8
+    predictions: pd.DataFrame, scores: ClassificationScores, n_classes: int = 8, n_per_class: int = 8
 ) -> Sheet:
-    """Show images of the classes with the lowest F1, wrong ones first, with truth and guess."""
+    """Show images of the classes with the lowest F1, wrong ones first, with true and predicted label."""
     with_support = scores.per_class[scores.per_class["support"] > 0]
     rows = []
     for _, score in with_support.sort_values("f1", kind="stable").head(n_classes).iterrows():
-        members = names[names["true_label"] == score["label"]]
+        members = predictions[predictions["true_label"] == score["label"]]
         wrong_first = members.assign(right=members["label"] == members["true_label"]).sort_values(
             "right", kind="stable"
         )
-        tiles = [_guess_tile(row) for _, row in wrong_first.head(n_per_class).iterrows()]
+        tiles = [_prediction_tile(row) for _, row in wrong_first.head(n_per_class).iterrows()]
         rows.append((f"{score['label']}\nF1 {score['f1']:.2f}, n {score['support']:.0f}", tiles))
     return Sheet("The classes with the lowest F1", rows)
 
 
 def neighbors_sheet(queries: EmbeddingTable, gallery: EmbeddingTable, neighbors: Neighbors) -> Sheet:
-    """Show each query and, beside it, its neighbours with class and distance."""
+    """Show each query beside its neighbours, with class and distance."""
     rows = []
     for number in range(len(queries)):
         truth = queries.label[number]
@@ -172,7 +172,7 @@ def ends_sheet(projection: Projection, n_images: int = 8) -> Sheet:
 
 
 def clusters_sheets(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Iterator[Sheet]:
-    """Show central images (left) and odd ones (right) of all groups, a few groups a sheet, the largest first."""
+    """Show central images (left) and odd images (right) of all groups, a few groups per sheet, the largest first."""
     n_alone = int((clusters.cluster == 0).sum())
     title = f"{len(clusters.groups)} groups of {len(clusters.table):,} images"
     title += f", {n_alone:,} in none" if n_alone else ""
@@ -189,7 +189,7 @@ def clusters_sheets(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -
 
 
 def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 3) -> Sheet:
-    """Show the best pairs of relations: below x₁ → y₁ stands x₂ → y₂."""
+    """Show the best pairs of relations: x₁ → y₁, and below it x₂ → y₂."""
     best, table = relations.best.head(n_relations).to_dict("records"), relations.table
     rows = []
     for start in range(0, len(best), per_row):
@@ -211,7 +211,7 @@ def relations_sheet(relations: Relations, n_relations: int = 12, per_row: int = 
 
 
 def suspects_sheets(suspects: Suspects, n_images: int = 40, per_sheet: int = 40, per_row: int = 8) -> Iterator[Sheet]:
-    """Show the labels most likely to be wrong, each with what it seems to be."""
+    """Show the labels that are most likely wrong, each with the suggested label."""
     first = suspects.first(n_images)
     for top in range(0, max(len(first), 1), per_sheet):
         tiles = [
@@ -228,7 +228,7 @@ def _score(score: float) -> str:
 
 
 def copies_sheet(suspects: Suspects, n_pairs: int = 20, per_row: int = 4) -> Sheet:
-    """Show near-copies that bear different labels, side by side."""
+    """Show near-copies with different labels, side by side."""
     tiles = [
         Tile(_open(pair[f"path_{side}"]), f"{pair[f'label_{side}']}\n{pair['distance']:.3f} apart")
         for pair in suspects.copies.head(n_pairs).to_dict("records")
@@ -245,13 +245,13 @@ def _label_tile(table: EmbeddingTable, row: int) -> Tile:
     return Tile(_open(table.path[row]), str(table.label[row] or ""))
 
 
-def _guess_tile(row: pd.Series) -> Tile:
+def _prediction_tile(row: pd.Series) -> Tile:
     right = row["label"] == row["true_label"]
     return Tile(_open(row["path"]), f"{row['true_label']}\n→ {row['label']}", "right" if right else "wrong")
 
 
 def _open(path: str | None) -> Image.Image:
-    """Open an image to look at; a grey square stands for one that cannot be read."""
+    """Open an image to show; return a grey square if it cannot be read."""
     try:
         return UNREADABLE if path is None else open_image(path)
     except InputError:

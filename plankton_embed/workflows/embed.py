@@ -27,26 +27,25 @@ def embed(
 ) -> EmbeddingTable:
     """Embed the images of a catalog, a folder, or a list of image files.
 
-    Images that cannot be read are left out; a warning counts them and `provenance["faults"]` names each with its
-    reason. The model's own white level is used for images of more than 8 bits; a warning says where it cannot be
-    right. To embed PIL images or arrays in memory, call `model.embed`.
+    Images that cannot be read are left out; a warning counts them, and `provenance["faults"]` lists each with its
+    reason. Images of more than 8 bits use the white level of the model; a warning reports images that it does not fit.
+    To embed PIL images or arrays in memory, call `model.embed`.
 
     Args:
         model: a model, or the folder or hub name of one.
         source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
         output: file to write, `.parquet`, `.csv` or `.npz`.
         root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        views: views of each image to average, 1, 2, 4 or 8 (plankton has no up); by default the model's own.
-        batch_size: images at a time.
+        status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
+            labels, such as `validated,predicted`; by default `validated`.
+        views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
+        batch_size: images per batch.
         overwrite: replace the output.
-        device: where to compute when `model` is a name.
+        device: where to compute if `model` is a name.
         progress: show a bar.
 
     Raises:
-        InputError: not one image can be read, or there is none; or the catalog has no pixel sizes where the model
-            needs them.
+        InputError: there are no images, or none can be read; or the model needs pixel sizes and the catalog has none.
     """
     if output is not None:
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)

@@ -9,9 +9,8 @@ from plankton_embed.analysis.clusters import load_named
 from plankton_embed.classifiers.enrollment import add_examples, measure_learning
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import refuse_overwrite
-from plankton_embed.run_folder import RunFolder
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
-from plankton_embed.workflows.inputs import Query, Reference, load_labelled, load_query, load_settings
+from plankton_embed.workflows.inputs import Query, Reference, as_run, load_labelled, load_query, load_settings
 from plankton_embed.workflows.result_folder import write_curve
 
 
@@ -59,7 +58,7 @@ def enroll(
         raise SettingError("curve needs an output; its files are written beside it")
     if not curve and not (query is None and n_neighbors is None and n_draws is None and seed is None):
         raise SettingError("query, n_neighbors, n_draws and seed are for the learning curve; ask for it (--curve)")
-    if isinstance(new, str | Path) and RunFolder(Path(new)).settings.exists():
+    if as_run(new):
         raise InputError(f"{new} is a run; name the vectors or images to enroll, such as {new}/vectors/test.parquet")
     folder = None
     if output is not None:

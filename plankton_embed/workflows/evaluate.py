@@ -16,13 +16,14 @@ from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
-from plankton_embed.run_folder import RunFolder
 from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import (
     Query,
     Reference,
+    as_run,
     find_calibration,
+    find_contradictions,
     load_described,
     load_labelled,
     load_settings,
@@ -50,43 +51,52 @@ def evaluate(
     device: str = "auto",
     progress: bool = True,
 ) -> Evaluation:
-    """Name the labelled images of `query` and score the names; the arguments are those of `classify`, but for these.
+    """Predict the labelled images of `query` and score the predictions.
+
+    The arguments that are not listed here are those of `classify`.
 
     Args:
-        unseen: classes to withhold from the reference, to see whether their images are refused (at an unknown rate of
-            .05, unless another is given). A network that was trained on them has seen them all the same: `seen_unseen`
-            trains one that has not.
-        intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`: one of the
-            vectors, or of the catalog of the images or the run (see `read_samples`). By default every image is drawn
-            for itself, as if images of one sample were as different as those of several.
-        output: folder for `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and pictures;
-            for the MLP also the classifier itself.
+        unseen: classes to leave out of the reference, to test whether their images are rejected (at an unknown rate of
+            .05, unless another is given). A network that was trained on these classes has still seen them:
+            `seen_unseen` trains a network without them.
+        intervals_by: column such as `sample_id` for intervals that draw whole samples: a column of the vectors, or of
+            the catalog of the images or the run (see `read_samples`). By default images are drawn one by one, as if
+            images of one sample were as different as images of several samples.
+        output: folder for `scores.json`, `predictions.csv`, `per_class.csv`, `confusion.csv` (rows true), and figures;
+            for the MLP also the classifier.
 
     Raises:
-        InputError: the query has no labels, a class to withhold is not in the reference, or there is no column of that
-            name.
+        InputError: the query has no labels, a class to leave out is not in the reference, or there is no such column.
     """
     if output is not None:
         refuse_overwrite(output, overwrite, made_of="scores.json")
-        if RunFolder(Path(output)).settings.exists():
-            raise OutputError(f"{output} is a run, whose own scores would be lost; choose another folder")
+        if as_run(output):
+            raise OutputError(f"{output} is a run, and its scores would be lost; choose another folder")
     rate = UNKNOWN_RATE if unseen and unknown_rate is None else unknown_rate
     options = PredictionOptions(method, n_neighbors, rate, refuse_by, load_settings(reference))
-    known = load_labelled(reference)
-    asked, images = load_described(reference, query, device, progress, status)
-    samples = None if intervals_by is None else read_samples(intervals_by, asked, query, images)
+    reference_table = load_labelled(reference)
+    query_table, images = load_described(reference, query, device, progress, status)
+    samples = None if intervals_by is None else read_samples(intervals_by, query_table, query, images)
     needed = ["refusing"] if options.unknown_rate is not None else []
-    held = find_calibration(reference, calibration, known, asked, needed)
+    calibration_table = find_calibration(reference, calibration, reference_table, query_table, needed)
     unseen = [clean_label(name) for name in unseen]
-    known = _withhold(known, unseen)
-    if unseen and not (set(asked.classes) & set(unseen) and set(asked.classes) & set(known.classes)):
+    reference_table = _leave_out(reference_table, unseen)
+    classes = set(query_table.classes)
+    if unseen and not (classes & set(unseen) and classes & set(reference_table.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
-    _warn_of_copies(asked)
-    evaluation = evaluate_predictions(known, asked, options, held, samples=samples, progress=progress)
+    if len(copies := find_contradictions(query_table)):
+        logger.warning(
+            "%d of %d images of the query have a copy (an equal vector) with another label, such as %s (%s); only one "
+            "of these labels can be right: correct them (suspects lists them first)",
+            *(len(copies), len(query_table.labelled), query_table.object_id[copies[0]], query_table.label[copies[0]]),
+        )
+    evaluation = evaluate_predictions(
+        reference_table, query_table, options, calibration_table, samples=samples, progress=progress
+    )
     missing = evaluation.missing[~evaluation.missing["label"].isin(unseen)].reset_index(drop=True)
-    _warn_of_missing(missing, known, evaluation.rejector is not None)
-    names = [_describe_source(*source) for source in ((query, ("test", "val")), (reference, ("train",)))]
-    space = score_space(known, asked, f"queries: {names[0]}, gallery: {names[1]}")
+    _warn_of_missing(missing, reference_table, evaluation.rejector is not None)
+    queries, gallery = _describe_source(query, ("test", "val")), _describe_source(reference, ("train",))
+    space = score_space(reference_table, query_table, f"queries: {queries}, gallery: {gallery}")
     evaluation = replace(evaluation, missing=missing, intervals_by=intervals_by, **space)
     if output is not None:
         with write_folder_atomically(output) as folder:
@@ -96,47 +106,32 @@ def evaluate(
     return evaluation
 
 
-def _warn_of_copies(asked: EmbeddingTable) -> None:
-    """Report images of the query that have a copy (an equal vector) with another label."""
-    rows = np.flatnonzero(asked.is_labelled)
-    vectors = pd.Series([asked.vectors[row].tobytes() for row in rows])
-    n_labels = pd.Series(asked.label[rows]).groupby(vectors).transform("nunique")
-    doubtful = rows[(n_labels > 1).to_numpy()]
-    if len(doubtful):
-        logger.warning(
-            "%d of %d images of the query have a copy (an equal vector) with another label, such as %s (%s); of such "
-            "copies only one can be right: correct the labels (suspects lists them first)",
-            *(len(doubtful), len(rows), asked.object_id[doubtful[0]], asked.label[doubtful[0]]),
-        )
-
-
-def _warn_of_missing(missing: pd.DataFrame, known: EmbeddingTable, refuses: bool) -> None:
-    """Report the labels of the query that the reference lacks."""
+def _warn_of_missing(missing: pd.DataFrame, reference: EmbeddingTable, rejects: bool) -> None:
+    """Report the labels of the query that are not in the reference."""
     if len(missing):
         first = missing.iloc[0]
-        nearest = f"its nearest name is {first['nearest']}" if first["nearest"] else "it has no similar name"
+        similar = f"the most similar class is {first['nearest']}" if first["nearest"] else "no class is similar"
         logger.warning(
             "%d labels of the query (%d images, %.1f %%) are not among the %d classes of the reference, such as %s "
             "(%s); %s, or rename labels (catalog --class-map)",
-            *(len(missing), missing["n_images"].sum(), 100 * missing["share"].sum(), len(known.classes)),
-            *(first["label"], nearest),
-            "the accuracy is that over the other images, and these should be unknown: see the open set"
-            if refuses
+            *(len(missing), missing["n_images"].sum(), 100 * missing["share"].sum(), len(reference.classes)),
+            *(first["label"], similar),
+            "the accuracy is that of the other images, and these images should be unknown: see the open-set scores"
+            if rejects
             else "these count as wrong: see the score over the shared classes",
         )
 
 
 def _describe_source(vectors: Query, splits: Sequence[str]) -> str:
-    """Return what a note calls vectors: the split of a run, or the name of the file."""
+    """Return the description of vectors in a note: the split of a run, or the name of the file."""
     if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return "a table" if isinstance(vectors, EmbeddingTable) else "a catalog"
-    run = RunFolder(Path(vectors))
-    is_run = run.settings.exists()
-    return next((name for name in splits if is_run and run.vectors(name).exists()), Path(vectors).name)
+    run = as_run(vectors)
+    return next((name for name in splits if run and run.vectors(name).exists()), Path(vectors).name)
 
 
-def _withhold(known: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
-    strangers = sorted(set(unseen) - set(known.classes))
-    if strangers:
-        raise InputError(f"unseen: expected classes of the reference, {known.classes}; found {strangers}")
-    return known.select(~np.isin(known.label.astype(str), list(unseen)))
+def _leave_out(reference: EmbeddingTable, unseen: Sequence[str]) -> EmbeddingTable:
+    unexpected = sorted(set(unseen) - set(reference.classes))
+    if unexpected:
+        raise InputError(f"unseen: expected classes of the reference, {reference.classes}; found {unexpected}")
+    return reference.select(~np.isin(reference.label.astype(str), list(unseen))) if unseen else reference

@@ -16,7 +16,7 @@ def index(
     kind: IndexKind = "flat",
     overwrite: bool = False,
 ) -> VectorIndex:
-    """Build a FAISS index over vectors; save it when `output` is given.
+    """Build a FAISS index over vectors; save it if `output` is given.
 
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).

@@ -1,4 +1,4 @@
-"""What commands read: vectors, runs, images to embed, calibration sets, samples."""
+"""The inputs of commands: vectors, runs, images to embed, calibration sets, samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,11 @@ from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.classifiers.scoring import LEAST_SAMPLES
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
-from plankton_embed.images.readers.source import read_source
+from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.vector_index import INDEX_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +35,51 @@ Reference = EmbeddingTable | str | Path
 Query = EmbeddingTable | ImageCatalog | str | Path
 Source = ImageCatalog | str | Path | Sequence[str | Path]
 SettingsLike = Settings | Mapping[str, Any] | None
+PathKind = Literal["run", "index", "model", "vectors", "catalog", "images"]
+FOLDERS = {"index": "an index", "model": "a model", "images": "a folder without vectors"}
+
+
+def recognize(path: str | Path) -> PathKind:
+    """Return what a path is: `run`, `index` or `model` (folders), `vectors` or `catalog` (files), or `images`.
+
+    The reference that `enroll` writes is `vectors`. A missing file is what its suffix says. Every other path is
+    `images`: a source that `read_source` reads.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return "vectors" if holds_vectors(path) else "catalog" if path.suffix in CATALOG_SUFFIXES else "images"
+    run = RunFolder(path)
+    if run.settings.is_file() or any(run.vectors(split).is_file() for split in SPLITS):
+        return "run"
+    if (path / INDEX_FILE).is_file():
+        return "index"
+    return "model" if any(path.glob("*.safetensors")) else "images"
+
+
+def as_run(vectors: Query) -> RunFolder | None:
+    """Return the run if vectors or images are given as the folder of a run, else None."""
+    return RunFolder(Path(vectors)) if isinstance(vectors, str | Path) and recognize(vectors) == "run" else None
 
 
 def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
-    """Return a table as it is, or read it from its file or from the folder of a run."""
+    """Return a table as it is, or read it from its file or from the folder of a run.
+
+    Raises:
+        InputError: there are no vectors; or another folder is given.
+    """
     if isinstance(vectors, EmbeddingTable):
         return vectors
-    path = Path(vectors)
-    return EmbeddingTable.load(RunFolder(path).vectors(split) if path.is_dir() else path)
+    if run := as_run(vectors):
+        return EmbeddingTable.load(run.vectors(split))
+    if Path(vectors).is_dir():
+        raise InputError(
+            f"{vectors}: expected vectors, in a file or in the folder of a run; found {FOLDERS[recognize(vectors)]}"
+        )
+    return EmbeddingTable.load(vectors)
 
 
 def find_run(vectors: Query) -> RunFolder | None:
-    """Return the run that vectors belong to: its folder was given, or a file in it or in its `vectors/`; else None."""
+    """Return the run of vectors that are given as its folder, or as a file in it or in its `vectors/`; else None."""
     if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return None
     path = Path(vectors).absolute()
@@ -66,12 +100,12 @@ def load_settings(vectors: Reference) -> Settings:
     except SettingError as error:
         raise InputError(
             f"{run.settings if run else vectors} cannot be used: {error}\nA newer release may have written it: use "
-            "that one, or copy the vectors out of the run, where the default settings are used"
+            "that release, or copy the vectors out of the run (the default settings are used there)"
         ) from error
 
 
 def load_labelled(vectors: Reference, split: str = "train", what: str = "the reference") -> EmbeddingTable:
-    """Return `load_vectors`; a class called like rejected images is an error (see `refuse_unknown`)."""
+    """Read vectors as `load_vectors` does; a class called like rejected images is an error (see `refuse_unknown`)."""
     table = load_vectors(vectors, split)
     refuse_unknown(table.classes, what if isinstance(vectors, EmbeddingTable) else vectors)
     return table
@@ -80,10 +114,10 @@ def load_labelled(vectors: Reference, split: str = "train", what: str = "the ref
 def load_query(
     reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> EmbeddingTable:
-    """Read the query's vectors; images are embedded by the model of the run that is the reference.
+    """Read the query's vectors; if the reference is a run, its model embeds images.
 
-    `status` says which names of images are labels (see `embed`). As of the reference, no class of it may be called like
-    rejected images.
+    `status` selects the class names of images that are used as labels (see `embed`). No class may be called like
+    rejected images; this holds for the reference too.
     """
     return load_described(reference, query, device, progress, status)[0]
 
@@ -91,52 +125,46 @@ def load_query(
 def load_described(
     reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
-    """Return `load_query`, and where the query is images their catalog too."""
-    if status is not None and (isinstance(query, EmbeddingTable) or not embeds_images(reference, query)):
+    """Return the vectors as `load_query` does, and the catalog of the images if the query is images."""
+    run = as_run(reference)
+    is_vectors = isinstance(query, str | Path) and recognize(query) not in ("catalog", "images")
+    if run is not None and not isinstance(query, EmbeddingTable) and not is_vectors:
+        images = read_source(query, status=status)
+        refuse_unknown(images.classes, "the query" if isinstance(query, ImageCatalog) else query)
+        from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
+
+        return embed_source(run.path, images, device=device, progress=progress), images
+    if status is not None:
         raise SettingError(
-            "status: it goes with images; the query is vectors, whose labels were chosen when it was made"
+            "status: it is for images; the query is vectors, whose labels were chosen when they were made"
         )
     if isinstance(query, EmbeddingTable):
         return load_labelled(query, what="the query"), None
     if isinstance(query, ImageCatalog):
-        if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir():
-            raise InputError(
-                "the query is a catalog of images; embed them first (embed), or give a run as reference, whose model "
-                "embeds them"
-            )
-        return _embed_query(reference, read_source(query, status=status), "the query", device, progress)
+        raise InputError(
+            "the query is a catalog of images; embed them first (embed), or give a run as reference, whose model "
+            "embeds them"
+        )
     path = Path(query)
-    run_folder = RunFolder(path)
-    if run_folder.settings.exists():
-        split = next((name for name in ("test", "val") if run_folder.vectors(name).exists()), None)
+    if query_run := as_run(path):
+        split = next((name for name in ("test", "val") if query_run.vectors(name).exists()), None)
         if split is None:
-            raise InputError(f"{path} is a run without test or val vectors; name images or a vectors file")
+            raise InputError(f"{path} is a run without test or val vectors; give images or a file of vectors")
         return load_labelled(path, split), None
-    if isinstance(reference, EmbeddingTable) or not Path(reference).is_dir() or holds_vectors(path):
-        if path.is_dir():
-            raise InputError(
-                f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "
-                "give a run as reference, whose model embeds them"
-            )
-        return load_labelled(path), None
-    return _embed_query(reference, read_source(path, status=status), path, device, progress)
-
-
-def _embed_query(
-    run: str | Path, images: ImageCatalog, what: str | Path, device: str, progress: bool
-) -> tuple[EmbeddingTable, ImageCatalog]:
-    refuse_unknown(images.classes, what)
-    from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
-
-    return embed_source(run, images, device=device, progress=progress), images
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "
+            "give a run as reference, whose model embeds them"
+        )
+    return load_labelled(path), None
 
 
 @dataclass(frozen=True)
 class PreparedPrediction:
-    """All that a prediction takes: the tables, and what is fitted on them.
+    """Everything that a prediction needs: the tables, and the classifier fitted on them.
 
-    `catalog` of the query, where it is images. `calibration` and `rejector` (which rejects images of unknown classes)
-    are None where there is none.
+    `catalog`: the query's images, if it is images. `calibration` and `rejector` (which rejects images of unknown
+    classes) may be None.
     """
 
     reference: EmbeddingTable
@@ -160,36 +188,38 @@ def prepare_prediction(
     device: str = "auto",
     progress: bool = False,
 ) -> PreparedPrediction:
-    """Read reference, query and calibration set, and fit the classifier and what rejects images.
+    """Read reference, query and calibration set; fit the classifier and the rejector.
 
     Args:
-        reference, query, calibration, status: as `classify`.
+        reference, query, calibration, status: see `classify`.
         options: how images are predicted.
         needed_for: what needs a calibration set (see `find_calibration`).
         calibrated: look for a calibration set.
-        called: what messages call reference and query.
+        called: the words for reference and query in messages.
         device: where to embed.
         progress: show bars.
     """
-    known = load_labelled(reference)
-    asked, catalog = load_described(reference, query, device, progress, status)
-    known.check_same_model(asked, called)
-    held = find_calibration(reference, calibration, known, asked, needed_for) if calibrated else None
-    classifier = options.fit(known, held, progress)
-    return PreparedPrediction(known, asked, catalog, held, classifier, rejector_for(options, known, classifier, held))
+    reference_table = load_labelled(reference)
+    query_table, catalog = load_described(reference, query, device, progress, status)
+    reference_table.check_same_model(query_table, called)
+    calibration_table = (
+        find_calibration(reference, calibration, reference_table, query_table, needed_for) if calibrated else None
+    )
+    classifier = options.fit(reference_table, calibration_table, progress)
+    rejector = rejector_for(options, reference_table, classifier, calibration_table)
+    return PreparedPrediction(reference_table, query_table, catalog, calibration_table, classifier, rejector)
 
 
 def read_samples(
     column: str, table: EmbeddingTable, source: Query, images: ImageCatalog | None = None
 ) -> NDArray[np.str_]:
-    """Return the text of a column (n,), by which intervals draw whole samples.
+    """Return the sample of each image, as text (n,), for intervals that draw whole samples.
 
     Args:
-        column: of the vectors, such as `sample_id`; else of the catalog, by `object_id`.
+        column: a column of the vectors, such as `sample_id`; else of the catalog, matched by `object_id`.
         table: the vectors.
-        source: what they were read from; where it is a run, or in one (see `find_run`), that run's catalog is looked
-            into.
-        images: the catalog of the images, where they were embedded.
+        source: where they were read from; if it is a run, or in one (see `find_run`), the run's catalog is used.
+        images: the catalog of the images, if they were embedded.
 
     Raises:
         InputError: there is no such column, or it is empty.
@@ -205,27 +235,27 @@ def read_samples(
         values = images.frame.drop_duplicates("object_id").set_index("object_id")[column].reindex(table.object_id)
     n_empty = int(values.isna().sum())
     if n_empty == len(values):
-        known = [
+        available = [
             *(["sample_id"] if any(table.sample_id) else []),
             *table.columns,
             *([] if images is None else images.frame),
         ]
         raise InputError(
             f"intervals_by: expected a column of the vectors or of their catalog with a value for each of {len(table)} "
-            f"images; found nothing in {column!r}; there are {', '.join(dict.fromkeys(known)) or 'no such columns'}"
+            f"images; found nothing in {column!r}; there are {', '.join(dict.fromkeys(available)) or 'no such columns'}"
         )
     if n_empty:
-        logger.warning("%d of %d images have no %s; they are drawn together", n_empty, len(values), column)
+        logger.warning("%d of %d images have no %s; they are drawn as one sample", n_empty, len(values), column)
     return values.astype("str").where(values.notna(), "").to_numpy(dtype=str)
 
 
-def read_calibration_samples(column: str, held: EmbeddingTable, source: Reference) -> NDArray[np.intp]:
-    """Return the code of the sample of each calibration image (m,), by which intervals or draws take whole samples.
+def read_calibration_samples(column: str, calibration: EmbeddingTable, source: Reference) -> NDArray[np.intp]:
+    """Return the code of each calibration image's sample (m,), for intervals or draws of whole samples.
 
     Raises:
         InputError: there is no such column, or it has fewer than 5 values.
     """
-    codes, names = pd.factorize(read_samples(column, held, source))
+    codes, names = pd.factorize(read_samples(column, calibration, source))
     if len(names) < LEAST_SAMPLES:
         raise InputError(
             f"intervals_by: expected calibration images with at least {LEAST_SAMPLES} values of {column}; found "
@@ -234,56 +264,49 @@ def read_calibration_samples(column: str, held: EmbeddingTable, source: Referenc
     return np.asarray(codes, dtype=np.intp)
 
 
-def embeds_images(reference: Reference, query: ImageCatalog | str | Path) -> bool:
-    """Return whether the query is images, which the model of the run that is the reference embeds."""
-    is_run = not isinstance(reference, EmbeddingTable) and Path(reference).is_dir()
-    if isinstance(query, ImageCatalog):
-        return is_run
-    return is_run and not RunFolder(Path(query)).settings.exists() and not holds_vectors(Path(query))
-
-
 def find_calibration(
-    reference: Reference,
+    source: Reference,
     calibration: Reference | None,
-    known: EmbeddingTable,
-    asked: EmbeddingTable,
+    reference: EmbeddingTable,
+    query: EmbeddingTable,
     needed_for: Sequence[str] = (),
 ) -> EmbeddingTable | None:
-    """Read the calibration set; by default `val.parquet` beside the reference, where it can serve.
+    """Read the calibration set; by default `val.parquet` beside the reference, if it is suitable.
 
-    Of it serve labelled images of known classes that are not in the reference too, and have no copy with another label.
+    It consists of labelled images of the reference's classes that are not in the reference, and have no copy with
+    another label.
 
     Args:
-        reference: as `classify`.
-        calibration: as `classify`.
-        known: what was read from the reference.
-        asked: what was read from the query.
-        needed_for: what needs it.
+        source: where the reference was read from, such as a run.
+        calibration: see `classify`.
+        reference: its vectors.
+        query: the vectors to predict.
+        needed_for: what needs a calibration set.
 
     Raises:
-        MismatchError: made by another model.
-        InputError: there is none, and something needs it; or no image of the one that was given can serve.
+        MismatchError: the calibration set was made by another model.
+        InputError: it is needed and missing, or no image of the given one is suitable.
     """
     if calibration is not None:
-        held = load_labelled(calibration, "val")
-        known.check_same_model(held, ("reference", "calibration"))
-        held = _select_calibration(held, known)
-        n_shared = count_shared(held, asked)
+        table = load_labelled(calibration, "val")
+        reference.check_same_model(table, ("reference", "calibration"))
+        table = _select_calibration(table, reference)
+        n_shared = count_shared(table, query)
         if n_shared:
             logger.warning(
-                "%d of the query's images are in the calibration set too, so these scores are too good", n_shared
+                "%d of the query's images are in the calibration set too, so these scores are too high", n_shared
             )
-        return held
+        return table
     fault = "there is none"
-    if not isinstance(reference, EmbeddingTable):
-        path = Path(reference)
+    if not isinstance(source, EmbeddingTable):
+        path = Path(source)
         beside = RunFolder(path).vectors("val") if path.is_dir() else path.with_name("val.parquet")
         if beside.is_file() and beside.resolve() != path.resolve():
-            held = EmbeddingTable.load(beside)
-            fault = _why_not(known, held, asked)
+            table = EmbeddingTable.load(beside)
+            fault = _why_unsuitable(table, reference, query)
             if not fault:
                 logger.info("calibration: %s", beside)
-                return _select_calibration(held, known)
+                return _select_calibration(table, reference)
             fault = f"{beside} {fault}"
     if needed_for:
         raise InputError(f"{' and '.join(needed_for)} {NO_CALIBRATION}; {fault}")
@@ -291,65 +314,73 @@ def find_calibration(
     return None
 
 
-def _why_not(known: EmbeddingTable, held: EmbeddingTable, asked: EmbeddingTable) -> str:
-    """Return why a table that was not asked for cannot serve as calibration set; nothing where it can."""
-    if held.model_hash != known.model_hash or held.dimension != known.dimension:
+def _why_unsuitable(calibration: EmbeddingTable, reference: EmbeddingTable, query: EmbeddingTable) -> str:
+    """Return why the table beside the reference cannot be its calibration set; empty text if it can."""
+    if calibration.model_hash != reference.model_hash or calibration.dimension != reference.dimension:
         return "was made by another model"
-    if len(select_reference_classes(held, known)) == 0:
-        return "has no labelled image of a known class"
-    if _is_among(select_reference_classes(held, known), known).all():
+    selected = select_reference_classes(calibration, reference)
+    if len(selected) == 0:
+        return "has no labelled image of a class of the reference"
+    if _is_among(selected, reference).all():
         return "has no image that is not in the reference too"
-    if count_shared(held, asked):
-        return "holds images of the query"
+    if count_shared(calibration, query):
+        return "contains images of the query"
     return ""
 
 
-def drop_contradictions(held: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
-    """Leave out calibration images that have a copy (an equal vector) with another label, there or in the reference."""
-    tables = [held.select(held.is_labelled), known.select(known.is_labelled)]
-    keys = pd.Series([row.tobytes() for table in tables for row in table.vectors], dtype=object)
-    labels = pd.Series(np.concatenate([table.label for table in tables]), dtype=object)
-    doubtful = np.zeros(len(held), dtype=bool)
+def find_contradictions(table: EmbeddingTable, *others: EmbeddingTable) -> NDArray[np.intp]:
+    """Return the rows of a table whose image has a copy (an equal vector) with another label, here or in the others."""
+    tables = [table.labelled, *(other.labelled for other in others)]
+    keys = pd.Series([vector.tobytes() for part in tables for vector in part.vectors], dtype=object)
+    labels = pd.Series(np.concatenate([part.label for part in tables]), dtype=object)
     n_labels = labels.groupby(keys.to_numpy()).transform("nunique").to_numpy()
-    doubtful[held.is_labelled] = n_labels[: len(tables[0])] > 1
-    if doubtful.any():
-        first = int(doubtful.argmax())
+    return np.flatnonzero(table.is_labelled)[n_labels[: len(tables[0])] > 1]
+
+
+def drop_contradictions(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+    """Leave out calibration images that have a copy with another label (see `find_contradictions`)."""
+    rows = find_contradictions(calibration, reference)
+    if len(rows):
         logger.warning(
             "calibration: %d of %d images have a copy (an equal vector) with another label and are left out, such as "
             "%s (%s); correct the labels (suspects lists them first)",
-            *(int(doubtful.sum()), len(held), held.object_id[first], held.label[first]),
+            *(len(rows), len(calibration), calibration.object_id[rows[0]], calibration.label[rows[0]]),
         )
-    return held.select(~doubtful)
+    return calibration.select(np.delete(np.arange(len(calibration)), rows))
 
 
-def _select_calibration(found: EmbeddingTable, known: EmbeddingTable) -> EmbeddingTable:
-    """Keep the images that can serve: errors on images of the reference would look too rare.
+def _select_calibration(found: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+    """Keep the suitable images; on images of the reference, errors would look too rare.
 
     Raises:
-        InputError: none is left.
+        InputError: no image remains.
     """
-    held = select_reference_classes(found, known)
-    if len(held) == 0:
-        raise InputError(f"calibration: it has no labelled image of the {len(known.classes)} classes of the reference")
-    clear = drop_contradictions(held, known)
-    if len(clear) == 0:
+    calibration = select_reference_classes(found, reference)
+    if len(calibration) == 0:
+        raise InputError(
+            f"calibration: it has no labelled image of the {len(reference.classes)} classes of the reference"
+        )
+    without_copies = drop_contradictions(calibration, reference)
+    if len(without_copies) == 0:
         raise InputError(
             "calibration: every image has a copy (an equal vector) with another label; correct the labels, or give "
             "other images (--calibration VECTORS)"
         )
-    shared = _is_among(clear, known)
+    shared = _is_among(without_copies, reference)
     if shared.all():
         raise InputError(
-            "calibration: all images of a known class are in the reference too; give labelled vectors of images that "
-            "the network was not trained on (--calibration VECTORS)"
+            "calibration: all images of the reference's classes are in the reference too; give labelled vectors of "
+            "images that the network was not trained on (--calibration VECTORS)"
         )
     if shared.any():
-        logger.warning("calibration: %d of %d images are in the reference too and left out", shared.sum(), len(clear))
-    return clear.select(~shared)
+        logger.warning(
+            "calibration: %d of %d images are in the reference too and left out", shared.sum(), len(without_copies)
+        )
+    return without_copies.select(~shared)
 
 
 def count_shared(table: EmbeddingTable, other: EmbeddingTable) -> int:
-    """Return how many images of a table are in another, their vectors being the same."""
+    """Return how many images of a table have an equal vector in another table."""
     return int(_is_among(table, other).sum())
 
 
@@ -359,32 +390,35 @@ def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]
 
 
 def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, str | None]:
-    """Return vectors and their split: of a run the one given, by default test, else val, else train."""
+    """Return vectors and, for a run, their split: the given one, by default test, else val, else train."""
     if split is not None and split not in SPLITS:
         raise SettingError(f"split: expected {', '.join(SPLITS)}; found {split!r}")
-    if isinstance(vectors, EmbeddingTable) or not Path(vectors).is_dir():
+    run = as_run(vectors)
+    if run is None:
+        table = load_vectors(vectors)
         if split is not None:
-            raise SettingError("split: it chooses among the vectors of a run, and these are a table; leave it out")
-        return load_vectors(vectors), None
-    run = RunFolder(Path(vectors))
-    there = [name for name in reversed(SPLITS) if run.vectors(name).exists()]
-    if split is not None and split not in there:
-        raise InputError(f"{vectors} has no {split} vectors; those it has: {', '.join(there) or 'none'}")
-    chosen = split or next(iter(there), "train")
+            raise SettingError("split: it selects vectors of a run, but these are a table; leave it out")
+        return table, None
+    available = [name for name in reversed(SPLITS) if run.vectors(name).exists()]
+    if split is not None and split not in available:
+        raise InputError(f"{vectors} has no {split} vectors; it has {', '.join(available) or 'none'}")
+    chosen = split or next(iter(available), "train")
     table = load_vectors(vectors, chosen)
     logger.info("vectors: the %s split of %s, %d images", chosen, vectors, len(table))
     if chosen == "train":
-        logger.warning("the loss has sorted training vectors by label: classes look better separated than they are")
+        logger.warning(
+            "training has separated the training vectors by label: classes look better separated than they are"
+        )
     return table, chosen
 
 
 def build_settings(settings: SettingsLike) -> Settings:
-    """Return whole settings from what a user gave."""
+    """Return complete settings from what a user gave."""
     return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
 
 
 def refuse_inside(source: Source, output: str | Path) -> None:
-    """Keep pictures out of the folder that images are read from."""
+    """Make sure that figures are not written into the folder that images are read from."""
     is_folder = isinstance(source, str | Path) and Path(source).is_dir()
     if is_folder and Path(output).resolve().is_relative_to(Path(str(source)).resolve()):
-        raise OutputError(f"{output} is inside {source}, so its pictures would be read as images; write elsewhere")
+        raise OutputError(f"{output} is inside {source}, so its figures would be read as images; choose another folder")

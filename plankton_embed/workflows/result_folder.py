@@ -1,4 +1,4 @@
-"""The folder that a command writes: whole or not at all, and never over what a person has filled in."""
+"""The folder that a command writes: completely or not at all, and never over files that a person has filled in."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ from plankton_embed.workflows import contact_sheets
 logger = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
-FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, *UNTOUCHED))  # file, column, as it is written
+FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, *UNTOUCHED))  # file, column, its initial values
 
 
 def check_output(output: str | Path | None, overwrite: bool, analysis: str) -> None:
-    """Refuse a place where something else stands, or what a person has filled in."""
+    """Refuse to replace a folder of something else, or files that a person has filled in."""
     if output is None:
         return
     summary = refuse_overwrite(output, overwrite, made_of=SUMMARY_FILE) / SUMMARY_FILE
     found = json.loads(summary.read_text(encoding="utf-8")).get("analysis") if summary.is_file() else analysis
     if found != analysis:
         raise OutputError(
-            f"{output} holds {found or 'something else'}, not {analysis}, so it is not replaced; choose another folder"
+            f"{output} contains {found or 'something else'}, not {analysis}, so it is not replaced; choose another "
+            "folder"
         )
     for name, column, untouched in FILLED_IN:
         refuse_filled_in(Path(output) / name, column, untouched)
@@ -70,15 +71,15 @@ def write_analysis(
     summary: dict[str, Any],
     write: Callable[[Path], None],
 ) -> None:
-    """Write the folder of an analysis, whole or not at all; say how many of the images shown in it are gone."""
+    """Write the folder of an analysis, completely or not at all; warn of images that are missing in its figures."""
     if output is None:
         return
     paths: list[str | None] = [] if shown is None else shown.path.tolist()
     missing = [path for path in paths if path is None or not image_exists(path)]
     if missing:
         logger.warning(
-            "%d of %d images cannot be shown and are drawn as grey squares; the first: %s",
-            *(len(missing), len(paths), missing[0] or "its vector has no path"),
+            "%d of %d images cannot be shown and are drawn as grey squares, such as %s",
+            *(len(missing), len(paths), missing[0] or "a vector without a path"),
         )
     with write_folder_atomically(output) as folder:
         write(folder)
@@ -86,23 +87,23 @@ def write_analysis(
 
 
 def save_sheets(folder: Path, name: str, sheets: Iterable[Sheet]) -> None:
-    """Draw sheets into NAME.png, NAME_2.png, …"""
+    """Draw contact sheets into NAME.png, NAME_2.png, …"""
     for number, sheet in enumerate(sheets, 1):
         save_figure(draw_sheet(sheet), folder / (f"{name}.png" if number == 1 else f"{name}_{number}.png"))
 
 
 def list_ids(table: EmbeddingTable, groups: Iterable[NDArray[np.intp]]) -> list[str]:
-    """Return the ids of some rows, a list as text for each group."""
+    """Return the ids of each group of rows, as a JSON list."""
     return [as_json(table.object_id[rows].tolist()) for rows in groups]
 
 
 def as_json(names: Sequence[str]) -> str:
-    """Return names as a list that can be taken apart again, whatever is in them."""
+    """Return names as a JSON list, which can be parsed whatever characters they contain."""
     return json.dumps(list(names), ensure_ascii=False)
 
 
 def write_tables(folder: Path, evaluation: Evaluation) -> None:
-    """Write the names, and every table of the scores."""
+    """Write the predictions, and every table of the scores."""
     write_frame(folder / "predictions.csv", evaluation.names)
     write_frame(folder / "per_class.csv", evaluation.scores.per_class)
     write_frame(folder / "confusion.csv", evaluation.scores.confusion.reset_index())
@@ -124,7 +125,7 @@ def write_tables(folder: Path, evaluation: Evaluation) -> None:
 
 
 def write_curve(folder: Path, draws: pd.DataFrame) -> None:
-    """Write the learning curve of enrolled classes: every draw, their mean and spread, and the picture."""
+    """Write the learning curve of enrolled classes: every draw, mean and spread, and the figure."""
     summary = summarize_learning(draws)
     write_frame(folder / "draws.csv", draws)
     write_frame(folder / "learning_curve.csv", summary)
@@ -132,16 +133,15 @@ def write_curve(folder: Path, draws: pd.DataFrame) -> None:
 
 
 def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Draw every picture of the scores."""
-    names = evaluation.names
+    """Draw every figure of the scores."""
+    predictions = evaluation.names
     if evaluation.rejector is not None:
-        names = names.assign(label=names["best_label"])[
-            np.isin(names["true_label"].astype(str), evaluation.classifier.classes_)
-        ]
+        in_reference = np.isin(predictions["true_label"].astype(str), evaluation.classifier.classes_)
+        predictions = predictions.assign(label=predictions["best_label"])[in_reference]
     save_figure(draw_confusion(evaluation.scores), folder / "confusion.png")
     save_figure(draw_class_scores(evaluation.scores), folder / "class_scores.png")
-    save_figure(draw_sheet(contact_sheets.misclassified_sheet(names)), folder / "misclassified.png")
-    worst = contact_sheets.worst_classes_sheet(names, evaluation.scores)
+    save_figure(draw_sheet(contact_sheets.misclassified_sheet(predictions)), folder / "misclassified.png")
+    worst = contact_sheets.worst_classes_sheet(predictions, evaluation.scores)
     save_figure(draw_sheet(worst), folder / "worst_classes.png")
     if isinstance(evaluation.classifier, NearestCentroidClassifier):
         distances = evaluation.classifier.centroid_distances()
@@ -159,7 +159,7 @@ def draw_evaluation(folder: Path, evaluation: Evaluation) -> None:
 def draw_catalog(
     folder: Path, catalog: ImageCatalog, summary: CatalogSummary, preparation: PreparationSettings, seed: int
 ) -> None:
-    """Draw what a catalog holds: classes, sizes, examples, and how images are prepared."""
+    """Draw the contents of a catalog: classes, sizes, examples, and how images are prepared."""
     write_json(folder / "catalog_summary.json", summary.to_dict())
     save_figure(draw_class_sizes(summary), folder / "class_sizes.png")
     save_figure(draw_image_sizes(summary), folder / "image_sizes.png")

@@ -16,6 +16,8 @@ from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.notebook import Shown
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
+from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows.inputs import SettingsLike, Source
 from plankton_embed.workflows.run_steps import (
     embed_step,
@@ -41,15 +43,12 @@ DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small ba
 
 @dataclass(frozen=True, repr=False)
 class RunResult(Shown):
-    """A finished run: where its files lie, and its scores (see `scores.json`)."""
+    """A finished run: its files, its trained model, the vectors of each split, and its scores (see `scores.json`)."""
 
     folder: RunFolder
+    model: EmbeddingModel
+    vectors: dict[str, EmbeddingTable]
     scores: dict[str, Any]
-
-    @property
-    def model(self) -> EmbeddingModel:
-        """The trained model, loaded anew."""
-        return EmbeddingModel.load(self.folder.model)
 
     def _describe(self) -> str:
         scores = [f"{name} {self.scores[name]['accuracy']:.3f}" for name in METHODS if name in self.scores]
@@ -67,25 +66,25 @@ def run(
     device: str = "auto",
     progress: bool = True,
 ) -> RunResult:
-    """Do the whole job: catalog, split, train, embed, index, evaluate; steps that are finished are skipped.
+    """Do everything: catalog, split, train, embed, index, evaluate; finished steps are skipped.
 
-    Called again after a stop, it goes on where it stood.
+    After an interruption, the same call continues the run.
 
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
         output: folder of the run.
         settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
         root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        overwrite: throw away a run that is there and begin anew.
+        status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
+            labels, such as `validated,predicted`; by default `validated`.
+        overwrite: delete an existing run and start again.
         device: `auto`, `cpu`, `cuda`, `mps`.
         progress: show bars.
 
     Raises:
-        InputError: nothing to learn from, or the folder holds a run of other images.
+        InputError: there is nothing to train on, or the folder holds a run of other images.
         SettingError: the folder holds a run with other settings.
-        OutputError: the folder holds something else.
+        OutputError: the folder holds something other than a run.
     """
     return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
 
@@ -105,27 +104,27 @@ def train(
 ) -> RunResult:
     """Train a model, embed the splits of its catalog and evaluate.
 
-    As `run`, but without the index, and an unfinished run is gone on with only when `resume` is true.
+    Same as `run`, but without the index, and an unfinished run is continued only if `resume` is true.
 
     Args:
-        source, output, settings, root, status, overwrite, device, progress: as `run`.
-        objective: a loss of your own instead of that of the settings: a torch module (its parameters are trained too)
-            or a function of the vectors (b, d) and the class codes (b,) of a batch, which returns the loss. Give it
-            again to go on with the run.
-        resume: go on with the run that is there.
+        source, output, settings, root, status, overwrite, device, progress: see `run`.
+        objective: your own loss, used instead of the one in the settings: a torch module (its parameters are trained
+            too), or a function of a batch's vectors (b, d) and class codes (b,) that returns the loss. To continue the
+            run, pass it again.
+        resume: continue the existing run.
     """
     folder = RunFolder(Path(output))
     if resume and overwrite:
-        raise SettingError("resume goes on with a run, overwrite throws it away; give one of them")
+        raise SettingError("resume continues a run, overwrite deletes it; use only one of them")
     if resume and not folder.settings.exists():
         raise InputError(
-            f"{output} holds no run to resume (one that was stopped while its images were prepared has left nothing "
-            "there); leave --resume out to begin"
+            f"{output} contains no run to resume (a run that was stopped while its images were prepared leaves no "
+            "files); to start one, leave --resume out"
         )
     if folder.settings.exists() and not (resume or overwrite):
         raise OutputError(
-            f"{output} holds a run already; go on with it (--resume), replace it (--overwrite), "
-            "or choose another folder"
+            f"{output} already contains a run; continue it (--resume), replace it (--overwrite), or choose another "
+            "folder"
         )
     return _do_steps(
         source, output, settings, root, status, overwrite, device, progress, with_index=False, objective=objective
@@ -150,11 +149,12 @@ def _do_steps(
     given = read_source(source, root, status=status, faults=faults)
     images = prepare_step(folder, given, chosen, overwrite, progress, faults)
     model = train_step(folder, images, chosen, device, progress, objective)
-    embed_step(folder, model, images, progress)
-    near_copies_step(folder)
+    vectors = embed_step(folder, model, images, progress)
+    near_copies_step(folder, vectors)
+    index = VectorIndex.build(vectors["train"])  # shared by all later searches of the training vectors
     if with_index:
-        index_step(folder)
-    return RunResult(folder, evaluate_step(folder, images, chosen, progress))
+        index_step(folder, index)
+    return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, chosen, progress))
 
 
 def demo(
@@ -165,10 +165,10 @@ def demo(
     device: str = "auto",
     progress: bool = True,
 ) -> RunResult:
-    """Draw a plankton set beside `output` and run on it: everything in minutes, without a download."""
+    """Draw a set of plankton images beside `output` and run on it: everything in minutes, without a download."""
     output = Path(output)
-    place = output.with_name(f"{output.name}_images")
-    drawn = draw_set(place, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
+    images_folder = output.with_name(f"{output.name}_images")
+    drawn = draw_set(images_folder, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
     images = read_source(drawn).with_classes(include=DEMO_CLASSES)
     if not isinstance(settings, Settings):
         settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})

@@ -1,11 +1,11 @@
-"""The steps of a run, each left out where it is finished: prepare, train, embed, index, evaluate."""
+"""The steps of a run: prepare, train, embed, index, evaluate; finished steps are skipped."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,35 +63,35 @@ from plankton_embed.workflows.result_folder import draw_catalog, draw_evaluation
 
 logger = logging.getLogger(__name__)
 
-MOST_VALIDATION_IMAGES = 5000  # named after an epoch; their accuracy is then known to 0.7 points (standard error)
+MOST_VALIDATION_IMAGES = 5000  # predicted after each epoch; the accuracy then has a standard error of 0.7 points
 
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run, row by row: what is known of them, their prepared pixels, and how these were prepared."""
+    """The images of a run, row by row: their catalog, their prepared pixels, and the settings of the preparation."""
 
     catalog: ImageCatalog
     prepared: PreparedImages
     preparation: PreparationSettings
 
     def split(self, name: str) -> RunImages:
-        """Keep those of one split."""
+        """Keep the images of one split."""
         mask = (self.catalog.frame["split"] == name).to_numpy()
         return self.select(mask)
 
     def labelled(self) -> RunImages:
-        """Keep those with a label."""
+        """Keep the labelled images."""
         return self.select(self.catalog.frame["label"].notna().to_numpy())
 
     def select(self, mask: Any) -> RunImages:
-        """Keep the rows of a mask, or rows by number."""
+        """Keep the rows of a boolean mask, or the rows with these numbers."""
         return RunImages(self.catalog.select(mask), self.prepared.select(mask), self.preparation)
 
 
 def open_run(
     source: Source, output: str | Path, settings: SettingsLike, overwrite: bool, device: str
 ) -> tuple[RunFolder, Settings]:
-    """Find out, before anything is done, whether a run can be made or gone on with there."""
+    """Check, before any work is done, that a run can be started or continued in the output folder."""
     chosen = build_settings(settings)
     choose_device(device)
     check_trunk(chosen.network.trunk)
@@ -101,14 +101,14 @@ def open_run(
     folder = RunFolder(Path(output))
     if not folder.settings.exists():
         if folder.path.exists() and (not folder.path.is_dir() or any(_visible(folder.path))):
-            raise OutputError(f"{output} exists already and holds no run; choose another folder")
+            raise OutputError(f"{output} exists already and does not contain a run; choose another folder")
     elif not overwrite:
         chosen = keep_settings(folder, chosen)
     return folder, chosen
 
 
 def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
-    """Return the settings that a run was begun with, where there is one; refuse other values that were asked for."""
+    """Return the settings that an existing run was started with; raise an error if other values were asked for."""
     if not folder.settings.exists():
         return chosen
     try:
@@ -123,21 +123,21 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
     changed = [text for name, text in differ.items() if name in chosen.asked]
     if changed:
         raise SettingError(
-            f"{folder.path} holds a run with other settings ({'; '.join(changed)}); leave them (or the "
-            "preset) out to go on with that run, choose another folder, or replace it (--overwrite)"
+            f"{folder.path} contains a run with other settings ({'; '.join(changed)}); to continue that run, leave "
+            "them (or the preset) out; or choose another folder, or replace the run (--overwrite)"
         )
     if differ:
-        logger.info("%s goes on with its own settings, not the defaults: %s", folder.path, "; ".join(differ.values()))
+        logger.info("%s continues with its own settings, not the defaults: %s", folder.path, "; ".join(differ.values()))
     return own
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return what lies in a folder but for hidden things, such as what a killed process was writing."""
+    """List a folder without hidden files, such as those that a killed process was writing."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _clear(folder: RunFolder) -> None:
-    """Remove what a run writes, and nothing else."""
+    """Remove the files that a run writes, and nothing else."""
     for path in (
         folder.model,
         folder.checkpoints,
@@ -169,18 +169,18 @@ def prepare_step(
     progress: bool,
     faults: Faults,
 ) -> RunImages:
-    """Prepare the pixels, set faulty images aside, split, check for leaks; write catalog, faults and settings.
+    """Prepare the pixels, leave out faulty images, split, check for leaks; write catalog, faults and settings.
 
-    The catalog of the run has the images whose pixels equal those of one with another label too, so that their labels
-    can be corrected; those of train and val are not among the images returned, unless the settings keep them.
+    Images with equal pixels but different labels stay in the catalog of the run, so that their labels can be corrected.
+    Those in train and val are not returned, unless the settings keep them.
 
     Args:
         folder: the run.
         source: its images.
-        settings: of the run.
-        overwrite: replace a run that is there.
+        settings: the settings of the run.
+        overwrite: replace an existing run.
         progress: show bars.
-        faults: what was wrong in the source; joined by what is wrong with its images.
+        faults: the faults of the source; the faults of its images are added.
     """
     warn_of_similar_classes(source)
     refuse_unknown(source.classes, "the images to train on")
@@ -206,15 +206,14 @@ def prepare_step(
     images = RunImages(source, prepared, preparation).select(good)
     good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
     images = replace(images, catalog=mark_contradictions(images.catalog, good_hashes))
-    begun = None if overwrite else _take_up(folder, images)
-    images = begun or _divide(images, good_hashes, settings, faults)
+    images = (None if overwrite else _reuse_split(folder, images)) or _divide(images, good_hashes, settings, faults)
     whole, learnable = images.catalog, is_learnable(images.catalog)
     learnable |= settings.split.keep_contradictions
     images = images.select(learnable)
     _warn_of_contradictions(whole, learnable)
     note_contradictions(whole, faults, ~learnable)
     _check_classes(images)
-    images.prepared.log_sides(settings.network.size_inputs)  # raises where a pixel size is missing
+    images.prepared.log_sides(settings.network.size_inputs)  # raises an error if a pixel size is missing
     if overwrite:  # only now, when the new run is known to be possible
         _clear(folder)
     if folder.catalog.exists():
@@ -222,9 +221,12 @@ def prepare_step(
     else:
         settings.save(folder.settings)
         write_frame(folder.faults, faults.to_frame())
-        summary = summarize(whole, progress, levels.to_dict(settings.preparation))
+        sizes = dict(zip(source.paths, levels.sizes, strict=True))
+        summary = summarize(
+            whole, progress, levels.to_dict(settings.preparation), sizes=[sizes[path] for path in whole.paths]
+        )
         draw_catalog(folder.figures, whole, summary, preparation, settings.seed)
-        whole.save(folder.catalog)  # last: it says that this step is finished
+        whole.save(folder.catalog)  # last: its presence means that this step is finished
     counts = images.catalog.frame["split"].value_counts()
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
     logger.info("%d images of %d classes: %s", len(images.catalog), len(images.catalog.classes), described)
@@ -232,22 +234,22 @@ def prepare_step(
 
 
 def _warn_of_contradictions(catalog: ImageCatalog, kept: NDArray[np.bool_]) -> None:
-    """Report how many images have a copy with another label, and what becomes of them."""
+    """Report how many images have a copy with another label, and whether they are used."""
     if CONTRADICTS not in catalog.frame:
         return
     rows = np.flatnonzero(catalog.frame[CONTRADICTS].notna())
-    ids, labels, others = (catalog.frame[name].iloc[rows[0]] for name in ("object_id", "label", CONTRADICTS))
+    first = catalog.frame.iloc[rows[0]]
     n_lost = int((~kept).sum())
     logger.warning(
         "%d images have a copy (equal pixels) with another label, such as %s (%s) and %s; %s; correct them: suspects "
         "lists them first",
-        *(len(rows), ids, labels, others),
-        f"{n_lost} of train and val are not learned from, those of test are scored" if n_lost else "they are used",
+        *(len(rows), first["object_id"], first["label"], first[CONTRADICTS]),
+        f"{n_lost} in train and val are not used for training, those in test are scored" if n_lost else "they are used",
     )
 
 
-def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
-    """Return the images with the split that a run was begun with; None where there is none of just these images."""
+def _reuse_split(folder: RunFolder, images: RunImages) -> RunImages | None:
+    """Return the images with the split that an existing run has; None if there is no run of exactly these images."""
     if not folder.catalog.exists():
         return None
     before, now = ImageCatalog.load(folder.catalog).frame, images.catalog.frame
@@ -258,7 +260,7 @@ def _take_up(folder: RunFolder, images: RunImages) -> RunImages | None:
 
 
 def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings, faults: Faults) -> RunImages:
-    """Split images that have no split, and see to it that no image is on two sides."""
+    """Split images that have no split, and make sure that no image is in two splits."""
     if not images.catalog.has_splits:
         if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
             n_missing = int(images.catalog.frame["split"].isna().sum())
@@ -281,34 +283,35 @@ def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings,
 
 
 def _check_groups(catalog: ImageCatalog, column: str) -> None:
-    """Make sure that a catalog's own split tears no group apart."""
+    """Make sure that the catalog's own split does not divide a group."""
     if column not in catalog.frame:
         raise InputError(f"group_by: the catalog has no column {column}; it has {list(catalog.frame.columns)}")
-    n_sides = catalog.frame.groupby(column)["split"].nunique()
-    torn = list(n_sides.index[n_sides > 1])
-    if torn:
+    n_splits = catalog.frame.groupby(column)["split"].nunique()
+    divided = list(n_splits.index[n_splits > 1])
+    if divided:
         raise InputError(
-            f"group_by: {len(torn)} values of {column} are in several splits of the catalog, such as "
-            f"{torn[0]}; correct the column split, or empty it to have the catalog divided"
+            f"group_by: {len(divided)} values of {column} are in several splits of the catalog, such as "
+            f"{divided[0]}; correct the column split, or empty it to have the catalog divided"
         )
 
 
 def _check_classes(images: RunImages) -> None:
-    """Make sure that there is something to learn; warn of what cannot be scored."""
-    known = images.split("train").catalog.classes
-    if len(known) < 2:
+    """Make sure that there are classes to train on; warn of classes that cannot be predicted."""
+    train = images.split("train").catalog
+    if len(train.classes) < 2:
         raise InputError(
-            f"training needs at least 2 classes with labelled images in train, found {len(known)}: {known}. "
+            f"training needs at least 2 classes with labelled images in train, found {len(train.classes)}: "
+            f"{train.classes}. "
             "Put the images into one folder a class, or give a catalog with a column label."
             + describe_unvalidated(images.catalog.frame)
         )
-    strangers = sorted(set(images.catalog.classes) - set(known))
-    if strangers:
-        logger.warning("%d classes have no training image and cannot be predicted: %s", len(strangers), strangers)
-    counts = images.split("train").catalog.frame["label"].value_counts()
-    lone = sorted(str(label) for label in counts.index[counts == 1])
-    if lone:
-        logger.warning("%d classes have a single training image: %s", len(lone), lone)
+    missing = sorted(set(images.catalog.classes) - set(train.classes))
+    if missing:
+        logger.warning("%d classes have no training image and cannot be predicted: %s", len(missing), missing)
+    counts = train.frame["label"].value_counts()
+    single = sorted(str(label) for label in counts.index[counts == 1])
+    if single:
+        logger.warning("%d classes have a single training image: %s", len(single), single)
 
 
 def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
@@ -323,7 +326,7 @@ def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
             _, new_label, new_split = here.iloc[row].tolist()
             what = f"object_id {object_id} was {label} in {split}, is {new_label} in {new_split}"
         raise InputError(
-            f"{folder.path} holds a run of other images ({what}); choose another folder, or replace it (--overwrite)"
+            f"{folder.path} contains a run of other images ({what}); choose another folder, or replace it (--overwrite)"
         )
 
 
@@ -335,53 +338,53 @@ def train_step(
     progress: bool,
     loss: Callable[[Any, Any], Any] | None = None,
 ) -> EmbeddingModel:
-    """Train on the labelled images of train, looking at those of val after each epoch; save the model.
+    """Train on the labelled training images, validate after each epoch, and save the model.
 
-    The loss is that of the settings, unless another is given.
+    The loss is the one in the settings, unless another is given.
     """
     if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
         return EmbeddingModel.load(folder.model, device)
-    known = images.split("train").labelled()
-    classes, class_index = np.unique(np.array(known.catalog.labels, dtype=str), return_inverse=True)
+    train, val = (images.split(name).labelled() for name in ("train", "val"))
+    classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
     model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
     model.views = settings.embedding.views
-    val = images.split("val").labelled()
-    validate = _make_validation(known, class_index, val, settings)
+    validate = _make_validation(train, class_index, val, settings)
     objective = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
     history = train_model(
-        model, known.prepared, class_index, settings, folder, validate=validate, objective=objective, progress=progress
+        model, train.prepared, class_index, settings, folder, validate=validate, objective=objective, progress=progress
     )
     model.classes = [str(name) for name in classes]
-    model.training = {"settings": settings.flat(), "n_images": len(known.catalog), "best_epoch": history.best.epoch}
+    model.training = {"settings": settings.flat(), "n_images": len(train.catalog), "best_epoch": history.best.epoch}
     save_figure(draw_history(history), folder.figures / "curves.png")
     if settings.training.tensorboard:
-        _log_space(folder, model, val if len(val.catalog) else known)
-    model.save(folder.model)  # last: it says that this step is finished
+        _log_space(folder, model, val if len(val.catalog) else train)
+    model.save(folder.model)  # last: its presence means that this step is finished
     return model
 
 
 def _make_validation(
-    known: RunImages, class_index: np.ndarray[Any, Any], val: RunImages, settings: Settings
+    train: RunImages, class_index: np.ndarray[Any, Any], val: RunImages, settings: Settings
 ) -> Callable[[EmbeddingModel], Validation]:
-    """Return what looks at the space after an epoch: some training images of each class name the validation images.
+    """Return the validation that runs after each epoch: it predicts val images from some training images of each class.
 
-    Of very many validation images the same `MOST_VALIDATION_IMAGES`, drawn once, are named after every epoch.
+    Of many validation images only `MOST_VALIDATION_IMAGES` are predicted: drawn once, the same after every epoch.
     """
     rng = np.random.default_rng(settings.seed)
     n = settings.training.validation_images_per_class
     shuffled = rng.permutation(len(class_index))
-    place = pd.Series(shuffled).groupby(class_index[shuffled]).cumcount().to_numpy()
-    chosen = np.sort(shuffled[place < n])
+    rank = pd.Series(shuffled).groupby(class_index[shuffled]).cumcount().to_numpy()
+    chosen = np.sort(shuffled[rank < n])
     val = val.select(np.sort(rng.permutation(len(val.catalog))[:MOST_VALIDATION_IMAGES]))
-    gallery, truth = known.select(chosen), np.array(val.catalog.labels, dtype=str)
-    labels = np.array(gallery.catalog.labels, dtype=object)
-    classes, precision = set(labels), settings.training.precision
+    gallery, truth = train.select(chosen), np.array(val.catalog.labels, dtype=str)
+    gallery_labels = np.array(gallery.catalog.labels, dtype=object)
+    classes, precision = set(gallery_labels), settings.training.precision
     if len(truth):
         logger.info(
-            "after every epoch, %s images of val are predicted (centroid, and kNN with k %d) from %s of train, at most "
-            "%d a class: the final scores, from all of them, are higher; the epoch of the highest %s is kept",
-            *(f"{len(truth):,}", settings.classification.n_neighbors, f"{len(labels):,}", n),
+            "after every epoch, %s val images are predicted (centroid, and kNN with k %d) from %s training images, at "
+            "most %d per class; the final scores use all training images and are higher; the epoch with the highest %s "
+            "is kept",
+            *(f"{len(truth):,}", settings.classification.n_neighbors, f"{len(gallery_labels):,}", n),
             settings.training.choose_by.replace("_", " "),
         )
 
@@ -389,11 +392,11 @@ def _make_validation(
         vectors = model.embed_prepared(gallery.prepared, precision=precision, views=1)
         if len(truth) == 0:
             return Validation(vectors, class_index[chosen])
-        reference = EmbeddingTable(vectors, label=labels)
+        reference = EmbeddingTable(vectors, label=gallery_labels)
         k = fitting_k(reference, settings)
         queries = model.embed_prepared(val.prepared, precision=precision, views=1)
         predicted = [fit_classifier(reference, method, k).predict(queries) for method in ("centroid", "knn")]
-        scores = [score_predictions(truth, names, n_bootstrap=0).metrics for names in predicted]
+        scores = [score_predictions(truth, labels, n_bootstrap=0).metrics for labels in predicted]
         centroid, knn = (float(score["accuracy"]) for score in scores)
         return Validation(
             vectors,
@@ -408,89 +411,103 @@ def _make_validation(
 
 
 def _log_space(folder: RunFolder, model: EmbeddingModel, shown: RunImages) -> None:
-    """Put the finished space into TensorBoard's projector."""
+    """Write the vectors to TensorBoard's projector."""
     shown = shown.select(np.arange(len(shown.catalog)) < MOST_POINTS)
     labels = [str(label) for label in shown.catalog.labels]
     with Tracker(folder.tensorboard) as tracker:
         tracker.log_space(model.embed_prepared(shown.prepared), labels, shown.prepared.batch(slice(None))[0])
 
 
-def embed_step(folder: RunFolder, model: EmbeddingModel, images: RunImages, progress: bool) -> None:
-    """Embed every split."""
+def embed_step(
+    folder: RunFolder, model: EmbeddingModel, images: RunImages, progress: bool
+) -> dict[str, EmbeddingTable]:
+    """Embed every split, and save its vectors; return them, read from the files where these exist."""
+    vectors = {}
     for name in SPLITS:
-        part = images.split(name)
-        if len(part.catalog) and not folder.vectors(name).exists():
-            embed_prepared(model, part.catalog, part.prepared, progress=progress).save(folder.vectors(name))
-            logger.info("vectors: %s", folder.vectors(name))
+        path, part = folder.vectors(name), images.split(name)
+        if path.exists():
+            vectors[name] = EmbeddingTable.load(path)
+        elif len(part.catalog):
+            vectors[name] = embed_prepared(model, part.catalog, part.prepared, progress=progress)
+            vectors[name].save(path)
+            logger.info("vectors: %s", path)
+    return vectors
 
 
-def near_copies_step(folder: RunFolder) -> None:
-    """Report images that have a near-copy in another split, by their vectors, and list them."""
+def near_copies_step(folder: RunFolder, vectors: Mapping[str, EmbeddingTable]) -> None:
+    """Report and list images whose vector has a near-copy in another split."""
     path = folder.analysis("near_copies") / "near_copies.csv"
     if path.exists():
         return
-    tables = {name: EmbeddingTable.load(folder.vectors(name)) for name in SPLITS if folder.vectors(name).exists()}
-    found = find_near_copies(tables)
+    found = find_near_copies(vectors)
     write_frame(path, found)
     if len(found):
         first = found.iloc[0]
         logger.warning(
             "%d of %d images of val and test have a near-copy in another split (the cosine of their vectors is above "
-            "%.3f), such as %s (%s) and %s (%s); where these show one animal, scores are too good, and --group-by "
-            "keeps them together; see %s",
-            *(len(found), sum(len(table) for name, table in tables.items() if name != "train"), NEAR_COSINE),
+            "%.3f), such as %s (%s) and %s (%s); if both show the same animal, the scores are too high: keep such "
+            "images in one split (--group-by); see %s",
+            *(len(found), sum(len(table) for name, table in vectors.items() if name != "train"), NEAR_COSINE),
             *(first["object_id"], first["split"], first["copy_object_id"], first["copy_split"], path),
         )
 
 
-def index_step(folder: RunFolder) -> None:
-    """Build the index over the training vectors."""
+def index_step(folder: RunFolder, index: VectorIndex) -> None:
+    """Save the index of the training vectors."""
     if not folder.index.exists():
-        VectorIndex.build(EmbeddingTable.load(folder.vectors("train"))).save(folder.index)
+        index.save(folder.index)
         logger.info("index: %s", folder.index)
 
 
-def evaluate_step(folder: RunFolder, images: RunImages, settings: Settings, progress: bool) -> dict[str, Any]:
-    """Score every method on the test split (on val where there is no test) and draw the pictures."""
+def evaluate_step(
+    folder: RunFolder,
+    model: EmbeddingModel,
+    vectors: Mapping[str, EmbeddingTable],
+    index: VectorIndex,
+    settings: Settings,
+    progress: bool,
+) -> dict[str, Any]:
+    """Score every method on the test split (on val if there are no labelled test images) and draw the figures."""
     if folder.scores.exists():
         return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
-    known = EmbeddingTable.load(folder.vectors("train"))
-    split = next((name for name in ("test", "val") if len(images.split(name).labelled().catalog)), None)
-    scores: dict[str, Any] = {"model_hash": known.model_hash, "split": split, "n_train": int(known.is_labelled.sum())}
+    reference = vectors["train"]
+    split = next((name for name in ("test", "val") if name in vectors and len(vectors[name].labelled)), None)
+    scores: dict[str, Any] = {"model_hash": reference.model_hash, "split": split, "n_train": len(reference.labelled)}
     if split is None:
         logger.warning("no labelled images outside train: nothing to score")
     else:
-        query = EmbeddingTable.load(folder.vectors(split))
-        held = None
-        if split == "test" and folder.vectors("val").exists():
-            held = drop_contradictions(EmbeddingTable.load(folder.vectors("val")), known)
-            held = held if len(select_reference_classes(held, known)) else None
-        if held is None:
-            logger.warning("no images to calibrate on (labelled, in val beside test): no probabilities")
+        query, calibration = vectors[split], None
+        if split == "test" and "val" in vectors:
+            calibration = drop_contradictions(vectors["val"], reference)
+            calibration = calibration if len(select_reference_classes(calibration, reference)) else None
+        if calibration is None:
+            logger.warning("no calibration set (labelled images in val, beside test): no probabilities")
         by_method = {}
         for method in METHODS:
             options = PredictionOptions(method, settings=settings)
-            by_method[method] = evaluation = evaluate_predictions(known, query, options, held, progress=progress)
+            by_method[method] = evaluation = evaluate_predictions(
+                reference, query, options, calibration, progress=progress
+            )
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
-        scores |= score_space(known, query, f"queries: {split}, gallery: train")
-        _draw_neighbors(folder.figures / "neighbors.png", known, query, settings.seed)
+        scores |= score_space(reference, query, f"queries: {split}, gallery: train")
+        _draw_neighbors(folder.figures / "neighbors.png", index, query, settings.seed)
         images_scored = f"the {scores['n_images']} labelled images of the {split} split"
-        update_model_card(folder.model, {method: scores[method] for method in METHODS}, images_scored)
+        model.card = update_model_card(folder.model, {method: scores[method] for method in METHODS}, images_scored)
     write_json(folder.scores, scores)
     return scores
 
 
-def _draw_neighbors(path: Path, known: EmbeddingTable, asked: EmbeddingTable, seed: int, n_queries: int = 10) -> None:
-    """Draw the neighbours of some test images, one a class as far as they reach."""
+def _draw_neighbors(path: Path, index: VectorIndex, test: EmbeddingTable, seed: int, n_queries: int = 10) -> None:
+    """Draw the neighbours of some test images, of as many classes as possible."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(np.flatnonzero(asked.is_labelled))
-    _, first = np.unique(asked.label[order].astype(str), return_index=True)
+    order = rng.permutation(np.flatnonzero(test.is_labelled))
+    _, first = np.unique(test.label[order].astype(str), return_index=True)
     chosen = np.sort(order[rng.permutation(first)[:n_queries]])
-    queries = asked.select(chosen)
-    neighbors = VectorIndex.build(known).search(queries, min(8, len(known)))
-    save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, known, neighbors)), path)
+    queries = test.select(chosen)
+    neighbors = index.search(queries, min(8, len(index)))
+    save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), path)

@@ -34,27 +34,27 @@ def search(
     progress: bool = True,
     k: int | None = None,
 ) -> pd.DataFrame:
-    """Find the images of an index that are most like the given ones.
+    """Find the images of an index that are most similar to the given images.
 
     Args:
-        index: the folder of a run, whose index it is; or an index, or its folder.
+        index: the folder of a run, an index, or the folder of an index.
         images: files, a folder, or a catalog.
-        older: of earlier releases: `search(index, model, images, k)`.
-        model: the model that made the vectors of the index; by default that of the run.
-        n_results: images to find for each.
+        older: arguments of earlier releases: `search(index, model, images, k)`.
+        model: the model that made the vectors of the index; by default the model of the run.
+        n_results: images to find for each given image.
         output: CSV to write.
-        sheet: picture to draw: each image and those found.
-        overwrite: replace what is there.
+        sheet: figure to draw: each given image and the images found.
+        overwrite: replace existing files.
         device: where to embed.
         progress: show bars.
         k: `n_results` in earlier releases.
 
     Returns:
-        One row an image found: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
+        One row per image found: `query`, `rank` (from 1), `object_id`, `label`, `distance`, `path`.
 
     Raises:
-        MismatchError: the index was made by another model; both hashes are named.
-        InputError: an index without a model.
+        MismatchError: the index was made by another model; both hashes are given.
+        InputError: the index is not in a run, and no model is given.
     """
     if older or k is not None:
         warnings.warn("search(index, model, images, k) is now search(index, images, model=, n_results=)", stacklevel=2)
@@ -92,7 +92,7 @@ def search(
 
 
 def _open_one(images: Source) -> Source:
-    """Return the catalog or folder that a list of files has alone, else the list."""
+    """Return the only path of a list if it is a catalog or a folder, else the list."""
     if isinstance(images, list) and len(images) == 1:
         path = Path(images[0])
         if path.exists() and path.suffix.lower() not in IMAGE_SUFFIXES:

@@ -1,4 +1,4 @@
-"""What does a model make of classes it was not trained on? Train on the others, refuse these, enroll them."""
+"""`seen-unseen`: train on some classes, reject images of the others, then enroll these."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, 
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
-from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, refuse_inside
 from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
 from plankton_embed.workflows.run import RunResult, run
@@ -36,11 +34,11 @@ SCORES_FILE = "scores.json"
 
 @dataclass(frozen=True, repr=False)
 class SeenUnseen(Shown):
-    """What a model makes of classes that it was not trained on.
+    """How a model handles classes that it was not trained on.
 
-    `run`: that of the seen classes; `unseen`: the others. `evaluation`: test images of all classes named by the seen
-    ones, those of unseen classes to be refused. `draws`: the unseen classes enrolled from a few training images each
-    (see `measure_learning`).
+    `run`: the run of the seen classes; `unseen`: the other classes. `evaluation`: test images of all classes, predicted
+    by the seen classes; images of unseen classes should be rejected. `draws`: the scores of unseen classes enrolled
+    from a few training images each (see `measure_learning`).
     """
 
     run: RunResult
@@ -50,7 +48,7 @@ class SeenUnseen(Shown):
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Mean and spread of the enrolled classes' scores over the draws."""
+        """Mean and spread over the draws of the enrolled classes' scores."""
         return summarize_learning(self.draws)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,46 +78,46 @@ def seen_unseen(
     device: str = "auto",
     progress: bool = True,
 ) -> SeenUnseen:
-    """Train on some of the classes, refuse the images of the others, then enroll these, and score both.
+    """Train on some of the classes, reject images of the other classes, then enroll these classes; score both steps.
 
-    Called again after a stop, it goes on where it stood.
+    After an interruption, the same call continues.
 
     Args:
-        source: a catalog, its file, or a folder of images; without splits it is divided as the settings say.
+        source: a catalog, its file, or a folder of images; without splits it is split according to the settings.
         output: folder to write: `run/` (the run of the seen classes), `vectors/` of the unseen, `scores.json`,
-            `predictions.csv`, tables and pictures.
+            `predictions.csv`, tables and figures.
         unseen: the classes to leave out of training.
-        n_unseen: how many to draw (by the settings' seed) instead, among the classes with at least
+        n_unseen: how many classes to draw instead (with the seed of the settings), among the classes with at least
             `LEAST_UNSEEN` training images; by default a third of all classes.
-        settings: as for `run`.
+        settings: see `run`.
         root: where the relative paths of a catalog file start.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
-            `validated,predicted`; by default `validated`.
-        unknown_rate: share of images of seen classes that may be refused.
-        refuse_by: what makes an image strange: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
-        n_draws: draws of each number of examples.
-        overwrite: begin anew.
+        status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
+            labels, such as `validated,predicted`; by default `validated`.
+        unknown_rate: share of images of seen classes that may be rejected.
+        refuse_by: the novelty score: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
+        n_draws: draws for each number of examples.
+        overwrite: start again.
         device: `auto`, `cpu`, `cuda`, `mps`.
         progress: show bars.
 
     Raises:
-        InputError: a class to leave out is not in the catalog, or too few classes are left.
+        InputError: a class to leave out is not in the catalog, or too few classes remain.
         SettingError: both `unseen` and `n_unseen` are given.
-        OutputError: the folder holds finished scores.
+        OutputError: the folder contains finished scores.
     """
     if unseen and n_unseen is not None:
-        raise SettingError("unseen names the classes to leave out, n_unseen has them drawn; give one of them")
+        raise SettingError("unseen lists the classes to leave out, n_unseen draws them; use only one of them")
     if n_draws < 1:
         raise SettingError(f"draws: expected at least 1; found {n_draws}")
-    PredictionOptions("knn", None, unknown_rate, refuse_by)  # raises where they cannot be used
-    place, chosen = Path(output), build_settings(settings)
+    PredictionOptions("knn", None, unknown_rate, refuse_by)  # raises an error if they cannot be used
+    folder, chosen = Path(output), build_settings(settings)
     refuse_inside(source, output)
-    if RunFolder(place).settings.exists():
+    if RunFolder(folder).settings.exists():
         raise OutputError(f"{output} is a run; choose another folder")
-    if (place / SCORES_FILE).exists() and not overwrite:
-        raise OutputError(f"{output} holds finished scores; choose another folder, or begin anew (--overwrite)")
+    if (folder / SCORES_FILE).exists() and not overwrite:
+        raise OutputError(f"{output} contains finished scores; choose another folder, or start again (--overwrite)")
     if not overwrite:
-        chosen = keep_settings(RunFolder(place / "run"), chosen)
+        chosen = keep_settings(RunFolder(folder / "run"), chosen)
     gathered = read_source(source, root, status=status)
     refuse_unknown(gathered.classes, "the images to train on")
     hashes = content_hashes(gathered.paths, progress)
@@ -133,69 +131,70 @@ def seen_unseen(
         gathered = gathered.select(is_learnable(gathered))  # `run` sees those among the seen classes alone
     left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
     _check_parts(gathered, left_out, unknown_rate)
-    (place / SCORES_FILE).unlink(missing_ok=True)  # what says that all is finished
+    (folder / SCORES_FILE).unlink(missing_ok=True)  # its presence means that everything is finished
     trained = run(
         gathered.with_classes(exclude=left_out),
-        place / "run",
+        folder / "run",
         settings=chosen,
         overwrite=overwrite,
         device=device,
         progress=progress,
     )
-    strangers = gathered.with_classes(include=left_out)
-    known, held, test = (EmbeddingTable.load(trained.folder.vectors(name)) for name in SPLITS)
-    model = EmbeddingModel.load(trained.folder.model, device)
-    examples, query = (embed_source(model, strangers.split(name), progress=progress) for name in ("train", "test"))
-    everything = add_examples(test, query)
-    examples.save(place / "vectors" / "unseen_train.parquet")
-    everything.save(place / "vectors" / "test.parquet")
+    unseen_images = gathered.with_classes(include=left_out)
+    reference, calibration, test = (trained.vectors[name] for name in SPLITS)
+    examples, unseen_test = (
+        embed_source(trained.model, unseen_images.split(name), progress=progress) for name in ("train", "test")
+    )
+    query = add_examples(test, unseen_test)
+    examples.save(folder / "vectors" / "unseen_train.parquet")
+    query.save(folder / "vectors" / "test.parquet")
     options = PredictionOptions("knn", None, unknown_rate, refuse_by, chosen)
-    evaluation = evaluate_predictions(known, everything, options, held)
+    evaluation = evaluate_predictions(reference, query, options, calibration)
     draws = measure_learning(
-        known,
+        reference,
         examples,
-        everything,
+        query,
         n_neighbors=chosen.classification.n_neighbors,
         n_draws=n_draws,
         seed=chosen.seed,
         progress=progress,
     )
     result = SeenUnseen(trained, left_out, evaluation, draws)
-    write_tables(place, evaluation)
-    draw_evaluation(place / "figures", evaluation)
-    write_curve(place, draws)
-    write_json(place / SCORES_FILE, result.to_dict())
+    write_tables(folder, evaluation)
+    draw_evaluation(folder / "figures", evaluation)
+    write_curve(folder, draws)
+    write_json(folder / SCORES_FILE, result.to_dict())
     return result
 
 
 def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) -> None:
-    """Make sure, before anything is trained, that there are images to train on, to calibrate on and to score."""
-    seen, strangers = catalog.with_classes(exclude=unseen), catalog.with_classes(include=unseen)
+    """Make sure, before training, that there are images to train on, to calibrate on and to score."""
+    seen_images, unseen_images = catalog.with_classes(exclude=unseen), catalog.with_classes(include=unseen)
     needed = (
-        (seen, "seen", "train", 2),
-        (seen, "seen", "val", least_calibration(unknown_rate)),
-        (seen, "seen", "test", 1),
-        (strangers, "unseen", "train", 1),
-        (strangers, "unseen", "test", 1),
+        (seen_images, "seen", "train", 2),
+        (seen_images, "seen", "val", least_calibration(unknown_rate)),
+        (seen_images, "seen", "test", 1),
+        (unseen_images, "unseen", "train", 1),
+        (unseen_images, "unseen", "test", 1),
     )
     for images, kind, split, least in needed:
         n = int(images.split(split).frame["label"].notna().sum())
         if n < least:
             raise InputError(
-                f"the {kind} classes need at least {least} labelled images in {split}, found {n}; divide the catalog "
-                "anew, or leave out other classes." + describe_unvalidated(images.frame)
+                f"the {kind} classes need at least {least} labelled images in {split}, found {n}; split the catalog "
+                "again, or leave out other classes." + describe_unvalidated(images.frame)
             )
 
 
 def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list[str]:
     """Draw classes to leave out of training, among those with enough images to enroll them from."""
     counts = catalog.split("train").frame["label"].value_counts()
-    able = sorted(str(label) for label in counts.index[counts >= LEAST_UNSEEN])
+    large = sorted(str(label) for label in counts.index[counts >= LEAST_UNSEEN])
     n = max(1, len(catalog.classes) // 3) if n_unseen is None else n_unseen
-    if not 1 <= n <= min(len(able), len(catalog.classes) - 2):
+    if not 1 <= n <= min(len(large), len(catalog.classes) - 2):
         raise InputError(
-            f"{n} classes cannot be left out of training: {len(catalog.classes)} are there, of which 2 must stay, and "
-            f"{len(able)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or name the classes."
+            f"{n} classes cannot be left out of training: there are {len(catalog.classes)}, 2 must remain, and "
+            f"{len(large)} have at least {LEAST_UNSEEN} training images; give another n_unseen, or list the classes."
             + describe_unvalidated(catalog.frame)
         )
-    return sorted(np.random.default_rng(seed).choice(able, n, replace=False).tolist())
+    return sorted(np.random.default_rng(seed).choice(large, n, replace=False).tolist())

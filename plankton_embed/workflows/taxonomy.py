@@ -14,9 +14,7 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
-from plankton_embed.run_folder import RunFolder
-from plankton_embed.table import EmbeddingTable
-from plankton_embed.workflows.inputs import Reference, load_settings, load_split, prepare_prediction
+from plankton_embed.workflows.inputs import Reference, as_run, load_settings, load_split, prepare_prediction
 from plankton_embed.workflows.result_folder import as_json, check_output, write_analysis
 
 
@@ -55,8 +53,8 @@ def taxonomy(
     given = tree if isinstance(tree, Taxonomy) else read_taxonomy(tree)
     table, split = load_split(vectors, split)
     compared = compare_taxonomy(table, given, n_permutations=n_permutations, seed=seed)
-    run = None if isinstance(vectors, EmbeddingTable) else RunFolder(Path(vectors))
-    if query is None and run is not None and run.settings.exists():
+    run = as_run(vectors)
+    if query is None and run is not None:
         query = vectors if any(run.vectors(name).exists() for name in ("test", "val")) else None
     found = TaxonomyFindings(compared)
     if query is None:

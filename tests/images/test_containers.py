@@ -10,6 +10,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.containers import image_exists, read_image
+from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import open_image
 
 PICTURE = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30).astype(np.uint8)  # 30 wide, 20 high, no symmetry
@@ -45,6 +46,7 @@ def test_a_catalog_of_them_is_hashed_measured_saved_and_read_again(places, tmp_p
     sizes = summarize(catalog).sizes
     assert (sizes["width"] == 30).all()
     assert (sizes["height"] == 20).all()
+    assert find_grey_levels(places, progress=False).sizes == [(30, 20)] * len(places)  # without a second look
     catalog.save(tmp_path / "catalog.csv")
     assert ",bin.roi/30x20+7," in (tmp_path / "catalog.csv").read_text().replace('"', "")
     assert ImageCatalog.load(tmp_path / "catalog.csv").paths == places

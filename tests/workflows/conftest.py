@@ -106,38 +106,45 @@ def make_table():
 
 
 @pytest.fixture(scope="session")
-def known(make_table):
-    """Vectors to learn the classes from."""
+def reference(make_table):
+    """Labelled vectors of the reference."""
     return make_table(60, 0)
 
 
 @pytest.fixture(scope="session")
-def held(make_table):
-    """Vectors to calibrate on."""
+def calibration(make_table):
+    """Vectors of the calibration set."""
     return make_table(40, 1)
 
 
 @pytest.fixture(scope="session")
-def asked(make_table):
-    """Vectors to name."""
+def query(make_table):
+    """Vectors to predict."""
     return make_table(100, 2)
 
 
+known, held, asked = (  # older names
+    pytest.fixture(scope="session")(lambda reference: reference),
+    pytest.fixture(scope="session")(lambda calibration: calibration),
+    pytest.fixture(scope="session")(lambda query: query),
+)
+
+
 @pytest.fixture(scope="session", params=[".parquet", ".npz", ".csv"])
-def vector_files(known, held, asked, request, tmp_path_factory):
+def vector_files(reference, calibration, query, request, tmp_path_factory):
     """Return the files of these vectors."""
     folder = tmp_path_factory.mktemp("vectors")
-    tables = {"train": known, "calibration": held, "asked": asked}
+    tables = {"train": reference, "calibration": calibration, "asked": query}
     return {name: table.save(folder / f"{name}{request.param}") for name, table in tables.items()}
 
 
 @pytest.fixture
-def run_of_three(known, held, asked, tmp_path):
+def run_of_three(reference, calibration, query, tmp_path):
     """A run whose k is 3, not 10; its folder, and vectors in it and in `vectors/`."""
     run = RunFolder(tmp_path / "run")
-    for name, table in (("train", known), ("val", held), ("test", asked)):
+    for name, table in (("train", reference), ("val", calibration), ("test", query)):
         table.save(run.vectors(name))
-    known.save(run.path / "mine.npz")
+    reference.save(run.path / "mine.npz")
     pe.Settings.build(overrides={"classification.n_neighbors": 3}).save(run.settings)
     return run
 

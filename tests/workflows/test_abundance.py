@@ -622,7 +622,7 @@ def test_what_is_refused(folder, tmp_path):
         abundance(folder / "train.parquet", tmp_path / "none.csv", progress=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text('{"analysis": "pca"}')
-    with pytest.raises(OutputError, match="holds pca, not abundance"):
+    with pytest.raises(OutputError, match="contains pca, not abundance"):
         count(output=tmp_path / "other", overwrite=True)
 
 

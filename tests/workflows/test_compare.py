@@ -1,4 +1,4 @@
-"""`compare`: what is measured, gathered, gone on with, told and refused."""
+"""`compare`: what is measured, gathered, gone on with, reported and refused."""
 
 import json
 import os
@@ -180,7 +180,7 @@ def test_markdown_and_figure(finished):
         assert min(picture.size) > 200
 
 
-def test_every_process_tells_its_own_memory(finished):
+def test_every_process_reports_its_own_memory(finished):
     found, _ = finished
     memory = found.runs[found.runs["seed"] == 0].set_index("name")["peak_memory_mb"]
     assert memory.between(100, 3000).all()  # MB; PyTorch alone is some hundreds
@@ -221,7 +221,7 @@ def write_child(folder, monkeypatch, words):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_killed_process_is_told_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
+def test_a_killed_process_is_reported_with_its_code_and_the_others_stand(do, in_process, monkeypatch, tmp_path):
     inside = compare_module._measure_apart
     do(["boosted_trees"])
     monkeypatch.undo()
@@ -240,7 +240,7 @@ def test_nothing_measured_is_an_error_that_says_why(do, in_process, monkeypatch,
     monkeypatch.undo()
     monkeypatch.setattr(run_steps, "draw_catalog", lambda *_: None)
     write_child(tmp_path, monkeypatch, f'echo "$4 $5" >> {tmp_path}/asked; exit 3')
-    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: its process"):
+    with pytest.raises(PlanktonEmbedError, match="no system could be measured; boosted_trees, seed_0: its process"):
         do(["pixel_mlp", "boosted_trees"])
     assert (tmp_path / "asked").read_text().splitlines() == ["pixel_mlp 0", "boosted_trees 0"]  # after a fault, too
 
@@ -412,10 +412,10 @@ def test_a_catalog_without_val(do, in_process, images, monkeypatch, tmp_path):
     monkeypatch.setattr(
         growing, "grow_classes", lambda pixels, names, _: seen.append(len(names)) or grow(pixels, names, 30)
     )
-    held = change(images, split=images.frame["split"].replace("val", "train"))
-    found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], held, budget=BUDGET)
+    without_val = change(images, split=images.frame["split"].replace("val", "train"))
+    found = do(["boosted_trees", "pixel_mlp_grown", "embedding"], without_val, budget=BUDGET)
     assert found.faults == {} and len(found.runs) == 6
-    assert seen == [108 - 11]  # a tenth is held out before the classes grow, and so has no twins
+    assert seen == [108 - 11]  # a tenth is divided off before the classes grow, and so has no twins
     assert doubted_splits(tmp_path / "out") == {"train"}
 
 
@@ -482,7 +482,7 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
 @pytest.mark.parametrize(
     ("options", "where", "error", "message"),
     [
-        ({"only": ["pixel_mpl"]}, "", SettingError, "only: unknown systems pixel_mpl; known are pixel_mlp, "),
+        ({"only": ["pixel_mpl"]}, "", SettingError, "only: unknown systems pixel_mpl; expected some of pixel_mlp, "),
         ({"budget": 0}, "", SettingError, "budget: expected minutes above 0; found 0"),
         ({"budget": float("nan")}, "", SettingError, "budget: expected minutes above 0; found nan"),
         ({"seeds": 0}, "", SettingError, "seeds: expected a whole number of at least 1; found 0"),
@@ -491,18 +491,18 @@ def test_all_systems_have_the_white_level_of_the_whole_source(do, in_process, im
             {"weights": {"resnet19": "none"}},
             "",
             SettingError,
-            "no system starts from the trunk 'resnet19'; there are resn",
+            "no system uses the trunk 'resnet19'; expected one of resn",
         ),
-        ({"weights": {"resnet50": "none"}}, "", SettingError, "no system starts from the trunk 'resnet50'"),
+        ({"weights": {"resnet50": "none"}}, "", SettingError, "no system uses the trunk 'resnet50'"),
         ({"weights": {"vgg19": "gone.pth"}}, "", InputError, "weights of vgg19: gone.pth does not exist"),
         ({"settings": {**SETTINGS, "network.weights": "imagenet"}}, "new", SettingError, "set network.weights to none"),
         ({"settings": {**SETTINGS, "seed": 3}}, "old", SettingError, "other settings .seed was 0, is 3"),
-        ({"budget": 1}, "old", SettingError, "another budget: expected 0.005; found 1; give the same"),
+        ({"budget": 1}, "old", SettingError, "another budget: expected 0.005; found 1; use the same"),
         ({"budget": None}, "old", SettingError, "another budget: expected 0.005; found none"),
         ({"device": "gpu"}, "", SettingError, "device"),
     ],
 )
-def test_wrong_options_are_told_and_nothing_is_lost(
+def test_wrong_options_are_reported_and_nothing_is_lost(
     finished, images, in_process, tmp_path, options, where, error, message
 ):
     _, folder = finished
@@ -514,7 +514,7 @@ def test_wrong_options_are_told_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_process, overwrite, tmp_path):
+def test_no_test_images_are_reported_and_nothing_is_lost(finished, images, in_process, overwrite, tmp_path):
     _, folder = finished
     before = snapshot(folder)
     split = images.frame["split"].to_numpy(object)
@@ -523,12 +523,12 @@ def test_no_test_images_are_told_and_nothing_is_lost(finished, images, in_proces
         change(images, label=images.frame["label"].where(split != "test")),
     ):
         for place in (folder, tmp_path / "new"):
-            with pytest.raises(InputError, match="needs labelled test images; divide the catalog into train, val and"):
+            with pytest.raises(InputError, match="needs labelled test images; split the catalog into train, val and"):
                 compare(catalog, place, only=["pixel_mlp"], budget=BUDGET, overwrite=overwrite, **QUIET)
     assert snapshot(folder) == before and not (tmp_path / "new").exists()
 
 
-def test_too_few_images_to_divide_are_told_and_the_folder_may_be_used_again(do, in_process, images):
+def test_too_few_images_to_divide_are_reported_and_the_folder_may_be_used_again(do, in_process, images):
     few = images.select(np.arange(8))
     with pytest.raises(InputError, match="needs labelled test images"):
         do(["boosted_trees"], ImageCatalog(few.frame.drop(columns="split")))
@@ -539,7 +539,7 @@ def test_too_few_images_to_divide_are_told_and_the_folder_may_be_used_again(do, 
 def test_a_run_is_no_place_for_a_comparison(do, in_process, images, overwrite, tmp_path):
     plankton_embed.train(images, tmp_path / "out", **QUIET)
     before = snapshot(tmp_path / "out")
-    with pytest.raises(OutputError, match="holds a run, not a comparison; choose another folder"):
+    with pytest.raises(OutputError, match="contains a run, not a comparison; choose another folder"):
         do(["boosted_trees"], overwrite=overwrite)
     assert snapshot(tmp_path / "out") == before
 
@@ -567,7 +567,7 @@ def test_a_begin_anew_that_was_stopped_keeps_nothing_measured(do, monkeypatch, i
 def test_a_begin_anew_without_a_measure_leaves_no_old_table(do, monkeypatch, in_process, tmp_path):
     do(["boosted_trees"])
     monkeypatch.setattr(compare_module, "_measure_apart", lambda trial: trial.note_fault("no luck"))
-    with pytest.raises(PlanktonEmbedError, match="not one system was measured; boosted_trees, seed_0: no luck"):
+    with pytest.raises(PlanktonEmbedError, match="no system could be measured; boosted_trees, seed_0: no luck"):
         do(["boosted_trees"], overwrite=True)
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.stem in ("comparison", "runs") and
                 path.suffix != ".json"]  # fmt: skip
@@ -590,20 +590,20 @@ def test_another_device_is_refused(finished, images, in_process, tmp_path):
     options = json.loads((folder / "comparison.json").read_text())
     assert options["device"] == "cpu"
     (folder / "comparison.json").write_text(json.dumps({**options, "device": "cuda"}))
-    with pytest.raises(SettingError, match="another device: expected cuda; found cpu; give the same"):
+    with pytest.raises(SettingError, match="another device: expected cuda; found cpu; use the same"):
         compare(images, folder, only=["pixel_mlp"], seeds=3, budget=BUDGET, **QUIET)
     assert in_process == []
 
 
 def test_other_images_are_refused(finished, images, in_process):
     _, folder = finished
-    with pytest.raises(InputError, match="holds a run of other images"):
+    with pytest.raises(InputError, match="contains a run of other images"):
         compare(images.select(np.arange(1, 128)), folder, only=["pixel_mlp"], budget=BUDGET, **QUIET)
     assert in_process == []
 
 
 def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
-    """Where the system tells no memory, JSON has null."""
+    """Where the system reports no memory, JSON has null."""
     row = {"name": "a", "system": "a", "origin": "A", "start": "resnet18: runs|1", "worst_class": "egg|round"}
     row |= {**dict.fromkeys(MEASURED, 0.5), "peak_memory_mb": None}
     for seed in (0, 10):
@@ -613,6 +613,6 @@ def test_null_measures_and_names_with_bars_are_gathered(tmp_path):
     found = compare_module._gather(tmp_path)
     assert pd.read_csv(tmp_path / "runs.csv")["peak_memory_mb"].isna().all()
     titles, _, cells = rows_of(found.to_markdown())
-    told = dict(zip(titles, cells, strict=True))
-    assert told["macro F1"] == "0.500 (0.707)" and told["peak memory, MB"] == "nan"
-    assert (told["start"], told["worst class"]) == ("resnet18: runs¦1", "egg¦round")
+    reported = dict(zip(titles, cells, strict=True))
+    assert reported["macro F1"] == "0.500 (0.707)" and reported["peak memory, MB"] == "nan"
+    assert (reported["start"], reported["worst class"]) == ("resnet18: runs¦1", "egg¦round")

@@ -23,8 +23,8 @@ CLASSES = np.array(["ant", "bee", "cat"])
 
 
 @pytest.fixture
-def asked(tmp_path):
-    """Five images; of the class `dog` the classifier has never heard."""
+def dataset(tmp_path):
+    """Five images; the class `dog` is not in the training set."""
     for number in range(5):
         Image.new("L", (8, 6), 40 * number).save(tmp_path / f"{number}.png")
     rows = {
@@ -36,14 +36,16 @@ def asked(tmp_path):
 
 
 @pytest.fixture
-def images(asked):
+def images(dataset):
     """The five as test images, and two of them for validation."""
-    held = asked.frame.iloc[:2].assign(split="val", object_id=["held 0", "held 1"])
-    return TrialImages(ImageCatalog(pd.concat([asked.frame.assign(split="test"), held], ignore_index=True)), Settings())
+    val = dataset.frame.iloc[:2].assign(split="val", object_id=["val 0", "val 1"])
+    return TrialImages(
+        ImageCatalog(pd.concat([dataset.frame.assign(split="test"), val], ignore_index=True)), Settings()
+    )
 
 
-DOUBTS = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3]])  # ant and ant
-CHANCES = np.array(
+TO_CORRECT = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3]])  # ant and ant
+PROBABILITIES = np.array(
     [
         [0.8, 0.1, 0.1],  # ant: right
         [0.2, 0.5, 0.3],  # ant: named bee
@@ -54,8 +56,8 @@ CHANCES = np.array(
 )
 
 
-def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
-    outcome = Outcome("net", CLASSES, CHANCES, DOUBTS, learning=90.0, predicting=0.5, size=2_500_000)
+def test_scores_by_hand_and_after_scikit_learn(dataset, images, tmp_path):
+    outcome = Outcome("net", CLASSES, PROBABILITIES, TO_CORRECT, learning=90.0, predicting=0.5, size=2_500_000)
     row = outcome.measure(images, tmp_path / "out")
     # ant: 1 right of 2 true and 2 named; bee: 1 of 2 and 2; cat: 0 of 0 and 1; dog: 0 of 1 and 0
     assert row["accuracy"] == 2 / 5
@@ -66,7 +68,7 @@ def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
     assert row["loss"] == pytest.approx(-np.log([0.8, 0.2, 0.6, 0.2]).mean())  # dog has no chance to be named
     assert (row["worst_class"], row["worst_class_f1"]) == ("dog", 0)  # cat has no image
     assert (row["training_minutes"], row["images_per_second"], row["size_mb"]) == (1.5, 10, 2.5)
-    truth, names = asked.labels, CLASSES[CHANCES.argmax(axis=1)]
+    truth, names = dataset.labels, CLASSES[PROBABILITIES.argmax(axis=1)]
     for name, score in {"precision": precision_score, "recall": recall_score, "f1": f1_score}.items():
         assert row[f"{name}_macro"] == pytest.approx(score(truth, names, average="macro", zero_division=0))
     with pytest.warns(UserWarning, match="y_pred contains classes"):
@@ -78,7 +80,7 @@ def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
     classes = pd.read_csv(tmp_path / "out" / "per_class.csv").set_index("label")
     assert classes["support"].to_dict() == {"ant": 2, "bee": 2, "cat": 0, "dog": 1}
     losses = pd.read_csv(tmp_path / "out" / "highest_losses.csv")
-    assert losses["object_id"].tolist() == ["held 1", "held 0"]  # none that is asked about
+    assert losses["object_id"].tolist() == ["val 1", "val 0"]  # no test image
     np.testing.assert_allclose(losses["loss"], -np.log([0.2, 0.8]))
     for name in ("confusion.png", "highest_losses.png"):
         with Image.open(tmp_path / "out" / name) as picture:
@@ -88,14 +90,14 @@ def test_scores_by_hand_and_after_scikit_learn(asked, images, tmp_path):
 def test_a_chance_of_zero_costs_much_but_not_everything(images, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_trial, "save_figure", lambda *_: None)
     sure = np.eye(3)[[1, 0, 1, 1, 1]]
-    row = Outcome("net", CLASSES, sure, DOUBTS, 1.0, 1.0, 1).measure(images, tmp_path / "out")
+    row = Outcome("net", CLASSES, sure, TO_CORRECT, 1.0, 1.0, 1).measure(images, tmp_path / "out")
     assert row["loss"] == pytest.approx(-np.log(compare_trial.LEAST_CHANCE) / 4)
 
 
-def test_no_image_of_a_known_class_is_told(asked, tmp_path):
-    dogs = TrialImages(ImageCatalog(asked.frame.iloc[[4]]), Settings())
-    with pytest.raises(InputError, match="none of the 1 test images is of one of the 3 classes learned"):
-        Outcome("net", CLASSES, CHANCES[4:], DOUBTS, 1.0, 1.0, 1).measure(dogs, tmp_path / "out")
+def test_no_image_of_a_training_class_is_an_error(dataset, tmp_path):
+    dogs = TrialImages(ImageCatalog(dataset.frame.iloc[[4]]), Settings())
+    with pytest.raises(InputError, match="none of the 1 test images belongs to one of the 3 classes of training"):
+        Outcome("net", CLASSES, PROBABILITIES[4:], TO_CORRECT, 1.0, 1.0, 1).measure(dogs, tmp_path / "out")
 
 
 # --- memory
@@ -106,7 +108,7 @@ def read_status(name):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells of memory on Linux")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc reports memory on Linux only")
 
 
 @linux
@@ -124,8 +126,8 @@ def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it():
     block = np.ones(300_000_000, dtype=np.uint8)
     source = inspect.getsource(measure_peak_memory)
     words = f"import re, sys\nfrom pathlib import Path\n{source}\nprint(measure_peak_memory())"
-    told = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
-    assert 1 < float(told) < 100 < len(block) / 1e6
+    reported = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert 1 < float(reported) < 100 < len(block) / 1e6
 
 
 # --- features and squares
@@ -136,8 +138,8 @@ def trial(tmp_path):
     return Trial(tmp_path, "boosted_trees", 0, "cpu", progress=False)
 
 
-def test_the_features_of_the_catalog_are_taken(asked, trial):
-    frame = asked.frame.assign(feature_area=[1.0, 2, 3, 4, np.nan], feature_seconds=[5.0, 6, 7, 8, 9])
+def test_the_features_of_the_catalog_are_taken(dataset, trial):
+    frame = dataset.frame.assign(feature_area=[1.0, 2, 3, 4, np.nan], feature_seconds=[5.0, 6, 7, 8, 9])
     features, seconds = load_features(trial, TrialImages(ImageCatalog(frame), Settings()))
     assert seconds == 0  # nothing was measured, though a feature is called so
     assert features["train"].to_dict("list") == {"area": [1], "seconds": [5]}
@@ -145,7 +147,7 @@ def test_the_features_of_the_catalog_are_taken(asked, trial):
     np.testing.assert_array_equal(features["test"], [[3, 7], [4, 8], [np.nan, 9]])
 
 
-def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
+def test_features_are_measured_once_and_shared(dataset, trial, monkeypatch):
     calls = []
 
     def measure(catalog, progress, white_level, remove_marks):
@@ -153,7 +155,7 @@ def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
         return pd.DataFrame({"area": np.arange(5) / 3, "mean": [1.0, np.nan, 3, 4, 5]})
 
     monkeypatch.setattr(compare_trial, "measure_shapes", measure)
-    images = TrialImages(asked, Settings())
+    images = TrialImages(dataset, Settings())
     first, seconds = load_features(trial, images)
     other, again = load_features(Trial(trial.folder, "embedding", 1), images)
     assert calls == [5] and seconds == again > 0
@@ -163,18 +165,18 @@ def test_features_are_measured_once_and_shared(asked, trial, monkeypatch):
     np.testing.assert_array_equal(first["test"]["area"], np.arange(2, 5) / 3)  # to the last bit
 
 
-def test_a_missing_scikit_image_is_told_and_leaves_nothing(asked, trial, monkeypatch):
+def test_a_missing_scikit_image_is_reported_and_leaves_nothing(dataset, trial, monkeypatch):
     def refuse(*_, **__):
         raise DependencyError("scikit-image is missing")
 
     monkeypatch.setattr(compare_trial, "measure_shapes", refuse)
     with pytest.raises(DependencyError, match="scikit-image"):
-        load_features(trial, TrialImages(asked, Settings()))
+        load_features(trial, TrialImages(dataset, Settings()))
     assert list(trial.folder.glob("features*")) == []
 
 
-def test_squares_are_those_of_their_split(asked):
-    images = TrialImages(asked, Settings())
+def test_squares_are_those_of_their_split(dataset):
+    images = TrialImages(dataset, Settings())
     squares = images.squares("test")
     pixels, _ = squares.batch(slice(None))
     assert [int(square.max()) for square in pixels] == [80, 120, 160]
@@ -184,8 +186,8 @@ def test_squares_are_those_of_their_split(asked):
 # --- as a process
 
 
-def test_a_fault_is_left_for_the_comparison(asked, tmp_path, monkeypatch):
-    asked.save(tmp_path / "catalog.csv")
+def test_a_fault_is_left_for_the_comparison(dataset, tmp_path, monkeypatch):
+    dataset.save(tmp_path / "catalog.csv")
     Settings().save(tmp_path / "settings.yaml")
     (tmp_path / "comparison.json").write_text(json.dumps({"budget": None, "weights": {}}))
     monkeypatch.setattr(sys, "argv", ["measurement", str(tmp_path), "pixel_mlp", "1", "cpu", "False"])

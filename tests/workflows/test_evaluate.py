@@ -35,13 +35,13 @@ def test_evaluate_without_labels_says_so(finished, images):
 METHODS = ["centroid", "knn", "mlp"]
 
 
-def test_a_status_goes_with_images(known, held, asked, vector_files, tmp_path):
-    for given in (asked, vector_files["asked"]):
-        with pytest.raises(SettingError, match="status: it goes with images; the query is vectors"):
-            pe.evaluate(known, given, calibration=held, status="validated")
-    unlabelled = replace(asked, label=np.full(len(asked), None, dtype=object))
+def test_a_status_goes_with_images(reference, calibration, query, vector_files, tmp_path):
+    for given in (query, vector_files["asked"]):
+        with pytest.raises(SettingError, match="status: it is for images; the query is vectors"):
+            pe.evaluate(reference, given, calibration=calibration, status="validated")
+    unlabelled = replace(query, label=np.full(len(query), None, dtype=object))
     with pytest.raises(InputError, match=r"the query has no labels.* --status validated,predicted takes more"):
-        pe.evaluate(known, unlabelled, calibration=held)
+        pe.evaluate(reference, unlabelled, calibration=calibration)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,8 +65,8 @@ def test_an_evaluation_leaves_its_tables_and_pictures(vector_files, method, tmp_
     assert scores["open_set"]["auroc"] == pytest.approx(
         roc_auc_score(names["true_label"] == "detritus", names["novelty_score"])
     )
-    known = names[names["true_label"] != "detritus"]
-    assert scores["accuracy"] == pytest.approx((known["best_label"] == known["true_label"]).mean())
+    reference = names[names["true_label"] != "detritus"]
+    assert scores["accuracy"] == pytest.approx((reference["best_label"] == reference["true_label"]).mean())
     counts = pd.read_csv(tmp_path / "out" / "counts.csv").set_index("label")
     assert counts.loc["unknown", "kept"] == (names["label"] == "unknown").sum()
     assert counts.loc["detritus", "forced"] == 0
@@ -78,91 +78,91 @@ def test_an_evaluation_leaves_its_tables_and_pictures(vector_files, method, tmp_
     assert found.open_set.auroc > 0.6
 
 
-def test_the_temperature_mends_the_probabilities(known, held, asked):
-    found = pe.evaluate(known, asked, "centroid", calibration=held, progress=False)
+def test_the_temperature_mends_the_probabilities(reference, calibration, query):
+    found = pe.evaluate(reference, query, "centroid", calibration=calibration, progress=False)
     before, after = found.reliability
     assert after.ece < before.ece
     assert after.ece < 0.06
 
 
-def test_without_a_calibration_set_scores_are_as_they_were(known, asked):
-    found = pe.evaluate(known, asked, "knn", progress=False)
+def test_without_a_calibration_set_scores_are_as_they_were(reference, query):
+    found = pe.evaluate(reference, query, "knn", progress=False)
     assert found.reliability is None
     assert found.open_set is None
     assert not {"calibration", "refusing", "open_set"} & set(found.to_dict())
     with pytest.raises(InputError, match="needs a calibration set"):
-        pe.evaluate(known, asked, unseen=["detritus"], progress=False)
+        pe.evaluate(reference, query, unseen=["detritus"], progress=False)
 
 
-def test_classes_to_withhold_must_be_there(known, held, asked):
+def test_classes_to_withhold_must_be_there(reference, calibration, query):
     with pytest.raises(InputError, match=r"unseen: expected classes of the reference, .*; found \['whale'\]"):
-        pe.evaluate(known, asked, calibration=held, unseen=["whale"], progress=False)
+        pe.evaluate(reference, query, calibration=calibration, unseen=["whale"], progress=False)
 
 
-def test_withheld_classes_must_be_in_the_query(known, held, asked):
-    without = asked.select(asked.label != "detritus")
-    for query in (without, asked.select(asked.label == "detritus")):
+def test_withheld_classes_must_be_in_the_query(reference, calibration, query):
+    without = query.select(query.label != "detritus")
+    for one_kind in (without, query.select(query.label == "detritus")):
         with pytest.raises(
             InputError, match="expected images of these classes and of others in the query; found one kind"
         ):
-            pe.evaluate(known, query, calibration=held, unseen=["detritus"], progress=False)
+            pe.evaluate(reference, one_kind, calibration=calibration, unseen=["detritus"], progress=False)
 
 
-def test_labels_that_the_reference_lacks_are_scored_apart(known, asked, tmp_path, caplog):
-    other = asked.label.copy()
+def test_labels_that_the_reference_lacks_are_scored_apart(reference, query, tmp_path, caplog):
+    other = query.label.copy()
     other[other == "detritus"] = "Detritus (dead)"
-    found = pe.evaluate(known, replace(asked, label=other), "knn", tmp_path / "out", progress=False)
-    told = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    found = pe.evaluate(reference, replace(query, label=other), "knn", tmp_path / "out", progress=False)
+    reported = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     missing = {"label": "Detritus (dead)", "n_images": 100, "share": 0.25, "nearest": "detritus"}
-    assert told["missing_classes"] == found.missing.to_dict("records") == [missing]
+    assert reported["missing_classes"] == found.missing.to_dict("records") == [missing]
     right = (found.names["label"] == found.names["true_label"]).to_numpy()
-    assert told["accuracy"] == right.mean()
-    shared = told["shared_classes"]
+    assert reported["accuracy"] == right.mean()
+    shared = reported["shared_classes"]
     assert (shared["n_images"], shared["accuracy"]) == (300, right[other != "Detritus (dead)"].mean())
-    assert set(shared["intervals_95"]) == set(told["intervals_95"])
+    assert set(shared["intervals_95"]) == set(reported["intervals_95"])
     assert "1 labels of the query (100 images, 25.0 %) are not among the 4 classes" in caplog.text
-    assert told["retrieval_of"] == "queries: a table, gallery: a table"
-    whole = pe.evaluate(known, asked, "knn", progress=False).to_dict()
+    assert reported["retrieval_of"] == "queries: a table, gallery: a table"
+    whole = pe.evaluate(reference, query, "knn", progress=False).to_dict()
     assert whole["missing_classes"] == [] and "shared_classes" not in whole
 
 
-def test_a_query_without_a_shared_class_has_no_score_over_them(known, asked):
-    found = pe.evaluate(known, replace(asked, label=["whale"] * len(asked)), progress=False).to_dict()
+def test_a_query_without_a_shared_class_has_no_score_over_them(reference, query):
+    found = pe.evaluate(reference, replace(query, label=["whale"] * len(query)), progress=False).to_dict()
     assert found["shared_classes"] is None and found["missing_classes"][0]["share"] == 1
 
 
-def test_withheld_classes_are_not_listed_as_missing(known, held, asked):
-    found = pe.evaluate(known, asked, calibration=held, unseen=["detritus"], progress=False)
+def test_withheld_classes_are_not_listed_as_missing(reference, calibration, query):
+    found = pe.evaluate(reference, query, calibration=calibration, unseen=["detritus"], progress=False)
     assert found.missing.empty
 
 
-def test_copies_with_two_labels_in_the_query_are_told(caplog):
-    known = pe.EmbeddingTable([[0.0, 0], [1, 1]], label=["a", "b"])
+def test_copies_with_two_labels_in_the_query_are_reported(caplog):
+    reference = pe.EmbeddingTable([[0.0, 0], [1, 1]], label=["a", "b"])
     query = pe.EmbeddingTable([[0.0, 0.1], [0, 0.1], [1, 1], [2, 2]], label=["a", "b", "b", None])
-    pe.evaluate(known, query, progress=False)
+    pe.evaluate(reference, query, progress=False)
     assert "2 of 3 images of the query have a copy (an equal vector) with another label, such as 0 (a)" in caplog.text
 
 
-def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, asked, tmp_path, caplog):
-    numbers = np.arange(len(asked)) % 8
+def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, query, tmp_path, caplog):
+    numbers = np.arange(len(query)) % 8
     tow = np.array([f"tow {number}" for number in numbers], dtype=object)
-    wanted = score_predictions(asked.label, pe.classify(run_of_three.path, asked, progress=False)["label"], samples=tow)
-    catalog = pe.ImageCatalog.from_rows({"object_id": asked.object_id, "path": asked.object_id, "tow": tow})
+    wanted = score_predictions(query.label, pe.classify(run_of_three.path, query, progress=False)["label"], samples=tow)
+    catalog = pe.ImageCatalog.from_rows({"object_id": query.object_id, "path": query.object_id, "tow": tow})
     catalog.frame[["object_id", "path", "tow"]].sample(frac=1, random_state=0).to_csv(run_of_three.catalog, index=False)
-    for query, column in (
-        (replace(asked, sample_id=tow), "sample_id"),
-        (replace(asked, columns={"net": numbers}), "net"),
+    for given, column in (
+        (replace(query, sample_id=tow), "sample_id"),
+        (replace(query, columns={"net": numbers}), "net"),
         (run_of_three.path, "tow"),
         (run_of_three.vectors("test"), "tow"),
     ):
-        found = pe.evaluate(run_of_three.path, query, intervals_by=column, progress=False)
+        found = pe.evaluate(run_of_three.path, given, intervals_by=column, progress=False)
         assert found.scores.intervals == wanted.intervals
         assert found.to_dict()["intervals_by"] == column
-    assert pe.evaluate(run_of_three.path, asked, progress=False).to_dict()["intervals_by"] == "image"
+    assert pe.evaluate(run_of_three.path, query, progress=False).to_dict()["intervals_by"] == "image"
     with pytest.raises(InputError, match=r"intervals_by: .*400 images; found nothing in 'leg'; there are .*tow"):
         pe.evaluate(run_of_three.path, run_of_three.path, intervals_by="leg", progress=False)
     with pytest.raises(InputError, match="found nothing in 'sample_id'; there are no such columns"):
-        pe.evaluate(run_of_three.path, asked, intervals_by="sample_id", progress=False)
+        pe.evaluate(run_of_three.path, query, intervals_by="sample_id", progress=False)
     tow[:30] = None
-    pe.evaluate(run_of_three.path, replace(asked, sample_id=tow), intervals_by="sample_id", progress=False)
-    assert "30 of 400 images have no sample_id; they are drawn together" in caplog.text
+    pe.evaluate(run_of_three.path, replace(query, sample_id=tow), intervals_by="sample_id", progress=False)
+    assert "30 of 400 images have no sample_id; they are drawn as one sample" in caplog.text

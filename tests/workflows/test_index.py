@@ -8,28 +8,28 @@ from plankton_embed.errors import OutputError
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-def test_an_index_finds_the_nearest_as_brute_force_does(known, asked, tmp_path, as_file):
-    vectors = known.save(tmp_path / "v.parquet") if as_file else known
+def test_an_index_finds_the_nearest_as_brute_force_does(reference, query, tmp_path, as_file):
+    vectors = reference.save(tmp_path / "v.parquet") if as_file else reference
     built = pe.index(vectors, tmp_path / "index")
-    distances = np.linalg.norm(asked.vectors[:, None] - known.vectors, axis=2)
+    distances = np.linalg.norm(query.vectors[:, None] - reference.vectors, axis=2)
     for index in (built, pe.VectorIndex.load(tmp_path / "index")):
-        found = index.search(asked, 3)
+        found = index.search(query, 3)
         np.testing.assert_array_equal(found.rows, np.argsort(distances, axis=1)[:, :3])
         np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :3], rtol=1e-4)
 
 
-def test_an_index_of_a_run_holds_its_training_vectors(run_of_three, known):
-    assert len(pe.index(run_of_three.path)) == len(known)
+def test_an_index_of_a_run_holds_its_training_vectors(run_of_three, reference):
+    assert len(pe.index(run_of_three.path)) == len(reference)
 
 
-def test_only_an_index_is_overwritten_and_only_when_asked(known, held, tmp_path):
-    pe.index(known, tmp_path / "index")
+def test_only_an_index_is_overwritten_and_only_when_asked(reference, calibration, tmp_path):
+    pe.index(reference, tmp_path / "index")
     with pytest.raises(OutputError, match="exists already"):
-        pe.index(held, tmp_path / "index")
-    pe.index(held, tmp_path / "index", overwrite=True)
-    assert len(pe.VectorIndex.load(tmp_path / "index")) == len(held)
+        pe.index(calibration, tmp_path / "index")
+    pe.index(calibration, tmp_path / "index", overwrite=True)
+    assert len(pe.VectorIndex.load(tmp_path / "index")) == len(calibration)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
-        pe.index(held, tmp_path / "mine", overwrite=True)
+    with pytest.raises(OutputError, match=r"contains no index\.faiss"):
+        pe.index(calibration, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "notes.txt").exists()

@@ -17,24 +17,24 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.workflows import enroll as enroll_module
 from plankton_embed.workflows import suspects as suspects_module
-from plankton_embed.workflows.inputs import find_calibration
+from plankton_embed.workflows.inputs import find_calibration, load_vectors, recognize
 
 
 @pytest.fixture
-def stranger(finished, tmp_path):
+def other_model(finished, tmp_path):
     """An untrained model of the same shape as the run's."""
     settings = Settings.load(finished.folder.settings)
     model = pe.EmbeddingModel.build(settings.network, settings.preparation, seed=99).to("cpu")
-    model.save(tmp_path / "stranger")
+    model.save(tmp_path / "other")
     return model
 
 
-def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, stranger, images, tmp_path):
-    mine, other = finished.model.hash, stranger.hash
+def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, other_model, images, tmp_path):
+    mine, other = finished.model.hash, other_model.hash
     files = sorted((images / "detritus").glob("*.png"))[:2]
     with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
-        pe.search(finished.folder.path, files, model=stranger, progress=False)
-    query = pe.embed(stranger, files, progress=False)
+        pe.search(finished.folder.path, files, model=other_model, progress=False)
+    query = pe.embed(other_model, files, progress=False)
     with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
         pe.classify(finished.folder.path, query)
     query.save(tmp_path / "query.parquet")
@@ -42,52 +42,58 @@ def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, st
         pe.evaluate(finished.folder.vectors("train"), tmp_path / "query.parquet")
 
 
-def find(folder, asked, **more):
+def find(folder, query, **more):
     return find_calibration(
-        folder / "train.parquet", None, pe.EmbeddingTable.load(folder / "train.parquet"), asked, **more
+        folder / "train.parquet", None, pe.EmbeddingTable.load(folder / "train.parquet"), query, **more
     )
 
 
-def test_the_calibration_set_lies_beside_the_reference(known, held, asked, tmp_path, caplog):
-    known.save(tmp_path / "train.parquet")
-    assert find(tmp_path, asked) is None
-    held.save(tmp_path / "val.parquet")
+def test_the_calibration_set_lies_beside_the_reference(reference, calibration, query, tmp_path, caplog):
+    reference.save(tmp_path / "train.parquet")
+    assert find(tmp_path, query) is None
+    calibration.save(tmp_path / "val.parquet")
     with caplog.at_level("INFO", logger="plankton_embed"):
-        names = pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.05, progress=False)
+        names = pe.classify(tmp_path / "train.parquet", query, unknown_rate=0.05, progress=False)
     assert f"calibration: {tmp_path / 'val.parquet'}" in caplog.text
     assert names["probability"].notna().all()
-    assert find_calibration(tmp_path / "val.parquet", None, held, asked) is None  # the reference itself
+    assert find_calibration(tmp_path / "val.parquet", None, calibration, query) is None  # the reference itself
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda held, asked: asked, "holds images of the query"),
-        (lambda held, asked: replace(held, label=None), "has no labelled image of a known class"),
-        (lambda held, asked: replace(held, label=["zebra"] * len(held)), "has no labelled image of a known class"),
-        (lambda held, asked: replace(held, provenance={"model_hash": "x"}), "was made by another model"),
+        (lambda calibration, query: query, "contains images of the query"),
+        (
+            lambda calibration, query: replace(calibration, label=None),
+            "has no labelled image of a class of the reference",
+        ),
+        (
+            lambda calibration, query: replace(calibration, label=["zebra"] * len(calibration)),
+            "has no labelled image of a class of the reference",
+        ),
+        (lambda calibration, query: replace(calibration, provenance={"model_hash": "x"}), "was made by another model"),
     ],
 )
 def test_what_lies_beside_and_cannot_serve_is_passed_over_unless_needed(
-    known, held, asked, tmp_path, caplog, change, why
+    reference, calibration, query, tmp_path, caplog, change, why
 ):
-    known.save(tmp_path / "train.parquet")
-    change(held, asked).save(tmp_path / "val.parquet")
+    reference.save(tmp_path / "train.parquet")
+    change(calibration, query).save(tmp_path / "val.parquet")
     with caplog.at_level("INFO", logger="plankton_embed"):
-        assert pe.classify(tmp_path / "train.parquet", asked, progress=False)["probability"].isna().all()
+        assert pe.classify(tmp_path / "train.parquet", query, progress=False)["probability"].isna().all()
     assert why in caplog.text
     with pytest.raises(InputError, match=rf"refusing needs a calibration set.*{why}"):
-        pe.classify(tmp_path / "train.parquet", asked, unknown_rate=0.1, progress=False)
+        pe.classify(tmp_path / "train.parquet", query, unknown_rate=0.1, progress=False)
 
 
-def test_a_calibration_set_that_is_the_query_flatters_and_that_is_said(known, asked, caplog):
-    pe.classify(known, asked, calibration=asked, progress=False)
+def test_a_calibration_set_that_is_the_query_flatters_and_that_is_said(reference, query, caplog):
+    pe.classify(reference, query, calibration=query, progress=False)
     assert "400 of the query's images are in the calibration set too" in caplog.text
 
 
-def test_a_calibration_set_of_another_model_is_refused(known, asked, make_table):
-    with pytest.raises(MismatchError, match="calibration by model stranger"):
-        pe.classify(known, asked, calibration=make_table(40, 1, model_hash="stranger"), progress=False)
+def test_a_calibration_set_of_another_model_is_refused(reference, query, make_table):
+    with pytest.raises(MismatchError, match="calibration by model other"):
+        pe.classify(reference, query, calibration=make_table(40, 1, model_hash="other"), progress=False)
 
 
 def test_a_table_with_a_class_called_unknown_is_refused_at_once(tmp_path):
@@ -95,54 +101,54 @@ def test_a_table_with_a_class_called_unknown_is_refused_at_once(tmp_path):
     good = pe.EmbeddingTable(rng.normal(size=(40, 3)), label=["a", "b"] * 20)
     bad = pe.EmbeddingTable(rng.normal(size=(40, 3)), [f"n{n}" for n in range(40)], ["a", "Unknown"] * 20)
     bad.save(tmp_path / "bad.parquet")
-    for known, query, options in ((bad, good, {}), (good, bad, {}), (good, good, {"calibration": bad})):
+    for reference, query, options in ((bad, good, {}), (good, bad, {}), (good, good, {"calibration": bad})):
         for verb in (pe.classify, pe.evaluate):
             with pytest.raises(InputError, match=r"other than unknown.*found the class 'Unknown'"):
-                verb(known, query, **options, progress=False)
+                verb(reference, query, **options, progress=False)
     with pytest.raises(InputError, match=r"bad\.parquet: expected class names other than unknown"):
         pe.classify(tmp_path / "bad.parquet", good, progress=False)
     for verb in (pe.enroll, pe.abundance):
-        for known, query in ((bad, good), (good, bad)):
+        for reference, query in ((bad, good), (good, bad)):
             with pytest.raises(InputError, match="found the class 'Unknown'"):
-                verb(known, query, progress=False)
+                verb(reference, query, progress=False)
 
 
 @pytest.mark.parametrize("place", ["", "vectors/train.parquet", "mine.npz"])
-def test_the_k_of_a_run_is_that_of_its_vectors(run_of_three, held, asked, place):
-    naming = {"calibration": held, "progress": False}
-    names = pe.classify(run_of_three.path / place, asked, "knn", **naming)
-    three, ten = (pe.classify(run_of_three.path, asked, "knn", n_neighbors=k, **naming) for k in (3, 10))
+def test_the_k_of_a_run_is_that_of_its_vectors(run_of_three, calibration, query, place):
+    naming = {"calibration": calibration, "progress": False}
+    names = pe.classify(run_of_three.path / place, query, "knn", **naming)
+    three, ten = (pe.classify(run_of_three.path, query, "knn", n_neighbors=k, **naming) for k in (3, 10))
     pd.testing.assert_frame_equal(names, three)
     assert not names.equals(ten)
 
 
-def test_elsewhere_k_is_the_default(run_of_three, known, asked, tmp_path):
-    known.save(tmp_path / "copied.parquet")
-    for reference in (known, tmp_path / "copied.parquet"):
-        ten = pe.classify(reference, asked, "knn", n_neighbors=10, progress=False)
-        pd.testing.assert_frame_equal(pe.classify(reference, asked, "knn", progress=False), ten)
+def test_elsewhere_k_is_the_default(run_of_three, reference, query, tmp_path):
+    reference.save(tmp_path / "copied.parquet")
+    for given in (reference, tmp_path / "copied.parquet"):
+        ten = pe.classify(given, query, "knn", n_neighbors=10, progress=False)
+        pd.testing.assert_frame_equal(pe.classify(given, query, "knn", progress=False), ten)
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        lambda run, asked: pe.evaluate(run, asked, "knn"),
-        lambda run, asked: pe.abundance(run, asked, method="knn", n_draws=20),
-        lambda run, asked: pe.shift(run, asked, method="knn", n_permutations=1000),
-        lambda run, asked: pe.taxonomy(
-            run, parse_newick("('Calanus',('Méduse<Cnidaria','фиш, egg'),'detritus');"), query=asked
+        lambda run, query: pe.evaluate(run, query, "knn"),
+        lambda run, query: pe.abundance(run, query, method="knn", n_draws=20),
+        lambda run, query: pe.shift(run, query, method="knn", n_permutations=1000),
+        lambda run, query: pe.taxonomy(
+            run, parse_newick("('Calanus',('Méduse<Cnidaria','фиш, egg'),'detritus');"), query=query
         ),
     ],
 )
-def test_every_command_takes_the_k_of_the_run(run_of_three, asked, command, monkeypatch):
+def test_every_command_takes_the_k_of_the_run(run_of_three, query, command, monkeypatch):
     ks = []
 
-    def spy(known, method, k, *arguments, **options):
+    def spy(reference, method, k, *arguments, **options):
         ks.append(k)
-        return fit_classifier(known, method, k, *arguments, **options)
+        return fit_classifier(reference, method, k, *arguments, **options)
 
     monkeypatch.setattr(prediction_module, "fit_classifier", spy)
-    command(run_of_three.path, asked)
+    command(run_of_three.path, query)
     assert ks == [3]
 
 
@@ -159,43 +165,43 @@ def test_suspects_and_the_curve_of_enrolled_classes_take_the_k_of_the_run(
     assert ks == [3, 3]
 
 
-def test_settings_that_cannot_be_read_are_an_error(run_of_three, asked):
+def test_settings_that_cannot_be_read_are_an_error(run_of_three, query):
     run_of_three.settings.write_text("classification:\n  n_nachbarn: 3\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"settings\.yaml cannot be used: .*n_nachbarn.*\n.*copy the vectors out"):
-        pe.classify(run_of_three.path, asked, progress=False)
+        pe.classify(run_of_three.path, query, progress=False)
 
 
 @pytest.mark.parametrize("command", [pe.abundance, pe.shift])
-def test_counts_and_shift_draw_whole_calibration_samples(known, held, asked, command, tmp_path):
+def test_counts_and_shift_draw_whole_calibration_samples(reference, calibration, query, command, tmp_path):
     options = {"n_draws": 20, "progress": False}
     tows = np.array([f"tow {number}" for number in range(8)], dtype=object)
-    of = {n: replace(held, sample_id=tows[np.arange(len(held)) % n]) for n in (4, 8)}
-    query = replace(asked, sample_id=tows[np.arange(len(asked)) % 2])
+    of = {n: replace(calibration, sample_id=tows[np.arange(len(calibration)) % n]) for n in (4, 8)}
+    new = replace(query, sample_id=tows[np.arange(len(query)) % 2])
     for column, n in ((None, 8), ("sample_id", 8)):
         out = tmp_path / str(column)
-        command(known, query, out, calibration=of[n], intervals_by=column, **options)
+        command(reference, new, out, calibration=of[n], intervals_by=column, **options)
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         assert summary["intervals_by"] == (column or "image")
     with pytest.raises(InputError, match="expected calibration images with at least 5 values of sample_id; found 4"):
-        command(known, query, calibration=of[4], intervals_by="sample_id", **options)
+        command(reference, new, calibration=of[4], intervals_by="sample_id", **options)
 
 
-def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(known, held, asked, caplog):
+def test_copies_with_two_labels_calibrate_nothing_nor_images_of_the_reference(reference, calibration, query, caplog):
     """Rows 0 and 50 are copies of one another; rows 1 and 2 of images of the reference, row 1 with another label."""
-    vectors = held.vectors.copy()
-    vectors[50], vectors[1], vectors[2] = vectors[0], known.vectors[-1], known.vectors[0]
-    assert held.label[0] != held.label[50]
-    assert held.label[2] == known.label[0]
-    calibration = find_calibration(known, replace(held, vectors=vectors), known, asked)
-    assert np.flatnonzero(~np.isin(held.object_id, calibration.object_id)).tolist() == [0, 1, 2, 50]
+    vectors = calibration.vectors.copy()
+    vectors[50], vectors[1], vectors[2] = vectors[0], reference.vectors[-1], reference.vectors[0]
+    assert calibration.label[0] != calibration.label[50]
+    assert calibration.label[2] == reference.label[0]
+    found = find_calibration(reference, replace(calibration, vectors=vectors), reference, query)
+    assert np.flatnonzero(~np.isin(calibration.object_id, found.object_id)).tolist() == [0, 1, 2, 50]
     assert "calibration: 3 of 160 images have a copy (an equal vector) with another label" in caplog.text
     assert "calibration: 1 of 157 images are in the reference too" in caplog.text
-    with pytest.raises(InputError, match="all images of a known class are in the reference too"):
-        find_calibration(known, known, known, asked)
+    with pytest.raises(InputError, match="all images of the reference's classes are in the reference too"):
+        find_calibration(reference, reference, reference, query)
     vectors[[0, -1]] = vectors[0]
-    pair = replace(held, vectors=vectors).select(np.isin(np.arange(160), [0, 159]))
+    pair = replace(calibration, vectors=vectors).select(np.isin(np.arange(160), [0, 159]))
     with pytest.raises(InputError, match="every image has a copy"):
-        find_calibration(known, pair, known, asked)
+        find_calibration(reference, pair, reference, query)
 
 
 def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog):
@@ -227,7 +233,7 @@ def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog)
     pd.testing.assert_frame_equal(*by_rank)  # named by training vectors, whichever are compared with the taxonomy
     run.vectors("test").unlink()
     assert analyse("dendrogram", run.path)["split"] == "val"
-    with pytest.raises(InputError, match="has no test vectors; those it has: val, train"):
+    with pytest.raises(InputError, match="has no test vectors; it has val, train"):
         analyse("pca", run.path, split="test")
     caplog.clear()
     run.vectors("val").unlink()
@@ -237,3 +243,31 @@ def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog)
         analyse("pca", run.path, split="all")
     with pytest.raises(SettingError, match="these are a table"):
         analyse("pca", run.vectors("train"), split="train")
+
+
+def test_every_kind_of_path_is_recognized(finished, reference, images, tmp_path):
+    reference.save(tmp_path / "v.parquet")
+    reference.save(tmp_path / "v.csv")
+    pe.ImageCatalog.load(finished.folder.catalog).save(tmp_path / "c.parquet")
+    (tmp_path / "bare" / "vectors").mkdir(parents=True)
+    reference.save(tmp_path / "bare" / "vectors" / "train.parquet")  # a run of which only the vectors were copied
+    kinds = {
+        finished.folder.path: "run",
+        tmp_path / "bare": "run",
+        finished.folder.index: "index",
+        finished.folder.model: "model",
+        finished.folder.vectors("test"): "vectors",
+        tmp_path / "v.csv": "vectors",
+        tmp_path / "absent.npz": "vectors",
+        finished.folder.catalog: "catalog",
+        tmp_path / "c.parquet": "catalog",
+        images: "images",
+        next(images.rglob("*.png")): "images",
+    }
+    assert {path: recognize(path) for path in kinds} == kinds
+
+
+@pytest.mark.parametrize(("folder", "found"), [("index", "an index"), ("model", "a model"), ("figures", "a folder")])
+def test_a_folder_without_vectors_is_named_for_what_it_is(finished, folder, found):
+    with pytest.raises(InputError, match=f"expected vectors, in a file or in the folder of a run; found {found}"):
+        load_vectors(finished.folder.path / folder)

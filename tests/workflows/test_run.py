@@ -163,12 +163,12 @@ def test_a_stopped_run_of_an_older_release_goes_on_with_its_own_settings(
     catalog = pd.read_csv(folder.catalog)
     side = catalog["split"].map({"train": "train", "val": "test", "test": "val"})  # another way to split
     catalog.assign(split=side).to_csv(folder.catalog, index=False)
-    with pytest.raises(SettingError, match=r"remove_marks was off, is auto\).*go on with that run"):
+    with pytest.raises(SettingError, match=r"remove_marks was off, is auto\).*to continue that run"):
         pe.run(images, folder.path, settings={"preparation.remove_marks": "auto"}, progress=False)
     with caplog.at_level("INFO", logger="plankton_embed"):
         done = pe.run(images, folder.path, settings=now, progress=False)
     assert (
-        "goes on with its own settings, not the defaults: split.keep_contradictions was True, is False" in caplog.text
+        "continues with its own settings, not the defaults: split.keep_contradictions was True, is False" in caplog.text
     )
     assert "preparation.target_size was 32, is 96" in caplog.text
     assert done.model.preparation.remove_marks == "off"
@@ -228,11 +228,11 @@ def test_a_run_is_not_overwritten_by_one_that_cannot_be(finished, images, wrong,
 
 
 def test_a_run_is_not_overwritten_by_an_index_or_an_evaluation(finished):
-    with pytest.raises(OutputError, match=r"holds no index\.faiss"):
+    with pytest.raises(OutputError, match=r"contains no index\.faiss"):
         pe.index(finished.folder.path, finished.folder.path, overwrite=True)
     with pytest.raises(OutputError, match="is a run"):
         pe.evaluate(finished.folder.path, finished.folder.path, output=finished.folder.path, overwrite=True)
-    with pytest.raises(OutputError, match=r"holds no config\.json"):
+    with pytest.raises(OutputError, match=r"contains no config\.json"):
         finished.model.save(finished.folder.path)
     assert finished.folder.scores.exists()
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 import plankton_embed as pe
 from plankton_embed.errors import DependencyError, InputError, SettingError
+from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows import run_steps
 
 
@@ -123,7 +124,7 @@ def test_copies_with_two_labels_are_told_at_once_and_not_learned_from(
     caplog.clear()
     done = pe.train(tmp_path / "c.csv", tmp_path / "run", settings=tiny, progress=False)
     assert "4 images have a copy (equal pixels) with another label" in caplog.text
-    assert "2 of train and val are not learned from" in caplog.text
+    assert "2 in train and val are not used for training" in caplog.text
     faults = pd.read_csv(done.folder.faults)
     assert sorted(faults["outcome"]) == ["kept", "kept", "lost", "lost"]
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 50  # to be corrected there
@@ -384,7 +385,7 @@ def test_validation_images_without_labels_calibrate_nothing(images, tmp_path, no
     frame.loc[frame["split"] == "val", "label"] = None
     done = pe.run(pe.ImageCatalog(frame), tmp_path / "run", settings=tiny, progress=False)
     assert "calibration" not in done.scores["knn"]
-    assert "no images to calibrate on" in caplog.text
+    assert "no calibration set (labelled images" in caplog.text
 
 
 def test_12_bit_images_do_the_whole_job_as_8_bit_ones_do(deep_images, tmp_path, no_pictures, caplog, tiny):
@@ -422,3 +423,19 @@ def test_a_run_keeps_the_white_level_that_it_began_with(deep_images, tmp_path, n
     assert "far below preparation.white_level_16bit 65535" in caplog.text
     with pytest.raises(SettingError, match="white_level_16bit was 65535, is 4095"):
         pe.run(deep_images, tmp_path / "run", settings={**tiny, "preparation.white_level_16bit": 4095})
+
+
+def test_steps_hand_on_the_model_and_the_vectors_and_a_resumed_run_reads_them(images, tmp_path, tiny, monkeypatch):
+    read = []
+    for kind in (pe.EmbeddingModel, EmbeddingTable):
+        inner = kind.load
+        monkeypatch.setattr(kind, "load", lambda path, *more, _inner=inner: read.append(path) or _inner(path, *more))
+    done = pe.run(images, tmp_path / "run", settings=tiny, progress=False)
+    assert read == []
+    folder = done.folder
+    again = pe.run(images, tmp_path / "run", settings=tiny, progress=False)
+    assert read == [folder.model, *(folder.vectors(name) for name in ("train", "val", "test"))]
+    assert again.scores == done.scores
+    assert again.model.card == done.model.card
+    for name, table in done.vectors.items():
+        pd.testing.assert_frame_equal(again.vectors[name].to_frame(), table.to_frame())

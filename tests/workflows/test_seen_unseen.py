@@ -45,7 +45,7 @@ def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images
     for arguments, message in (
         ({"unseen": ["whale"]}, "whale"),
         ({"n_unseen": 1}, "0 have at least 20 training images"),
-        ({"unseen": ["detritus"], "n_unseen": 1}, "give one of them"),
+        ({"unseen": ["detritus"], "n_unseen": 1}, "use only one of them"),
         ({"unseen": ["detritus"], "unknown_rate": 5}, "unknown rate"),
         ({"unseen": ["detritus"], "unknown_rate": 0.05}, "at least 19 labelled images in val"),
         ({"unseen": ["detritus"], "n_draws": 0}, "draws"),
@@ -81,5 +81,5 @@ def test_classes_drawn_as_unseen_have_images_to_enroll(images):
     assert len(drawn) > 1
     assert all(len(set(names)) == 2 for names in drawn)
     assert len(seen_unseen_module._draw_unseen(many, None, 0)) == 1
-    with pytest.raises(InputError, match="2 must stay"):
+    with pytest.raises(InputError, match="2 must remain"):
         seen_unseen_module._draw_unseen(many, 3, 0)

@@ -126,7 +126,7 @@ def test_what_is_refused(folder, tmp_path):
     new, train = draw(60, 3), draw(300, 0)
     with pytest.raises(InputError, match="shift needs a calibration set"):
         shift(train, new, progress=False)
-    with pytest.raises(InputError, match="holds images of the query"):
+    with pytest.raises(InputError, match="contains images of the query"):
         shift(folder / "train.parquet", folder / "val.parquet", progress=False)
     with pytest.raises(InputError, match="no labelled image of the 4 classes"):
         shift(train, new, calibration=replace(draw(150, 1), label=None), progress=False)
@@ -142,5 +142,5 @@ def test_what_is_refused(folder, tmp_path):
         shift(folder / "train.parquet", tmp_path / "none.parquet", progress=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "summary.json").write_text('{"analysis": "pca"}')
-    with pytest.raises(OutputError, match="holds pca, not shift"):
+    with pytest.raises(OutputError, match="contains pca, not shift"):
         shift(train, new, tmp_path / "other", calibration=draw(150, 1), overwrite=True, progress=False)
