@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import EmbeddingTable, class_means
 
 N_CENTRAL = 8  # images
 
@@ -23,7 +23,7 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
     names, codes = np.unique(labelled.label.astype(str), return_inverse=True)
     members = [np.flatnonzero(codes == code) for code in range(len(names))]
     return EmbeddingTable(
-        np.stack([labelled.vectors[rows].mean(axis=0, dtype=np.float64) for rows in members]),
+        class_means(labelled.vectors, codes),
         object_id=names.astype(object),
         label=names.astype(object),
         path=labelled.path[[find_central(labelled.vectors, rows)[0] for rows in members]],

@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import ward
 from scipy.spatial.distance import cdist
 from sklearn.cluster import DBSCAN
 
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
 
@@ -83,9 +84,7 @@ def find_misfiled_groups(known: EmbeddingTable, codes: Rows, seed: int = 0) -> t
 
 def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
     """Return the rows that groups are looked for among, sorted: of the copies of an image in a class, only one."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    drawn, kept = np.sort(order[turn < MOST_DRAWN]), list[Rows]()
+    drawn, kept = draw_per_class(codes, MOST_DRAWN, np.random.default_rng(seed)), list[Rows]()
     for code in np.unique(codes):
         rows = drawn[codes[drawn] == code]
         image = DBSCAN(SAME, min_samples=1).fit_predict(vectors[rows])

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import precision_recall_fscore_support
 from sklearn.utils.validation import check_is_fitted
 
 from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
@@ -491,17 +492,10 @@ def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    n_classes, guesses = logits.shape[1], logits.argmax(dim=1).numpy()
-    counts = np.bincount(codes * n_classes + guesses, minlength=n_classes**2).reshape(n_classes, n_classes)
-    right, true, named = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    seen = true + named > 0
-    values = (
-        cross_entropy(logits, torch.from_numpy(codes)).item(),
-        right.sum() / len(codes),
-        (2 * right / np.maximum(true + named, 1))[seen].mean(),
-        (right / np.maximum(named, 1))[seen].mean(),
-        (right / np.maximum(true, 1))[seen].mean(),
-    )
+    guesses = logits.argmax(dim=1).numpy()
+    precision, recall, f1, _ = precision_recall_fscore_support(codes, guesses, average="macro", zero_division=0)
+    loss = cross_entropy(logits, torch.from_numpy(codes)).item()
+    values = (loss, (guesses == codes).mean(), f1, precision, recall)
     return {name: float(value) for name, value in zip(FIGURES, values, strict=True)}
 
 

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
@@ -17,6 +16,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.errors import InputError
+from plankton_embed.images.balance import shuffle_by_class
+from plankton_embed.table import class_means
 
 HELD_OUT = 0.1  # of the images, where no calibration or validation set is given
 KINDS = [np.float64, np.float32]
@@ -144,14 +145,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return np.asarray(np.linalg.norm(self._check_query(X) - self.centroids_[codes], axis=1))
 
 
-def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the mean vector of every class, (C, d), not renormalised."""
-    counts = np.bincount(codes)
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, codes, vectors)
-    return np.asarray(sums / counts[:, None])
-
-
 def keep_known(values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], argument: str, unit: str) -> Labelled:
     """Keep the rows (n, …) whose label is among the sorted classes, and give their codes.
 
@@ -169,12 +162,11 @@ def keep_known(values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any]
 
 def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
     """Return the mask of a stratified share of images; every class keeps at least one outside it."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    of = np.bincount(codes)[codes[order]]
-    spread = (place + 0.5) / of  # where in its class the image stands, 0 to 1
-    chosen = np.argsort(spread, kind="stable")[: round(share * len(codes))]
+    order, number = shuffle_by_class(codes, np.random.default_rng(seed))
+    n_of_class = np.bincount(codes)[codes[order]]
+    position = (number + 0.5) / n_of_class  # within its class, 0 to 1
+    chosen = np.argsort(position, kind="stable")[: round(share * len(codes))]
     mask = np.zeros(len(codes), dtype=bool)
     mask[order[chosen]] = True
-    mask[order[place == of - 1]] = False
+    mask[order[number == n_of_class - 1]] = False
     return mask

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled, class_means
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled
+from plankton_embed.table import class_means
 
 
 class NearestCentroidClassifier(CalibratedClassifier):

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import recall_score
 
 from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.prediction import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
@@ -100,9 +102,7 @@ def measure_learning(
     rows = []
     plan = [(n, draw) for n in examples if n <= most for draw in range(n_draws)]
     for n_examples, draw in progress_bar(plan, "learning curve", "draw", shown=progress):
-        order = rng.permutation(len(new))
-        place = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
-        few = new.select(np.sort(order[place < n_examples]))
+        few = new.select(draw_per_class(labels, n_examples, rng))
         given = {"n_examples": n_examples, "n_given": len(few) / len(few.classes), "draw": draw}
         scores = _score_enrolled(reference, few, query, n_neighbors)
         rows += [{**given, "method": method, **numbers} for method, numbers in scores.items()]
@@ -131,8 +131,7 @@ def _score_enrolled(
 def _balanced_accuracy(truth: NDArray[np.str_], names: NDArray[np.str_], among: NDArray[np.bool_]) -> float:
     if not among.any():
         return float("nan")
-    right = pd.Series(truth[among] == names[among])
-    return float(right.groupby(truth[among]).mean().mean())
+    return float(recall_score(truth[among], names[among], labels=np.unique(truth[among]), average="macro"))
 
 
 def summarize_learning(curve: pd.DataFrame) -> pd.DataFrame:

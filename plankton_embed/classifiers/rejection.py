@@ -13,6 +13,7 @@ from scipy.stats import beta, betabinom
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
@@ -103,9 +104,7 @@ class Rejector:
     def _measure_spread(self, names: NDArray[np.str_]) -> NDArray[np.float64]:
         """Return the median novelty score of a class's own known vectors; the usual one where they cannot tell."""
         codes = self._codes(names)
-        order = np.random.default_rng(0).permutation(len(codes))
-        place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-        rows = order[place < MOST_FOR_SPREAD]
+        rows = draw_per_class(codes, MOST_FOR_SPREAD, np.random.default_rng(0))
         own = self._novelty_score(self._index.table.vectors[rows], codes[rows], skip_itself=True)
         medians = pd.Series(own).groupby(codes[rows]).median().to_numpy()
         told = medians > np.finfo(np.float32).eps * medians.max()  # not by a lone example, or by copies of one

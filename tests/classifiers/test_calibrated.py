@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plankton_embed.classifiers.calibrated import class_means, hold_out
+from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
@@ -35,11 +35,6 @@ def test_a_tenth_is_held_out_and_every_class_is_left(seed, n_classes, n):
 def test_large_classes_give_exactly_a_tenth():
     codes = np.repeat([0, 1, 2], [50, 100, 200])
     assert np.bincount(codes[hold_out(codes, 0.1)]).tolist() == [5, 10, 20]
-
-
-def test_class_means_by_hand():
-    vectors = np.array([[0, 0], [2, 0], [4, 4], [0, 2], [6, 4]])
-    assert class_means(vectors, np.array([0, 0, 1, 0, 1])).tolist() == [[2 / 3, 2 / 3], [5, 4]]
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
