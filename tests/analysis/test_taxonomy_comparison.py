@@ -1,5 +1,7 @@
 """A taxonomy against the learned space: five classes by hand, scipy, all groups by brute force."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +88,19 @@ def test_correlations_and_groups_agree_with_scipy_and_brute_force(seed, random_t
         assert row.jaccard == pytest.approx(best)
         assert len(own & set(row.nearest)) / len(own | set(row.nearest)) == pytest.approx(best)
         assert set(np.array(names)[found.tree.members(row.node)]) == set(row.nearest)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_distance_of_two_trees_is_that_of_scikit_bio(seed, random_tree):
+    skbio = pytest.importorskip("skbio")
+    rng = np.random.default_rng(seed)
+    part, text = random_tree(rng, 12)
+    names = sorted(leaves_of(part))
+    table = EmbeddingTable(rng.normal(size=(60, 4)).astype(np.float32), label=np.repeat(names, 5))
+    found = compare_taxonomy(table, parse_newick(text), n_permutations=1)
+    learned, given = (skbio.TreeNode.read(io.StringIO(tree)) for tree in (found.tree.newick(names), text))
+    assert found.rf_distance == learned.compare_rfd(given, rooted=True)
+    assert found.rf_normalised == pytest.approx(learned.compare_rfd(given, rooted=True, proportion=True))
 
 
 def test_a_tree_agrees_with_itself():

@@ -1,5 +1,7 @@
 """Taxonomies read from files: Newick, ranks, lineages, and what is malformed."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +39,16 @@ def test_newick_gives_the_groups_that_went_in(seed, random_tree):
     groups = [frozenset(np.array(names)[members].tolist()) for members in found.clades(names).values()]
     assert set(groups) == {group for group in groups_of(part) if len(group) > 1}
     assert len(groups) == len(set(groups))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_newick_is_read_as_by_scikit_bio(seed, random_tree):
+    skbio = pytest.importorskip("skbio")
+    _, text = random_tree(np.random.default_rng(seed), 15)
+    found, names = parse_newick(text), np.array(sorted(parse_newick(text).classes))
+    groups = {frozenset(names[members].tolist()) for members in found.clades(names.tolist()).values()}
+    read = skbio.TreeNode.read(io.StringIO(text))
+    assert groups == set(read.subsets()) | {frozenset(tip.name for tip in read.tips())}
 
 
 def test_deep_trees_are_read():
