@@ -165,5 +165,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array, tags.input_tags.string, tags.requires_fit = False, True, True
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        tags.no_validation, tags.requires_fit = True, True  # the model checks every image
+        tags.transformer_tags.preserves_dtype = []  # always float32
         return tags
