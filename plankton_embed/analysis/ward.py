@@ -23,7 +23,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.output import progress_bar
 
 N_LISTED = 16
-BLOCK = 2**22  # distances held in memory at a time, a thread
+BLOCK = 2**22  # distances in memory at a time, a thread
 SLABS = 32  # distances of which only the least is looked at first
 
 Floats = NDArray[np.float64]
@@ -153,26 +153,26 @@ class _Clusters:
         rows = rows[np.argsort(self.sizes[rows], kind="stable")]
 
         def compare(block: slice) -> None:
-            asked = rows[block]
-            of, size = np.arange(len(asked))[:, None], self.sizes[asked].astype(precision)
-            left = np.column_stack([-2 * centers[asked], np.ones_like(size), norms[asked]])
+            own = rows[block]
+            of, size = np.arange(len(own))[:, None], self.sizes[own].astype(precision)
+            left = np.column_stack([-2 * centers[own], np.ones_like(size), norms[own]])
             distance = left @ right.T
             for start, stop in _runs(size):
                 distance[start:stop] *= 2 * size[start] * sizes / (size[start] + sizes)
-            distance[of[:, 0], place[asked]] = np.inf
-            least = distance.reshape(len(asked), n_slabs, n_groups).min(axis=1)
+            distance[of[:, 0], place[own]] = np.inf
+            least = distance.reshape(len(own), n_slabs, n_groups).min(axis=1)
             groups = _least(least, n_listed + 1)
-            near = (groups[:, :, None] + n_groups * np.arange(n_slabs)).reshape(len(asked), -1)
+            near = (groups[:, :, None] + n_groups * np.arange(n_slabs)).reshape(len(own), -1)
             near = near[of, _least(distance[of, near], n_listed + 1)]
             reach = distance[of, near]
             order = np.argsort(reach, axis=1)[:, : n_listed + 1]
             near, reach = near[of, order], reach[of, order].astype(np.float64)
-            self.listed[asked] = asked[:, None]
-            self.listed[asked, :n_listed] = active[near[:, :n_listed]]
+            self.listed[own] = own[:, None]
+            self.listed[own, :n_listed] = active[near[:, :n_listed]]
             most = sizes[: len(active)].max()
-            self.bound[asked] = np.inf
+            self.bound[own] = np.inf
             if n_listed < len(active) - 1:
-                self.bound[asked] = reach[:, n_listed] - slack * 2 * size * most / (size + most)
+                self.bound[own] = reach[:, n_listed] - slack * 2 * size * most / (size + most)
 
         self._in_blocks(compare, len(rows), width)
 

@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import precision_recall_fscore_support
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_classes
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
@@ -266,7 +266,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _take_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Pixels, Codes]:
         pixels, labels = self._check_shape(check_images(X)), check_labels(y)
-        return keep_known(pixels, labels, self.classes_, "validation", "image")
+        return keep_classes(pixels, labels, self.classes_, "validation", "image")
 
     def _find_scale(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what is taken away from each channel, and what it is divided by then."""

@@ -17,7 +17,7 @@ def draw_class_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw a row a class, the most images on top: its true images, and its counts before and after refusing.
 
     Args:
-        counts: as `count_names` returns; the row `unknown` stands last.
+        counts: as `count_predictions` returns; the row `unknown` stands last.
         ax: where to draw; by default a new figure, the taller the more classes.
 
     Returns:

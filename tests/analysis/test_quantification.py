@@ -64,8 +64,8 @@ def test_a_rare_class_is_not_swamped(method):
     assert named[1] > 15 * true[1]  # false ones of class 0
     assert abs(counts.count[1] - true[1]) < abs(named[1] - true[1]) / 5
     assert counts.count.sum() == pytest.approx(len(logs))
-    assert np.allclose(counts.membership.sum(axis=1), 1)
-    assert np.allclose(counts.membership.sum(axis=0), counts.count)
+    assert np.allclose(counts.posterior.sum(axis=1), 1)
+    assert np.allclose(counts.posterior.sum(axis=0), counts.count)
     assert (counts.low <= counts.count).all()
     assert (counts.count <= counts.high).all()
 
@@ -115,7 +115,7 @@ def test_a_class_without_calibration_images_and_an_empty_sample():
     assert np.isfinite(correction.correct(logs).count).all()
     empty = correction.correct(np.empty((0, 5)))
     assert empty.count.tolist() == empty.high.tolist() == [0] * 5
-    assert empty.membership.shape == (0, 5)
+    assert empty.posterior.shape == (0, 5)
 
 
 def test_bad_settings_are_refused():

@@ -109,7 +109,7 @@ def test_without_a_query_half_of_the_new_images_are_named(known, new):
 
 def test_a_curve_without_images_to_name_or_draws_says_so(known):
     lone = make_table(["c3", "c4"], 1, "new")
-    with pytest.raises(InputError, match="needs images to name"):
+    with pytest.raises(InputError, match="needs images to predict"):
         measure_learning(known, lone, progress=False)
     with pytest.raises(SettingError, match="draws: expected at least 1; found 0"):
         measure_learning(known, lone, n_draws=0, progress=False)

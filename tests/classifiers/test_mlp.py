@@ -155,11 +155,11 @@ def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
 
 
 def test_what_is_no_head_is_refused_by_name(images, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere holds no whole MLP"):
+    with pytest.raises(InputError, match=r"nowhere does not hold a complete MLP"):
         MLPClassifier.load(tmp_path / "nowhere")
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "head")
     (folder / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(InputError, match=r"head holds no whole MLP"):
+    with pytest.raises(InputError, match=r"head does not hold a complete MLP"):
         MLPClassifier.load(folder)
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())
