@@ -1,4 +1,4 @@
-"""Class means as a table of their own, and the images nearest to a mean."""
+"""Class means as a table, and the images nearest to a mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ N_CENTRAL = 8  # images
 
 
 def average_classes(table: EmbeddingTable) -> EmbeddingTable:
-    """Return a table of class means, one row a class; its path is that of the image nearest to the mean.
+    """Return a table of class means, one row per class; its path is that of the image nearest to the mean.
 
     Raises:
         InputError: no row has a label.
@@ -32,7 +32,7 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
 
 
 def find_central(vectors: NDArray[np.float32], rows: NDArray[np.intp], n_images: int = N_CENTRAL) -> NDArray[np.intp]:
-    """Return the few rows nearest to their mean, nearest first."""
+    """Return the rows that are nearest to the mean of all of them, nearest first."""
     own = vectors[rows].astype(np.float64)
     gap = np.linalg.norm(own - own.mean(axis=0), axis=1)
     return rows[np.argsort(gap, kind="stable")[:n_images]]

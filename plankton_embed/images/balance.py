@@ -55,8 +55,8 @@ def balance_epoch(
 
 def shuffle_by_class(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return all rows (n,) in random order, and of each in this order its number within its class, from 0."""
-    order = rng.permutation(len(np.asarray(labels)))
-    number = pd.Series(order).groupby(np.asarray(labels)[order]).cumcount().to_numpy()
+    order = rng.permutation(len(np.asarray(labels))).astype(np.intp)
+    number = pd.Series(order).groupby(np.asarray(labels)[order]).cumcount().to_numpy(dtype=np.intp)
     return order, number
 
 

@@ -127,7 +127,7 @@ def test_classes_outside_stand_under_the_root(read, ranks):
     names = ["odd", "calanus", "oithona"]
     found = back_off([[0.95, 0.05, 0], [0.5, 0.1, 0.4], [0, 0.3, 0.7]], names, read(ranks))
     assert found["label"].tolist() == ["odd", "root", "Arthropoda"]
-    left_open = read(ranks).hang(names).members(names)[found["node"]]
+    left_open = read(ranks).add_classes(names).members(names)[found["node"]]
     assert left_open.tolist() == [[True, False, False], [True] * 3, [False, True, True]]
 
 
