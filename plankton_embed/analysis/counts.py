@@ -441,23 +441,23 @@ def _profile_depth(
     counts = np.stack([one.by_depth for one in found])  # (sample, bin, label)
     individuals = np.stack([one.individuals_by_depth for one in found])
     n_images = np.stack([one.n_by_depth for one in found])
-    sample, place = np.nonzero(n_images)
+    sample, bin_number = np.nonzero(n_images)
     edges = survey.depth_edges
     bins = pd.DataFrame({
         "sample": survey.samples["sample"].to_numpy()[sample],
-        "depth": (edges[place] + edges[place + 1]) / 2,
-        "depth_low": edges[place],
-        "depth_high": edges[place + 1],
-        "n_images": n_images[sample, place],
+        "depth": (edges[bin_number] + edges[bin_number + 1]) / 2,
+        "depth_low": edges[bin_number],
+        "depth_high": edges[bin_number + 1],
+        "n_images": n_images[sample, bin_number],
     })  # fmt: skip
     tables = []
     for label in common:
         column = list(labels).index(label)
-        table = bins.assign(label=label, corrected=counts[sample, place, column])
+        table = bins.assign(label=label, corrected=counts[sample, bin_number, column])
         if "subsample_factor" in survey.samples:
-            table["individuals"] = individuals[sample, place, column]
+            table["individuals"] = individuals[sample, bin_number, column]
         if survey.depth_volume is not None and np.isfinite(survey.depth_volume).any():
-            table["concentration"] = individuals[sample, place, column] / survey.depth_volume[sample, place]
+            table["concentration"] = individuals[sample, bin_number, column] / survey.depth_volume[sample, bin_number]
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else None
 

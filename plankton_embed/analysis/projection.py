@@ -80,9 +80,7 @@ class Projection(Shown):
             vectors = vectors.vectors
         points = np.asarray(vectors, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != len(mean):
-            raise InputError(
-                f"expected vectors (m, {len(mean)}), as those projected; found shape {points.shape}"
-            )
+            raise InputError(f"expected vectors (m, {len(mean)}), as those projected; found shape {points.shape}")
         if not np.isfinite(points).all():
             raise InputError("vectors to project hold values that are not finite")
         return (points - mean) @ components.T

@@ -262,9 +262,9 @@ def _find_copies(
 ) -> pd.DataFrame:
     """Return images with their nearest neighbour of another label, if it is within the limit, each pair once."""
     differs = codes[nearest] != codes[:, None]
-    every, place = np.arange(len(images)), differs.argmax(axis=1)
-    first = np.flatnonzero(differs.any(axis=1) & (distances[every, place] <= limit))
-    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, place[first]]]), axis=1), axis=0).reshape(-1, 2)
+    every, rank = np.arange(len(images)), differs.argmax(axis=1)
+    first = np.flatnonzero(differs.any(axis=1) & (distances[every, rank] <= limit))
+    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, rank[first]]]), axis=1), axis=0).reshape(-1, 2)
     one, two = pairs.T
     distance = np.linalg.norm(images.vectors[one] - images.vectors[two], axis=1)
     columns: dict[str, object] = {}

@@ -147,8 +147,8 @@ class _Clusters:
         right[len(active) :, -2] = np.finfo(precision).max / 2**70
         sizes = np.ones(width, dtype=precision)
         sizes[: len(active)] = self.sizes[active]
-        place = np.empty(len(self.slot), dtype=np.intp)
-        place[active] = np.arange(len(active))
+        position = np.empty(len(self.slot), dtype=np.intp)
+        position[active] = np.arange(len(active))
         slack = 4 * right.shape[1] * np.finfo(precision).eps * float(norms[active].max())  # rounding of a product
         rows = rows[np.argsort(self.sizes[rows], kind="stable")]
 
@@ -159,7 +159,7 @@ class _Clusters:
             distance = left @ right.T
             for start, stop in _runs(size):
                 distance[start:stop] *= 2 * size[start] * sizes / (size[start] + sizes)
-            distance[of[:, 0], place[own]] = np.inf
+            distance[of[:, 0], position[own]] = np.inf
             least = distance.reshape(len(own), n_slabs, n_groups).min(axis=1)
             groups = _least(least, n_listed + 1)
             near = (groups[:, :, None] + n_groups * np.arange(n_slabs)).reshape(len(own), -1)

@@ -54,7 +54,7 @@ def test_accuracy_never_falls_on_the_way_up_and_starts_at_the_usual_one(random_t
     rng = np.random.default_rng(0)
     _, text = random_tree(rng, 20)
     taxonomy = parse_newick(text)
-    names = [*taxonomy.classes, "a stranger"]
+    names = [*taxonomy.classes, "an unknown class"]
     truth, given = rng.choice(names, 500), rng.choice(names, 500)
     given = np.where(rng.random(500) < 0.4, truth, given)
     found = roll_up(truth, given, taxonomy)

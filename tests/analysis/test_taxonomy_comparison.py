@@ -164,10 +164,10 @@ def test_p_values_are_even_where_names_say_nothing(random_tree):
 
 
 def test_only_shared_classes_are_compared_and_inner_nodes_count(read, ranks):
-    points = {"calanus": 0, "oithona": 1, "Cnidaria": 5, "stranger": 3}
+    points = {"calanus": 0, "oithona": 1, "Cnidaria": 5, "unknown class": 3}
     found = compare_taxonomy(table_of(points), read(ranks))
     assert found.classes == ["Cnidaria", "calanus", "oithona"]
-    assert found.only_in_table == ("stranger",)
+    assert found.only_in_table == ("unknown class",)
     assert found.only_in_taxonomy == ("aurelia", "detritus", "paracalanus")
     assert found.taxonomic.tolist() == [[0, 4, 4], [4, 0, 3], [4, 3, 0]]
 

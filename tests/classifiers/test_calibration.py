@@ -15,8 +15,8 @@ from plankton_embed.classifiers.calibration import fit_temperature, measure_reli
 def test_logits_drawn_at_a_temperature_give_it_back():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 6)) * 4
-    chances = softmax(logits / 2.5, axis=1)
-    codes = (chances.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    probabilities = softmax(logits / 2.5, axis=1)
+    codes = (probabilities.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
     assert fit_temperature(logits, codes) == pytest.approx(2.5, rel=0.03)
 
 

@@ -68,7 +68,7 @@ def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
 def test_each_half_of_the_calibration_images_stops_one_net_and_tests_the_other(images, monkeypatch):
     rng = np.random.default_rng(1)
     noise = rng.permutation(images[1])  # nothing to learn: the loss on other images only rises
-    held, codes = images[0][:80], np.searchsorted(["inner", "outer"], noise[:80])
+    calibration, codes = images[0][:80], np.searchsorted(["inner", "outer"], noise[:80])
     build, nets, epochs = mlp._build_net, [], []
     monkeypatch.setattr(mlp, "_build_net", lambda *shape: nets.append(build(*shape)) or nets[0])
 
@@ -78,19 +78,22 @@ def test_each_half_of_the_calibration_images_stops_one_net_and_tests_the_other(i
             epochs.append(mlp._read_layers(nets[0]))
 
     monkeypatch.setattr(mlp, "progress_bar", follow)
-    head = MLPClassifier((64,), patience=4, learning_rate=1e-2).fit(images[0][80:], noise[80:], (held, noise[:80]))
+    head = MLPClassifier((64,), patience=4, learning_rate=1e-2).fit(
+        images[0][80:], noise[80:], (calibration, noise[:80])
+    )
     half = hold_out(codes, 0.5)
     assert half.sum() == 40
     assert abs(codes[half].sum() - codes.sum() / 2) <= 1  # as many of each class
     best = []
     for layers, own in zip(head.nets_, (half, ~half), strict=True):
-        losses = [cross_entropy(head, one, held[own], codes[own]) for one in epochs]
+        losses = [cross_entropy(head, one, calibration[own], codes[own]) for one in epochs]
         best.append(int(np.argmin(losses)))
-        assert cross_entropy(head, layers, held[own], codes[own]) == pytest.approx(min(losses), rel=1e-5)
+        assert cross_entropy(head, layers, calibration[own], codes[own]) == pytest.approx(min(losses), rel=1e-5)
     assert len(head.history_) == max(best) + 1 + 4 < 100
     assert np.flatnonzero(head.history_["kept"]).tolist() == sorted(set(best))
     others = [
-        in_torch(head, layers, held[rows]).numpy() for layers, rows in zip(head.nets_, (~half, half), strict=True)
+        in_torch(head, layers, calibration[rows]).numpy()
+        for layers, rows in zip(head.nets_, (~half, half), strict=True)
     ]
     wanted = fit_temperature(np.concatenate(others), np.concatenate([codes[~half], codes[half]]))
     assert head.temperature_ == pytest.approx(wanted, rel=1e-4)
