@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
+from plankton_embed.images.balance import split_by_class
 from plankton_embed.table import EmbeddingTable, class_means
 
 N_CENTRAL = 8  # images
@@ -21,12 +22,12 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
     if len(labelled) == 0:
         raise InputError("class means: expected labelled vectors; found none with a label")
     names, codes = np.unique(labelled.label.astype(str), return_inverse=True)
-    members = [np.flatnonzero(codes == code) for code in range(len(names))]
+    central = [find_central(labelled.vectors, rows)[0] for rows in split_by_class(codes)]
     return EmbeddingTable(
-        class_means(labelled.vectors, codes),
+        class_means(labelled.vectors, codes).astype(np.float32),
         object_id=names.astype(object),
         label=names.astype(object),
-        path=labelled.path[[find_central(labelled.vectors, rows)[0] for rows in members]],
+        path=labelled.path[central],
         provenance=table.provenance,
     )
 

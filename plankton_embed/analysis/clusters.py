@@ -80,7 +80,7 @@ def find_clusters(
         min_size: hdbscan: minimum size of a group; at least 2, by default 10.
         n_clusters: tree: number of groups; by default the square root of the number of images.
         reference: labelled images, to find the nearest class of each group.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Raises:

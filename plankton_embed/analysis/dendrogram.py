@@ -120,7 +120,7 @@ def build_dendrogram(
             more stay in the order in which the tree joined them.
         n_branches: main branches; by default the number up to `MOST_BRANCHES` with the highest Calinski-Harabasz index
             (Caliński and Harabasz 1974, doi 10.1080/03610927408827101).
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Raises:

@@ -52,7 +52,7 @@ def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> P
 
     - Fractions. The images of one `sample_id` with factors are of the same water, whatever their `acq_id`: each counts
       as many individuals as its factor, and the volume is counted once: concentration = sum of factors / volume.
-    - Samples. Different `sample_id` are different water, each with all classes: the volumes are added too:
+    - Samples. Different `sample_id` are different water, each examined for all classes: the volumes are added too:
       concentration = sum of factors / sum of volumes. The same applies to acquisitions of one `sample_id` without
       factors whose volumes differ.
 

@@ -55,26 +55,12 @@ class Parallelograms:
 Choose = Callable[[Parallelograms], NDArray[np.bool_]]
 
 
-def find_parallelograms(
-    points: NDArray[np.floating], epsilon: float, *, n_threads: int | None = None, progress: bool = True
-) -> Iterator[Parallelograms]:
-    """Yield all parallelograms whose sides differ by at most ε, block by block, each once (a < b, c < d, a < c).
-
-    Args:
-        points: (n, d), finite.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
-        n_threads: by default one a core.
-        progress: show a bar.
-    """
-    return ParallelogramSearch(points, n_threads).find(epsilon, progress=progress)
-
-
 class ParallelogramSearch:
     """The sums of all pairs, in the order of a k-d tree whose nodes are ranges, each divided at its middle.
 
     Args:
         points: (n, d), finite.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
     """
 
     def __init__(self, points: NDArray[np.floating], n_threads: int | None = None):
@@ -96,7 +82,12 @@ class ParallelogramSearch:
         return len(self.sums) ** 2 <= SAMPLED
 
     def find(self, epsilon: float, *, progress: bool = True) -> Iterator[Parallelograms]:
-        """Yield all within ε, block by block, each once."""
+        """Yield all parallelograms whose sides differ by at most ε, block by block, each once (a < b, c < d, a < c).
+
+        Args:
+            epsilon: maximum ‖(x₁ - y₁) - (x₂ - y₂)‖.
+            progress: show a bar.
+        """
         n = len(self.sums)
         with (
             threadpool_limits(1, "blas"),
@@ -183,7 +174,7 @@ class ParallelogramSearch:
             start, size = start + size, min(2 * size, CELL)
 
     def _divide(self, task: Task, n_parts: int, epsilon: float) -> list[Task]:
-        """Return the ranges of a node's parts, each with the sums from its first on that lie near its box."""
+        """Return the ranges of a node's parts, each with the sums from its first on that are near its box."""
         low, high, near = task
         near = self._keep_near(low, high, near[np.searchsorted(near, low) :], epsilon)
         if n_parts == 1 or high - low <= CELL:

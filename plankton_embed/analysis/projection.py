@@ -214,7 +214,7 @@ def fit_projection(
     if not np.ptp(table.vectors, axis=0).any():
         raise InputError(
             f"all {len(table)} vectors are equal, so there are no axes to find: the model gives every image the "
-            "same vector (the space collapsed); train it again, as the warnings of its training say"
+            "same vector (the space collapsed); train it again as the warnings of its training suggest"
         )
     if method == "pca":
         return _fit_components(table, n_components)
@@ -254,7 +254,7 @@ def project_epochs(
     for epoch in epochs:
         shape, expected = np.shape(vectors_by_epoch[epoch]), (len(table), *basis_vectors.shape[1:])
         if shape != expected:
-            raise InputError(f"epoch {epoch}: expected vectors of shape {expected}, a row an image; found {shape}")
+            raise InputError(f"epoch {epoch}: expected vectors of shape {expected}, one row per image; found {shape}")
     basis = fit_projection(replace(table, vectors=basis_vectors, provenance={}), n_components=n_components)
     coordinates = np.stack([basis.project(vectors_by_epoch[epoch]) for epoch in epochs])
     accuracies = accuracies or {}

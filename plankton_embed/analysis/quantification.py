@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 
 from plankton_embed.analysis.error_rates import ErrorRates
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 
 CorrectionMethod = Literal["em", "confusion"]
 METHODS: tuple[CorrectionMethod, ...] = ("em", "confusion")
@@ -110,7 +111,7 @@ class CountCorrection:
         self.n_classes = logs.shape[1]
         taken = np.ones(self.n_classes) if prior is None else np.asarray(prior, dtype=float)
         if taken.shape != (self.n_classes,) or not (np.isfinite(taken) & (taken > 0)).all():
-            raise InputError(f"prior: expected {self.n_classes} shares above 0, one a class; found {taken.tolist()}")
+            raise InputError(f"prior: expected {self.n_classes} shares above 0, one per class; found {taken.tolist()}")
         self.log_prior = np.log(taken)
         self.method, self.level, self.seed = method, level, seed
         ratios, predicted = logs - self.log_prior, logs.argmax(axis=1)
@@ -269,7 +270,7 @@ def draw_whole(samples: Codes, rng: np.random.Generator, n_drawn: int, classes: 
         classes: (n,) the class of each image; the images of a class that is in no drawn sample come from one of its
             samples.
     """
-    rows = np.split(np.argsort(samples, kind="stable"), np.cumsum(np.unique(samples, return_counts=True)[1])[:-1])
+    rows = split_by_class(np.unique(samples, return_inverse=True)[1])
     drawn = np.concatenate([rows[number] for number in rng.integers(len(rows), size=n_drawn)])
     if classes is None:
         return drawn

@@ -95,7 +95,7 @@ def find_relations(
         limit: number of best relations that are kept; all are counted.
         n_shuffles: number of shuffles of the labels.
         seed: of the shuffles and of the sample.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show bars.
 
     Raises:

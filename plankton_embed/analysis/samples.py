@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from plankton_embed.analysis.body_size import measure_bodies, unit_size
 from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, Parts, add_parts_up
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 
 ALL, ALL_CLASSES = "all", "(all)"
 N_BINS, MOST_BINS = 15, 1000  # of depth: approximate number by default, and maximum
@@ -74,7 +75,6 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
     """
     codes, names = _name_samples(images, by)
     nameless = names[codes] == NO_SAMPLE
-    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     samples = pd.DataFrame({"sample": names, "n_images": np.bincount(codes)})
     for column in ("latitude", "longitude"):
         if column in images:
@@ -97,7 +97,7 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
     return Survey(
         samples,
         parts.table,
-        rows,
+        split_by_class(codes),
         times,
         parts.factor,
         *_read_biovolume(images),

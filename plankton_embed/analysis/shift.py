@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
@@ -144,7 +145,8 @@ def find_shift(
                 predictions["best_label"].value_counts(), label_counts, calibration_predictions, calibration_samples,
                 n_permutations, n_draws, seed,
             )  # fmt: skip
-        samples.append(row | _describe(predictions))
+        rejected = float((predictions["novelty_score"] > predictions["threshold"]).mean())
+        samples.append(row | {"refused": rejected, "expected_accuracy": float(predictions["probability"].mean())})
         classes.append(_describe_classes(predictions, calibration_predictions).assign(sample_id=sample_id))
     is_right = calibration_predictions["best_label"].to_numpy() == calibration.label
     probability = float(calibration_predictions["probability"].mean())
@@ -347,8 +349,7 @@ def _share(by_chance: NDArray[np.float64], effect: float) -> float:
 
 def _group(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
     """Return the rows of every label."""
-    _, codes = np.unique(labels, return_inverse=True)
-    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    return split_by_class(np.unique(labels, return_inverse=True)[1])
 
 
 # ---------------------------------------------------------------------------------------------- tables
@@ -359,11 +360,6 @@ def _list_samples(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp
     in_sample = np.flatnonzero([sample_id is not None for sample_id in new.sample_id])
     single = [in_sample[rows] for rows in _group(new.sample_id[in_sample].astype(str))] if len(in_sample) else []
     return [(None, np.arange(len(new))), *((str(new.sample_id[rows[0]]), rows) for rows in single)]
-
-
-def _describe(predictions: pd.DataFrame) -> dict[str, float]:
-    rejected = float((predictions["novelty_score"] > predictions["threshold"]).mean())
-    return {"refused": rejected, "expected_accuracy": float(predictions["probability"].mean())}
 
 
 def _describe_classes(predictions: pd.DataFrame, calibration_predictions: pd.DataFrame) -> pd.DataFrame:

@@ -79,7 +79,9 @@ def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise fail(at, f"{text[at]!r} starts a quote or comment that does not end, or a length that is no number")
+            raise fail(
+                at, f"{text[at]!r} starts a quote or comment that does not end, or a length that is not a number"
+            )
         token, start, at = match.group(), at, match.end()
         if token.isspace() or token[0] == "[":
             continue

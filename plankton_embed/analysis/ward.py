@@ -35,7 +35,7 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
 
     Args:
         vectors: (n, d), finite, n at least 2.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Returns:

@@ -131,7 +131,7 @@ def evaluate_predictions(
             "the query has no labels, so there is nothing to score; classify it instead. For images from EcoTaxa only "
             "validated labels are read: --status validated,predicted reads more"
         )
-    n_shared = len(_paths(reference) & _paths(query))
+    n_shared = len(set(filter(None, reference.path)) & set(query.path))
     if n_shared:
         logger.warning("%d of the query's images are in the reference too, so these scores are too good", n_shared)
     classifier = options.fit(reference, calibration, progress)
@@ -187,7 +187,3 @@ def _measure_reliability(classifier: Classifier, query: EmbeddingTable) -> tuple
         measure_reliability(without.max(axis=1), is_right),
         measure_reliability(np.exp(with_temperature).max(axis=1), is_right),
     )
-
-
-def _paths(table: EmbeddingTable) -> set[str]:
-    return {path for path in table.path if path}

@@ -171,8 +171,8 @@ class Rejector:
     def count_rejected(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
         """Return how much of each calibration image, 0 to 1, counts as rejected without its effect on the threshold.
 
-        A score that is itself the threshold would exceed the threshold of the other scores; a weight w / (w + 1)
-        keeps the share of rejected images the same with and without the image.
+        A score that is itself the threshold would exceed the threshold of the other scores; the factor w / (w + 1), for
+        w scores, corrects the count for that.
         """
         weight = self._weight[self._codes(names)]
         is_rejected = self.novelty_score(vectors, names) >= self.threshold(names)

@@ -189,7 +189,7 @@ def test_a_map_keeps_groups_apart_and_is_repeated(method, library):
     assert found.explained is None
     assert len(found.ends(2)) == 8
     for refused in (lambda: found.project(vectors), found.loadings):
-        with pytest.raises(SettingError, match="no basis"):
+        with pytest.raises(SettingError, match="cannot be applied to other vectors"):
             refused()
 
 

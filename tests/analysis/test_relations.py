@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plankton_embed.analysis import parallelograms as search
 from plankton_embed.analysis import relations as module
-from plankton_embed.analysis.parallelograms import ParallelogramSearch, find_parallelograms
+from plankton_embed.analysis.parallelograms import ParallelogramSearch
 from plankton_embed.analysis.relations import complete_analogy, find_in_window, find_relations
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -51,7 +51,7 @@ def test_the_same_as_comparing_every_two_relations(n, dimension, epsilon, cell, 
         patch.setattr(search, "CELL", cell)
         patch.setattr(search, "BLOCK", 50)
         patch.setattr(search, "LARGE", 4)
-        blocks = list(find_parallelograms(points, epsilon, n_threads=2, progress=False))
+        blocks = list(ParallelogramSearch(points, n_threads=2).find(epsilon, progress=False))
     found = corners_of(blocks)
     assert found == compare_all(points, epsilon)
     assert sum(len(block.a) for block in blocks) == len(found)  # each once
@@ -65,7 +65,7 @@ def test_tight_classes_are_searched_exactly():
     rng = np.random.default_rng(8)
     points = rng.normal(size=(3, 4))[np.arange(12) % 3] + 1e-4 * rng.normal(size=(12, 4))
     for epsilon in (5e-5, 2e-4, 1):
-        assert corners_of(find_parallelograms(points, epsilon, progress=False)) == compare_all(points, epsilon)
+        assert corners_of(ParallelogramSearch(points).find(epsilon, progress=False)) == compare_all(points, epsilon)
 
 
 def test_a_square_by_hand():
@@ -205,7 +205,7 @@ def test_images_are_enough_for_a_query(planted):
 def test_the_window_of_2019_misses_most(planted):
     points = planted.vectors.astype(float)
     window = corners_of([find_in_window(points, 1.5)])
-    exact = corners_of(find_parallelograms(points, 1.5, n_threads=1, progress=False))
+    exact = corners_of(ParallelogramSearch(points, n_threads=1).find(1.5, progress=False))
     assert window < exact
     assert 0 < len(window) < 0.5 * len(exact)
     found = find_relations(planted, 1.5, definition="window_2019", n_threads=1, progress=False, n_shuffles=0)

@@ -137,7 +137,7 @@ def test_backing_off_refuses_what_is_no_distribution(read, ranks):
         back_off([[0.5, 0.5], [0.5, 0.4]], ["calanus", "oithona"], taxonomy)
     with pytest.raises(InputError, match="row 0 does not"):
         back_off([[np.nan, 1]], ["calanus", "oithona"], taxonomy)
-    with pytest.raises(InputError, match="column a class"):
+    with pytest.raises(InputError, match="one column per class"):
         back_off([[0.5, 0.5]], ["calanus"], taxonomy)
     with pytest.raises(InputError, match="named once"):
         back_off([[0.5, 0.5]], ["calanus", "calanus"], taxonomy)

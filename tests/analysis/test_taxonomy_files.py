@@ -125,7 +125,7 @@ def test_an_ecotaxa_export_is_read(read):
         ("name,lineage\na,b>c", r"row 1: expected the columns label and lineage.*found \['name', 'lineage'\]"),
         ("label\na", "row 1: expected the columns"),
         ("label,order,order\na,b,c", "row 1: expected a name of its own"),
-        ("label,lineage\n", "expected a row a class"),
+        ("label,lineage\n", "expected one row per class"),
         ("label,lineage\na,b>c\na,b>d", "row 3: label 'a' has another lineage in row 2"),
         ("label,lineage\na,b>>c", "row 2: a step of the lineage of 'a' is empty"),
         ("label,lineage\n,b>c", "row 2: expected a label"),
