@@ -267,7 +267,7 @@ def project_epochs(
     )
 
 
-def draw_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: int = 0) -> EmbeddingTable:
+def select_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: int = 0) -> EmbeddingTable:
     """Return a table of at most `n_per_class` random images of each class, in the order of the table.
 
     Images without label count as one more class; if all are without label, as many are drawn as for 40 classes.

@@ -70,7 +70,7 @@ def test_deep_trees_are_read():
         ("(a,\nb, a);", "line 2, character 4: a second leaf is named 'a'"),
         ("(a,'b);", 'character 4: "\'" starts a quote or comment that does not end'),
         ("(a,b[x);", "does not end"),
-        ("(a:x,b);", "length that is no number"),
+        ("(a:x,b);", "length that is not a number"),
         ("(a 'b',c);", "is out of place"),
         ("(a,b);(c,d);", "character 7: expected nothing after the semicolon"),
     ],
