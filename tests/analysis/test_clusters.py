@@ -47,7 +47,7 @@ def test_three_blobs_are_three_groups(blobs, options):
     assert found.groups["n_images"].sum() == inside.sum()
 
 
-def test_the_nearest_known_class(blobs):
+def test_the_nearest_reference_class(blobs):
     vectors, _ = blobs
     reference = EmbeddingTable(
         np.array([[0, 0, 1], [0, 0, 3], [9, 0, 0], [0, 0, 99]], dtype=np.float32), label=["a", "a", "b", None]

@@ -55,7 +55,7 @@ def test_probabilities_show_which_classes_are_mixed_up():
 
 
 @pytest.mark.parametrize(("n_classes", "n_each"), [(5, 10), (30, 20)])
-def test_intervals_hold_the_share_named_right_and_the_wrong_names_of_a_class(n_classes, n_each):
+def test_intervals_hold_the_shares_of_right_and_of_wrong_predictions(n_classes, n_each):
     inside, held_wrong = [], []
     for seed in range(120 // n_classes):
         rng = np.random.default_rng(seed)
@@ -82,6 +82,6 @@ def test_a_prior_of_like_classes_is_strong():
     assert spreads[0] < 0.06 < 0.15 < spreads[1]
 
 
-def test_one_class_is_always_named_right():
+def test_one_class_is_always_predicted_right():
     rates = ErrorRates(np.ones((5, 1)), np.zeros(5, dtype=int), np.zeros(5, dtype=int))
     assert rates.mean() == rates.draw(np.random.default_rng(0)) == [[1.0]]

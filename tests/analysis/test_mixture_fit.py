@@ -39,7 +39,7 @@ def test_a_tenth_of_other_images_is_noticed():
     assert np.mean([p_of(seed, 30, [30] * 6) < 0.01 for seed in range(10)]) > 0.8
 
 
-def test_few_images_are_not_tested_and_a_sample_depends_on_no_other():
+def test_few_images_are_not_tested_and_samples_are_independent():
     rng = np.random.default_rng(0)
     logs, codes, novelty = draw(rng, [20] * 6)
     test = MixtureTest(CountCorrection(logs, codes, n_draws=20), logs, codes, novelty)

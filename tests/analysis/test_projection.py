@@ -120,7 +120,7 @@ def test_some_of_each_class_are_drawn_once_and_unlabelled_ones_too():
 # --- epochs
 
 
-def test_epochs_stand_on_the_axes_of_the_last():
+def test_epochs_are_on_the_axes_of_the_last():
     rng = np.random.default_rng(0)
     table = EmbeddingTable(np.zeros((9, 1)), label=list("aaabbbccc"))
     vectors = {number: rng.normal(size=(9, 4)).astype(np.float32) for number in (10, 2, 5)}

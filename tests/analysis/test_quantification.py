@@ -21,7 +21,7 @@ def draw(rng, counts, bias=0.0):
     return log_softmax(norm.logpdf(x[:, None], CENTRES[: len(counts)], 1) + bias, axis=1), codes
 
 
-def test_the_mix_of_two_classes_is_the_likeliest_one():
+def test_the_prevalences_of_two_classes_are_the_most_likely():
     likelihood = np.array([[1.0, 0.5]] * 7 + [[0.2, 1.0]] * 3)
     best = minimize_scalar(
         lambda p: -7 * np.log(p + 0.5 * (1 - p)) - 3 * np.log(0.2 * p + 1 - p), bounds=(0, 1), method="bounded"

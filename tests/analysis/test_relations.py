@@ -1,4 +1,4 @@
-"""Relations: by hand, planted, and against every pair of relations in turn."""
+"""Relations: by hand, planted, and against brute force."""
 
 from itertools import combinations
 
@@ -143,7 +143,7 @@ def test_what_is_found_does_not_hang_on_the_order_of_images(planted):
     np.testing.assert_allclose(one.best["relative"], other.best["relative"], rtol=1e-6, atol=1e-7)
 
 
-def test_shuffled_labels_are_nothing_special():
+def test_shuffled_labels_have_no_small_p_values():
     rng = np.random.default_rng(3)
     labels = np.array(list("abcd"), dtype=object)[rng.integers(4, size=40)]
     found = relate(rng.normal(size=(40, 3)), labels, 0.3, n_shuffles=99)
@@ -169,13 +169,13 @@ def test_p_values_of_a_part_are_as_rare_by_chance_as_those_of_all(monkeypatch):
     assert (found.analogies["p_any"] <= 0.05).mean() < 0.1
 
 
-def test_without_shufflings_chance_is_unknown(planted):
+def test_without_shuffles_p_values_are_missing(planted):
     found = find_relations(planted, 1.5, n_threads=1, progress=False, n_shuffles=0).analogies
     assert len(found)
     assert found[["expected", "p_value", "p_any"]].isna().all(axis=None)
 
 
-def test_copies_stand_last():
+def test_copies_are_last():
     vectors = np.random.default_rng(6).normal(size=(8, 3))
     vectors[4:] = vectors[:4]
     found = relate(vectors, np.array(list("abcdabcd"), dtype=object), 0.1, n_shuffles=0)

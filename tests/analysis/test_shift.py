@@ -1,4 +1,4 @@
-"""New samples beside calibration images: effects and p-values by hand, and what is flagged."""
+"""New samples compared with calibration images: effects and p-values by hand, and what is flagged."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -90,7 +90,7 @@ def test_the_effect_does_not_grow_with_the_number_of_images():
     np.testing.assert_allclose(effects, np.mean(effects), rtol=0.35)
 
 
-def test_ranks_within_names_by_hand():
+def test_ranks_within_labels_by_hand():
     values = np.array([5.0, 1.0, 2.0, 7.0, 7.0, 9.0, 3.0])
     names = np.array(["a", "a", "a", "b", "b", "b", "c"])
     new = np.array([1, 0, 0, 1, 0, 0, 1], dtype=np.float32)[:, None]
@@ -168,7 +168,7 @@ def test_another_appearance_another_mix_and_too_few():
     assert np.isnan(few["vectors_effect"])
 
 
-def test_less_strange_images_are_another_appearance_too():
+def test_lower_novelty_scores_are_another_appearance_too():
     new, names = draw(80, 4)
     near = CENTRES[[int(name[-1]) for name in names["best_label"]]]
     new = replace(new, vectors=near + 0.1 * (new.vectors - near))
@@ -218,7 +218,7 @@ def test_tables_by_hand():
     assert counted["verdict"] == first["verdict"]
 
 
-def test_copies_of_one_vector_are_no_fault():
+def test_copies_of_one_vector_are_accepted():
     new, names = draw(20, 0)
     same = np.zeros((20, 6), dtype=np.float32)
     names = names.assign(best_label="a", novelty_score=0.0)

@@ -52,7 +52,7 @@ def test_swapped_labels_come_first(swapped, with_head):
     assert corrections["object_id"].tolist() == first["object_id"].tolist()[:7]
 
 
-def test_the_order_of_images_and_the_names_of_classes_play_no_part(swapped):
+def test_the_order_of_images_and_the_names_of_classes_change_nothing(swapped):
     table = swapped[0]
     order = np.random.default_rng(1).permutation(300)
     renamed = make_table(table.vectors[order], [f"{9 - int(label[-1])}" for label in table.label[order]])
@@ -164,7 +164,7 @@ def test_what_cannot_be_suspected(label, options, error, message):
         find_suspects(make_table(np.arange(5)[:, None], label), **options)
 
 
-def test_a_label_that_nobody_shares_is_suspect():
+def test_a_label_of_a_single_image_is_suspect():
     rng = np.random.default_rng(0)
     vectors = np.repeat([[0.0, 0], [9, 9]], 30, axis=0) + rng.normal(size=(60, 2))
     label = np.repeat(["copepod", "medusa"], 30).astype(object)

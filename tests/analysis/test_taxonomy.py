@@ -123,7 +123,7 @@ def test_backing_off_takes_the_lowest_group_by_brute_force(certainty, random_tre
         assert label == ("root" if len(shown) == 12 else ", ".join(shown[:2]) + more)
 
 
-def test_classes_outside_stand_under_the_root(read, ranks):
+def test_classes_outside_the_taxonomy_are_children_of_the_root(read, ranks):
     names = ["odd", "calanus", "oithona"]
     found = back_off([[0.95, 0.05, 0], [0.5, 0.1, 0.4], [0, 0.3, 0.7]], names, read(ranks))
     assert found["label"].tolist() == ["odd", "root", "Arthropoda"]
@@ -131,7 +131,7 @@ def test_classes_outside_stand_under_the_root(read, ranks):
     assert left_open.tolist() == [[True, False, False], [True] * 3, [False, True, True]]
 
 
-def test_backing_off_refuses_what_is_no_distribution(read, ranks):
+def test_backing_off_needs_distributions(read, ranks):
     taxonomy = read(ranks)
     with pytest.raises(InputError, match="row 1 does not"):
         back_off([[0.5, 0.5], [0.5, 0.4]], ["calanus", "oithona"], taxonomy)

@@ -122,7 +122,7 @@ def test_the_trees_we_write_are_read(read, ranks):
     assert len(written.clades(names)) == 4
 
 
-def test_a_taxonomy_that_says_nothing_has_no_correlation():
+def test_a_taxonomy_without_groups_has_no_correlation():
     found = compare_taxonomy(table_of(POINTS), parse_newick("(" + ",".join(FIVE) + ");"))
     assert np.isnan([found.cophenetic_correlation, found.cophenetic_p, found.distance_p]).all()
     assert found.clades.empty
@@ -152,7 +152,7 @@ def test_p_values_count_all_permutations():
     assert found.distance_p == pytest.approx(1 / 3, abs=0.04)
 
 
-def test_p_values_are_even_where_names_say_nothing(random_tree):
+def test_p_values_are_uniform_for_random_names(random_tree):
     rng = np.random.default_rng(0)
     _, text = random_tree(rng, 9)
     taxonomy = parse_newick(text)

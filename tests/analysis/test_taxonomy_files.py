@@ -140,7 +140,7 @@ def test_malformed_tables_say_where(read, text, message):
         read(text)
 
 
-def test_files_that_are_no_taxonomy(read, tmp_path, ranks):
+def test_files_that_are_not_a_taxonomy(read, tmp_path, ranks):
     with pytest.raises(InputError, match="does not exist"):
         read_taxonomy(tmp_path / "none.nwk")
     with pytest.raises(InputError, match=r"ends in .*\.nwk.*found \.xlsx"):

@@ -16,7 +16,7 @@ def tree(request):
     return Tree(linkage(np.random.default_rng(n).normal(size=(n, 3)), "ward"))
 
 
-def test_points_stand_as_in_scipy(tree):
+def test_leaves_are_in_the_order_of_scipy(tree):
     np.testing.assert_array_equal(tree.order, leaves_list(tree.linkage))
     for node in range(tree.n_points, tree.root + 1):
         left, right = tree.children[node]

@@ -22,7 +22,7 @@ CLASSIFIERS = [
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 12), n=st.integers(1, 300))
-def test_a_tenth_is_held_out_and_every_class_is_left(seed, n_classes, n):
+def test_a_tenth_is_held_out_and_every_class_remains(seed, n_classes, n):
     codes = np.random.default_rng(seed).integers(n_classes, size=n)
     is_held_out = hold_out(codes, 0.1)
     assert is_held_out.sum() <= round(0.1 * n)
@@ -49,7 +49,7 @@ def test_probabilities_are_calibrated(classifier, blobs):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
-def test_names_do_not_depend_on_the_calibration_set_but_for_the_head(classifier, blobs):
+def test_predictions_depend_on_the_calibration_set_for_the_head_only(classifier, blobs):
     reference, calibration, query = blobs(1), blobs(2, n=100), blobs(3)[0]
     alone = classifier.fit(*reference)
     names, temperature = alone.predict(query), alone.temperature_

@@ -48,12 +48,12 @@ def test_where_all_is_right_no_name_is_wholly_sure():
     assert (sure < 0.999).all()
 
 
-def test_what_tells_nothing_has_temperature_one():
+def test_equal_logits_have_temperature_one():
     assert fit_temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1
     assert fit_temperature(np.arange(4.0)[:, None], np.zeros(4, dtype=int)) == 1
 
 
-def test_five_names_by_hand():
+def test_five_images_by_hand():
     # two bins: 0-0.5 holds .4 (wrong) and .5 (right), 0.5-1 holds .6 (right), .8 (wrong) and 1 (right)
     found = measure_reliability([0.4, 0.5, 0.6, 0.8, 1.0], [False, True, True, False, True], n_bins=2)
     assert found.bins["n_images"].tolist() == [2, 3]

@@ -56,7 +56,7 @@ def cross_entropy(head, layers, vectors, codes):
     return torch.nn.functional.cross_entropy(in_torch(head, layers, vectors), torch.from_numpy(codes)).item()
 
 
-def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
+def test_predictions_are_those_of_the_same_layers_in_torch(images, monkeypatch):
     monkeypatch.setattr(mlp, "BLOCK", 7)
     head = MLPClassifier((8, 5), epochs=3).fit(*images)
     logits = [in_torch(head, layers, images[0]) for layers in head.nets_]
@@ -157,7 +157,7 @@ def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
     np.testing.assert_array_equal(layers[0][0], head.nets_[0][0][0])
 
 
-def test_what_is_no_head_is_refused_by_name(images, tmp_path):
+def test_a_folder_without_a_head_is_refused(images, tmp_path):
     with pytest.raises(InputError, match=r"nowhere does not hold a complete MLP"):
         MLPClassifier.load(tmp_path / "nowhere")
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "head")

@@ -85,6 +85,6 @@ def test_k_beyond_the_reference_is_refused(k):
         NeighborsClassifier(k).fit(LINE, LABELS)
 
 
-def test_an_unfitted_classifier_says_so():
+def test_an_unfitted_classifier_is_refused():
     with pytest.raises(NotFittedError):
         NeighborsClassifier().predict(LINE)

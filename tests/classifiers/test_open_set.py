@@ -1,4 +1,4 @@
-"""Scores of refusing: by hand, and against scikit-learn."""
+"""Open-set scores: by hand, and against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_counts_by_hand():
     assert counts["kept"].sum() == counts["true"].sum() == 5
 
 
-def test_images_that_are_truly_called_unknown_share_the_last_row():
+def test_images_with_the_true_label_unknown_share_the_last_row():
     truth, names = np.array(["unknown", "unknown", "a"]), np.array(["a", "a", "a"])
     counts = count_predictions(truth, names, np.array([True, False, False]))
     assert counts["label"].tolist() == ["a", "unknown"]

@@ -37,7 +37,7 @@ def test_thresholds_by_hand():
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n=st.integers(19, 60), rate=st.sampled_from([0.05, 0.1, 0.2, 0.5]))
-def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
+def test_a_threshold_is_exceeded_at_most_at_the_rate(seed, n, rate):
     rng = np.random.default_rng(seed)
     exceeded = [(rng.random(50) > conformal_threshold(rng.random(n), rate)).mean() for _ in range(2000)]
     assert rate - 1 / (n + 1) - 0.01 < np.mean(exceeded) < rate + 0.01
@@ -45,7 +45,7 @@ def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_the_share_refused_is_that_asked_for_in_every_class(measure, rate):
+def test_the_rejected_share_is_the_rate_in_every_class(measure, rate):
     shares = []
     for seed in range(20):
         reference, calibration, query = draw(seed, 100), draw(100 + seed, 40), draw(200 + seed, 200)
@@ -58,7 +58,7 @@ def test_the_share_refused_is_that_asked_for_in_every_class(measure, rate):
     assert np.mean(shares) == pytest.approx(rate, abs=0.02)
 
 
-def test_strange_images_are_refused_and_known_ones_are_not():
+def test_far_images_are_rejected_and_calibration_images_are_not():
     reference, calibration = draw(0, 100), draw(1, 40)
     classifier = NeighborsClassifier(5).fit(*reference)
     for measure in MEASURES:
@@ -130,7 +130,7 @@ def test_kept_shares_of_classes_with_few_images_are_nearly_those_of_all():
     assert (estimate_kept(np.zeros(20), np.repeat([0, 1], 10), 2, 20)[0] > 0.9).all()
 
 
-def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_same():
+def test_a_class_without_calibration_images_has_a_threshold():
     reference = draw(0, 100)
     alone = np.array([[9, 9, 9, 9]], dtype=np.float32)
     vectors, names = draw(1, 25)
@@ -148,7 +148,7 @@ def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_sam
 
 @pytest.mark.parametrize("n_examples", [1, 3, 10, 40])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_class_just_enrolled_is_not_refused(measure, n_examples):
+def test_a_class_just_enrolled_is_not_rejected(measure, n_examples):
     rng = np.random.default_rng(0)
     means = rng.normal(size=(21, 32)) * 2
     reference, calibration, query = (
@@ -169,7 +169,7 @@ def test_a_class_just_enrolled_is_not_refused(measure, n_examples):
 # ------------------------------------------------------------------------------------------ novelty_score
 
 
-def test_strangeness_by_hand():
+def test_novelty_scores_by_hand():
     line, labels = np.array([[0], [1], [3], [10], [14]], dtype=np.float32), ["a", "a", "a", "b", "b"]
     query, names = np.array([[2], [11]], dtype=np.float32), ["a", "b"]
     by_centroid = Rejector("centroid").fit(line, labels)
@@ -183,7 +183,7 @@ def test_strangeness_by_hand():
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
-def test_strangeness_agrees_with_brute_force(seed, k):
+def test_novelty_scores_agree_with_brute_force(seed, k):
     rng = np.random.default_rng(seed)
     reference, query = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(15, 3)).astype(np.float32)
     labels, names = rng.choice(["a", "b"], 40), rng.choice(["a", "b"], 15)
@@ -218,7 +218,7 @@ def test_a_class_called_unknown_is_refused(name):
         fit_rejector(table, fit_classifier(table), table)
 
 
-def test_faults_are_named():
+def test_faults_are_refused():
     reference = draw(0, 5)
     with pytest.raises(SettingError, match="centroid, neighbor, density; found 'far'"):
         Rejector("far")

@@ -41,7 +41,7 @@ def by_scikit_learn(truth, names):
         }  # fmt: skip
 
 
-def test_five_names_by_hand():
+def test_five_images_by_hand():
     scores = score_predictions(TRUTH, NAMES, **NO_DRAWS)
     assert scores.n_images == 5
     assert scores.metrics == pytest.approx({
@@ -177,7 +177,7 @@ def test_retrieval_leaves_aside_what_cannot_be_found():
     assert score_retrieval(queries, gallery, at=(1,)) == {"recall_at_1": 1, "map_at_r": 1}
 
 
-def test_retrieval_refuses_strangers_and_other_models():
+def test_retrieval_refuses_unseen_classes_and_other_models():
     with pytest.raises(InputError, match="no query has a label"):
         score_retrieval(labelled([[0]], ["x"]), labelled([[0]], ["a"]))
     with pytest.raises(MismatchError, match=r"(?s)one.*two"):
