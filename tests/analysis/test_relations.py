@@ -317,7 +317,7 @@ def test_copies_and_few_images():
         (3, None, {}, InputError, "four images; found 3"),
         (5, ["a"] * 5, {}, InputError, "at least 2 of them; found 1"),
         (5, ["a", "b", None, None, None], {}, InputError, "four images; found 2"),
-        (5, ["a"] * 4 + ["b"], {}, InputError, "all images but one are of one class"),
+        (5, ["a"] * 4 + ["b"], {}, InputError, "all images except one are of one class"),
         (5, None, {"epsilon": 0}, SettingError, "epsilon"),
         (5, None, {"epsilon": np.nan}, SettingError, "epsilon"),
         (5, None, {"limit": 0}, SettingError, "limit"),

@@ -124,7 +124,7 @@ def test_an_ecotaxa_export_is_read(read):
         (" \n\n", "is empty"),
         ("name,lineage\na,b>c", r"row 1: expected the columns label and lineage.*found \['name', 'lineage'\]"),
         ("label\na", "row 1: expected the columns"),
-        ("label,order,order\na,b,c", "row 1: expected a name of its own"),
+        ("label,order,order\na,b,c", "row 1: expected a different name"),
         ("label,lineage\n", "expected one row per class"),
         ("label,lineage\na,b>c\na,b>d", "row 3: label 'a' has another lineage in row 2"),
         ("label,lineage\na,b>>c", "row 2: a step of the lineage of 'a' is empty"),
