@@ -254,7 +254,7 @@ def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress
         logger.warning("every class has one image; the head's loss is left out")
         return None
     n_folds = min(n_folds, int(counts.max()))
-    probabilities = np.full((len(table), len(classes)), 1 / len(classes))  # for classes of a single fold
+    probabilities = np.full((len(table), len(classes)), 1 / len(classes))  # kept if no other fold has the class
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # it is in some folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))

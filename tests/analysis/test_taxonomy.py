@@ -139,7 +139,7 @@ def test_backing_off_needs_distributions(read, ranks):
         back_off([[np.nan, 1]], ["calanus", "oithona"], taxonomy)
     with pytest.raises(InputError, match="one column per class"):
         back_off([[0.5, 0.5]], ["calanus"], taxonomy)
-    with pytest.raises(InputError, match="named once"):
+    with pytest.raises(InputError, match="each class once"):
         back_off([[0.5, 0.5]], ["calanus", "calanus"], taxonomy)
     with pytest.raises(SettingError, match=r"above 0 and at most 1; found 1\.2"):
         back_off([[1.0]], ["calanus"], taxonomy, certainty=1.2)
