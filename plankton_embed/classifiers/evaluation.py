@@ -129,7 +129,7 @@ def evaluate_predictions(
     if len(query) == 0:
         raise InputError(
             "the query has no labels, so there is nothing to score; classify it instead. For images from EcoTaxa only "
-            "validated labels are read: --status validated,predicted reads more"
+            "validated labels are read: --status validated,predicted takes more"
         )
     n_shared = len(set(filter(None, reference.path)) & set(query.path))
     if n_shared:
