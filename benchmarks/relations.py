@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.parallelograms import Parallelograms, find_parallelograms
+from plankton_embed.analysis.parallelograms import Parallelograms, ParallelogramSearch
 from plankton_embed.analysis.relations import find_in_window
 from plankton_embed.table import EmbeddingTable
 
@@ -72,7 +72,7 @@ def main() -> None:
     for n in arguments.sizes:
         points = table.vectors[np.random.default_rng(0).permutation(len(table))[:n]].astype(np.float64)
         start = time.perf_counter()
-        ours = gather(list(find_parallelograms(points, arguments.epsilon, progress=False)))
+        ours = gather(list(ParallelogramSearch(points).find(arguments.epsilon, progress=False)))
         seconds = time.perf_counter() - start
         common = {"images": n, "relations": n * (n - 1) // 2}
         rows.append({**common, "method": "ours", "seconds": seconds, "found": len(ours), "recall": 1.0})

@@ -107,10 +107,10 @@ def _make_table(
 
 
 class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A model as a scikit-learn transformer: images in, vectors out, such as in a `Pipeline` before an SVC.
+    """A model as a scikit-learn transformer from images to vectors, for example in a `Pipeline` before an SVC.
 
     Args:
-        model: a model, or the folder or hub name of one.
+        model: a model, or its folder or hub name.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
         batch_size: images per batch.
         device: where to compute if `model` is a name.
@@ -130,7 +130,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.model, self.views, self.batch_size, self.device = model, views, batch_size, device
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the model; nothing is learned from the images."""
+        """Load the model; the images are not used."""
         self.model_ = (
             self.model if isinstance(self.model, EmbeddingModel) else EmbeddingModel.load(self.model, self.device)
         )
@@ -144,11 +144,13 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self.model_.embed(images, views=self.views, batch_size=self.batch_size)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return `v0`, `v1`, …, as in the files of vectors."""
+        """Return `v0`, `v1`, …, the column names in files of vectors."""
         check_is_fitted(self)
         return np.array([f"v{number}" for number in range(self.model_.dimension)], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array, tags.input_tags.string, tags.requires_fit = False, True, True
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        tags.no_validation, tags.requires_fit = True, True  # the model checks every image
+        tags.transformer_tags.preserves_dtype = []  # always float32
         return tags

@@ -263,6 +263,14 @@ class EmbeddingTable(Shown):
         return pd.DataFrame(columns).dropna(axis=1, how="all")
 
 
+def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the mean vector of every class, (C, d), not renormalised; each code 0 … C-1 is present."""
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, codes, vectors)
+    return np.asarray(sums / counts[:, None])
+
+
 def holds_vectors(path: Path) -> bool:
     """Return whether a file looks like vectors rather than a catalog of images; true if it cannot be read."""
     if path.suffix in (".parquet", ".csv") and not path.is_file():

@@ -251,3 +251,30 @@ def test_a_model_is_a_transformer_in_a_pipeline(drawn_folder, in_pixels):
     assert len(cross_val_score(pipeline, np.array(paths, dtype=object), labels, cv=2)) == 2
     with pytest.raises(NotFittedError):
         ImageEmbedder(in_pixels).transform(paths)
+
+
+class RowsAsImages(ImageEmbedder):
+    """Takes tables of numbers, as scikit-learn's checks give them: each row becomes an image of stripes, 8 px wide."""
+
+    def transform(self, X):
+        grey = 1 / (1 + np.exp(-np.asarray(X, dtype=float)))
+        return super().transform(list(np.repeat(np.repeat(grey[:, None, :], 8, axis=1), 8, axis=2)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = True, False
+        return tags
+
+
+def test_the_transformer_passes_the_checks_of_scikit_learn(model):
+    from sklearn.utils.estimator_checks import check_estimator
+
+    failing = {
+        "check_estimator_sparse_tag": "fit does not look at the images",
+        "check_transformer_general": "images of another size are not an error, as columns of another number are",
+        "check_estimators_overwrite_params": "joblib gives a copy of a network another hash",
+    }
+    results = check_estimator(RowsAsImages(model), expected_failed_checks=failing, on_skip=None)
+    failed = {result["check_name"] for result in results if result["status"] == "xfail"}
+    assert failed == set(failing)
+    assert sum(result["status"] == "passed" for result in results) >= 30

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from plankton_embed.errors import InputError, MismatchError
-from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.table import EmbeddingTable, class_means, holds_vectors
 
 SUFFIXES = (".parquet", ".csv", ".npz")
 TEXTS = ("object_id", "path", "label", "sample_id")
@@ -452,3 +452,8 @@ def test_tables_of_one_model_are_put_together():
         EmbeddingTable.concat([one, EmbeddingTable(np.eye(2), object_id=list("ef"))])
     with pytest.raises(InputError, match="at least one table"):
         EmbeddingTable.concat([])
+
+
+def test_class_means_by_hand():
+    vectors = np.array([[0, 0], [2, 0], [4, 4], [0, 2], [6, 4]])
+    assert class_means(vectors, np.array([0, 0, 1, 0, 1])).tolist() == [[2 / 3, 2 / 3], [5, 4]]

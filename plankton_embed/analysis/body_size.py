@@ -1,4 +1,4 @@
-"""How large the bodies are: diameter and biovolume from measured areas and axes, and size spectra."""
+"""Body sizes: diameter and biovolume from measured areas and axes, and size spectra."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ UM3_PER_MM3 = 1e9
 
 
 def unit_size(images: pd.DataFrame) -> NDArray[np.float64]:
-    """Return how many µm one unit of the features' lengths is, (n,): nan where it is not known.
+    """Return the µm per unit of the features' lengths, (n,); nan if unknown.
 
     Args:
-        images: columns of an `ImageCatalog`: `pixel_size` (µm), for features in pixels; and `size_unit`, which is `um`
-            where areas and axes are in µm already, and `unknown` where nobody knows.
+        images: columns of an `ImageCatalog`: `pixel_size` (µm), for features in pixels; and `size_unit`: `um` if areas
+            and axes are in µm, `unknown` if their unit is not known.
     """
     scale = np.full(len(images), np.nan)
     if "pixel_size" in images:
@@ -27,17 +27,17 @@ def unit_size(images: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def measure_bodies(features: pd.DataFrame, pixel_size: ArrayLike | None = None) -> pd.DataFrame:
-    """Work out diameters and volumes from what the instrument's software has measured.
+    """Compute diameters and volumes from the measurements of the instrument's software.
 
     Args:
-        features: columns as `ImageCatalog.features` gives them. `area`, `major` and `minor` (the axes of the ellipse)
-            are in pixels, as ZooProcess and EcoTaxa have them; `abd_area` is in µm², as FlowCam's software has it.
-        pixel_size: (n,) µm per pixel, for the columns in pixels; 1 where they are in µm already (see `unit_size`).
+        features: columns of `ImageCatalog.features`. `area`, `major` and `minor` (the axes of the ellipse) are in
+            pixels, as in ZooProcess and EcoTaxa; `abd_area` is in µm², as in FlowCam's software.
+        pixel_size: (n,) µm per pixel, for the columns in pixels; 1 if they are in µm (see `unit_size`).
 
     Returns:
-        One row a row: `esd`, the diameter of the circle of equal area, µm; `biovolume_sphere` of the sphere of that
-        diameter, and `biovolume_ellipsoid` of the ellipse turned about its long axis, mm³. nan where something is
-        missing; a column is left out where it is missing for all.
+        One row per row: `esd`, the diameter of the circle of equal area, µm; `biovolume_sphere` of the sphere of that
+        diameter, and `biovolume_ellipsoid` of the ellipse turned about its long axis, mm³. nan if a
+        measurement is missing; a column is left out if it is missing for all.
     """
     scale = np.full(len(features), np.nan) if pixel_size is None else np.asarray(pixel_size, dtype=float)
     scale = np.where(scale > 0, scale, np.nan)
@@ -62,17 +62,18 @@ def measure_bodies(features: pd.DataFrame, pixel_size: ArrayLike | None = None) 
 
 
 def size_spectrum(biovolume: ArrayLike, weight: ArrayLike, water: float | None = None) -> pd.DataFrame:
-    """Sum biovolume in bins that double in size: the normalised biovolume size spectrum.
+    """Return the normalised biovolume size spectrum: biovolume in bins that double in size.
 
     Args:
-        biovolume: (n,) of each body, mm³; those that are missing or not above 0 are passed over.
-        weight: (n,) how many bodies of the sample each stands for.
-        water: m³ that the sample stands for; by default the spectrum is that of the sample as a whole.
+        biovolume: (n,) of each body, mm³; missing values and values not above 0 are left out.
+        weight: (n,) number of bodies of the sample that each represents.
+        water: m³ that the sample represents; by default the spectrum is that of the sample as a whole.
 
     Returns:
-        One row a bin from the smallest to the largest body: `low` and `high` (mm³, powers of 2), `esd_low`, `esd_high`
-        (µm, of spheres), `count`, `biovolume` (mm³), and `nbss`, the biovolume by the width of the bin and by the
-        water (m⁻³; without water, no unit). (Source: Platt and Denman 1977, Helgoländer wiss. Meeresunters. 30.)
+        One row per bin from the smallest to the largest body: `low` and `high` (mm³, powers of 2), `esd_low`,
+        `esd_high` (µm, of spheres), `count`, `biovolume` (mm³), and `nbss`, the biovolume divided by the width of the
+        bin and by the water (m⁻³; without water, no unit). (Source: Platt and Denman 1977, Helgoländer wiss.
+        Meeresunters. 30.)
     """
     size, times = np.asarray(biovolume, dtype=float), np.asarray(weight, dtype=float)
     seen = np.isfinite(size) & (size > 0)

@@ -1,4 +1,4 @@
-"""Groups among images that nobody has named."""
+"""Groups (clusters) of similar images, found without labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
 
 MIN_SIZE = 10
-MIN_SAMPLES = 2  # more of them leave most images of a fine-grained space out
+MIN_SAMPLES = 2  # with more, most images of a fine-grained space are in no group
 ALONE = 0  # the number of images in no group
 
 IMAGES_FILE, NAMES_FILE, VECTORS_FILE = "images.csv", "names.csv", "vectors.parquet"  # of a folder of groups
@@ -30,15 +30,15 @@ ClusterMethod = Literal["hdbscan", "tree"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clusters(Shown):
-    """Groups of like images.
+    """Groups of similar images.
 
     Attributes:
         table: the images.
-        cluster: (n,) the number of each image's group, 1 the largest; 0 for images in none.
-        groups: one row a group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
+        cluster: (n,) the number of each image's group, 1 is the largest; 0 for images in none.
+        groups: one row per group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
             tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
         central, odd: group -> the rows of `table` nearest to its mean, and those farthest from it, farthest first.
-        distance: (n,) of each image to the mean of its group; nan in none.
+        distance: (n,) of each image to the mean of its group; nan if it is in none.
     """
 
     table: EmbeddingTable
@@ -49,7 +49,7 @@ class Clusters(Shown):
     distance: NDArray[np.float64]
 
     def images(self) -> pd.DataFrame:
-        """Return one row an image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
+        """Return one row per image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
         columns = {"object_id": self.table.object_id, "path": self.table.path}
         return pd.DataFrame({**columns, "cluster": self.cluster, "distance": self.distance})
 
@@ -70,22 +70,22 @@ def find_clusters(
     n_threads: int | None = None,
     progress: bool = True,
 ) -> Clusters:
-    """Find groups of like images; labels play no part.
+    """Find groups of similar images; labels are not used.
 
     Args:
         table: images, labelled or not.
-        method: `tree` (Ward's tree cut into `n_clusters`, every image in one of them), or `hdbscan` (finds how many
-            there are, and leaves images out that lie between them; Campello et al. 2013, doi
+        method: `tree` (Ward's tree cut into `n_clusters`, every image in one of them), or `hdbscan` (finds the number
+            of groups, and leaves out images between them; Campello et al. 2013, doi
             10.1007/978-3-642-37456-2_14; slow beyond 20,000 images).
-        min_size: hdbscan: images that make a group; at least 2, by default 10.
-        n_clusters: tree: number of groups; by default the root of the number of images.
-        reference: labelled images of known classes, to name the nearest of each group.
-        n_threads: by default one a core.
+        min_size: hdbscan: minimum size of a group; at least 2, by default 10.
+        n_clusters: tree: number of groups; by default the square root of the number of images.
+        reference: labelled images, to find the nearest class of each group.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Raises:
         InputError: fewer than two images, or more groups than images.
-        SettingError: an option that the method does not use, or one that it lacks.
+        SettingError: an option that the method does not use, or a value out of range.
         MismatchError: images and reference were made by different models.
     """
     if method not in get_args(ClusterMethod):
@@ -128,7 +128,7 @@ def find_clusters(
 
 
 def load_named(folder: str | Path) -> EmbeddingTable | None:
-    """Return the images of a folder of groups that a person has named (see `apply_names`); None where it is no such."""
+    """Return the labelled images of a folder of groups with names (see `apply_names`); None for other folders."""
     images, names, vectors = (Path(folder) / name for name in (IMAGES_FILE, NAMES_FILE, VECTORS_FILE))
     if not (images.is_file() and names.is_file() and vectors.is_file()):
         return None
@@ -137,7 +137,7 @@ def load_named(folder: str | Path) -> EmbeddingTable | None:
 
 
 def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame) -> EmbeddingTable:
-    """Label images by the names that a person gave to their groups.
+    """Label images by the names that a person has given to their groups.
 
     Args:
         table: the images.
@@ -145,10 +145,10 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
         names: `cluster` and `name`; groups without a name stay unlabelled.
 
     Returns:
-        The images whose group has a name, labelled so.
+        The images whose group has a name, with that label.
 
     Raises:
-        InputError: a column or an image is missing, a group is named twice, or no group has a name.
+        InputError: a column or an image is missing, a group is in two rows, or no group has a name.
     """
     for frame, what, needed in ((images, "images", ("object_id", "cluster")), (names, "names", ("cluster", "name"))):
         missing = [column for column in needed if column not in frame]
@@ -163,25 +163,25 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     if clusters.isna().any():
         found = images["cluster"][clusters.isna()].iloc[0]
         raise InputError(f"images: expected the number of a cluster in each row; found {found!r}")
-    known = set(clusters.astype(int))
-    strange = given["cluster"][~number.isin(known)]
-    if len(strange):
-        found = "an empty cell" if pd.isna(strange.iloc[0]) else strange.iloc[0]
-        raise InputError(f"names, column cluster: expected 1 to {max(known)}; found {found}")
+    present = set(clusters.astype(int))
+    unexpected = given["cluster"][~number.isin(present)]
+    if len(unexpected):
+        found = "an empty cell" if pd.isna(unexpected.iloc[0]) else unexpected.iloc[0]
+        raise InputError(f"names, column cluster: expected 1 to {max(present)}; found {found}")
     doubled = number[number.duplicated()]
     if len(doubled):
         raise InputError(f"names: cluster {doubled.iloc[0]:.0f} is in several rows; give it one name")
     by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
     cluster = dict(zip(to_text(images["object_id"]), clusters.astype(int), strict=True))
-    lost = sorted(map(str, set(cluster) - set(table.object_id)))
-    if lost:
+    missing = sorted(map(str, set(cluster) - set(table.object_id)))
+    if missing:
         raise InputError(
-            f"{len(lost)} of the grouped images are not among the vectors, such as {lost[0]}; give the "
+            f"{len(missing)} of the grouped images are not among the vectors, such as {missing[0]}; give the "
             "vectors that were grouped"
         )
     labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
-    named = replace(table, label=labels)
-    return named.select(named.is_labelled)
+    labelled = replace(table, label=labels)
+    return labelled.select(labelled.is_labelled)
 
 
 def _find_dense(vectors: NDArray[np.float32], min_size: int, n_threads: int | None) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""What the tree of the space holds: Ward's linkage, cut to a few leaves, node by node."""
+"""Ward's tree over images or class means, cut to a few leaves, with a description of every node."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
 
 N_LEAVES = 40
-MOST_BRANCHES = 8  # that are looked for: as many as there are colours to tell apart
-MOST_COMPARED = 3000  # images, drawn once, whose distances are held against the tree
-MOST_ORDERED = 1000  # leaves that are brought into their best order, which takes time with their cube
+MOST_BRANCHES = 8  # by default: the number of colours that can be distinguished
+MOST_COMPARED = 3000  # images, drawn once, for the cophenetic correlation
+MOST_ORDERED = 1000  # leaves in optimal order, which takes time with the cube of their number
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dendrogram(Shown):
-    """A tree over images or over class means, as Ward's method joins them.
+    """A tree over images or class means by Ward's method.
 
     Attributes:
-        table: what was joined.
-        tree: all of it; nodes are numbered as there.
-        nodes: the tree cut to a few leaves, one row a node, indexed by its number: first the leaves in the order they
-            stand in, then the inner nodes, lowest first. `parent` (-1 at the root), `is_leaf`, `height`, `n_images`,
+        table: the images or class means.
+        tree: the whole tree, which the numbers of nodes refer to.
+        nodes: the tree cut to a few leaves, one row per node, indexed by its number: first the leaves in their order,
+            then the inner nodes, lowest first. `parent` (-1 at the root), `is_leaf`, `height`, `n_images`,
             `branch` (1, 2, …; 0 above the branches), `label` (the commonest class), `purity` (its share of the labelled
             images), `n_classes`.
-        counts: one row a node, one column a class: labelled images.
+        counts: labelled images, one row per node, one column per class.
         central: node -> the rows of `table` nearest to its mean.
         leaf, branch: (n,) the number of the leaf, and of the branch, that each row of `table` is in.
-        cuts: how well each number of branches parts the vectors: `n_branches`, `calinski_harabasz` (higher is better).
-        cophenetic_correlation: of the distances between rows with the heights at which the tree joins them.
-        n_compared: rows it was measured on.
+        cuts: how well each number of branches separates the vectors: `n_branches`, `calinski_harabasz` (higher is
+            better).
+        cophenetic_correlation: between the distances of rows and the heights at which the tree joins them.
+        n_compared: number of rows for this correlation.
     """
 
     table: EmbeddingTable
@@ -59,7 +60,7 @@ class Dendrogram(Shown):
         return self.nodes[self.nodes["is_leaf"]]
 
     def shares(self) -> pd.DataFrame:
-        """Return what every node holds: `node`, `label`, `count`, and `share` of the node's labelled images."""
+        """Return the classes of every node: `node`, `label`, `count`, and `share` of the node's labelled images."""
         row, column = self.counts.to_numpy().nonzero()
         shares = pd.DataFrame(
             {
@@ -71,13 +72,13 @@ class Dendrogram(Shown):
         return shares.assign(share=shares["count"] / shares.groupby("node")["count"].transform("sum"))
 
     def classes_by_branch(self) -> pd.DataFrame:
-        """Return labelled images, one row a class, one column a branch."""
+        """Return the number of labelled images, one row per class, one column per branch."""
         labelled = self.table.is_labelled
         label = pd.Series(self.table.label[labelled].astype(str), name="label")
         return pd.crosstab(label, pd.Series(self.branch[labelled], name="branch"))
 
     def newick(self) -> str:
-        """Return the cut tree in Newick's format; its inner nodes bear their numbers."""
+        """Return the cut tree in Newick format; the names of inner nodes are their numbers."""
         text: dict[int, str] = {}
         for node, row in zip(self.nodes.index.tolist(), self.nodes.to_dict("records"), strict=True):
             left, right = self.tree.children[node]
@@ -88,7 +89,7 @@ class Dendrogram(Shown):
         return text[self.tree.root] + ";"
 
     def name_leaf(self, node: int) -> str:
-        """Return what a leaf is called: its image, or its number, size and commonest class."""
+        """Return the name of a leaf: its image, or its number, size and commonest class."""
         row = self.nodes.loc[node]
         if row["n_images"] == 1:
             return str(self.table.object_id[node])
@@ -114,17 +115,17 @@ def build_dendrogram(
 
     Args:
         table: images, labelled or not, or class means (see `average_classes`).
-        n_leaves: of the cut tree, at least 2; a table of fewer rows gets a leaf a row. Up to 1,000 leaves are in the
-            order with the least sum of distances between the means of neighbours (exact, see `order_leaves`); more stay
-            in the order in which the tree joined them.
-        n_branches: main branches; by default the number up to `MOST_BRANCHES` whose Calinski-Harabasz index is highest
+        n_leaves: of the cut tree, at least 2; a table with fewer rows gets one leaf per row. Up to 1,000 leaves are in
+            the order with the smallest sum of distances between the means of neighbours (exact, see `order_leaves`);
+            more stay in the order in which the tree joined them.
+        n_branches: main branches; by default the number up to `MOST_BRANCHES` with the highest Calinski-Harabasz index
             (Caliński and Harabasz 1974, doi 10.1080/03610927408827101).
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Raises:
         InputError: fewer than two rows.
-        SettingError: fewer than 2 leaves, or branches that are fewer than 2 or more than the leaves.
+        SettingError: fewer than 2 leaves, fewer than 2 branches, or more branches than leaves.
     """
     if n_leaves < 2:
         raise SettingError(f"leaves: expected at least 2; found {n_leaves}")
@@ -172,19 +173,23 @@ def build_dendrogram(
 
 
 def _order_leaves(tree: Tree, vectors: NDArray[np.float32], n_leaves: int) -> Tree:
-    """Turn branches so that the distances between the means of neighbouring leaves have the least sum."""
+    """Turn branches so that the sum of distances between the means of neighbouring leaves is smallest."""
     if not 2 < n_leaves <= MOST_ORDERED:
         return tree
     leaves = tree.roots(n_leaves)
     means = np.stack([vectors[tree.members(node)].mean(axis=0, dtype=np.float64) for node in leaves])
     top = tree.linkage[tree.n_points - n_leaves :].copy()
     first = tree.root + 2 - n_leaves  # the first node above the leaves
-    place = {int(node): number for number, node in enumerate(leaves)}
+    position = {int(node): number for number, node in enumerate(leaves)}
     n_below = {int(node): 1 for node in leaves}
     for node, (left, right) in enumerate(top[:, :2].astype(int).tolist(), first):
         n_below[node] = n_below[left] + n_below[right]
     small = [
-        [*(place.get(child, child - first + n_leaves) for child in (int(row[0]), int(row[1]))), row[2], n_below[node]]
+        [
+            *(position.get(child, child - first + n_leaves) for child in (int(row[0]), int(row[1]))),
+            row[2],
+            n_below[node],
+        ]
         for node, row in enumerate(top, first)
     ]
     turned = order_leaves(np.array(small, dtype=float), squareform(pdist(means)))
@@ -194,7 +199,7 @@ def _order_leaves(tree: Tree, vectors: NDArray[np.float32], n_leaves: int) -> Tr
 
 
 def _score_cuts(tree: Tree, most: int) -> pd.DataFrame:
-    """Return the Calinski-Harabasz index of every cut: Ward's heights are the sums of squares that a cut saves."""
+    """Return the Calinski-Harabasz index of every cut, from Ward's heights, which are the sums of squares it saves."""
     n = tree.n_points
     n_parts = np.arange(2, most + 1)
     saved = np.cumsum(tree.linkage[::-1, 2] ** 2 / 2)
@@ -202,7 +207,7 @@ def _score_cuts(tree: Tree, most: int) -> pd.DataFrame:
     within = np.maximum(saved[-1] - between, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         index = (between / (n_parts - 1)) / (within / (n - n_parts))
-    index[within <= 1e-12 * saved[-1]] = np.nan  # as many parts as there are different points
+    index[within <= 1e-12 * saved[-1]] = np.nan  # as many parts as different points
     if np.isnan(index).all():
         index[0] = np.inf
     return pd.DataFrame({"n_branches": n_parts, "calinski_harabasz": index})
@@ -216,7 +221,7 @@ def _branch_of(tree: Tree, node: int, branches: NDArray[np.intp]) -> int:
 
 
 def _count_classes(table: EmbeddingTable, members: dict[int, NDArray[np.intp]]) -> pd.DataFrame:
-    """Return the labelled images of every class in every node."""
+    """Return the number of labelled images of every class in every node."""
     classes = table.classes
     codes = np.searchsorted(classes, table.label.astype(str))
     labelled = table.is_labelled
@@ -227,7 +232,7 @@ def _count_classes(table: EmbeddingTable, members: dict[int, NDArray[np.intp]]) 
 
 
 def _compare_distances(tree: Tree, vectors: NDArray[np.float32]) -> tuple[float, int]:
-    """Correlate distances with the heights at which the tree joins (Sokal and Rohlf 1962, doi 10.2307/1217208)."""
+    """Correlate distances with the joining heights of the tree (Sokal and Rohlf 1962, doi 10.2307/1217208)."""
     rows = np.random.default_rng(0).permutation(tree.n_points)[:MOST_COMPARED]
     distances = pdist(vectors[rows].astype(np.float64))
     heights = squareform(tree.joining_heights(rows), checks=False)

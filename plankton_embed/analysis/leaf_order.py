@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 2**20  # sums held in memory at a time
+BLOCK = 2**20  # sums in memory at a time
 
 Floats = NDArray[np.float64]
 

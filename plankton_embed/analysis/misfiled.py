@@ -1,4 +1,4 @@
-"""Groups of images that look alike and may all bear the same wrong label."""
+"""Groups of similar images that may all have the same wrong label."""
 
 from __future__ import annotations
 
@@ -11,62 +11,63 @@ from scipy.cluster.hierarchy import ward
 from scipy.spatial.distance import cdist
 from sklearn.cluster import DBSCAN
 
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
 
 LEAST_IMAGES = 10  # of a group, and outside it in its class
-MOST_SHARE = 2 / 3  # of a class: with more, the group is what the class means
-LEAST_EVIDENCE = 1.0  # about that of 20 images, half of whose neighbours are others, with their class twice as far
-LEAST_CLASSES = 8  # whose best groups show what evidence is common
-MOST_DRAWN = 2000  # images of a class that groups are looked for among; the others join by their nearest one
+MOST_SHARE = 2 / 3  # of a class: a larger group is the class itself
+LEAST_EVIDENCE = 1.0  # approximately of 20 images with half their neighbours outside and their class twice as far
+LEAST_CLASSES = 8  # for the usual evidence of the best groups
+MOST_DRAWN = 2000  # images of a class in which groups are searched; the others join the group of their nearest one
 SAME = 1e-3  # distance up to which two vectors count as those of one image, embedded twice
-N_NEAREST, KTH = 10, 5  # of the share of others, and of distances
-N_SEARCHED = 50  # neighbours, among which the nearest of other classes are
+N_NEAREST, KTH = 10, 5  # for the share of neighbours outside, and for distances
+N_SEARCHED = 50  # neighbours, including the nearest of other classes
 TINY = np.finfo(np.float32).eps
 COLUMNS = ["group", "code", "guess", "n_images", "n_of_class", "evidence"]
 
 Rows = NDArray[np.intp]
 
 
-def find_misfiled_groups(known: EmbeddingTable, codes: Rows, seed: int = 0) -> tuple[pd.DataFrame, Rows, str | None]:
-    """Find groups of images that look alike, far from the rest of their class and among images of another.
+def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> tuple[pd.DataFrame, Rows, str | None]:
+    """Find groups of similar images that are far from the rest of their class and near images of another class.
 
-    A single wrong label is shown by its neighbours. Where many alike images were filed under a wrong class, their
-    neighbours bear the same wrong label. The images of each class are joined by Ward's method, and every branch (10
-    images to two thirds of its class) is judged by its evidence, which is the product of five numbers: the mean
-    logarithm of how many times farther the rest of its class is than its own images and those of other classes (5th
-    nearest of each; the mean of the latter two); the share of its images' 10 nearest neighbours that are outside the
-    branch; the square root of the share that the commonest other class has among their neighbours of other classes; the
-    logarithm of its number of images; and how well the branch is mixed with that class: the distances within the branch
-    and within the class over those between the two (geometric means; 1 at most), since wrongly filed images are as near
-    to the images of their true class as these are to each other.
+    The neighbours of a single wrong label have other labels. If many similar images have the same wrong label, their
+    neighbours have it too. The images of each class are joined by Ward's method, and every branch (10 images to two
+    thirds of its class) gets an evidence, the product of five numbers: the mean log ratio of the distance to the rest
+    of its class and the distance to its own images and those of other classes (5th nearest of each; the mean of the
+    latter two); the share of its images' 10 nearest neighbours that are outside the branch; the square root of the
+    share of the commonest other class among their neighbours of other classes; the logarithm of its number of images;
+    and how well the branch is mixed with that class: the distances within the branch and within the class over those
+    between the two (geometric means; 1 at most), since wrongly labelled images are as near to the images of their true
+    class as these are to each other.
 
-    Groups are reported whose evidence is far above the best evidence of the other classes of 20 images or more: above
-    their third quartile plus 3 interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above 1. With
-    fewer than 8 such classes no group is looked for. Copies of one image within a class count as one image.
+    Groups are reported if their evidence is far above the best evidence of the other classes of 20 images or more:
+    above their third quartile plus 3 interquartile ranges (far out; Tukey 1977, Exploratory Data Analysis), and above
+    1. With fewer than 8 such classes groups are not searched. Copies of one image within a class count as one image.
 
     Args:
-        known: labelled images, (n, d).
+        table: labelled images, (n, d).
         codes: (n,) their classes.
         seed: of the draw from classes with more than 2,000 images.
 
     Returns:
-        One row a group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
+        One row per group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
         other class among its neighbours), `n_images`, `n_of_class`, `evidence`. The group of each image (n,), 0 for
-        none. And why no group was looked for; None where they were.
+        none. The reason why groups were not searched; None if they were.
     """
     n_classes = int(codes.max()) + 1
-    drawn = _draw(known.vectors, codes, seed)
-    vectors, of = known.vectors[drawn], codes[drawn]
-    is_large = np.bincount(of, minlength=n_classes) >= 2 * LEAST_IMAGES
+    drawn = _draw(table.vectors, codes, seed)
+    vectors, drawn_codes = table.vectors[drawn], codes[drawn]
+    is_large = np.bincount(drawn_codes, minlength=n_classes) >= 2 * LEAST_IMAGES
     if (n := int(is_large.sum())) < LEAST_CLASSES:
         why = f"{LEAST_CLASSES} classes of at least {2 * LEAST_IMAGES} different images are needed; found {n}"
         return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why
     found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
-    neighbors = _Neighbors(found, of)
+    neighbors = _Neighbors(found, drawn_codes)
     branches, best = list[_Branch](), np.zeros(n_classes)
     for code in np.flatnonzero(is_large):
-        branches += _judge_branches(vectors, np.flatnonzero(of == code), neighbors, int(code))
+        branches += _judge_branches(vectors, np.flatnonzero(drawn_codes == code), neighbors, int(code))
     for branch in branches:
         best[branch.code] = max(best[branch.code], branch.evidence)
     limit = [_limit(best[is_large & (np.arange(n_classes) != code)]) for code in range(n_classes)]
@@ -75,17 +76,15 @@ def find_misfiled_groups(known: EmbeddingTable, codes: Rows, seed: int = 0) -> t
         if branch.evidence > limit[branch.code] and not group[branch.rows].any():
             chosen.append((len(chosen) + 1, branch.code, branch.guess, branch.evidence))
             group[branch.rows] = len(chosen)
-    of_image = _join_rest(known.vectors, codes, drawn, group)
+    of_image = _join_rest(table.vectors, codes, drawn, group)
     counts, of_class = np.bincount(of_image, minlength=len(chosen) + 1), np.bincount(codes)
     rows = [(i, code, guess, counts[i], of_class[code], evidence) for i, code, guess, evidence in chosen]
     return pd.DataFrame(rows, columns=COLUMNS), of_image, None
 
 
 def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
-    """Return the rows that groups are looked for among, sorted: of the copies of an image in a class, only one."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    drawn, kept = np.sort(order[turn < MOST_DRAWN]), list[Rows]()
+    """Return the rows in which groups are searched, sorted; of the copies of an image within a class only one."""
+    drawn, kept = draw_per_class(codes, MOST_DRAWN, np.random.default_rng(seed)), list[Rows]()
     for code in np.unique(codes):
         rows = drawn[codes[drawn] == code]
         image = DBSCAN(SAME, min_samples=1).fit_predict(vectors[rows])
@@ -102,7 +101,7 @@ class _Branch:
 
 
 class _Neighbors:
-    """The nearest images of each: their rows and classes (n, k); distance of the 5th of its class, of others (n,)."""
+    """Rows and classes (n, k) of the nearest images of each; distance to the 5th of its class, and of others (n,)."""
 
     def __init__(self, found: Neighbors, codes: NDArray[np.intp]) -> None:
         self.rows, self.codes = found.rows, codes[found.rows]
@@ -111,10 +110,10 @@ class _Neighbors:
 
 
 def _fifth(distances: NDArray[np.float32], counts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the distance of the 5th neighbour that counts; where there are fewer, that of the last, which is less."""
+    """Return the distance of the 5th neighbour that counts; with fewer, the (lower) distance of the last neighbour."""
     counted = counts.cumsum(axis=1)
-    place = np.where(counted[:, -1] >= KTH, (counted >= KTH).argmax(axis=1), -1)
-    return np.maximum(distances[np.arange(len(place)), place].astype(np.float64), TINY)
+    rank = np.where(counted[:, -1] >= KTH, (counted >= KTH).argmax(axis=1), -1)
+    return np.maximum(distances[np.arange(len(rank)), rank].astype(np.float64), TINY)
 
 
 def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighbors, code: int) -> list[_Branch]:
@@ -146,13 +145,13 @@ def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighb
     return found
 
 
-def _kth(distance: NDArray[np.float64], place: int) -> NDArray[np.float64]:
-    """Return the distance at that place of each row, counted from 0; never 0."""
-    return np.asarray(np.maximum(np.partition(distance, place, axis=1)[:, place], TINY))
+def _kth(distance: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+    """Return the distance of that rank in each row, counted from 0; never 0."""
+    return np.asarray(np.maximum(np.partition(distance, rank, axis=1)[:, rank], TINY))
 
 
 def _limit(best: NDArray[np.float64]) -> float:
-    """Return the evidence above which a group stands out from the best ones of other classes."""
+    """Return the evidence that a group must exceed, given the best evidence of each other class."""
     low, high = np.quantile(best, [0.25, 0.75])
     return max(float(high + 3 * (high - low)), LEAST_EVIDENCE)
 

@@ -1,4 +1,4 @@
-"""Is a sample a mixture of the classes of the calibration images, as its corrected counts take for granted?"""
+"""Test whether a sample is a mixture of the calibration classes, as its corrected counts assume."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from scipy.stats import false_discovery_control, t
 from plankton_embed.analysis.quantification import CountCorrection
 
 FIT_LIMIT = 0.01  # false discovery rate at which samples are not corrected
-N_SIMULATED = 100  # samples that show how far the statistic lies from 0 by chance
+N_SIMULATED = 100  # samples, for the distribution of the statistic by chance
 MOST_IMAGES = 1000  # of a sample, drawn once where there are more
 LEAST_IMAGES = 20  # of a sample, and of the calibration images
 MOST_NOVELTY = 6.0  # of one image, so that few images do not decide alone
-TOLERANCE = 1e-4  # of prevalences, which changes the statistic by less than a thousandth of what chance does
-PRIOR_IMAGES = 5  # as many images of the common variance are added to those of each class
+TOLERANCE = 1e-4  # of prevalences: changes the statistic by less than a thousandth of its spread by chance
+PRIOR_IMAGES = 5  # images with the common variance that are added to those of each class
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
 
 def find_misfits(p_values: ArrayLike) -> NDArray[np.bool_]:
-    """Return which samples are no mixture (S,), by their p-values, some of which may be nan.
+    """Return which samples are not such a mixture (S,), by their p-values, some of which may be nan.
 
-    Of the samples that are not corrected, a hundredth at most would have been right to correct, on average (false
-    discovery rate; Benjamini & Hochberg 1995, https://doi.org/10.1111/j.2517-6161.1995.tb02031.x): among hundreds of
-    samples, some have a small p-value by chance.
+    Among hundreds of samples, some have a small p-value by chance. On average at most a hundredth of the samples found
+    here are mixtures (false discovery rate; Benjamini & Hochberg 1995,
+    https://doi.org/10.1111/j.2517-6161.1995.tb02031.x).
     """
     p = np.asarray(p_values, dtype=float)
     tested, misfits = np.isfinite(p), np.zeros(len(p), dtype=bool)
@@ -38,24 +38,24 @@ def find_misfits(p_values: ArrayLike) -> NDArray[np.bool_]:
 
 
 class MixtureTest:
-    """Tests whether a sample differs from the calibration images by nothing but its prevalences.
+    """Tests whether a sample differs from the calibration images only by its prevalences.
 
-    The statistic is the mean novelty of the sample's images, less the mean of the calibration images, these weighted by
-    class with the estimated prevalences. The novelty of an image is the mean of -log(1 - rank) over its novelty scores,
-    their ranks taken among the calibration images: images of unknown classes or of another instrument raise it.
+    The statistic is the mean novelty of the sample's images minus that of the calibration images, weighted by class
+    with the estimated prevalences. The novelty of an image is the mean of -log(1 - rank) over its novelty scores, with
+    ranks among the calibration images: images of unknown classes or of another instrument raise it.
 
-    What the statistic is by chance is simulated (a parametric bootstrap): samples are drawn from the calibration images
-    by class with the estimated prevalences, their prevalences are estimated anew, and the calibration images are drawn
-    anew within their classes. For classes with few images, whose draws vary too little, the variance is raised towards
-    that of all classes. The p-value is one-sided, by the t distribution.
+    The distribution of the statistic by chance is simulated (a parametric bootstrap): samples are drawn from the
+    calibration images by class with the estimated prevalences, their prevalences are estimated again, and the
+    calibration images are resampled within their classes. For classes with few images, whose draws vary too little, the
+    variance is raised towards that of all classes. The p-value is one-sided, by the t distribution.
 
     Args:
-        correction: what estimates the prevalences.
+        correction: estimates the prevalences.
         log_probabilities: (m, C) of the calibration images.
         codes: (m,) their classes, as columns.
-        novelty: (m, k) their novelty scores, larger is more novel.
+        novelty: (m, k) their novelty scores, higher is more novel.
         seed: of the draws.
-        samples: (m,) codes of the samples of the calibration images; by default each image is drawn for itself.
+        samples: (m,) codes of the samples of the calibration images; by default each image is independent.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class MixtureTest:
             self._freedom = min(self._freedom, max(n_samples - 1, 1))
 
     def _rank(self, novelty: Floats, is_new: bool) -> Floats:
-        """Return one number an image, from 0 to `MOST_NOVELTY`; new images have one rank more than the others."""
+        """Return the novelty of each image, 0 to `MOST_NOVELTY`; among new images there is one more rank."""
         columns = zip(self._sorted.T, novelty.T, strict=True)
         below = np.array([(np.searchsorted(c, v) + np.searchsorted(c, v, "right")) / 2 for c, v in columns])  # ties
         share = (below + 0.5 * is_new) / (len(self._sorted) + is_new)
@@ -109,7 +109,7 @@ class MixtureTest:
     def _compare(
         self, logs: Floats, ranked: Floats, calibration: Codes, start: Floats | None = None
     ) -> tuple[Floats, float]:
-        """Return the estimated prevalences, and by how much the sample is more novel than its mixture."""
+        """Return the estimated prevalences, and the excess: how much more novel the sample is than its mixture."""
         mix = self._correction.estimate_mix(logs, start, TOLERANCE)
         codes, novelty = self._codes[calibration], self._novelty[calibration]
         counts = np.bincount(codes, minlength=len(mix))
@@ -118,7 +118,7 @@ class MixtureTest:
         return mix, float(ranked.mean() - mix @ means)
 
     def _measure_between(self, samples: Codes) -> tuple[float, int]:
-        """Return by how much the excess varies between calibration samples beyond chance, and of how many."""
+        """Return the variance of the excess between calibration samples beyond chance, and the number of samples."""
         excess, chance = [], []
         for sample in np.unique(samples):
             own = np.flatnonzero(samples == sample)
@@ -133,12 +133,12 @@ class MixtureTest:
         return max(float(np.var(excess, ddof=1) - np.mean(chance)), 0.0), len(excess)
 
     def _draw(self, n_each: NDArray[np.integer], rng: np.random.Generator) -> Codes:
-        """Return rows of calibration images, so many of each class, with replacement."""
+        """Draw rows of calibration images with replacement, `n_each` (C,) of each class."""
         codes = np.repeat(np.arange(len(n_each)), n_each)
         return np.asarray(self._order[self._first[codes] + (rng.random(len(codes)) * self._counts[codes]).astype(int)])
 
     def _missing_variance(self, mix: Floats) -> float:
-        """Return the variance of the mixture's mean that draws from classes with few images do not show."""
+        """Return the variance of the mixture's mean that is missing in draws from classes with few images."""
         n, has = self._counts, self._counts > 0
         means = np.bincount(self._codes, self._novelty, minlength=len(n)) / np.maximum(n, 1)
         squares = np.bincount(self._codes, (self._novelty - means[self._codes]) ** 2, minlength=len(n))

@@ -1,10 +1,10 @@
 """All parallelograms among points, exactly.
 
-Two relations are alike, x₁ - y₁ ≈ x₂ - y₂, just where two sums are: x₁ + y₂ ≈ x₂ + y₁. So every parallelogram is a pair
-of unordered pairs of points, its diagonals, with nearly one sum: it is met once, in both directions, and both ways to
-read it as relations are the same find. What is sought is every two sums within ε of each other. They are laid into
-the cells of a k-d tree; on the way down each node keeps the sums that lie within ε of its box, a cell is compared with
-the few that are left, as a matrix product in single precision, and what is near enough is measured again in double.
+Two relations are similar, x₁ - y₁ ≈ x₂ - y₂, exactly if two sums are: x₁ + y₂ ≈ x₂ + y₁. So every parallelogram is a
+pair of unordered pairs of points, its diagonals, with nearly the same sum: it is found once, in both directions and for
+both ways to read it as relations. The search finds every two sums within ε of each other. The sums are in the cells of
+a k-d tree; on the way down each node keeps the sums within ε of its box, a cell is compared with the few that are left,
+by a matrix product in single precision, and the near ones are measured again in double precision.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from threadpoolctl import threadpool_limits
 from plankton_embed.output import progress_bar
 
 CELL = 64  # sums at most
-LEADING = 8  # axes that are looked at first
-LARGE = 16 * CELL  # sums of a node, from which on all axes are looked at: below, comparing is as cheap
+LEADING = 8  # axes that are compared first
+LARGE = 16 * CELL  # sums of a node, above which all axes are compared: below, a full comparison is as cheap
 PARTS, TASKS = 16, 256  # of the search: divided by one thread, and by all
-CANCELLED = 1e-6  # of the largest squared norm; below, squared distances by scalar products have lost their digits
-BLOCK = 2**22  # distances held in memory at a time, a thread
-SAMPLED = 10**8  # pairs of sums that an estimate looks at
-ENOUGH = 2 * 10**6  # found ones, after which the rest of the sample is left out
-N_DESCENTS, LEAST_DESCENTS, DESCENT_SECONDS = 32, 8, 5.0  # of the estimate of the time; by then
+CANCELLED = 1e-6  # of the largest squared norm; below, squared distances by scalar products are too inexact
+BLOCK = 2**22  # distances in memory at a time, a thread
+SAMPLED = 10**8  # pairs of sums for an estimate
+ENOUGH = 2 * 10**6  # parallelograms found, after which the rest of the sample is left out
+N_DESCENTS, LEAST_DESCENTS, DESCENT_SECONDS = 32, 8, 5.0  # for the estimate of the time
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -55,26 +55,12 @@ class Parallelograms:
 Choose = Callable[[Parallelograms], NDArray[np.bool_]]
 
 
-def find_parallelograms(
-    points: NDArray[np.floating], epsilon: float, *, n_threads: int | None = None, progress: bool = True
-) -> Iterator[Parallelograms]:
-    """Yield all parallelograms whose sides differ by at most ε, block by block, each once (a < b, c < d, a < c).
-
-    Args:
-        points: (n, d), finite.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖.
-        n_threads: by default one a core.
-        progress: show a bar.
-    """
-    return ParallelogramSearch(points, n_threads).find(epsilon, progress=progress)
-
-
 class ParallelogramSearch:
     """The sums of all pairs, in the order of a k-d tree whose nodes are ranges, each divided at its middle.
 
     Args:
         points: (n, d), finite.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
     """
 
     def __init__(self, points: NDArray[np.floating], n_threads: int | None = None):
@@ -92,11 +78,16 @@ class ParallelogramSearch:
 
     @property
     def samples_all(self) -> bool:
-        """Whether an estimate looks at every two sums."""
+        """Whether an estimate compares every two sums."""
         return len(self.sums) ** 2 <= SAMPLED
 
     def find(self, epsilon: float, *, progress: bool = True) -> Iterator[Parallelograms]:
-        """Yield all within ε, block by block, each once."""
+        """Yield all parallelograms whose sides differ by at most ε, block by block, each once (a < b, c < d, a < c).
+
+        Args:
+            epsilon: maximum ‖(x₁ - y₁) - (x₂ - y₂)‖.
+            progress: show a bar.
+        """
         n = len(self.sums)
         with (
             threadpool_limits(1, "blas"),
@@ -106,7 +97,7 @@ class ParallelogramSearch:
             parts = self._divide((0, n, np.arange(n)), PARTS, epsilon)
             divided = pool.map(lambda part: self._divide(part, TASKS // PARTS, epsilon), parts)
             tasks = [task for part in divided for task in part]
-            for start in range(0, len(tasks), 2 * self.n_threads):  # in blocks, so that what is found does not pile up
+            for start in range(0, len(tasks), 2 * self.n_threads):  # in blocks, to limit memory
                 block = tasks[start : start + 2 * self.n_threads]
                 compared = pool.map(lambda task: self._compare(task, epsilon), block)
                 for (low, high, _), found in zip(block, compared, strict=True):
@@ -114,15 +105,15 @@ class ParallelogramSearch:
                     bar.update(high - low)
 
     def bound_least(self, n: int, choose: Choose, rng: np.random.Generator) -> tuple[float, float]:
-        """Return an ε within which n parallelograms are expected, and a few more, by a random part of the sums.
+        """Return an ε within which n parallelograms, and a few more, are expected, by a random part of the sums.
 
         Args:
-            n: how many.
-            choose: which are counted.
-            rng: of the part.
+            n: number of parallelograms.
+            choose: which of them are counted.
+            rng: of the random part.
 
         Returns:
-            The distance, inf where there are fewer or too few to be met in a sample; and how many are expected within.
+            The distance, inf if there are fewer or too few to be found in a sample; and the number expected within.
         """
         rows = self._draw(rng)
         expected = n * 2 * len(rows) / len(self.sums)
@@ -140,7 +131,7 @@ class ParallelogramSearch:
         return reach, len(least) * len(self.sums) / (2 * len(rows))
 
     def estimate_count(self, epsilon: float, choose: Choose, rng: np.random.Generator) -> float:
-        """Return how many parallelograms are within ε, as a random part of the sums has it."""
+        """Estimate the number of parallelograms within ε from a random part of the sums."""
         n_found, n_seen = 0, 0
         for block in self._blocks(self._draw(rng)):
             for found in self._measure_near(block, np.arange(len(self.sums)), epsilon):
@@ -151,7 +142,7 @@ class ParallelogramSearch:
         return n_found * len(self.sums) / (2 * max(n_seen, 1))
 
     def estimate_seconds(self, epsilon: float, rng: np.random.Generator) -> float:
-        """Return how long `find` takes, by random ways down its tree (Knuth 1975, doi 10.2307/2005469)."""
+        """Estimate the seconds of `find` by random descents of its tree (Knuth 1975, doi 10.2307/2005469)."""
         n, start = len(self.sums), perf_counter()
         with threadpool_limits(1, "blas"):
             parts = self._divide((0, n, np.arange(n)), PARTS, epsilon)
@@ -176,14 +167,14 @@ class ParallelogramSearch:
         return rng.permutation(n)[: max(1, SAMPLED // n)]
 
     def _blocks(self, rows: Rows) -> Iterator[Rows]:
-        """Yield one row, and then larger and larger blocks: the first show how near is near."""
+        """Yield one row, and then larger and larger blocks: the first give an upper bound of the distance."""
         start, size = 0, 1
         while start < len(rows):
             yield rows[start : start + size]
             start, size = start + size, min(2 * size, CELL)
 
     def _divide(self, task: Task, n_parts: int, epsilon: float) -> list[Task]:
-        """Return the ranges of a node's parts, each with the sums from its first on that lie near its box."""
+        """Return the ranges of a node's parts, each with the sums from its first on that are near its box."""
         low, high, near = task
         near = self._keep_near(low, high, near[np.searchsorted(near, low) :], epsilon)
         if n_parts == 1 or high - low <= CELL:
@@ -210,8 +201,8 @@ class ParallelogramSearch:
         return near
 
     def _measure_near(self, own: Rows, near: Rows, epsilon: float, once: bool = False) -> Iterator[Parallelograms]:
-        """Yield those of some sums and others within ε; `once`: of every two sums only the one with the lower first."""
-        center = self.sums[own].mean(axis=0)  # from here what is close has short vectors, so little rounding
+        """Yield the pairs of some sums and others within ε; `once`: only those with the lower sum first."""
+        center = self.sums[own].mean(axis=0)  # close sums have short vectors from here, so little rounding
         left = self.sums[own] - center
         left_norms = np.einsum("nd,nd->n", left, left)
         step = max(1, BLOCK // max(len(own), 1))
@@ -231,7 +222,7 @@ class ParallelogramSearch:
                 yield self._measure(p[kept], q[kept], epsilon)
 
     def _measure(self, p: Rows, q: Rows, epsilon: float) -> Parallelograms:
-        """Keep pairs of sums of four different points whose distance, in double precision, is at most ε."""
+        """Return the pairs of sums of four different points whose distance, in double precision, is at most ε."""
         swap = self.first[p] > self.first[q]
         p, q = np.where(swap, q, p), np.where(swap, p, q)
         a, b, c, d = self.first[p], self.second[p], self.first[q], self.second[q]

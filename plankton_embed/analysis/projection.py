@@ -1,4 +1,4 @@
-"""Vectors on few axes: principal components, maps by UMAP and t-SNE, and all epochs of a training on common axes."""
+"""Project vectors onto a few axes: PCA, maps by UMAP and t-SNE, and all epochs of a training on common axes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plankton_embed.vector_index import VectorIndex
 N_PER_CLASS = 25  # images, as in the report of 2019
 UNLABELLED_CLASSES = 40
 N_COMPONENTS = 3
-N_MAP_COMPONENTS = 2  # of a map, where the axes have no order
+N_MAP_COMPONENTS = 2  # of a map, whose axes have no order
 N_ENDS = 8  # images
 
 Method = Literal["pca", "umap", "tsne"]
@@ -28,16 +28,16 @@ Coordinates = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Projection(Shown):
-    """Images on few axes.
+    """Images projected onto a few axes.
 
     Attributes:
         table: the images.
-        method: `pca`, or a map by `umap` or `tsne`, whose axes mean nothing by themselves.
-        coordinates: float64 (n, k), in the unit of the vectors with `pca`.
-        components: float64 (k, d), orthonormal rows, the largest entry of each above 0; None for a map.
-        mean: float64 (d,) the point that has coordinates 0; None for a map.
-        spectrum: float64 (min(n, d),) the share of the variance along every component, also those that are not among
-            the k, falling; None for a map.
+        method: `pca`, or a map by `umap` or `tsne`, whose axes have no meaning of their own.
+        coordinates: float64 (n, k), with `pca` in the unit of the vectors.
+        components: float64 (k, d), orthonormal rows, the largest entry of each is above 0; None for a map.
+        mean: float64 (d,) the point with coordinates 0; None for a map.
+        spectrum: float64 (min(n, d),) the share of the variance along every component, also beyond the first k,
+            descending; None for a map.
     """
 
     table: EmbeddingTable
@@ -59,20 +59,20 @@ class Projection(Shown):
 
     @property
     def names(self) -> list[str]:
-        """The axes: `pc1`, `pc2`, …, or `umap1`, …, `tsne1`, …."""
+        """Names of the axes: `pc1`, `pc2`, …, or `umap1`, …, `tsne1`, …."""
         stem = "pc" if self.method == "pca" else self.method
         return [f"{stem}{number}" for number in range(1, self.n_components + 1)]
 
     def project(self, vectors: EmbeddingTable | ArrayLike) -> Coordinates:
-        """Return other vectors on the same axes, float64 (m, k).
+        """Project other vectors onto the same axes; return float64 (m, k).
 
         Args:
-            vectors: a table made by the same model, or an array (m, d) of any model.
+            vectors: a table made by the same model, or an array (m, d).
 
         Raises:
             MismatchError: the table was made by another model.
             InputError: vectors of another length, or not finite.
-            SettingError: the axes are those of a map.
+            SettingError: the projection is a map.
         """
         components, mean = self._basis()
         if isinstance(vectors, EmbeddingTable):
@@ -80,18 +80,18 @@ class Projection(Shown):
             vectors = vectors.vectors
         points = np.asarray(vectors, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != len(mean):
-            raise InputError(f"expected vectors (m, {len(mean)}), as the axes were made of; found shape {points.shape}")
+            raise InputError(f"expected vectors (m, {len(mean)}), as those projected; found shape {points.shape}")
         if not np.isfinite(points).all():
             raise InputError("vectors to project hold values that are not finite")
         return (points - mean) @ components.T
 
     def loadings(self) -> pd.DataFrame:
-        """Return components times the standard deviation along them: a row a dimension, a column an axis.
+        """Return components times the standard deviation along them: one row per dimension, one column per axis.
 
-        The squares of a row, over all components, add up to the variance of that dimension.
+        The squares of a row, over all components, sum to the variance of that dimension.
 
         Raises:
-            SettingError: the axes are those of a map.
+            SettingError: the projection is a map.
         """
         components, _ = self._basis()
         loadings = components.T * self.coordinates.std(axis=0, ddof=1)
@@ -102,7 +102,7 @@ class Projection(Shown):
         """Return the images at both ends of every axis, the outermost first.
 
         Args:
-            n_images: at each end; a small table gives fewer, so that none stands at both.
+            n_images: at each end; fewer for a small table, so that no image is at both ends.
 
         Returns:
             `component` (name of the axis), `end` (`low`, `high`), `place` (1, 2, …), `row` (of the table), `object_id`,
@@ -129,13 +129,13 @@ class Projection(Shown):
         return pd.concat(parts, ignore_index=True)
 
     def frame(self) -> pd.DataFrame:
-        """Return one row an image: `object_id`, `label`, `path`, then a column an axis."""
+        """Return one row per image: `object_id`, `label`, `path`, then one column per axis."""
         text = {name: getattr(self.table, name) for name in ("object_id", "label", "path")}
         return pd.DataFrame({**text, **dict(zip(self.names, self.coordinates.T, strict=True))})
 
     def _basis(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if self.components is None or self.mean is None:
-            raise SettingError(f"a map by {self.method} has no basis that could be used again; choose the method pca")
+            raise SettingError(f"a map by {self.method} cannot be applied to other vectors; choose the method pca")
         return self.components, self.mean
 
     def _describe(self) -> str:
@@ -150,11 +150,11 @@ class Film(Shown):
     """The same images after several epochs, on common axes.
 
     Attributes:
-        basis: the axes, fitted on the vectors of one epoch; its table says which images.
+        basis: the axes, fitted on the vectors of one epoch; its table holds the images.
         basis_epoch: that epoch.
-        epochs: (e,) rising.
+        epochs: (e,) ascending.
         coordinates: float64 (e, n, k).
-        accuracies: float64 (e,), nan where not known.
+        accuracies: float64 (e,), nan where missing.
     """
 
     basis: Projection
@@ -167,7 +167,7 @@ class Film(Shown):
         return len(self.epochs)
 
     def frame(self) -> pd.DataFrame:
-        """Return one row an image and epoch: `epoch`, `accuracy`, `object_id`, `label`, then a column an axis."""
+        """Return one row per image and epoch: `epoch`, `accuracy`, `object_id`, `label`, then one column per axis."""
         n = len(self.basis.table)
         text = {name: np.tile(getattr(self.basis.table, name), len(self)) for name in ("object_id", "label")}
         numbers = {"epoch": np.repeat(self.epochs, n), "accuracy": np.repeat(self.accuracies, n)}
@@ -181,21 +181,21 @@ class Film(Shown):
 def fit_projection(
     table: EmbeddingTable, method: Method = "pca", n_components: int | None = None, *, seed: int = 0
 ) -> Projection:
-    """Bring the vectors of a table onto few axes.
+    """Project the vectors of a table onto a few axes (PCA, UMAP, t-SNE).
 
-    Principal components are exact and the same at every call. The maps are for looking: distances between far groups
-    mean little in them (UMAP: McInnes et al. 2018, arXiv 1802.03426; t-SNE: openTSNE, Poličar et al. 2024,
+    Principal components are exact and deterministic. The maps are for display: distances between far groups have little
+    meaning in them (UMAP: McInnes et al. 2018, arXiv 1802.03426; t-SNE: openTSNE, Poličar et al. 2024,
     doi 10.18637/jss.v109.i03).
 
     Args:
-        table: images, at least 2; a map needs 3 more than it has axes.
+        table: images, at least 2; for a map at least 3 more than axes.
         method: `pca`; `umap` or `tsne` with the extra `reduce`.
-        n_components: axes; by default 3, and 2 of a map.
+        n_components: number of axes; by default 3, for a map 2.
         seed: of the maps.
 
     Raises:
-        InputError: too few vectors, more axes than the vectors or their dimensions, or vectors that are all equal.
-        SettingError: no such method, or fewer than one axis.
+        InputError: too few vectors, more axes than vectors or dimensions, or vectors that are all equal.
+        SettingError: an unknown method, or fewer than one axis.
         DependencyError: the extra is not installed.
     """
     if method not in get_args(Method):
@@ -214,7 +214,7 @@ def fit_projection(
     if not np.ptp(table.vectors, axis=0).any():
         raise InputError(
             f"all {len(table)} vectors are equal, so there are no axes to find: the model gives every image the "
-            "same vector (the space collapsed); train it again, as the warnings of its training say"
+            "same vector (the space collapsed); train it again as the warnings of its training suggest"
         )
     if method == "pca":
         return _fit_components(table, n_components)
@@ -230,18 +230,18 @@ def project_epochs(
     basis_epoch: int | None = None,
     n_components: int = N_COMPONENTS,
 ) -> Film:
-    """Bring the vectors that some images had after several epochs onto the principal components of one epoch.
+    """Project the vectors of the same images after several epochs onto the principal components of one epoch.
 
     Args:
         table: the images; its own vectors are not used.
         vectors_by_epoch: epoch -> (n, d), row by row the images of the table.
-        accuracies: epoch -> accuracy; what is missing is nan.
-        basis_epoch: whose components are the axes; by default the last.
-        n_components: axes.
+        accuracies: epoch -> accuracy; a missing one is nan.
+        basis_epoch: the epoch whose components are the axes; by default the last.
+        n_components: number of axes.
 
     Raises:
-        InputError: no epochs, vectors of other shapes, or what `fit_projection` refuses.
-        SettingError: the chosen epoch is not among them.
+        InputError: no epochs, vectors of other shapes, or as `fit_projection`.
+        SettingError: there are no vectors of `basis_epoch`.
     """
     epochs = sorted(vectors_by_epoch)
     if not epochs:
@@ -254,23 +254,23 @@ def project_epochs(
     for epoch in epochs:
         shape, expected = np.shape(vectors_by_epoch[epoch]), (len(table), *basis_vectors.shape[1:])
         if shape != expected:
-            raise InputError(f"epoch {epoch}: expected vectors of shape {expected}, a row an image; found {shape}")
+            raise InputError(f"epoch {epoch}: expected vectors of shape {expected}, one row per image; found {shape}")
     basis = fit_projection(replace(table, vectors=basis_vectors, provenance={}), n_components=n_components)
     coordinates = np.stack([basis.project(vectors_by_epoch[epoch]) for epoch in epochs])
-    known = accuracies or {}
+    accuracies = accuracies or {}
     return Film(
         basis,
         basis_epoch,
         np.array(epochs, dtype=np.intp),
         coordinates,
-        np.array([known.get(epoch, np.nan) for epoch in epochs], dtype=np.float64),
+        np.array([accuracies.get(epoch, np.nan) for epoch in epochs], dtype=np.float64),
     )
 
 
-def draw_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: int = 0) -> EmbeddingTable:
-    """Return a table of at most so many images of each class, drawn at random, in the order they stood in.
+def select_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: int = 0) -> EmbeddingTable:
+    """Return a table of at most `n_per_class` random images of each class, in the order of the table.
 
-    Images without label are drawn from as one more class; where none has one, as if they were of 40 classes.
+    Images without label count as one more class; if all are without label, as many are drawn as for 40 classes.
 
     Raises:
         SettingError: fewer than one image a class.
@@ -286,8 +286,8 @@ def draw_per_class(table: EmbeddingTable, n_per_class: int = N_PER_CLASS, seed: 
 
 
 def _fit_components(table: EmbeddingTable, n_components: int) -> Projection:
-    """Return all of an exact decomposition's shares and the first of its components."""
-    solver = "covariance_eigh" if len(table) >= table.dimension else "full"  # the cheaper; neither is random
+    """Return the first components of an exact decomposition, and the shares of all."""
+    solver = "covariance_eigh" if len(table) >= table.dimension else "full"  # the faster; neither is random
     mean = table.vectors.mean(axis=0, dtype=np.float64)
     centred = table.vectors - mean
     pca = PCA(svd_solver=solver).fit(centred)
@@ -304,7 +304,7 @@ def _map_by_umap(table: EmbeddingTable, n_components: int, seed: int) -> NDArray
 
 
 def _map_by_tsne(table: EmbeddingTable, n_components: int, seed: int) -> NDArray[np.float64]:
-    """Return a map by t-SNE; the neighbours are ours, for openTSNE's own search first compiles for a minute."""
+    """Return a map by t-SNE, with neighbours by FAISS, because openTSNE's own search first compiles for a minute."""
     with needs_extra("the method tsne", "reduce"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
@@ -312,6 +312,6 @@ def _map_by_tsne(table: EmbeddingTable, n_components: int, seed: int) -> NDArray
     perplexity = min(30, (len(table) - 1) / 3)  # 30 is openTSNE's default
     found = VectorIndex.build(table).search_others(int(3 * perplexity))
     neighbors = PrecomputedNeighbors(found.rows, found.distances)
-    gradient = "auto" if n_components <= 2 else "bh"  # its quicker one knows two axes
+    gradient = "auto" if n_components <= 2 else "bh"  # the faster one has at most two axes
     tsne = TSNE(n_components, negative_gradient_method=gradient, random_state=seed)
     return np.asarray(tsne.fit(table.vectors, PerplexityBasedNN(perplexity=perplexity, knn_index=neighbors)))

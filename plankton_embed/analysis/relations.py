@@ -1,4 +1,4 @@
-"""Relations between images that repeat: x₁ is to y₁ as x₂ is to y₂."""
+"""Repeated relations between images: x₁ is to y₁ as x₂ is to y₂."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LIMIT = 10_000
 N_SHUFFLES = 99
 MOST_SHUFFLED = 50_000_000  # relations counted in all shuffles together
 BLOCK = 2**18  # relations gathered at a time
-LONG = 180.0  # seconds, after which a search is worth a warning
-N_TRIES = 4  # searches, each a quarter further, to reach the limit
+LONG = 180.0  # seconds: a longer search is announced as a warning
+N_TRIES = 4  # searches, each with an epsilon 25 % larger, to reach the limit
 SAME_POINT = 1e-6  # of the widest distance from the mean: images nearer than this are copies
 ANALOGY_COLUMNS = ("x1", "y1", "x2", "y2", "n_classes", "support", "expected", "p_value", "p_any")
-WINDOW = range(2, 11)  # the neighbours in the order of length that the report of 2019 compares
+WINDOW = range(2, 11)  # steps in the order of length that the report of 2019 compares
 
 Definition = Literal["exact", "window_2019"]
 Rows = NDArray[np.intp]
@@ -37,20 +37,21 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Relations(Shown):
-    """Pairs of relations that are alike.
+    """Pairs of similar relations.
 
     Attributes:
         table: the images compared.
-        epsilon: how far ‖(x₁ - y₁) - (x₂ - y₂)‖ may be from 0: as given, or as chosen.
-        n_found: how many there are.
-        best: those with the least `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`, `length`
-            (mean of the two relations), `relative` (the distance over the length of the shorter of the two ways to read
-            a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂; inf, so last, where that joins two copies).
-        analogies: the same by class: `x1`, `y1`, `x2`, `y2` (class names), `n_classes` (how many they are: with
-            two, one relation repeats itself), `support` (how many), `expected` (mean support when the labels are
-            shuffled among the images), `p_value` (share of shufflings, this one counted, in which the support is as
-            high), `p_any` (the same for the highest support of all analogies of as many classes); of very many
-            relations a random part is shuffled.
+        epsilon: maximum ‖(x₁ - y₁) - (x₂ - y₂)‖, as given or as chosen.
+        n_found: number of pairs.
+        best: the pairs with the smallest `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`,
+            `length` (mean of the two relations), `relative` (the distance over the length of the shorter of the two
+            ways to read a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂; inf, so last, if that joins two
+                copies).
+        analogies: the pairs by class: `x1`, `y1`, `x2`, `y2` (class names), `n_classes` (number of different classes;
+            with two, one relation is repeated), `support` (number of pairs), `expected` (mean support after shuffling
+            the labels), `p_value` (share of shuffles, the true labels included, with a support as high), `p_any` (the
+            same for the highest support of all analogies of as many classes); of very many relations a random part is
+            shuffled.
     """
 
     table: EmbeddingTable
@@ -78,28 +79,28 @@ def find_relations(
     n_threads: int | None = None,
     progress: bool = True,
 ) -> Relations:
-    """Find every pair of relations between four different images that are alike.
+    """Find every pair of similar relations between four different images.
 
-    How many there are and how long the search takes are estimated from a sample and reported before it starts.
+    The number of pairs and the time of the search are estimated from a sample and logged before it starts.
 
     Args:
-        table: images; time and memory grow with the fourth and the second power of their number, so give 2,000 at most.
-            Those without label are left aside where others have one.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the least with which `limit` relations are found (more,
-            where that is below a millionth of the widest distance from the mean). Then images with equal vectors are
-            compared once: copies alone could exceed every limit.
-        different_classes: ask for two classes at the ends of both relations; by default where the images have labels.
+        table: images; time and memory grow with the fourth and the second power of their number, so give at most 2,000.
+            Images without label are left out if others have one.
+        epsilon: maximum ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the smallest with which `limit` relations are found (more,
+            if that is below a millionth of the largest distance from the mean). In that case only one of the images
+            with equal vectors is compared: copies alone could exceed every limit.
+        different_classes: require two classes at the ends of both relations; by default if the images have labels.
         definition: `exact`, or `window_2019`: relations compared with the 2nd to 10th next in the order of their
             length, as the report of 2019 did, which misses nearly all.
-        limit: relations kept, the best; all are counted.
-        n_shuffles: shufflings of the labels.
-        seed: of the shufflings and of the sample.
-        n_threads: by default one a core.
+        limit: number of best relations that are kept; all are counted.
+        n_shuffles: number of shuffles of the labels.
+        seed: of the shuffles and of the sample.
+        n_threads: by default one per core.
         progress: show bars.
 
     Raises:
-        InputError: fewer than four images; or classes are compared and there are fewer than two, or, where ε is to be
-            chosen, a single image outside the largest.
+        InputError: fewer than four images; or with different classes, fewer than two classes, or, if ε is to be chosen,
+            a single image outside the largest class.
         SettingError: ε, limit or definition cannot be used.
     """
     if epsilon is not None and not (np.isfinite(epsilon) and epsilon > 0):
@@ -118,7 +119,7 @@ def find_relations(
     if len(table) < 4:
         raise InputError(f"two relations need four images; found {len(table)}")
     if epsilon is None and different_classes and len(table) - np.unique(table.label, return_counts=True)[1].max() < 2:
-        raise InputError("no relation can repeat between classes: all images but one are of one class")
+        raise InputError("no relation between classes can be repeated: all images except one are of one class")
     points = table.vectors.astype(np.float64)
     classes = np.array(table.classes or ["unlabelled"])
     codes = np.searchsorted(classes, table.label.astype(str)) if table.is_labelled.all() else None
@@ -148,7 +149,7 @@ def find_relations(
 
 
 def keep_labelled(table: EmbeddingTable) -> EmbeddingTable:
-    """Leave the images without label aside, where others have one."""
+    """Leave out the images without label if others have one."""
     labelled = table.is_labelled
     if labelled.all() or not labelled.any():
         return table
@@ -162,34 +163,34 @@ def _drop_copies(table: EmbeddingTable) -> EmbeddingTable:
     if len(first) == len(table):
         return table
     logger.warning(
-        "%d of %d images have the vector of an earlier one and are left out; with an epsilon that is given, all stay",
+        "%d of %d images have the same vector as an earlier one and are left out; give an epsilon to keep all",
         *(len(table) - len(first), len(table)),
     )
     return table.select(first)
 
 
 class _Search:
-    """Reports what is expected, then searches; chooses ε where none is given."""
+    """Logs what is expected, then searches; chooses ε if none is given."""
 
     def __init__(self, search: ParallelogramSearch, codes: Rows | None, rng: np.random.Generator, progress: bool):
         self.search, self.codes, self.rng, self.progress = search, codes, rng, progress
         self.seconds_each = 0.0  # to gather one pair
 
     def within(self, epsilon: float) -> tuple[float, Iterable[Parallelograms]]:
-        """Return ε, and all that is within it."""
+        """Return ε, and all parallelograms within it."""
         self._announce(epsilon, self.search.estimate_count(epsilon, self._are_readable, self.rng))
         return epsilon, self.search.find(epsilon, progress=self.progress)
 
     def choose(self, limit: int, least: float) -> tuple[float, Iterable[Parallelograms]]:
-        """Return the least ε with which `limit` are found, `least` or more, and all that is within it."""
+        """Return the smallest ε, at least `least`, with which `limit` are found, and all parallelograms within it."""
         bound, expected = self.search.bound_least(limit, self._are_readable, self.rng)
-        if np.isinf(bound) and not self.search.samples_all:  # few can be read: look as far as for any
-            logger.warning("few relations lead from one class to another, so fewer than %d may be found", limit)
+        if np.isinf(bound) and not self.search.samples_all:  # few can be read: search as far as for any
+            logger.warning("there are few relations between classes, so fewer than %d may be found", limit)
             bound, _ = self.search.bound_least(limit, lambda found: np.ones(len(found.a), dtype=bool), self.rng)
             return self.within(max(bound, least))
         if bound <= least:
             return self.within(least)
-        widest = 2.001 * self.search.longest  # no two sums are further apart
+        widest = 2.001 * self.search.longest  # no two sums are farther apart
         bound = min(bound, widest)
         self._announce(bound, expected)
         for _ in range(N_TRIES):
@@ -197,7 +198,7 @@ class _Search:
             n_found = sum(len(block.a) for block in found)
             if n_found >= limit or bound == widest:
                 break
-            bound, chosen = min(1.25 * bound, widest), bound  # the sample had more than its share
+            bound, chosen = min(1.25 * bound, widest), bound  # the sample had more than the rest
         logger.info("epsilon: %.6g, chosen so that %d relations are found", chosen, n_found)
         return chosen, found
 
@@ -205,11 +206,11 @@ class _Search:
         return np.logical_or(*_are_readable(found, self.codes))
 
     def _announce(self, epsilon: float, expected: float) -> None:
-        """Report how many relations are expected, and how long the search takes."""
+        """Log the expected number of relations and the time of the search."""
         seconds = self.search.estimate_seconds(epsilon, self.rng) + expected * self.seconds_each
         logger.log(
             logging.WARNING if seconds > LONG else logging.INFO,
-            "relations: of %d images, differences up to epsilon %.4g: about %s pairs, about %s%s",
+            "relations: of %d images, differences up to epsilon %.4g: approximately %s pairs, %s%s",
             *(len(self.search.points), epsilon, f"{float(f'{expected:.2g}'):,.0f}"),
             f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min",
             "; a smaller epsilon or fewer images take less" if seconds > LONG else "",
@@ -217,7 +218,7 @@ class _Search:
 
 
 def _time_gathering(gatherer: _Gatherer, counter: _AnalogyCounter | None, n_points: int) -> float:
-    """Return the seconds that gathering takes a pair."""
+    """Return the seconds that gathering takes per pair."""
     a, b, c, d = np.random.default_rng(0).integers(n_points, size=(4, BLOCK // 4))
     block = Parallelograms(a, b, c, d, np.ones(BLOCK // 4))
     before = perf_counter()
@@ -230,7 +231,7 @@ def _time_gathering(gatherer: _Gatherer, counter: _AnalogyCounter | None, n_poin
 def _keep_nearest(
     blocks: Iterable[Parallelograms], n: int, codes: Rows | None, least: float
 ) -> tuple[float, list[Parallelograms]]:
-    """Return the distance of the n-th nearest that can be read (of fewer, the last), and all up to it.
+    """Return the distance of the n-th nearest that can be read (the last if there are fewer), and all up to it.
 
     The distance is at least `least`.
     """
@@ -265,7 +266,7 @@ def find_in_window(points: NDArray[np.float64], epsilon: float) -> Parallelogram
 
 
 def _sort_ends(a: Rows, b: Rows, c: Rows, d: Rows, distance: NDArray[np.float64]) -> Parallelograms:
-    """Keep those of four different points, each once."""
+    """Return the parallelograms of four different points, each once."""
     a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
     swap = a > c
     a, b, c, d = np.where(swap, c, a), np.where(swap, d, b), np.where(swap, a, c), np.where(swap, b, d)
@@ -276,7 +277,7 @@ def _sort_ends(a: Rows, b: Rows, c: Rows, d: Rows, distance: NDArray[np.float64]
 
 
 def _gather_blocks(found: Iterable[Parallelograms]) -> Iterator[Parallelograms]:
-    """Put small blocks together to larger ones."""
+    """Join small blocks to larger ones."""
     waiting: list[Parallelograms] = []
     n_waiting = 0
     for block in found:
@@ -290,12 +291,12 @@ def _gather_blocks(found: Iterable[Parallelograms]) -> Iterator[Parallelograms]:
 
 
 def _join_blocks(blocks: list[Parallelograms]) -> Parallelograms:
-    names = [field.name for field in fields(Parallelograms)]
-    return Parallelograms(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
+    columns = [field.name for field in fields(Parallelograms)]
+    return Parallelograms(*(np.concatenate([getattr(block, name) for block in blocks]) for name in columns))
 
 
 class _Gatherer:
-    """Counts what is found, and keeps the best."""
+    """Counts the parallelograms found, and keeps the best."""
 
     def __init__(self, points: NDArray[np.float64], codes: Rows | None, limit: int, least: float):
         self.points, self.codes, self.limit, self.least = points, codes, limit, least
@@ -303,14 +304,14 @@ class _Gatherer:
         self._best = pd.DataFrame(columns=["x1", "y1", "x2", "y2", "distance", "length", "relative"], dtype=float)
 
     def add(self, found: Parallelograms) -> None:
-        """Take in a block."""
+        """Add a block."""
         one, other = _are_readable(found, self.codes)
         self.n_found += int((one | other).sum())
         lengths = [
             (self._length(found.a, u) + self._length(v, found.b)) / 2
             for u, v in ((found.c, found.d), (found.d, found.c))
         ]
-        # x1 → y1 as x2 → y2 is a → c as d → b, or a → d as c → b: the longer, where both may be read
+        # x1 → y1 as x2 → y2 is a → c as d → b, or a → d as c → b: the longer, if both can be read
         first = one & (~other | (lengths[0] >= lengths[1]))
         shorter = np.maximum(np.minimum(*lengths), np.finfo(float).tiny)
         frame = pd.DataFrame(
@@ -338,22 +339,22 @@ class _Gatherer:
 
 
 def _are_readable(found: Parallelograms, codes: Rows | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether each may be read as a → c like d → b, and as a → d like c → b; without classes always."""
+    """Return whether each can be read as a → c like d → b, and as a → d like c → b; without classes always."""
     if codes is None:
         return np.ones(len(found.a), dtype=bool), np.ones(len(found.a), dtype=bool)
     return _lead_elsewhere(*(codes[ends] for ends in (found.a, found.b, found.c, found.d)))
 
 
 def _lead_elsewhere(a: Rows, b: Rows, c: Rows, d: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether a → c as d → b, and whether a → d as c → b, leads from one class to another, both times."""
+    """Return whether a → c and d → b, and whether a → d and c → b, both lead from one class to another."""
     return (a != c) & (d != b), (a != d) & (c != b)
 
 
 class _AnalogyCounter:
-    """Counts what is found by class, and counts a random part of it again with the labels shuffled.
+    """Counts the parallelograms by class, and counts a random part of them again with shuffled labels.
 
-    Of very many parallelograms a part is kept, each with the same chance; it is counted with the true labels and with
-    shuffled ones, so that like is compared with like.
+    Of very many parallelograms a random part is kept; it is counted with the true labels and with shuffled ones, so
+    that the two counts can be compared.
     """
 
     def __init__(self, codes: Rows, n_classes: int, n_shuffles: int, seed: int):
@@ -361,36 +362,36 @@ class _AnalogyCounter:
         self.rng = np.random.default_rng(seed)
         self.share, self.most = 1.0, MOST_SHUFFLED // max(n_shuffles, 1)
         self.few = np.zeros((0, 4), dtype=np.int32)
-        self.names, self.support = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        self.keys, self.support = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
     def add(self, found: Parallelograms) -> None:
-        """Take in a block."""
+        """Add a block."""
         corners = np.column_stack([found.a, found.b, found.c, found.d]).astype(np.int32)
-        names, counts = self._count(corners, self.codes)
-        both, place = np.unique(np.concatenate([self.names, names]), return_inverse=True)
-        self.support = np.bincount(place, np.concatenate([self.support, counts]), len(both)).astype(np.int64)
-        self.names = both
+        keys, counts = self._count(corners, self.codes)
+        both, which = np.unique(np.concatenate([self.keys, keys]), return_inverse=True)
+        self.support = np.bincount(which, np.concatenate([self.support, counts]), len(both)).astype(np.int64)
+        self.keys = both
         self.few = np.concatenate([self.few, self._draw(corners, self.share)])
         while len(self.few) > self.most:
             self.share /= 2
             self.few = self._draw(self.few, 0.5)
 
     def table(self, classes: NDArray[np.str_], progress: bool) -> pd.DataFrame:
-        """Return the analogies, those between most classes first, of these the least likely by chance."""
-        kinds = _count_different(self.names, self.n_classes)
+        """Return the analogies, those between most classes first, then those with the lowest p-values."""
+        kinds = _count_different(self.keys, self.n_classes)
         seen = self._align(*self._count(self.few, self.codes))
         total, as_high, any_as_high = np.zeros(len(seen)), np.ones(len(seen)), np.ones(len(seen))
         for _ in progress_bar(range(self.n_shuffles), "shuffled labels", "shuffle", shown=progress):
-            names, counts = self._count(self.few, self.rng.permutation(self.codes))
+            keys, counts = self._count(self.few, self.rng.permutation(self.codes))
             most = np.zeros(5)
-            np.maximum.at(most, _count_different(names, self.n_classes), counts)
-            drawn = self._align(names, counts)
+            np.maximum.at(most, _count_different(keys, self.n_classes), counts)
+            drawn = self._align(keys, counts)
             total += drawn
             as_high += drawn >= seen
             any_as_high += most[kinds] >= seen
-        a, b, c, d = _read_name(self.names, self.n_classes)
+        a, b, c, d = _decode(self.keys, self.n_classes)
         one, _ = _lead_elsewhere(a, b, c, d)
-        n = self.n_shuffles or np.nan  # without shufflings nothing is known of chance
+        n = self.n_shuffles or np.nan  # nan without shuffles
         columns = [
             *(classes[a], classes[np.where(one, c, d)], classes[np.where(one, d, c)], classes[b], kinds, self.support),
             *(total / n / self.share, as_high / (n + 1), any_as_high / (n + 1)),
@@ -400,22 +401,22 @@ class _AnalogyCounter:
         return table.sort_values(order, ascending=[False, True, True, False], ignore_index=True)
 
     def _count(self, corners: NDArray[np.int32], codes: Rows) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        names = _name_analogies(codes[corners], self.n_classes)
-        return np.unique(names[names >= 0], return_counts=True)
+        keys = _encode_analogies(codes[corners], self.n_classes)
+        return np.unique(keys[keys >= 0], return_counts=True)
 
-    def _align(self, names: NDArray[np.int64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the counts of the analogies that were found."""
-        _, place, there = np.intersect1d(self.names, names, assume_unique=True, return_indices=True)
-        aligned = np.zeros(len(self.names), dtype=np.intp)
-        aligned[place] = counts[there]
+    def _align(self, keys: NDArray[np.int64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the counts in the order of `self.keys`."""
+        _, position, there = np.intersect1d(self.keys, keys, assume_unique=True, return_indices=True)
+        aligned = np.zeros(len(self.keys), dtype=np.intp)
+        aligned[position] = counts[there]
         return aligned
 
     def _draw(self, corners: NDArray[np.int32], share: float) -> NDArray[np.int32]:
         return corners if share == 1 else corners[self.rng.random(len(corners)) < share]
 
 
-def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
-    """Return one number for the classes of each parallelogram, however it is turned; -1 where it cannot be read."""
+def _encode_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
+    """Return one number for the classes of each parallelogram, however it is turned; -1 if it cannot be read."""
     a, b = corners[:, :2].min(axis=1), corners[:, :2].max(axis=1)
     c, d = corners[:, 2:].min(axis=1), corners[:, 2:].max(axis=1)
     one, other = _lead_elsewhere(a, b, c, d)
@@ -424,31 +425,31 @@ def _name_analogies(corners: Rows, n_classes: int) -> NDArray[np.int64]:
     return np.where(one | other, key, -1)
 
 
-def _read_name(names: NDArray[np.int64], n_classes: int) -> tuple[Rows, Rows, Rows, Rows]:
+def _decode(keys: NDArray[np.int64], n_classes: int) -> tuple[Rows, Rows, Rows, Rows]:
     """Return the classes of the four corners."""
-    return names // n_classes**3, names // n_classes**2 % n_classes, names // n_classes % n_classes, names % n_classes
+    return keys // n_classes**3, keys // n_classes**2 % n_classes, keys // n_classes % n_classes, keys % n_classes
 
 
-def _count_different(names: NDArray[np.int64], n_classes: int) -> Rows:
-    """Return how many classes the corners have, 2 to 4."""
-    corners = np.sort(np.column_stack(_read_name(names, n_classes)), axis=1)
+def _count_different(keys: NDArray[np.int64], n_classes: int) -> Rows:
+    """Return the number of different classes of the corners, 2 to 4."""
+    corners = np.sort(np.column_stack(_decode(keys, n_classes)), axis=1)
     return np.asarray(1 + (np.diff(corners, axis=1) > 0).sum(axis=1))
 
 
 def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answer "a is to b as c is to ?": what lies nearest to c + (b - a).
+    """Answer "a is to b as c is to ?": return the classes and images nearest to c + (b - a).
 
     Args:
         table: images.
-        a, b, c: class names (their means) where there are labels, or object ids.
-        k: answers of each kind.
+        a, b, c: class names (of their means) if there are labels, or object ids.
+        k: number of classes and of images.
 
     Returns:
-        Two frames, nearest first: classes (`label`, `distance` of the mean), without the classes asked with; and images
-        (`object_id`, `label`, `path`, `distance`), without the images asked with.
+        Two frames, nearest first: classes (`label`, `distance` of the mean), without a, b and c; and images
+        (`object_id`, `label`, `path`, `distance`), without a, b and c.
 
     Raises:
-        InputError: neither a class nor an image of that name.
+        InputError: a name is neither a class nor an object id.
         SettingError: k is below 1.
     """
     if k < 1:
@@ -457,11 +458,11 @@ def complete_analogy(table: EmbeddingTable, a: str, b: str, c: str, k: int = 10)
     ids = {name: row for row, name in enumerate(table.object_id)}
     names = {name: row for row, name in enumerate(means.object_id)}
     corners = []
-    for asked in (a, b, c):
-        if asked not in names and asked not in ids:
+    for name in (a, b, c):
+        if name not in names and name not in ids:
             classes = ", ".join(names) or "none, without labels"
-            raise InputError(f"{asked} is neither a class nor an object_id; the classes: {classes}")
-        source, row = (means, names[asked]) if asked in names else (table, ids[asked])
+            raise InputError(f"{name} is neither a class nor an object_id; the classes: {classes}")
+        source, row = (means, names[name]) if name in names else (table, ids[name])
         corners.append(source.vectors[row].astype(np.float64))
     target = corners[2] + corners[1] - corners[0]
     to_classes = np.linalg.norm(means.vectors - target, axis=1)

@@ -1,4 +1,4 @@
-"""Samples of a survey: which images belong together, and what is known of the water."""
+"""Samples of a survey: their images, place, time, depth and volume of water."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from plankton_embed.analysis.body_size import measure_bodies, unit_size
 from plankton_embed.analysis.fractions import KEYS, NO_SAMPLE, Parts, add_parts_up
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 
 ALL, ALL_CLASSES = "all", "(all)"
-N_BINS, MOST_BINS = 15, 1000  # of depth: about as many by default, and at most
-MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` knows
+N_BINS, MOST_BINS = 15, 1000  # of depth: approximate number by default, and maximum
+MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` uses
 Floats = NDArray[np.float64]
 
 
@@ -23,17 +24,18 @@ class Survey:
     """Images in samples.
 
     Attributes:
-        samples: one row a sample: `sample`, `n_images`, where the images give them `latitude`, `longitude`, `time`,
-            `depth` (m), and the columns of `Parts.samples`.
+        samples: one row per sample: `sample`, `n_images`, `latitude`, `longitude`, `time`, `depth` (m) if the images
+            have them, and the columns of `Parts.samples`.
         parts: as `Parts.table`.
-        rows: of the images of each sample.
+        rows: the rows of the images of each sample.
         times: of each sample, in UTC.
         factor: as `Parts.factor`.
-        biovolume: (n,) of each image, mm³, nan where unknown; None where it is of all. `biovolume_kind` says of what.
-        depth_bin: (n,) number of each image's bin of depth, -1 without depth; None where the images of a sample have
-            no depths of their own.
-        depth_edges: (B + 1,) of these bins, m.
-        depth_volume: (S, B) m³ of each sample in each bin, nan where water is from several; None without bins or
+        biovolume: (n,) of each image, mm³, nan if unknown; None if unknown for all. `biovolume_kind` is the shape
+            assumed.
+        depth_bin: (n,) number of each image's bin of depth, -1 without depth; None if the images of a sample have no
+            depths of their own.
+        depth_edges: (B + 1,) edges of these bins, m.
+        depth_volume: (S, B) m³ of each sample in each bin, nan if water is from several bins; None without bins or
             volumes.
         n_divided: as `Parts.n_divided`.
     """
@@ -51,29 +53,28 @@ class Survey:
     n_divided: int
 
     def column(self, name: str, default: float = np.nan) -> Floats:
-        """Return a number of each sample (S,); `default` for all where the images do not tell it."""
+        """Return a column as numbers (S,); `default` for all samples if it does not exist."""
         if name not in self.samples:
             return np.full(len(self.samples), default)
         return self.samples[name].to_numpy(dtype=float)
 
 
 def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float | None = None) -> Survey:
-    """Divide images into samples, and gather what is known of each; `add_parts_up` says how their parts add up.
+    """Divide images into samples, and collect the data of each; see `add_parts_up` for the parts of a sample.
 
     Args:
-        images: one row an image: `object_id`, the column `by`, and any columns of an `ImageCatalog`.
-        by: column whose values are the samples. Images without one are a sample `(none)` of unknown place and volume;
-            where no image has a `sample_id`, all are one sample `all`.
-        depth_bin: m, width of the bins of a profile, where the images of a sample have depths of their own; by default
-            a round one.
+        images: one row per image: `object_id`, the column `by`, and any columns of an `ImageCatalog`.
+        by: column whose values are the samples. Images without a value are a sample `(none)` of unknown place and
+            volume; if no image has a `sample_id`, all are one sample `all`.
+        depth_bin: m, width of the bins of a profile, if the images of a sample have depths of their own; by default a
+            round number.
 
     Raises:
-        InputError: a value is no number or time.
-        SettingError: `depth_bin` has no meaning here, or makes too many bins.
+        InputError: a value is not a number or time.
+        SettingError: `depth_bin` cannot be used with these images, or makes too many bins.
     """
     codes, names = _name_samples(images, by)
     nameless = names[codes] == NO_SAMPLE
-    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     samples = pd.DataFrame({"sample": names, "n_images": np.bincount(codes)})
     for column in ("latitude", "longitude"):
         if column in images:
@@ -96,7 +97,7 @@ def divide_samples(images: pd.DataFrame, by: str = "sample_id", depth_bin: float
     return Survey(
         samples,
         parts.table,
-        rows,
+        split_by_class(codes),
         times,
         parts.factor,
         *_read_biovolume(images),
@@ -129,7 +130,7 @@ def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDAr
 
 
 def _read_numbers(images: pd.DataFrame, column: str, above: float = -np.inf) -> pd.Series:
-    """Return a column as numbers, nan where empty."""
+    """Return a column as numbers, nan for empty cells."""
     numbers = pd.to_numeric(images[column], errors="coerce").astype("float64")
     wrong = images[column].notna() & ~(np.isfinite(numbers) & (numbers > above))
     if wrong.any():
@@ -144,9 +145,9 @@ def _read_numbers(images: pd.DataFrame, column: str, above: float = -np.inf) -> 
 def _read_times(
     images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]
 ) -> tuple[pd.Series, pd.Series]:
-    """Return the time of each sample, in UTC and as text: the mean where the images have several.
+    """Return the time of each sample, in UTC and as text: the mean if the images have several.
 
-    Dates alone, which are midnights, do not count in a sample of which other images have times.
+    Dates without time, which are read as midnight, do not count in a sample with times.
     """
     given = images["time"]
     times = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
@@ -169,13 +170,13 @@ def _read_times(
 
 
 def _read_depths(images: pd.DataFrame) -> pd.Series:
-    """Return the depth of each image, the middle of least and most, m; nan where one of them is missing."""
+    """Return the depth of each image, the mean of depth_min and depth_max, m; nan if one of them is missing."""
     ends = [_read_numbers(images, column) for column in ("depth_min", "depth_max") if column in images]
     return pd.concat(ends, axis=1).mean(axis=1, skipna=False) if ends else pd.Series(np.nan, index=images.index)
 
 
 def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return what decides how each image counts; see `add_parts_up`."""
+    """Return the columns that `add_parts_up` takes."""
     read = {"code": pd.Series(codes)}
     for column in KEYS:
         if column in ("volume", "subsample_factor") and column in images:
@@ -186,24 +187,24 @@ def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray
 
 
 def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
-    """Return the volume of each body, mm³, and its kind: of ellipsoids where they are known as often as spheres."""
+    """Return the volume of each body, mm³, and its kind: ellipsoids, if as many are known as of spheres."""
     columns = [name for name in (*(f"feature_{name}" for name in MEASURED), "pixel_size") if name in images]
     given = images[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
     features = pd.DataFrame(
         {name.removeprefix("feature_"): _read_numbers(given, name) for name in columns}, index=images.index
     )
     sizes = measure_bodies(features.drop(columns="pixel_size", errors="ignore"), unit_size(images))
-    known = sizes.filter(like="biovolume").count()
-    if known.empty:
+    counts = sizes.filter(like="biovolume").count()
+    if counts.empty:
         return None, None
-    chosen = str(known[::-1].idxmax())  # the ellipsoid is the last, and the first of equals is taken
+    chosen = str(counts[::-1].idxmax())  # the ellipsoid is the last, and the first of equals is taken
     return sizes[chosen].to_numpy(dtype=float), chosen.removeprefix("biovolume_")
 
 
 def _bin_depths(
     depth: pd.Series, codes: NDArray[np.intp], width: float | None
 ) -> tuple[NDArray[np.intp] | None, Floats]:
-    """Return each image's bin of depth, -1 without depth, and the edges; None where samples have one depth each."""
+    """Return each image's bin of depth, -1 without depth, and the edges; None if each sample has one depth."""
     if width is not None and not 0 < width < np.inf:
         raise SettingError(f"depth_bin: expected metres above 0; found {width}")
     if not (depth.groupby(codes).nunique() > 1).any():
@@ -222,7 +223,7 @@ def _bin_depths(
 
 
 def _share_volumes(parts: Parts, codes: NDArray[np.intp], bins: NDArray[np.intp] | None, n_bins: int) -> Floats | None:
-    """Return the volume of each sample in each bin (S, B); nan for a sample whose water is from several bins."""
+    """Return the volume of each sample in each bin (S, B); nan if a sample's water is from several bins."""
     if bins is None or "volume" not in parts.samples:
         return None
     water = pd.DataFrame({"code": codes, "bin": bins}).groupby(parts.water).agg(["min", "max"])

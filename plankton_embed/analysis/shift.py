@@ -1,4 +1,4 @@
-"""Are new images like those that the model was validated on? Sample by sample, against the calibration images."""
+"""Dataset shift: compare samples of new images with the calibration images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
@@ -22,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 P_LIMIT = 0.001
 N_PERMUTATIONS = 2000
-N_DRAWS = 100  # from the calibration images: how far do such samples lie from the others by chance?
+N_DRAWS = 100  # null draws from the calibration images
 LEAST_IMAGES = 10  # of a sample that is tested
-MOST_NEW, MOST_CALIBRATION = 1000, 2000  # images that distances are compared of, drawn once where there are more
+MOST_NEW, MOST_CALIBRATION = 1000, 2000  # images whose distances are compared, drawn once if there are more
 AT_ONCE = 500  # permutations
 
 APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW = "appearance", "unlike", "class mix", "alike", "too few images"
-MOST_JUDGED, MOST_JUDGED_CALIBRATION = 300, 1000  # images of a sample, and for calibration, of the verdict on shift
+MOST_JUDGED, MOST_JUDGED_CALIBRATION = 300, 1000  # images of a sample, and for calibration, in `judge_shift`
 VERDICTS = (APPEARANCE, UNLIKE, CLASS_MIX, ALIKE, TOO_FEW)
 
 Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n, p) of n images in two; (p,)
@@ -36,34 +37,35 @@ Effect = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # of divisions (n
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shift(Shown):
-    """Samples of new images beside the calibration images.
+    """Samples of new images compared with the calibration images.
 
-    Three comparisons, each with an effect (0: alike, 1: nothing in common), how large that gets in draws of as many
-    images from the calibration images themselves (at most half of them), and the p-value of a permutation test:
+    Three comparisons, each with an effect (0: no difference, 1: complete difference), the largest effect in null draws
+    of as many images from the calibration images (at most half of them), and the p-value of a permutation test:
 
-    - `vectors`: all that the space tells. The energy distance (Székely & Rizzo 2013), without bias, over twice the mean
-      distance between the two sets. A mix of classes other than that of the calibration images is a difference too.
-    - `mix`: the names alone. The share of the images that would need another name to give the calibration images' mix.
-    - `appearance`: each image beside the calibration images of the same name, whatever the mix. The share of such
-      pairs in which the new image is the stranger one, less the share in which it is not (Cliff's delta), averaged over
-      the new images; negative where they are less strange.
+    - `vectors`: all differences in the space. The energy distance (Székely & Rizzo 2013), without bias, over twice the
+      mean distance between the two sets. Other prevalences than in the calibration images are a difference too.
+    - `mix`: only the predictions. The share of the images that would need another prediction to give the prevalences of
+      the calibration images.
+    - `appearance`: each image against the calibration images with the same prediction, whatever the prevalences. The
+      share of such pairs in which the new image has the higher novelty score, minus the share in which it has the lower
+      one (Cliff's delta), averaged over the new images; negative if their novelty scores are lower.
 
-    A comparison is flagged where p < .001 and the effect is above those of all draws. Images are taken as independent
-    of one another, which those of one tow are not quite: of a large sample a small effect is not an alarm. Where the
-    samples of the calibration images are given, every draw takes whole ones, so that a flagged sample differs by more
-    than these do among themselves; the p-values stay those of single images.
+    A comparison is flagged if p < .001 and the effect is above those of all draws. Images are treated as independent,
+    which is not quite true within one tow: a small effect in a large sample is not an alarm. If the samples of the
+    calibration images are given, every draw takes whole samples, so that a flagged sample differs by more than these
+    differ from each other; the p-values are still those of single images.
 
     Attributes:
-        samples: one row a sample, the most unlike first, after a row for all images together (without `sample_id`):
-            `sample_id`, `n_images`, `verdict`; `NAME_effect`, `NAME_draws` (the largest of the draws), `NAME_p`,
-            `NAME_flagged` of each comparison; `refused` (share of the images) and `expected_accuracy` (mean probability
-            of the names; too high where the appearance is another). The verdict is `appearance` where that is flagged;
-            where another comparison is, `class mix` if draws come to such an effect of `appearance` too, else `unlike`;
-            `alike` where none is; `too few images` below 10, which are not compared.
-        classes: one row a sample and name, most refused images first: `sample_id`, `label`, `n_images`, `share`,
-            `calibration_share`, `n_refused`, `refused` (share), `novelty_score` and `calibration_novelty` (means).
-        calibration: of the calibration images: `n_images`, `expected_accuracy`, and `accuracy`, the share of their
-            names that are right.
+        samples: one row per sample, the largest effect first, after a row for all images together (without
+            `sample_id`): `sample_id`, `n_images`, `verdict`; `NAME_effect`, `NAME_draws` (the largest of the draws),
+            `NAME_p`, `NAME_flagged` of each comparison; `refused` (share of the images) and `expected_accuracy` (mean
+            probability of the predictions; too high if the appearance differs). The verdict is `appearance` if that is
+            flagged; if another comparison is, `class mix` if draws have such an effect of `appearance` too, otherwise
+            `unlike`; `alike` if none is flagged; `too few images` below 10, which are not compared.
+        classes: one row per sample and predicted class, most rejected images first: `sample_id`, `label`, `n_images`,
+            `share`, `calibration_share`, `n_refused`, `refused` (share), `novelty_score` and `calibration_novelty`
+            (means).
+        calibration: of the calibration images: `n_images`, `expected_accuracy`, and `accuracy` of their predictions.
         unknown_rate: share of the calibration images that the rejector was fitted to reject, if it is known.
     """
 
@@ -73,7 +75,7 @@ class Shift(Shown):
     unknown_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON: all images together, how many samples got which verdict."""
+        """Return plain values, ready for JSON: all images together, and the number of samples with each verdict."""
         everything, single = self.samples.head(1).drop(columns="sample_id"), self.samples.iloc[1:]
         return {
             **{str(name): value for name, value in everything.to_dict("records")[0].items()},
@@ -93,9 +95,9 @@ class Shift(Shown):
 
 def find_shift(
     calibration: EmbeddingTable,
-    calibration_names: pd.DataFrame,
+    calibration_predictions: pd.DataFrame,
     new: EmbeddingTable,
-    new_names: pd.DataFrame,
+    new_predictions: pd.DataFrame,
     *,
     calibration_samples: NDArray[np.intp] | None = None,
     n_permutations: int = N_PERMUTATIONS,
@@ -108,15 +110,15 @@ def find_shift(
 
     Args:
         calibration: labelled vectors of known classes that the network was not trained on.
-        calibration_names: the names they got, row by row: `best_label` (before any is refused), `probability`,
-            `novelty_score`, and the `threshold` above which an image is refused.
-        new: vectors; their `sample_id` says which belong together, those without stand in the row of all images only.
-        new_names: the names they got.
+        calibration_predictions: their predictions, row by row: `best_label` (before rejection), `probability`,
+            `novelty_score`, and the `threshold` above which an image is rejected.
+        new: vectors; their `sample_id` is their sample; images without one are only in the row of all images.
+        new_predictions: their predictions.
         calibration_samples: (m,) codes of the samples that the draws take as a whole; by default single images.
-        n_permutations: of each test; at least 1,000, or no p could be below .001.
-        n_draws: from the calibration images.
-        seed: of permutations and draws; what a sample gets depends on no other sample.
-        most_calibration: calibration images that are compared, drawn once where there are more.
+        n_permutations: of each test; at least 1,000, as otherwise no p is below .001.
+        n_draws: null draws from the calibration images.
+        seed: of permutations and draws; the result for a sample does not depend on other samples.
+        most_calibration: maximum number of calibration images that are compared, drawn once if there are more.
         progress: show a bar.
 
     Raises:
@@ -131,24 +133,25 @@ def find_shift(
         raise InputError(f"shift needs at least {2 * LEAST_IMAGES} calibration images; found {len(calibration)}")
     if len(new) == 0:
         raise InputError("there are no new images to compare with the calibration images")
-    known = _Compared.take(calibration, calibration_names, most_calibration, seed, calibration_samples)
-    between = cdist(known.vectors, known.vectors).astype(np.float32)
-    label_counts = calibration_names["best_label"].value_counts()
+    validated = _Compared.take(calibration, calibration_predictions, most_calibration, seed, calibration_samples)
+    distances = cdist(validated.vectors, validated.vectors).astype(np.float32)
+    label_counts = calibration_predictions["best_label"].value_counts()
     samples, classes = [], []
-    for sample_id, rows in progress_bar(_part(new), "samples", "sample", shown=progress):
-        names = new_names.iloc[rows]
+    for sample_id, rows in progress_bar(_list_samples(new), "samples", "sample", shown=progress):
+        predictions = new_predictions.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            query = _Compared.take(new.select(rows), names, MOST_NEW, seed)
-            row |= _compare(query, known, between, n_permutations, n_draws, seed)
+            sample = _Compared.take(new.select(rows), predictions, MOST_NEW, seed)
+            row |= _compare(sample, validated, distances, n_permutations, n_draws, seed)
             row |= _compare_mix(
-                names["best_label"].value_counts(), label_counts, calibration_names, calibration_samples,
+                predictions["best_label"].value_counts(), label_counts, calibration_predictions, calibration_samples,
                 n_permutations, n_draws, seed,
             )  # fmt: skip
-        samples.append(row | _describe(names))
-        classes.append(_describe_classes(names, calibration_names).assign(sample_id=sample_id))
-    is_right = calibration_names["best_label"].to_numpy() == calibration.label
-    probability = float(calibration_names["probability"].mean())
+        rejected = float((predictions["novelty_score"] > predictions["threshold"]).mean())
+        samples.append(row | {"refused": rejected, "expected_accuracy": float(predictions["probability"].mean())})
+        classes.append(_describe_classes(predictions, calibration_predictions).assign(sample_id=sample_id))
+    is_right = calibration_predictions["best_label"].to_numpy() == calibration.label
+    probability = float(calibration_predictions["probability"].mean())
     described = {"n_images": len(calibration), "expected_accuracy": probability, "accuracy": float(is_right.mean())}
     return Shift(_judge(pd.DataFrame(samples)), pd.concat(classes, ignore_index=True), described)
 
@@ -158,10 +161,10 @@ def find_shift(
 
 @dataclass(frozen=True)
 class _Compared:
-    """What is compared of images: `vectors` (n, d), `names` (n,), `novelty_score` (n,), and `samples` (n,) or None."""
+    """The compared images: `vectors` (n, d), `predicted` (n,), `novelty_score` (n,), and `samples` (n,) or None."""
 
     vectors: NDArray[np.float32]
-    names: NDArray[np.str_]
+    predicted: NDArray[np.str_]
     novelty_score: NDArray[np.float64]
     samples: NDArray[np.intp] | None = None
 
@@ -169,79 +172,81 @@ class _Compared:
     def take(
         cls,
         table: EmbeddingTable,
-        names: pd.DataFrame,
+        predictions: pd.DataFrame,
         most: int,
         seed: int,
         samples: NDArray[np.intp] | None = None,
     ) -> _Compared:
         rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
-        novelty_score = names["novelty_score"].to_numpy(dtype=np.float64)
-        own = None if samples is None else samples[rows]
-        return cls(table.vectors[rows], names["best_label"].to_numpy(dtype=str)[rows], novelty_score[rows], own)
+        novelty_score = predictions["novelty_score"].to_numpy(dtype=np.float64)[rows]
+        predicted = predictions["best_label"].to_numpy(dtype=str)[rows]
+        return cls(table.vectors[rows], predicted, novelty_score, None if samples is None else samples[rows])
 
 
 def _compare(
-    query: _Compared,
-    known: _Compared,
-    known_distances: NDArray[np.float32],
+    new: _Compared,
+    calibration: _Compared,
+    calibration_distances: NDArray[np.float32],
     n_permutations: int,
     n_draws: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return effect, largest effect of the draws and p by the vectors, and by the appearance within names."""
-    n, n_known = len(query.names), len(known.names)
-    across = cdist(query.vectors, known.vectors)
-    distances = np.block([[cdist(query.vectors, query.vectors), across], [across.T, known_distances]])
-    is_new = np.arange(n + n_known) < n
-    if known.samples is None:
-        drawn = np.arange(n_known) < min(n, n_known // 2)
-        draws = np.concatenate(list(permute(drawn, np.zeros(n_known), n_draws, seed)), axis=1)
+    """Return effect, largest effect of the draws and p by the vectors, and by the appearance within classes."""
+    n, n_calibration = len(new.predicted), len(calibration.predicted)
+    across = cdist(new.vectors, calibration.vectors)
+    distances = np.block([[cdist(new.vectors, new.vectors), across], [across.T, calibration_distances]])
+    is_new = np.arange(n + n_calibration) < n
+    if calibration.samples is None:
+        drawn = np.arange(n_calibration) < min(n, n_calibration // 2)
+        draws = np.concatenate(list(permute(drawn, np.zeros(n_calibration), n_draws, seed)), axis=1)
     else:
-        draws = draw_samples(known.samples, min(n, n_known // 2), n_draws, seed)
+        draws = draw_samples(calibration.samples, min(n, n_calibration // 2), n_draws, seed)
 
-    names = np.concatenate([query.names, known.names])
-    novelty_score = np.concatenate([query.novelty_score, known.novelty_score])
-    effect, p = judge_division(energy_effect(distances), is_new, np.zeros(n + n_known), n_permutations, seed)
-    largest = float(np.fmax.reduce(energy_effect(known_distances)(draws)))
+    predicted = np.concatenate([new.predicted, calibration.predicted])
+    novelty_score = np.concatenate([new.novelty_score, calibration.novelty_score])
+    effect, p = judge_division(energy_effect(distances), is_new, np.zeros(len(is_new)), n_permutations, seed)
+    largest = float(np.fmax.reduce(energy_effect(calibration_distances)(draws)))
     found = {"vectors_effect": effect, "vectors_draws": largest, "vectors_p": p}
-    effect, p = judge_division(rank_effect(novelty_score, names), is_new, names, n_permutations, seed, two_sided=True)
-    largest = float(np.fmax.reduce(np.abs(rank_effect(known.novelty_score, known.names)(draws))))
+    measure = rank_effect(novelty_score, predicted)
+    effect, p = judge_division(measure, is_new, predicted, n_permutations, seed, two_sided=True)
+    by_draws = rank_effect(calibration.novelty_score, calibration.predicted)(draws)
+    largest = float(np.fmax.reduce(np.abs(by_draws)))
     return found | {"appearance_effect": effect, "appearance_draws": largest, "appearance_p": p}
 
 
 def _compare_mix(
-    query: pd.Series,
-    known: pd.Series,
-    known_names: pd.DataFrame,
+    new: pd.Series,
+    calibration: pd.Series,
+    calibration_predictions: pd.DataFrame,
     samples: NDArray[np.intp] | None,
     n_permutations: int,
     n_draws: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return effect, largest effect of the draws and p by the counts of the names; names change hands at random."""
-    labels = query.index.union(known.index)
-    of_asked, of_known = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (query, known))
-    n, n_known = int(of_asked.sum()), int(of_known.sum())
-    rng, both = np.random.default_rng(seed), of_asked + of_known
+    """Return effect, largest effect of the draws and p by the counts of the predicted classes."""
+    labels = new.index.union(calibration.index)
+    of_new, of_calibration = (counts.reindex(labels, fill_value=0).to_numpy() for counts in (new, calibration))
+    n, n_drawn = int(of_new.sum()), min(int(of_new.sum()), int(of_calibration.sum()) // 2)
+    rng, both = np.random.default_rng(seed), of_new + of_calibration
     shuffled = rng.multivariate_hypergeometric(both, n, size=n_permutations, method="marginals")
     if samples is None:
-        drawn = rng.multivariate_hypergeometric(of_known, min(n, n_known // 2), size=n_draws, method="marginals")
+        drawn = rng.multivariate_hypergeometric(of_calibration, n_drawn, size=n_draws, method="marginals")
     else:
-        codes = labels.get_indexer(pd.Index(known_names["best_label"]))
-        divisions = draw_samples(samples, min(n, n_known // 2), n_draws, seed)
+        codes = labels.get_indexer(pd.Index(calibration_predictions["best_label"]))
+        divisions = draw_samples(samples, n_drawn, n_draws, seed)
         drawn = np.array([np.bincount(codes[column > 0], minlength=len(labels)) for column in divisions.T])
-    effect = float(mix_effect(of_asked, of_known))
-    largest = float(mix_effect(drawn, of_known - drawn).max())
+    effect = float(mix_effect(of_new, of_calibration))
+    largest = float(mix_effect(drawn, of_calibration - drawn).max())
     return {"mix_effect": effect, "mix_draws": largest, "mix_p": _share(mix_effect(shuffled, both - shuffled), effect)}
 
 
 def energy_effect(distances: NDArray[np.floating]) -> Effect:
-    """Return the function that measures, by the distances (n, n) of n images, how far two parts of them lie apart.
+    """Return the function that measures how far two parts of n images are apart, given their distances (n, n).
 
     Each part needs at least two images.
 
-    The energy distance is twice the mean distance between the parts, less the mean distances within each, pairs of an
-    image with itself left out: its expectation is 0 for parts of one population, whatever their sizes. It is divided by
+    The energy distance is twice the mean distance between the parts minus the mean distances within each, without pairs
+    of an image with itself: its expectation is 0 for parts of one population, whatever their sizes. It is divided by
     twice the mean distance between the parts.
     """
     distances = distances.astype(np.float32)
@@ -260,13 +265,13 @@ def energy_effect(distances: NDArray[np.floating]) -> Effect:
     return measure
 
 
-def rank_effect(values: NDArray[np.floating], names: NDArray[Any]) -> Effect:
+def rank_effect(values: NDArray[np.floating], labels: NDArray[Any]) -> Effect:
     """Return the function that measures how much higher the values of one part of n images are than those of the other.
 
-    Within every name: the share of pairs in which the first part's value is the higher, less the share in which it is
-    the lower; averaged over the first part's images. nan where no name is in both parts.
+    Within every label: the share of pairs in which the first part's value is higher, minus the share in which it is
+    lower; averaged over the first part's images. nan if no label is in both parts.
     """
-    groups = _group(names)
+    groups = _group(labels)
     ranks = [rankdata(values[rows]) for rows in groups]
 
     def measure(divisions: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -284,7 +289,7 @@ def rank_effect(values: NDArray[np.floating], names: NDArray[Any]) -> Effect:
 
 
 def mix_effect(one: NDArray[np.integer], other: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return half the sum of the absolute differences of two mixes, given as counts (..., C)."""
+    """Return half the sum of the absolute differences of two mixes of classes, given as counts (..., C)."""
     shares = (counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1) for counts in (one, other))
     return np.asarray(np.abs(np.subtract(*shares)).sum(axis=-1) / 2)
 
@@ -298,10 +303,10 @@ def judge_division(
     *,
     two_sided: bool = False,
 ) -> tuple[float, float]:
-    """Return the effect of a division in two, and how often one at random (within the groups) has an effect as large.
+    """Return the effect of a division in two, and the share of random divisions (within the groups) as large.
 
-    The p-value counts the division itself, so that it is never 0; it is nan where the effect is. Two-sided: as far from
-    0, either way.
+    This p-value counts the division itself, so that it is never 0; it is nan if the effect is. Two-sided: as far from
+    0 in either direction.
     """
     effect = float(measure(is_first[:, None].astype(np.float32))[0])
     if np.isnan(effect):
@@ -313,7 +318,7 @@ def judge_division(
 def permute(
     is_first: NDArray[np.bool_], groups: NDArray[Any], n_permutations: int, seed: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield random divisions, (n, at most 500), that leave as many images of every group (n,) in the first part."""
+    """Yield random divisions, (n, at most 500), with the same number of each group's images (n,) in the first part."""
     rng, rows_of = np.random.default_rng(seed), _group(groups)
     for start in range(0, n_permutations, AT_ONCE):
         divisions = np.repeat(is_first[:, None].astype(np.float32), min(AT_ONCE, n_permutations - start), axis=1)
@@ -323,7 +328,7 @@ def permute(
 
 
 def draw_samples(samples: NDArray[np.intp], n: int, n_draws: int, seed: int) -> NDArray[np.float32]:
-    """Return random divisions (m, n_draws) of m images, whose first part is whole samples with n images at least.
+    """Return random divisions (m, n_draws) of m images; the first part is whole samples with at least n images.
 
     A last sample that would leave fewer than two images for the second part is left out.
     """
@@ -340,42 +345,37 @@ def draw_samples(samples: NDArray[np.intp], n: int, n_draws: int, seed: int) -> 
 
 
 def _share(by_chance: NDArray[np.float64], effect: float) -> float:
-    """Return the p-value of an effect; what rounding alone makes smaller counts as large."""
+    """Return the p-value of an effect; effects that are smaller only by rounding count as equal."""
     return float((1 + (by_chance >= effect - 1e-6).sum()) / (1 + len(by_chance)))
 
 
-def _group(names: NDArray[Any]) -> list[NDArray[np.intp]]:
-    """Return the rows of every name."""
-    _, codes = np.unique(names, return_inverse=True)
-    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+def _group(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
+    """Return the rows of every label."""
+    return split_by_class(np.unique(labels, return_inverse=True)[1])
 
 
 # ---------------------------------------------------------------------------------------------- tables
 
 
-def _part(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp]]]:
+def _list_samples(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp]]]:
     """Return the rows of all images, then those of every sample."""
-    named = np.flatnonzero([sample_id is not None for sample_id in new.sample_id])
-    single = [named[rows] for rows in _group(new.sample_id[named].astype(str))] if len(named) else []
+    in_sample = np.flatnonzero([sample_id is not None for sample_id in new.sample_id])
+    single = [in_sample[rows] for rows in _group(new.sample_id[in_sample].astype(str))] if len(in_sample) else []
     return [(None, np.arange(len(new))), *((str(new.sample_id[rows[0]]), rows) for rows in single)]
 
 
-def _describe(names: pd.DataFrame) -> dict[str, float]:
-    refused = float((names["novelty_score"] > names["threshold"]).mean())
-    return {"refused": refused, "expected_accuracy": float(names["probability"].mean())}
-
-
-def _describe_classes(names: pd.DataFrame, calibration_names: pd.DataFrame) -> pd.DataFrame:
-    refused = names["novelty_score"] > names["threshold"]
-    by_label, by_known = names.assign(refused=refused).groupby("best_label"), calibration_names.groupby("best_label")
+def _describe_classes(predictions: pd.DataFrame, calibration_predictions: pd.DataFrame) -> pd.DataFrame:
+    rejected = predictions["novelty_score"] > predictions["threshold"]
+    by_label = predictions.assign(refused=rejected).groupby("best_label")
+    calibration_by_label = calibration_predictions.groupby("best_label")
     columns = {
         "n_images": by_label.size(),
-        "share": by_label.size() / len(names),
-        "calibration_share": by_known.size() / len(calibration_names),
+        "share": by_label.size() / len(predictions),
+        "calibration_share": calibration_by_label.size() / len(calibration_predictions),
         "n_refused": by_label["refused"].sum(),
         "refused": by_label["refused"].mean(),
         "novelty_score": by_label["novelty_score"].mean(),
-        "calibration_novelty": by_known["novelty_score"].mean(),
+        "calibration_novelty": calibration_by_label["novelty_score"].mean(),
     }
     table = pd.DataFrame(columns).rename_axis("label").reset_index()
     table = table.fillna(dict.fromkeys(("n_images", "share", "calibration_share", "n_refused"), 0))
@@ -385,11 +385,11 @@ def _describe_classes(names: pd.DataFrame, calibration_names: pd.DataFrame) -> p
 
 
 def _judge(samples: pd.DataFrame) -> pd.DataFrame:
-    """Add flags and verdicts; bring the columns, and the samples after the first row, into their order."""
+    """Add flags and verdicts; sort the columns, and the samples after the first row."""
     columns = ["sample_id", "n_images", "verdict"]
     for name in ("vectors", "mix", "appearance"):
         of_test = [f"{name}_effect", f"{name}_draws", f"{name}_p"]
-        samples = samples.reindex(columns=samples.columns.union(of_test, sort=False))  # where no sample was tested
+        samples = samples.reindex(columns=samples.columns.union(of_test, sort=False))  # if no sample was tested
         effect = samples[f"{name}_effect"]
         inside = (effect.abs() if name == "appearance" else effect) <= samples[f"{name}_draws"]
         samples[f"{name}_flagged"] = ~inside & (samples[f"{name}_p"] < P_LIMIT)
@@ -398,7 +398,7 @@ def _judge(samples: pd.DataFrame) -> pd.DataFrame:
     rules = {
         TOO_FEW: samples["n_images"] < LEAST_IMAGES,
         APPEARANCE: samples["appearance_flagged"],
-        CLASS_MIX: differs & inside,  # by the last of the comparisons, the appearance
+        CLASS_MIX: differs & inside,  # of the last comparison, the appearance
         UNLIKE: differs,
     }
     samples["verdict"] = np.select(list(rules.values()), list(rules), ALIKE)
@@ -415,16 +415,16 @@ def judge_shift(
     calibration_samples: NDArray[np.intp] | None = None,
     progress: bool = False,
 ) -> list[str]:
-    """Return for each sample whether it is like the calibration images, and report it in one line.
+    """Return for each sample whether it is similar to the calibration images, and log it in one line.
 
     It is `find_shift` with fewer images (300 of a sample, 1,000 for calibration) and 1,000 permutations.
 
     Args:
-        describe: gives the predictions of images, as `find_shift` takes them.
+        describe: returns the predictions of images, in the form that `find_shift` takes.
         calibration: labelled images of classes of the reference.
         samples: new images.
         names: of the samples; by default they are one sample, the query.
-        calibration_samples: (m,) codes of the samples of the calibration images, which are then drawn as a whole.
+        calibration_samples: (m,) codes of the samples of the calibration images, to draw whole samples.
         progress: show a bar.
 
     Returns:
@@ -449,7 +449,7 @@ def judge_shift(
         most_calibration=MOST_JUDGED_CALIBRATION,
         progress=progress,
     )
-    by_number = found.samples.iloc[1:].set_index("sample_id")["verdict"]  # without that of all images together
+    by_number = found.samples.iloc[1:].set_index("sample_id")["verdict"]  # without the row of all images together
     verdicts = [str(by_number.get(str(number), TOO_FEW)) for number in range(len(drawn))]
     differs = np.array(verdicts) == APPEARANCE
     advice = "their labels and counts are unreliable; see shift"

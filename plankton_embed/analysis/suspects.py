@@ -1,4 +1,4 @@
-"""Labels that may be wrong, ranked; near-copies with different labels; near-copies in different splits."""
+"""Rank labels that may be wrong; find near-copies with different labels or in different splits."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from plankton_embed.vector_index import VectorIndex
 
 N_NEIGHBORS = 10
 NEAR_COSINE = 0.999  # above which images of two splits are reported as near-copies
-MOST_EXACT = 200_000  # vectors; among more, near-copies are looked for in the nearest cells only
+MOST_EXACT = 200_000  # vectors; among more, near-copies are searched in the nearest cells only
 COPY_SHARE = 0.01  # of all images: those nearest to their nearest neighbour count as near-copies of it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Suspects(Shown):
-    """Labelled images, the likeliest wrong label first.
+    """Labelled images, the most suspect label first.
 
     Attributes:
         table: the labelled images.
-        ranking: one row an image, those of groups first: `row` (of `table`), `object_id`, `path`, `label`, `guess` (the
-            label it seems to deserve), `score` (0 to 1, the mean of the signals' ranks: .9 is stranger than nine tenths
-            of the images), and the signals, higher more suspect: `neighbors` (share of the nearest other images with
-            another label), `distance` (to the own class's mean, over the sum of that and the distance to the nearest
-            other one), `loss` where probabilities are given (-log of that of the label) and `cleanlab` where asked for
-            (1 - its label quality). `group` is that of `groups`, 0 for none.
-        groups: images of one label that look alike, are far from the rest of their class and among images of another
+        ranking: one row per image, images of groups first: `row` (of `table`), `object_id`, `path`, `label`, `guess`
+            (the most likely other label), `score` (0 to 1, the mean of the signals' ranks: .9 is more suspect than nine
+            tenths of the images), and the signals, higher is more suspect: `neighbors` (share of the nearest other
+            images with another label), `distance` (to the own class's mean, over the sum of that and the distance to
+            the nearest other mean), `loss` with probabilities (-log of the label's probability) and `cleanlab` with
+            `use_cleanlab` (1 - its label quality). `group` is the group in `groups`, 0 for none.
+        groups: similar images of one label that are far from the rest of their class and near images of another class
             (see `find_misfiled_groups`): `group`, `label`, `guess`, `n_images`, `n_of_class`, `evidence`.
         copies: near-copies with different labels, nearest first: `row_1`, `row_2` (of `table`, and then of the other
             vectors), their `object_id_…`, `label_…` and `path_…`, `distance`.
-        contradictions: images that have a copy with another label: `object_id`, `path`, `label`, `guess` (the label of
+        contradictions: images with a copy that has another label: `object_id`, `path`, `label`, `guess` (the label of
             the copy) and `copy` (its `object_id`).
-        why_no_groups: why no group was looked for; None where they were.
+        why_no_groups: why groups were not searched; None if they were.
     """
 
     table: EmbeddingTable
@@ -53,7 +53,7 @@ class Suspects(Shown):
     why_no_groups: str | None
 
     def first(self, n: int = 240) -> pd.DataFrame:
-        """Return n images to look at, the contradictions, then the ranking: `object_id` to `score`, and `reason`."""
+        """Return n images to check, contradictions first, then the ranking: `object_id` to `score`, and `reason`."""
         copies = self.contradictions
         others = self.ranking[~self.ranking["object_id"].isin(copies["object_id"])].head(max(n - len(copies), 0))
         reason = [f"labelled {row.label}, copy of {row.copy}" for row in copies.itertuples()]
@@ -67,7 +67,7 @@ class Suspects(Shown):
         return first.assign(reason=reason).head(n)
 
     def corrections(self, n: int = 240) -> pd.DataFrame:
-        """Return the first suspects as corrections to fill in: all are to be kept; `label` is the guess."""
+        """Return the first n suspects as corrections to fill in: the action is `keep`, `label` is the guess."""
         first = self.first(n)
         return pd.DataFrame(
             {
@@ -98,66 +98,67 @@ def find_suspects(
     marked: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> Suspects:
-    """Rank labelled images by how little their label fits; no image has a say in its own case.
+    """Rank labelled images by how suspect their label is; no signal of an image uses the image itself as reference.
 
     Args:
-        table: labelled images; those without label are left aside.
-        probabilities: (n, C) of every class, in the order of `table.classes`, from a classifier that had not learned
-            from the image itself (out of fold), for all rows of `table`.
-        n_neighbors: k; at most one less than the labelled images.
+        table: labelled images; images without label are left out.
+        probabilities: (n, C) of every class, in the order of `table.classes`, from a classifier that was not trained on
+            the image itself (out of fold), for all rows of `table`.
+        n_neighbors: k; at most one less than the number of labelled images.
         use_cleanlab: add cleanlab's label quality (extra `clean`; needs the probabilities).
-        copy_distance: images nearer than this are near-copies; by default the distance that a hundredth of the images
-            have to their nearest neighbour, or less.
-        others: vectors of other splits, whose labelled images are compared with those of the table in search of copies.
-        marked: contradictions that are known already (columns as `Suspects.contradictions`); others are found by equal
-            vectors.
-        seed: of the images drawn from large classes, among which groups are looked for.
+        copy_distance: images nearer than this are near-copies; by default the 1 % quantile of the distances to the
+            nearest neighbour.
+        others: vectors of other splits; their labelled images are searched for copies of the table's images too.
+        marked: contradictions found before (columns as `Suspects.contradictions`); others are found by equal vectors.
+        seed: of the draw from large classes, in which groups are searched.
 
     Raises:
-        InputError: fewer than two classes or than three labelled images, or probabilities of another shape.
+        InputError: fewer than two classes, fewer than three labelled images, or probabilities of another shape.
         SettingError: cleanlab without probabilities.
         DependencyError: cleanlab is not installed.
     """
     labelled = table.is_labelled
-    known = table.select(labelled)
-    classes = np.array(known.classes)
-    if len(classes) < 2 or len(known) < 3:
-        raise InputError(f"suspects need at least 3 labelled images of 2 classes; found {len(known)} of {len(classes)}")
+    images = table.select(labelled)
+    classes = np.array(images.classes)
+    if len(classes) < 2 or len(images) < 3:
+        raise InputError(
+            f"suspects need at least 3 labelled images of 2 classes; found {len(images)} of {len(classes)}"
+        )
     if n_neighbors < 1:
         raise SettingError(f"n_neighbors: expected at least 1; found {n_neighbors}")
     if use_cleanlab and probabilities is None:
         raise SettingError("cleanlab needs the probabilities of a classifier; give the head 2 folds or more (--folds)")
-    codes = np.searchsorted(classes, known.label.astype(str))
+    codes = np.searchsorted(classes, images.label.astype(str))
     signals: dict[str, NDArray[np.float64]] = {}
-    votes, nearest, distances = _ask_neighbors(known, codes, len(classes), min(n_neighbors, len(known) - 1))
-    every = np.arange(len(known))
+    votes, nearest, distances = _count_neighbors(images, codes, len(classes), min(n_neighbors, len(images) - 1))
+    every = np.arange(len(images))
     signals["neighbors"] = 1 - votes[every, codes] / votes.sum(axis=1)
-    signals["distance"], toward = _compare_means(known, codes)
+    signals["distance"], toward = _compare_means(images, codes)
     support = votes / votes.sum(axis=1, keepdims=True) + 1e-3 * (np.arange(len(classes)) == toward[:, None])
     if probabilities is not None:
-        chances = np.asarray(probabilities, dtype=np.float64)
-        if chances.shape != (len(table), len(classes)):
+        of_classes = np.asarray(probabilities, dtype=np.float64)
+        if of_classes.shape != (len(table), len(classes)):
             raise InputError(
                 f"probabilities: expected {(len(table), len(classes))}, one row an image and one column a class; "
-                f"found {chances.shape}"
+                f"found {of_classes.shape}"
             )
-        chances = chances[labelled]
-        signals["loss"] = -np.log(np.maximum(chances[every, codes], np.finfo(float).tiny))
+        of_classes = of_classes[labelled]
+        signals["loss"] = -np.log(np.maximum(of_classes[every, codes], np.finfo(float).tiny))
         if use_cleanlab:
-            signals["cleanlab"] = _ask_cleanlab(codes, chances)
-        support = support + chances
+            signals["cleanlab"] = _score_by_cleanlab(codes, of_classes)
+        support = support + of_classes
     support[every, codes] = -1  # the guess is another label
-    groups, group, why_no_groups = find_misfiled_groups(known, codes, seed)
+    groups, group, why_no_groups = find_misfiled_groups(images, codes, seed)
     guess = support.argmax(axis=1)
     guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(
         {
             "row": np.flatnonzero(labelled),
-            "object_id": known.object_id,
-            "path": known.path,
-            "label": known.label,
+            "object_id": images.object_id,
+            "path": images.path,
+            "label": images.label,
             "guess": classes[guess],
-            "score": np.mean([(rankdata(signal) - 0.5) / len(known) for signal in signals.values()], axis=0),
+            "score": np.mean([(rankdata(signal) - 0.5) / len(images) for signal in signals.values()], axis=0),
             **signals,
             "group": group,
         }
@@ -169,17 +170,17 @@ def find_suspects(
     rows = np.flatnonzero(labelled)
     if others is not None and others.is_labelled.any():
         rows = np.concatenate([rows, len(table) + np.flatnonzero(others.is_labelled)])
-        known = known.join(others.select(others.is_labelled))
-        codes = np.unique(known.label.astype(str), return_inverse=True)[1]
-        _, nearest, distances = _ask_neighbors(known, codes, int(codes.max()) + 1, min(n_neighbors, len(known) - 1))
-    copies = _find_copies(known, rows, codes, nearest, distances, limit)
+        images = images.join(others.select(others.is_labelled))
+        codes = np.unique(images.label.astype(str), return_inverse=True)[1]
+        _, nearest, distances = _count_neighbors(images, codes, int(codes.max()) + 1, min(n_neighbors, len(images) - 1))
+    copies = _find_copies(images, rows, codes, nearest, distances, limit)
     groups = groups.assign(label=classes[groups["code"].astype(int)], guess=classes[groups["guess"].astype(int)])
     groups = groups[["group", "label", "guess", "n_images", "n_of_class", "evidence"]]
     return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked), why_no_groups)
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:
-    """Return both images of every pair of copies with two labels, once each, after those that are known already."""
+    """Return both images of every pair of copies with two labels, once each, after the marked ones."""
     same = copies[copies["distance"] <= SAME]
     sides = []
     for mine, other in (("1", "2"), ("2", "1")):
@@ -187,18 +188,18 @@ def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> p
         columns |= {f"label_{other}": "guess", f"object_id_{other}": "copy"}
         sides.append(same[[*columns]].rename(columns=columns))
     both = pd.concat(sides).sort_index(kind="stable")  # pair after pair
-    known = both.iloc[:0] if marked is None else marked
-    return pd.concat([known, both], ignore_index=True).drop_duplicates("object_id", ignore_index=True)
+    before = both.iloc[:0] if marked is None else marked
+    return pd.concat([before, both], ignore_index=True).drop_duplicates("object_id", ignore_index=True)
 
 
 def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
     """Find the images of one split whose nearest image in the splits before it is a near-copy (cosine above .999).
 
     Args:
-        splits: vectors by the name of their split; those of each are compared with all before it.
+        splits: vectors by the name of their split; each split is compared with all before it.
 
     Returns:
-        One row a near-copy, nearest first: `object_id`, `split`, `label` and `path`, the same four of the other image
+        One row per near-copy, nearest first: `object_id`, `split`, `label` and `path`, the same four of the other image
         (`copy_…`), and `cosine`.
     """
     names = ("object_id", "split", "label", "path")
@@ -224,50 +225,50 @@ def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
     return whole.sort_values("cosine", ascending=False, kind="stable", ignore_index=True)
 
 
-def _ask_neighbors(
-    known: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
+def _count_neighbors(
+    images: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]]:
     """Return votes (n, C) of the k nearest others, and these with their distances, (n, k)."""
-    found = VectorIndex.build(known).search_others(k)
-    cells = np.arange(len(known))[:, None] * n_classes + codes[found.rows]
-    votes = np.bincount(cells.ravel(), minlength=len(known) * n_classes).reshape(len(known), n_classes)
+    found = VectorIndex.build(images).search_others(k)
+    cells = np.arange(len(images))[:, None] * n_classes + codes[found.rows]
+    votes = np.bincount(cells.ravel(), minlength=len(images) * n_classes).reshape(len(images), n_classes)
     return votes.astype(np.float64), found.rows, found.distances
 
 
-def _compare_means(known: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how much nearer the nearest other class's mean lies than the own one, and which class that is."""
-    distance = cdist(known.vectors, average_classes(known).vectors)
-    every, counts = np.arange(len(known)), np.bincount(codes)[codes]
+def _compare_means(images: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return how much nearer the nearest other class's mean is than the own one (0 to 1), and which class that is."""
+    distance = cdist(images.vectors, average_classes(images).vectors)
+    every, counts = np.arange(len(images)), np.bincount(codes)[codes]
     own = distance[every, codes] * counts / np.maximum(counts - 1, 1)  # from the mean of the others of the class
     distance[every, codes] = np.inf
     other = distance.min(axis=1)
     suspicion = own / np.maximum(own + other, np.finfo(float).tiny)
-    return np.where(counts > 1, suspicion, 1.0), distance.argmin(axis=1)  # alone in its class, nothing speaks for it
+    return np.where(counts > 1, suspicion, 1.0), distance.argmin(axis=1)  # a single image has no mean of others
 
 
-def _ask_cleanlab(codes: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _score_by_cleanlab(codes: NDArray[np.intp], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     with needs_extra("cleanlab", "clean"):
         from cleanlab.rank import get_label_quality_scores
-    return 1 - np.asarray(get_label_quality_scores(codes, chances, method="normalized_margin"))
+    return 1 - np.asarray(get_label_quality_scores(codes, probabilities, method="normalized_margin"))
 
 
 def _find_copies(
-    known: EmbeddingTable,
+    images: EmbeddingTable,
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
     nearest: NDArray[np.int64],
     distances: NDArray[np.float32],
     limit: float,
 ) -> pd.DataFrame:
-    """Return images with the nearest neighbour of another label, where that is near enough, each pair once."""
+    """Return images with their nearest neighbour of another label, if it is within the limit, each pair once."""
     differs = codes[nearest] != codes[:, None]
-    every, place = np.arange(len(known)), differs.argmax(axis=1)
-    first = np.flatnonzero(differs.any(axis=1) & (distances[every, place] <= limit))
-    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, place[first]]]), axis=1), axis=0).reshape(-1, 2)
+    every, rank = np.arange(len(images)), differs.argmax(axis=1)
+    first = np.flatnonzero(differs.any(axis=1) & (distances[every, rank] <= limit))
+    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, rank[first]]]), axis=1), axis=0).reshape(-1, 2)
     one, two = pairs.T
-    distance = np.linalg.norm(known.vectors[one] - known.vectors[two], axis=1)
+    distance = np.linalg.norm(images.vectors[one] - images.vectors[two], axis=1)
     columns: dict[str, object] = {}
     for number, side in (("1", one), ("2", two)):
         columns |= {f"row_{number}": rows[side]}
-        columns |= {f"{name}_{number}": getattr(known, name)[side] for name in ("object_id", "label", "path")}
+        columns |= {f"{name}_{number}": getattr(images, name)[side] for name in ("object_id", "label", "path")}
     return pd.DataFrame({**columns, "distance": distance}).sort_values("distance", kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""The tree of classes that a model has learned, compared with a taxonomy."""
+"""Compare the learned tree of classes with a taxonomy."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ N_PERMUTATIONS = 999
 
 @dataclass(frozen=True, eq=False)
 class TaxonomyComparison:
-    """The learned tree of class means beside a taxonomy, over the classes that both hold.
+    """The learned tree of class means and a taxonomy, over the classes that are in both.
 
     Attributes:
-        means: of these classes, sorted by name; rows and columns of the matrices stand in this order.
-        tree: Ward's over them.
-        taxonomy: all of it.
-        only_in_table, only_in_taxonomy: classes left aside.
+        means: of these classes, sorted by name; rows and columns of the matrices are in this order.
+        tree: Ward's tree over the means.
+        taxonomy: with all its classes.
+        only_in_table, only_in_taxonomy: classes that are not compared.
         distances: (n, n) between means; taxonomic: (n, n), see `Taxonomy.distances`.
-        cophenetic_correlation, cophenetic_p: of the heights at which the tree joins two classes with their taxonomic
-            distance; nan where either does not vary.
-        distance_correlation, distance_p: the same of the plain distances.
-        n_permutations: that the p-values come from.
-        clades: one row a group of the taxonomy of 2 to n - 1 classes, broader ones before those they hold: `clade`,
-            `level`, `n_classes`, `classes` (tuple), `is_shared` (the learned tree has it too), `node` (the learned one
-            most like it), `nearest` (its classes, tuple), `jaccard` (of the two).
-        rf_distance: groups that one tree has and the other has not; rf_normalised: over the groups of both, 0 to 1. The
-            learned tree forks in two everywhere, so a taxonomy that does not cannot come to 0.
-        misplaced: one row a class, worst first: `label`; `misplacement`, the mean over the levels of its relatives of
-            this share: of all pairs of a relative up to that level and another class, those in which the other is the
-            nearer in space (0 as the taxonomy, 0.5 chance; nan where the taxonomy puts all classes equally far from
-            it); `nearest_in_space` and its `distance`; `nearest_in_taxonomy` (of several the nearest in space), which
-            is the `place`-th nearest in space.
+        cophenetic_correlation, cophenetic_p: correlation between the heights at which the tree joins two classes and
+            their taxonomic distance; nan if either does not vary.
+        distance_correlation, distance_p: the same for the distances between means.
+        n_permutations: for the p-values.
+        clades: one row per group of 2 to n - 1 classes in the taxonomy, groups before their subgroups: `clade`,
+            `level`, `n_classes`, `classes` (tuple), `is_shared` (it is in the learned tree too), `node` (the most
+            similar learned group), `nearest` (its classes, tuple), `jaccard` (similarity of the two).
+        rf_distance: Robinson-Foulds distance, the number of groups that are in one of the trees only; rf_normalised:
+            divided by the number of groups of both, 0 to 1. The learned tree is binary, so the distance to a taxonomy
+            with larger forks is never 0.
+        misplaced: one row per class, worst first: `label`; `misplacement`, the mean over the levels of its relatives of
+            this share: of all pairs of a relative up to that level and another class, those in which the other class is
+            nearer in space (0: as in the taxonomy, 0.5: by chance; nan if all classes are equally far in the taxonomy);
+            `nearest_in_space` and its `distance`; `nearest_in_taxonomy` (of several the nearest in space), which is the
+            `place`-th nearest in space.
     """
 
     means: EmbeddingTable
@@ -70,7 +71,7 @@ class TaxonomyComparison:
         return self.means.classes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers and the classes left aside as plain values, ready for JSON."""
+        """Return the numbers and the classes that are not compared as plain values, ready for JSON."""
         numbers = ("cophenetic_correlation", "cophenetic_p", "distance_correlation", "distance_p")
         return {
             "n_classes": len(self.means),
@@ -90,13 +91,13 @@ def compare_taxonomy(
 ) -> TaxonomyComparison:
     """Compare Ward's tree of the class means with a taxonomy.
 
-    The correlation is that of Sokal and Rohlf (1962, doi 10.2307/1217208), shared groups are counted as Robinson and
-    Foulds did (1981, doi 10.1016/0025-5564(81)90043-2). The p-values are Mantel's (1967, Cancer Research 27, 209): with
-    the class names permuted k of m times to a correlation as high, p = (k + 1) / (m + 1) (Phipson and Smyth 2010, doi
+    The correlation is that of Sokal and Rohlf (1962, doi 10.2307/1217208), shared groups are counted as by Robinson and
+    Foulds (1981, doi 10.1016/0025-5564(81)90043-2). The p-values are Mantel's (1967, Cancer Research 27, 209): if k of
+    m permutations of the class names give a correlation as high, p = (k + 1) / (m + 1) (Phipson and Smyth 2010, doi
     10.2202/1544-6115.1585).
 
     Args:
-        table: labelled vectors; a label may name a leaf of the taxonomy or an inner node.
+        table: labelled vectors; a label may be the name of a leaf or an inner node of the taxonomy.
         taxonomy: see `read_taxonomy`.
         n_permutations: at least 1.
         seed: of the permutations.
@@ -107,12 +108,12 @@ def compare_taxonomy(
     """
     if n_permutations < 1:
         raise SettingError(f"permutations: expected at least 1; found {n_permutations}")
-    known = table.classes
-    names = [name for name in known if name in taxonomy.node_of]
+    classes = table.classes
+    names = [name for name in classes if name in taxonomy.node_of]
     if len(names) < 3:
         raise InputError(
             f"a comparison needs at least 3 classes that the vectors and the taxonomy share; found {len(names)} of "
-            f"{len(known)} and {len(taxonomy.classes)}; names must be equal, such as {known[:2]} and "
+            f"{len(classes)} and {len(taxonomy.classes)}; names must be equal, such as {classes[:2]} and "
             f"{list(taxonomy.classes)[:2]}"
         )
     means = average_classes(table.select(np.isin(table.label.astype(str), names) & table.is_labelled))
@@ -128,8 +129,8 @@ def compare_taxonomy(
         means,
         tree,
         taxonomy,
-        only_in_table=tuple(name for name in known if name not in taxonomy.node_of),
-        only_in_taxonomy=tuple(sorted(set(taxonomy.classes) - set(known))),
+        only_in_table=tuple(name for name in classes if name not in taxonomy.node_of),
+        only_in_taxonomy=tuple(sorted(set(taxonomy.classes) - set(classes))),
         distances=distances,
         taxonomic=taxonomic,
         cophenetic_correlation=correlation[0],
@@ -147,7 +148,7 @@ def compare_taxonomy(
 def _correlate(
     learned: NDArray[np.float64], taxonomic: NDArray[np.intp], n_permutations: int, seed: int
 ) -> tuple[list[float], list[float]]:
-    """Correlate each of some matrices, (k, n, n), with another; return the correlations and their p-values."""
+    """Return the correlations of some matrices, (k, n, n), with another, and their p-values."""
     rows, columns = np.triu_indices(len(taxonomic), 1)
 
     def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,7 +171,7 @@ def _correlate(
 
 
 def _match_clades(tree: Tree, taxonomy: Taxonomy, names: list[str]) -> pd.DataFrame:
-    """Look for each group of the taxonomy in the learned tree."""
+    """Return for each group of the taxonomy the most similar one in the learned tree."""
     nodes = np.arange(tree.n_points, tree.root)
     learned = np.array([np.isin(np.arange(len(names)), tree.members(node)) for node in nodes.tolist()])
     records = []
@@ -188,7 +189,7 @@ def _match_clades(tree: Tree, taxonomy: Taxonomy, names: list[str]) -> pd.DataFr
 
 
 def _find_misplaced(names: list[str], distances: NDArray[np.float64], taxonomic: NDArray[np.intp]) -> pd.DataFrame:
-    """Say of every class how far its neighbours in space are those of the taxonomy."""
+    """Return how well the neighbours of every class in space agree with the taxonomy."""
     records = []
     for row, name in enumerate(names):
         others = np.delete(np.arange(len(names)), row)
@@ -212,11 +213,11 @@ def _find_misplaced(names: list[str], distances: NDArray[np.float64], taxonomic:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TaxonomyFindings(Shown):
-    """The space beside a taxonomy.
+    """A model compared with a taxonomy.
 
-    `comparison` of the tree of class means; where images were named, `by_rank` (see `roll_up`) and, with a calibration
-    set, `backed_off`: one row an image, `object_id`, `label` (a class or a broader group, the lowest that is certain
-    enough), `level`, `probability`, `true_label`, `is_right` (the truth is of that group).
+    `comparison` of the tree of class means; if images were predicted, `by_rank` (see `roll_up`) and, with a calibration
+    set, `backed_off`: one row per image, `object_id`, `label` (the class or broader group of `back_off`), `level`,
+    `probability`, `true_label`, `is_right` (the true class is in that group).
     """
 
     comparison: TaxonomyComparison
@@ -224,7 +225,7 @@ class TaxonomyFindings(Shown):
     backed_off: pd.DataFrame | None = None
 
     def by_level(self) -> pd.DataFrame | None:
-        """Return what backing off came to: `level`, `images` that got a name there, and the share that is `right`."""
+        """Return the result of `back_off` by level: `level`, number of `images`, and the share that is `right`."""
         if self.backed_off is None:
             return None
         levels = self.backed_off.groupby("level")["is_right"].agg(images="size", right="mean")

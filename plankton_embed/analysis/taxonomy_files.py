@@ -1,4 +1,4 @@
-"""Reading taxonomies: trees in Newick's format, and tables of lineages or ranks."""
+"""Read taxonomies: trees in Newick format, and tables of lineages or ranks."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ _TOKEN = re.compile(
 
 
 def read_taxonomy(path: str | Path) -> Taxonomy:
-    """Read a taxonomy: a tree in Newick's format, or a table in UTF-8 or Latin-1.
+    """Read a taxonomy: a tree in Newick format, or a table in UTF-8 or Latin-1.
 
-    Newick (`.nwk`, `.newick`, `.tree`, `.tre`, `.txt`): see `parse_newick`. Table (`.csv`, `.tsv`, `.txt`), divided by
-    comma, semicolon or tab, a row a class: `label` and `lineage`, such as `Animalia>Copepoda>Calanoida`, broadest
-    first, whose last step may be the label; or `label` and one column a rank, broadest first, empty (or NA) where a
-    class has no such rank. EcoTaxa's `object_annotation_category` and `object_annotation_hierarchy` do as well. A label
-    may stand in many rows if its place is the same in all.
+    Newick (`.nwk`, `.newick`, `.tree`, `.tre`, `.txt`): see `parse_newick`. Table (`.csv`, `.tsv`, `.txt`), separated
+    by comma, semicolon or tab, one row per class: `label` and `lineage`, such as `Animalia>Copepoda>Calanoida`,
+    broadest first, whose last step may be the label; or `label` and one column per rank, broadest first, empty (or NA)
+    if a class has no such rank. EcoTaxa's `object_annotation_category` and `object_annotation_hierarchy` are read too.
+    A label may be in many rows if its lineage is the same in all.
 
     Raises:
-        InputError: the file is missing, empty, no text, or holds no tree; the message says where.
+        InputError: the file is missing, empty, not text, or not a tree; the message gives the position.
     """
     path = Path(path)
     if path.suffix.lower() not in (*NEWICK_SUFFIXES, *TABLE_SUFFIXES, ".txt"):
-        known = ", ".join((*NEWICK_SUFFIXES, *TABLE_SUFFIXES, ".txt"))
+        expected = ", ".join((*NEWICK_SUFFIXES, *TABLE_SUFFIXES, ".txt"))
         raise InputError(
-            f"{path}: expected a taxonomy as a file that ends in {known}; found {path.suffix or 'no ending'}"
+            f"{path}: expected a taxonomy as a file that ends in {expected}; found {path.suffix or 'no ending'}"
         )
     text = unicodedata.normalize("NFC", read_text(path, "taxonomy"))  # as the labels of catalogs are
     if not text.strip():
-        raise InputError(f"{path} is empty; expected a tree in Newick's format, or a table with the column label")
+        raise InputError(f"{path} is empty; expected a tree in Newick format, or a table with the column label")
     is_tree = path.suffix.lower() in NEWICK_SUFFIXES or (path.suffix.lower() == ".txt" and text.lstrip()[0] in "([")
     return parse_newick(text, str(path)) if is_tree else _parse_table(text, str(path))
 
 
 def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
-    """Read a tree in Newick's format; its leaves are the classes, its levels are counted from the root.
+    """Read a tree in Newick format; its leaves are the classes, its levels are counted from the root.
 
-    Names may be 'quoted', a quote in them doubled. Underscores stay. Lengths, [comments] and inner names that are
-    numbers (support values) are passed over.
+    Names may be 'quoted', with quotes in them doubled. Underscores are kept. Lengths, [comments] and inner names that
+    are numbers (support values) are ignored.
 
     Args:
         text: one tree, with or without a semicolon at its end.
-        source: what an error calls it.
+        source: its name in error messages.
 
     Raises:
-        InputError: the text is no tree, a leaf has no name, or two have the same; line and character are named.
+        InputError: the text is not a tree, a leaf has no name, or two have the same; with line and character.
     """
 
     def fail(at: int, fault: str) -> InputError:
@@ -79,7 +79,9 @@ def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise fail(at, f"{text[at]!r} starts a quote or comment that does not end, or a length that is no number")
+            raise fail(
+                at, f"{text[at]!r} starts a quote or comment that does not end, or a length that is not a number"
+            )
         token, start, at = match.group(), at, match.end()
         if token.isspace() or token[0] == "[":
             continue
@@ -132,12 +134,12 @@ def _parse_table(text: str, source: str) -> Taxonomy:
     if label_column is None or len(header) < 2:
         raise InputError(f"{source}, row 1: expected the columns label and lineage, or label and ranks; found {header}")
     if "" in header or len(set(header)) < len(header):
-        raise InputError(f"{source}, row 1: expected a name of its own for every column; found {header}")
+        raise InputError(f"{source}, row 1: expected a different name for every column; found {header}")
     ranks = [] if lineage_column else [name for name in header if name != label_column]
 
     nodes = _Nodes()
     node_at = dict[tuple[int, int, str], int]()
-    place_of = dict[tuple[int, str], tuple[int, int]]()  # of a name at a rank: its parent, and the row that says so
+    parent_of = dict[tuple[int, str], tuple[int, int]]()  # of a name at a rank: its parent, and the first row with it
     classes, row_of = dict[str, int](), dict[str, int]()
     for number, row in rows:
         if None in row:
@@ -145,7 +147,7 @@ def _parse_table(text: str, source: str) -> Taxonomy:
         label, *cells = (
             clean_label(row[name]) for name in (label_column, *([lineage_column] if lineage_column else ranks))
         )
-        if label == "[t]" or not (label or any(cells)):  # EcoTaxa's row of column kinds; a row of nothing
+        if label == "[t]" or not (label or any(cells)):  # EcoTaxa's row of column kinds; an empty row
             continue
         if not label:
             raise InputError(f"{source}, row {number}: expected a label; found none; name the class or remove the row")
@@ -161,9 +163,9 @@ def _parse_table(text: str, source: str) -> Taxonomy:
             above, node = node, node_at.setdefault((node, depth, name), len(nodes.parent))
             if node == len(nodes.parent):
                 nodes.add(above, name, depth)
-            other, other_row = place_of.setdefault((depth, name), (above, number))
+            other, other_row = parent_of.setdefault((depth, name), (above, number))
             if depth <= len(ranks) and other != above:
-                here, there = (repr(nodes.names[place] or "the root") for place in (above, other))
+                here, there = (repr(nodes.names[parent] or "the root") for parent in (above, other))
                 raise InputError(
                     f"{source}, row {number}: {ranks[depth - 1]} {name!r} is under {here}, "
                     f"in row {other_row} under {there}; put it under one of them, or leave it empty"
@@ -174,7 +176,7 @@ def _parse_table(text: str, source: str) -> Taxonomy:
             )
         row_of.setdefault(label, number)
     if not classes:
-        raise InputError(f"{source}: expected a row a class below the names of the columns; found none")
+        raise InputError(f"{source}: expected one row per class below the header; found none")
     return nodes.finish(classes, ranks)
 
 

@@ -1,4 +1,4 @@
-"""A binary tree over points, in scipy's form, and the questions asked of it."""
+"""A binary tree over points, from a scipy linkage: members, cuts, cophenetic distances, Newick."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Who was joined to whom, and at what height.
+    """Which nodes are joined, and at what height.
 
-    Points are the nodes 0 to n - 1; row i of the linkage makes node n + i. The left child stands before the right one.
+    Points are the nodes 0 to n - 1; row i of the linkage is node n + i. The left child comes before the right one.
 
     Args:
         linkage: (n - 1, 4) as `scipy.cluster.hierarchy.linkage` returns: two nodes, height, number of points.
@@ -51,12 +51,12 @@ class Tree:
 
     @cached_property
     def size(self) -> NDArray[np.intp]:
-        """(2n - 1,) the points of every node."""
+        """(2n - 1,) the number of points of every node."""
         return np.concatenate([np.ones(self.n_points), self.linkage[:, 3]]).astype(np.intp)
 
     @cached_property
     def start(self) -> NDArray[np.intp]:
-        """(2n - 1,) the place of a node's first point when all stand in a line, no branch crossing another."""
+        """(2n - 1,) the position of a node's first point in the order of the leaves, in which no branches cross."""
         start = [0] * (self.root + 1)
         size = self.size.tolist()
         for node in range(self.root, self.n_points - 1, -1):
@@ -67,7 +67,7 @@ class Tree:
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
-        """(n,) the points in the order of that line."""
+        """(n,) the points in the order of the leaves."""
         return np.argsort(self.start[: self.n_points])
 
     def members(self, node: int) -> NDArray[np.intp]:
@@ -75,7 +75,7 @@ class Tree:
         return self.order[self.start[node] : self.start[node] + self.size[node]]
 
     def roots(self, n_parts: int) -> NDArray[np.intp]:
-        """Return the nodes that are left when the tree is cut into so many parts, in order."""
+        """Return the top nodes of the parts when the tree is cut into `n_parts`, in order."""
         first = self.root + 1 - (n_parts - 1)  # the first of the nodes above the cut
         below = np.append(self.children[first:].ravel(), self.root) if n_parts > 1 else np.array([self.root])
         roots = below[below < first]
@@ -89,12 +89,12 @@ class Tree:
         return part
 
     def joining_heights(self, points: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return at what height the tree joins each two of some points, (m, m): their cophenetic distances."""
-        gaps = np.zeros(self.n_points)  # the height at which a place of the line is joined to the place before it
+        """Return the heights at which the tree joins pairs of some points, (m, m): their cophenetic distances."""
+        gaps = np.zeros(self.n_points)  # the height at which a leaf is joined to the leaf before it
         gaps[self.start[self.linkage[:, 1].astype(np.intp)]] = self.linkage[:, 2]
-        places = self.start[points]
-        sequence = np.argsort(places)
-        edges = places[sequence]
+        positions = self.start[points]
+        sequence = np.argsort(positions)
+        edges = positions[sequence]
         steps = np.array([gaps[a + 1 : b + 1].max() for a, b in pairwise(edges.tolist())])
         heights = np.zeros((len(points), len(points)))
         for row in range(len(points) - 1):
@@ -104,7 +104,7 @@ class Tree:
         return heights
 
     def newick(self, names: list[str]) -> str:
-        """Return the tree in Newick's format; along it two points lie as far apart as the height that joins them."""
+        """Return the tree in Newick format; the path between two points is as long as the height that joins them."""
         text = [quote_name(name) for name in names]
         lengths = (self.height[self.parent] - self.height) / 2
         for left, right in self.children[self.n_points :].tolist():
@@ -114,5 +114,5 @@ class Tree:
 
 
 def quote_name(name: str) -> str:
-    """Return a name as Newick wants it."""
+    """Return a name quoted for Newick."""
     return "'" + name.replace("'", "''") + "'"

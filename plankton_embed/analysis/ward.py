@@ -1,11 +1,11 @@
 """Ward's linkage of very many points, exactly.
 
-Ward's distance is reducible: joining two clusters that are nearest to each other brings neither nearer to any third.
-So all pairs of mutual nearest neighbours may be joined at once, in rounds, at the heights of the one-by-one algorithm
-(Murtagh 1983, doi 10.1093/comjnl/26.4.354). Every cluster keeps a list of its nearest others and a bound below which
-nothing lies that is not on the list. Both outlive the rounds: the lists of two joined clusters become one, and the
-Lance-Williams formula gives its bound. Only a cluster whose nearest listed one lies above its bound is compared with
-all others again, as a blocked matrix product; the distances that decide are differences in double precision.
+Ward's distance is reducible: joining two mutual nearest neighbours brings them no nearer to any third cluster. So all
+pairs of mutual nearest neighbours can be joined at once, in rounds, at the heights of the one-by-one algorithm (Murtagh
+1983, doi 10.1093/comjnl/26.4.354). Every cluster keeps a list of its nearest others and a lower bound of the distances
+to all that are not on the list. Both are kept between rounds: the lists of two joined clusters become one, and the
+Lance-Williams formula gives its bound. Only a cluster whose nearest listed one is above its bound is compared with all
+others again, by a blocked matrix product; the distances that decide are differences in double precision.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from plankton_embed.errors import InputError
 from plankton_embed.output import progress_bar
 
 N_LISTED = 16
-BLOCK = 2**22  # distances held in memory at a time, a thread
-SLABS = 32  # distances of which only the least is looked at first
+BLOCK = 2**22  # distances in memory at a time, a thread
+SLABS = 32  # distances of which only the smallest is compared first
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -35,13 +35,13 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
 
     Args:
         vectors: (n, d), finite, n at least 2.
-        n_threads: by default one a core.
+        n_threads: by default one per core.
         progress: show a bar.
 
     Returns:
         (n - 1, 4) as `scipy.cluster.hierarchy.linkage(vectors, "ward")`: the two clusters joined, the height
         (sqrt(2 a b / (a + b)) times the distance of their means, of sizes a and b), the size of the union. Where
-        heights are equal, another order than scipy's is as right.
+        heights are equal, the order may differ from scipy's.
 
     Raises:
         InputError: fewer than two points, or a value that is not finite.
@@ -62,16 +62,16 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
 
 
 class _Clusters:
-    """The clusters that are there, each in the slot of its first point; distances are squared heights."""
+    """The present clusters, each in the slot of its first point; distances are squared heights."""
 
     def __init__(self, points: Floats, sizes: NDArray[np.integer], n_threads: int):
         n = len(points)
         self.centers = points - points.mean(axis=0)
         self.sizes = sizes.astype(np.float64)
         self.active = np.arange(n)
-        self.slot = np.arange(n)  # of the cluster that a former one is part of
+        self.slot = np.arange(n)  # of the cluster that contains a former one
         self.listed = np.repeat(np.arange(n, dtype=np.int32)[:, None], min(N_LISTED, n - 1), axis=1)
-        self.bound = np.zeros(n)  # nothing that is not listed lies below
+        self.bound = np.zeros(n)  # lower bound of distances that are not listed
         self.nearest = np.arange(n)
         self.distance = np.zeros(n)  # to the nearest
         self.height = np.zeros(n)  # of the last joining
@@ -99,15 +99,15 @@ class _Clusters:
         return rounds
 
     def _find_nearest(self, rows: Rows) -> None:
-        """Find the nearest cluster of each row: on its list, or, where the list cannot tell, among all."""
+        """Find the nearest cluster of each row: on its list, or, if the list is not enough, among all."""
         rows = self._look_up(rows)
-        for precision in (np.float32, np.float64):  # the second for those nearer than the first can tell
+        for precision in (np.float32, np.float64):  # the second for distances below the precision of the first
             if len(rows):
                 self._list_nearest(rows, precision)
                 rows = self._look_up(rows)
 
     def _look_up(self, rows: Rows) -> Rows:
-        """Take the nearest on the list, ties to the lowest slot; return the rows in which it lies above the bound."""
+        """Take the nearest on the list, ties to the lowest slot; return the rows in which it is above the bound."""
         others, distance = self._measure_listed(rows, self.listed[rows])
         least = distance.min(axis=1)
         self.nearest[rows] = np.where(distance == least[:, None], others, len(self.slot)).min(axis=1)
@@ -116,7 +116,7 @@ class _Clusters:
         return unsure
 
     def _measure_listed(self, rows: Rows, listed: NDArray[np.int32]) -> tuple[Rows, Floats]:
-        """Return the clusters that listed ones belong to now and their distances; infinite to itself and twins."""
+        """Return the present clusters of the listed ones, and their distances; infinite to itself and duplicates."""
         others = self.slot[listed]
         distance = np.empty(others.shape)
 
@@ -147,40 +147,40 @@ class _Clusters:
         right[len(active) :, -2] = np.finfo(precision).max / 2**70
         sizes = np.ones(width, dtype=precision)
         sizes[: len(active)] = self.sizes[active]
-        place = np.empty(len(self.slot), dtype=np.intp)
-        place[active] = np.arange(len(active))
+        position = np.empty(len(self.slot), dtype=np.intp)
+        position[active] = np.arange(len(active))
         slack = 4 * right.shape[1] * np.finfo(precision).eps * float(norms[active].max())  # rounding of a product
         rows = rows[np.argsort(self.sizes[rows], kind="stable")]
 
         def compare(block: slice) -> None:
-            asked = rows[block]
-            of, size = np.arange(len(asked))[:, None], self.sizes[asked].astype(precision)
-            left = np.column_stack([-2 * centers[asked], np.ones_like(size), norms[asked]])
+            own = rows[block]
+            of, size = np.arange(len(own))[:, None], self.sizes[own].astype(precision)
+            left = np.column_stack([-2 * centers[own], np.ones_like(size), norms[own]])
             distance = left @ right.T
             for start, stop in _runs(size):
                 distance[start:stop] *= 2 * size[start] * sizes / (size[start] + sizes)
-            distance[of[:, 0], place[asked]] = np.inf
-            least = distance.reshape(len(asked), n_slabs, n_groups).min(axis=1)
+            distance[of[:, 0], position[own]] = np.inf
+            least = distance.reshape(len(own), n_slabs, n_groups).min(axis=1)
             groups = _least(least, n_listed + 1)
-            near = (groups[:, :, None] + n_groups * np.arange(n_slabs)).reshape(len(asked), -1)
+            near = (groups[:, :, None] + n_groups * np.arange(n_slabs)).reshape(len(own), -1)
             near = near[of, _least(distance[of, near], n_listed + 1)]
             reach = distance[of, near]
             order = np.argsort(reach, axis=1)[:, : n_listed + 1]
             near, reach = near[of, order], reach[of, order].astype(np.float64)
-            self.listed[asked] = asked[:, None]
-            self.listed[asked, :n_listed] = active[near[:, :n_listed]]
+            self.listed[own] = own[:, None]
+            self.listed[own, :n_listed] = active[near[:, :n_listed]]
             most = sizes[: len(active)].max()
-            self.bound[asked] = np.inf
+            self.bound[own] = np.inf
             if n_listed < len(active) - 1:
-                self.bound[asked] = reach[:, n_listed] - slack * 2 * size * most / (size + most)
+                self.bound[own] = reach[:, n_listed] - slack * 2 * size * most / (size + most)
 
         self._in_blocks(compare, len(rows), width)
 
     def _join(self, a: Rows, b: Rows) -> Floats:
-        """Put clusters b into a; return the squared heights."""
+        """Join clusters b to a; return the squared heights."""
         sizes_a, sizes_b, distance = self.sizes[a], self.sizes[b], self.distance[a]
         union = sizes_a + sizes_b
-        # Lance-Williams: what lies outside both lists, of any size, is at least so far from the union
+        # Lance-Williams: the least distance of the union to clusters, of any size, outside both lists
         small = (sizes_a * self.bound[a] + sizes_b * self.bound[b]) / union
         bound = np.minimum(small, self.bound[a] + self.bound[b] - distance)
         self.centers[a] += (sizes_b / union)[:, None] * (self.centers[b] - self.centers[a])
@@ -202,13 +202,13 @@ class _Clusters:
 
 
 def _runs(values: NDArray[Any]) -> list[tuple[int, int]]:
-    """Return where runs of equal values start and stop."""
+    """Return the starts and stops of runs of equal values."""
     edges = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1, [len(values)]])
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def _least(values: NDArray[Any], n: int) -> NDArray[np.intp]:
-    """Return the places of the n least of each row, in any order."""
+    """Return the columns of the n smallest values of each row, in any order."""
     n = min(n, values.shape[1])
     return np.argpartition(values, n - 1, axis=1)[:, :n]
 
@@ -220,7 +220,7 @@ def _join_copies(first: Rows, which: Rows) -> tuple[Rows, Rows, Floats]:
 
 
 def _number_clusters(a: Rows, b: Rows, height: Floats, n: int) -> Floats:
-    """Bring the joinings into order and number the clusters as scipy does."""
+    """Sort the joins and number the clusters as scipy does."""
     linkage = np.empty((n - 1, 4))
     number, size = np.arange(n), np.ones(n)
     for row, joined in enumerate(np.argsort(height, kind="stable")):

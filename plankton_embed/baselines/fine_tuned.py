@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from plankton_embed.baselines.net_batches import Codes, Pixels
 from plankton_embed.baselines.net_classifier import NetClassifier, Scaling, Watch, count_trained
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import shuffle_by_class
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import NetworkSettings
 
@@ -217,7 +218,6 @@ class FineTunedNet(NetClassifier):
 
 def spread_classes(codes: Codes, seed: int) -> Codes:
     """Return all rows in random order: one of every class first, then every class evenly over the rest."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    share = (rank + 0.5) / np.bincount(codes)[codes[order]]
-    return np.asarray(order[np.lexsort((share, rank > 0))])
+    order, number = shuffle_by_class(codes, np.random.default_rng(seed))
+    share = (number + 0.5) / np.bincount(codes)[codes[order]]
+    return np.asarray(order[np.lexsort((share, number > 0))])

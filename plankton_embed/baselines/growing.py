@@ -15,6 +15,7 @@ from plankton_embed.baselines.net_batches import Codes, Pixels
 from plankton_embed.baselines.net_classifier import check_images, check_labels
 from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.errors import InputError, SettingError, needs_extra
+from plankton_embed.images.balance import draw_per_class
 
 
 def _quarter_turn(image: Image.Image) -> Image.Image:
@@ -75,9 +76,7 @@ def cap_classes(labels: ArrayLike, most: int = 20_000, seed: int = 0) -> Codes:
     if most < 1:
         raise SettingError(f"most: expected at least 1; found {most!r}")
     names = check_labels(labels)
-    order = np.random.default_rng(seed).permutation(len(names))
-    rank = pd.Series(order).groupby(names[order]).cumcount().to_numpy()
-    return np.sort(order[rank < most])
+    return draw_per_class(names, most, np.random.default_rng(seed))
 
 
 def grow_classes(images: ArrayLike, labels: ArrayLike, least: int = 1000) -> Examples:

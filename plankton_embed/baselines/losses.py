@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from plankton_embed.baselines.net_classifier import check_labels
-from plankton_embed.classifiers.calibration import LEAST_CHANCE
+from plankton_embed.classifiers.calibration import LEAST_PROBABILITY
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.corrections import UNTOUCHED
 from plankton_embed.output import refuse_overwrite, write_atomically
@@ -67,7 +67,7 @@ def highest_losses(
             len(names) - len(usable),
         )
     true = probabilities[usable, codes[usable]]
-    losses = -np.log(np.maximum(true, LEAST_CHANCE))
+    losses = -np.log(np.maximum(true, LEAST_PROBABILITY))
     order = np.argsort(-losses, kind="stable")[:n]
     rows = usable[order]
     columns = (

@@ -18,9 +18,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import precision_recall_fscore_support
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_classes
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
@@ -266,7 +267,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _take_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Pixels, Codes]:
         pixels, labels = self._check_shape(check_images(X)), check_labels(y)
-        return keep_known(pixels, labels, self.classes_, "validation", "image")
+        return keep_classes(pixels, labels, self.classes_, "validation", "image")
 
     def _find_scale(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what is subtracted from each channel, and what it is divided by."""
@@ -492,17 +493,10 @@ def measure(logits: torch.Tensor, codes: Codes) -> dict[str, float]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    n_classes, predicted = logits.shape[1], logits.argmax(dim=1).numpy()
-    counts = np.bincount(codes * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
-    right, n_true, n_predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    occurs = n_true + n_predicted > 0
-    values = (
-        cross_entropy(logits, torch.from_numpy(codes)).item(),
-        right.sum() / len(codes),
-        (2 * right / np.maximum(n_true + n_predicted, 1))[occurs].mean(),
-        (right / np.maximum(n_predicted, 1))[occurs].mean(),
-        (right / np.maximum(n_true, 1))[occurs].mean(),
-    )
+    guesses = logits.argmax(dim=1).numpy()
+    precision, recall, f1, _ = precision_recall_fscore_support(codes, guesses, average="macro", zero_division=0)
+    loss = cross_entropy(logits, torch.from_numpy(codes)).item()
+    values = (loss, (guesses == codes).mean(), f1, precision, recall)
     return {name: float(value) for name, value in zip(FIGURES, values, strict=True)}
 
 

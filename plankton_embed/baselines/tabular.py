@@ -17,8 +17,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_known
-from plankton_embed.classifiers.calibration import LEAST_CHANCE
+from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_classes
+from plankton_embed.classifiers.calibration import LEAST_PROBABILITY
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.images.features import FeaturePreparation
@@ -186,7 +186,7 @@ class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
         values, labels = self._prepare(X), check_array(y, ensure_2d=False, dtype=None)
-        return keep_known(values, labels, self.classes_, "validation", "row")
+        return keep_classes(values, labels, self.classes_, "validation", "row")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -283,7 +283,7 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
             self.embedding_classifier_.predict_proba(vectors),
             self.feature_classifier_.predict_proba(np.asarray(features, dtype=np.float64)),
         )
-        return np.asarray(np.log(np.maximum(np.stack(probabilities), LEAST_CHANCE)))
+        return np.asarray(np.log(np.maximum(np.stack(probabilities), LEAST_PROBABILITY)))
 
 
 def _take(vectors: ArrayLike, features: ArrayLike, y: ArrayLike, name: str) -> Joined:

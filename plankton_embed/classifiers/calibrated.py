@@ -1,4 +1,4 @@
-"""What the classifiers share: fitting with a calibration set, probabilities."""
+"""The base of the classifiers: fitting with a calibration set, and probabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
@@ -17,24 +16,26 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.errors import InputError
+from plankton_embed.images.balance import shuffle_by_class
+from plankton_embed.table import class_means
 
-HELD_OUT = 0.1  # of the images, where no calibration or validation set is given
+HELD_OUT = 0.1  # share of the images, where no calibration or validation set is given
 KINDS = [np.float64, np.float32]
 Labelled = tuple[NDArray[Any], NDArray[np.intp]]  # vectors (n, d) and class codes (n,)
 
 
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose probabilities are scaled by one temperature, so that they come true as often as they say.
+    """A classifier with calibrated probabilities: one temperature scales its logits.
 
-    A subclass learns (`_learn`) and gives one number a class, the larger the likelier (`_logits`).
+    A subclass learns (`_learn`) and returns one logit per class, higher for more likely classes (`_logits`).
 
     Attributes:
         classes_: (C,) class names, sorted.
         centroids_: float64 (C, d), class means, not renormalised.
-        temperature_: what the logits are divided by (Guo et al. 2017, arXiv 1706.04599).
+        temperature_: the logits are divided by it (Guo et al. 2017, arXiv 1706.04599).
     """
 
-    _learns_from_all = True  # once the temperature is known, also from the images held out for it
+    _learns_from_all = True  # after the temperature is found, also from the images held out for it
 
     def fit(self, X: ArrayLike, y: ArrayLike, calibration: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
         """Learn from vectors X (n, d) with class names y (n,), and find the temperature.
@@ -43,24 +44,26 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             X: vectors, finite.
             y: class names.
             calibration: vectors and class names that the network was not trained on; those of other classes are left
-                aside. By default a stratified tenth of X is held out, fitted to, and then learned from as well (not by
-                the MLP). A network knows its own training images too well: their probabilities come out too high.
+                out. By default a stratified tenth of X is held out to find the temperature, and is then learned from as
+                well (except by the MLP). Training images of the network would give probabilities that are too high.
 
         Raises:
-            InputError: not one calibration image is of a class in y.
+            InputError: no calibration image is of a class in y.
         """
         images = self._take(X, y)
-        learned, known = self._part(images) if calibration is None else (images, self._of_known_classes(*calibration))
-        self._learn(learned, known)
-        self.temperature_ = 1.0 if known is None else self._find_temperature(known)
+        learned, checked = (
+            self._split(images) if calibration is None else (images, self._check_calibration(*calibration))
+        )
+        self._learn(learned, checked)
+        self.temperature_ = 1.0 if checked is None else self._find_temperature(checked)
         if calibration is None and self._learns_from_all:
             self._learn(images, None)
         return self
 
     def fit_names(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn as `fit` does, in less time, for names alone: the temperature stays at 1."""
+        """Learn as `fit` does, but leave the temperature at 1: faster, for uses that need no probabilities."""
         images = self._take(X, y)
-        self._learn(*((images, None) if self._learns_from_all else self._part(images)))
+        self._learn(*((images, None) if self._learns_from_all else self._split(images)))
         self.temperature_ = 1.0
         return self
 
@@ -75,41 +78,42 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return vectors, codes
 
     @staticmethod
-    def _part(images: Labelled) -> tuple[Labelled, Labelled | None]:
-        """Return the images to learn from, and a stratified tenth to calibrate on; None where they are too few."""
+    def _split(images: Labelled) -> tuple[Labelled, Labelled | None]:
+        """Return the images to learn from, and a stratified tenth for calibration; None if there are too few."""
         vectors, codes = images
-        held = hold_out(codes, HELD_OUT)
-        return (vectors[~held], codes[~held]), (vectors[held], codes[held]) if held.any() else None
+        is_held_out = hold_out(codes, HELD_OUT)
+        calibration = (vectors[is_held_out], codes[is_held_out]) if is_held_out.any() else None
+        return (vectors[~is_held_out], codes[~is_held_out]), calibration
 
     def _check_settings(self, n_images: int) -> None:
-        """Raise where the settings cannot be used with that many images."""
+        """Raise if the settings cannot be used with that many images."""
 
     @abstractmethod
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
-        """Learn from images; what needs images it does not learn from (when to stop) takes the second ones."""
+        """Learn from images; use the calibration images only to decide when to stop."""
 
     def _find_temperature(self, calibration: Labelled) -> float:
-        """Return the temperature at which the calibration images are likeliest."""
+        """Return the temperature under which the calibration images are most likely."""
         return fit_temperature(self._logits(calibration[0]), calibration[1])
 
     @abstractmethod
     def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (n, C), the larger the likelier."""
+        """Return logits (n, C), higher for more likely classes."""
 
-    def _of_known_classes(self, X: ArrayLike, y: ArrayLike) -> Labelled:
+    def _check_calibration(self, X: ArrayLike, y: ArrayLike) -> Labelled:
         vectors = validate_data(self, X, dtype=KINDS, reset=False)
         labels = check_array(y, ensure_2d=False, dtype=None)
-        return keep_known(vectors, labels, self.classes_, "calibration", "vector")
+        return keep_classes(vectors, labels, self.classes_, "calibration", "vector")
 
     def _check_query(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         return np.asarray(validate_data(self, X, dtype=KINDS, reset=False))
 
     def assess(self, X: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the codes of all classes for each vector, best first, and the logarithms of their probabilities.
+        """Return the codes of all classes for each vector, best first, and the log-probabilities.
 
         Returns:
-            Codes (n, C), as `rank`, and logarithms (n, C) in the order of `classes_`.
+            Codes (n, C), as `rank`, and log-probabilities (n, C) in the order of `classes_`.
         """
         order, logits = self._assess(self._check_query(X))
         return order, np.asarray(log_softmax(logits / self.temperature_, axis=1))
@@ -132,7 +136,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return np.exp(self.assess(X)[1])
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the logarithms of the probabilities, (n, C)."""
+        """Return the log-probabilities, (n, C)."""
         return self.assess(X)[1]
 
     def distances(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -140,41 +144,35 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return np.asarray(cdist(self._check_query(X), self.centroids_))
 
     def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the distance of each vector to one class, given by its code (n,): that of `distances`; (n,)."""
+        """Return the distance, as in `distances`, of each vector to one class, given by its code (n,); (n,)."""
         return np.asarray(np.linalg.norm(self._check_query(X) - self.centroids_[codes], axis=1))
 
 
-def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the mean vector of every class, (C, d), not renormalised."""
-    counts = np.bincount(codes)
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, codes, vectors)
-    return np.asarray(sums / counts[:, None])
-
-
-def keep_known(values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], argument: str, unit: str) -> Labelled:
-    """Keep the rows (n, …) whose label is among the sorted classes, and give their codes.
+def keep_classes(
+    values: NDArray[Any], labels: NDArray[Any], classes: NDArray[Any], argument: str, unit: str
+) -> Labelled:
+    """Keep the rows (n, …) whose label is one of the sorted classes; return them and their codes.
 
     Raises:
-        InputError: not one label a row, or none of a known class; names the argument and what a row is.
+        InputError: the number of labels differs from that of rows, or no label is one of the classes; the message
+            gives the name of the argument and what a row is (`unit`).
     """
-    known = np.isin(labels, classes)
-    if len(labels) != len(values) or not known.any():
+    kept = np.isin(labels, classes)
+    if len(labels) != len(values) or not kept.any():
         raise InputError(
             f"{argument}: expected a label for each {unit}, some of them of the {len(classes)} classes of the "
-            f"classifier; found {len(values)} {unit}s, {len(labels)} labels, {int(known.sum())} of its classes"
+            f"classifier; found {len(values)} {unit}s, {len(labels)} labels, {int(kept.sum())} of its classes"
         )
-    return values[known], np.searchsorted(classes, labels[known])
+    return values[kept], np.searchsorted(classes, labels[kept])
 
 
 def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """Return the mask of a stratified share of images; every class keeps at least one outside it."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    of = np.bincount(codes)[codes[order]]
-    spread = (place + 0.5) / of  # where in its class the image stands, 0 to 1
-    chosen = np.argsort(spread, kind="stable")[: round(share * len(codes))]
+    """Return the mask of a stratified share of the images; every class keeps at least one image outside it."""
+    order, number = shuffle_by_class(codes, np.random.default_rng(seed))
+    n_of_class = np.bincount(codes)[codes[order]]
+    position = (number + 0.5) / n_of_class  # within its class, 0 to 1
+    chosen = np.argsort(position, kind="stable")[: round(share * len(codes))]
     mask = np.zeros(len(codes), dtype=bool)
     mask[order[chosen]] = True
-    mask[order[place == of - 1]] = False
+    mask[order[number == n_of_class - 1]] = False
     return mask

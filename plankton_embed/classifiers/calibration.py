@@ -1,4 +1,4 @@
-"""Whether probabilities come true: temperature scaling, reliability."""
+"""Calibration of probabilities: temperature scaling and reliability."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-LEAST_CHANCE = 1e-12  # of a class, so that logarithms stay finite
+LEAST_PROBABILITY = 1e-12  # of a class, so that logarithms stay finite
 N_BINS = 15
 
 
 def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.intp]) -> float:
-    """Return the temperature T at which softmax(logits / T) makes the true classes likeliest.
+    """Return the temperature T under which softmax(logits / T) makes the true classes most likely.
 
-    One more image, whose class is left open, keeps T above zero where every image is named right.
+    One additional image of no particular class keeps T above zero when every image is predicted right.
 
     Args:
         logits: (n, C).
@@ -25,23 +25,24 @@ def fit_temperature(logits: NDArray[np.floating], codes: NDArray[np.intp]) -> fl
     """
     logits = logits - logits.max(axis=1, keepdims=True)
     unit = float(-logits.mean())
-    if unit == 0:  # one class only, or nothing that tells them apart
+    if unit == 0:  # a single class, or logits that are all equal
         return 1.0
     rows = np.arange(len(codes))
 
-    def surprise(log_temperature: float) -> float:
+    def loss(log_temperature: float) -> float:
         probabilities = log_softmax(logits / (unit * np.exp(log_temperature)), axis=1)
         return float(-probabilities[rows, codes].sum() - probabilities.mean())
 
-    found = minimize_scalar(surprise, bounds=(-12.0, 12.0), method="bounded")
+    found = minimize_scalar(loss, bounds=(-12.0, 12.0), method="bounded")
     return float(unit * np.exp(found.x))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Do probabilities come true? `bins` of equal width: low, high, n_images, mean probability, accuracy.
+    """Probability and accuracy by bins of equal width.
 
-    `ece` is the expected calibration error, the mean distance of the two, weighted by images.
+    `bins`: low, high, n_images, probability (mean), accuracy. `ece`, the expected calibration error, is the mean
+    absolute difference between probability and accuracy, weighted by the images of each bin.
     """
 
     bins: pd.DataFrame
@@ -49,22 +50,22 @@ class Reliability:
 
 
 def measure_reliability(probability: ArrayLike, is_right: ArrayLike, n_bins: int = N_BINS) -> Reliability:
-    """Compare the probability of the names given with how often they were right.
+    """Compare the probabilities of predictions with their accuracy.
 
     Args:
-        probability: (n,) of the name given.
-        is_right: (n,) whether it was the true one.
+        probability: (n,) of the predicted class.
+        is_right: (n,) whether the prediction is the true class.
         n_bins: bins of equal width over 0 to 1, each with its upper edge.
     """
-    sure, right = np.asarray(probability, dtype=float), np.asarray(is_right, dtype=bool)
+    probabilities, right = np.asarray(probability, dtype=float), np.asarray(is_right, dtype=bool)
     edges = np.linspace(0, 1, n_bins + 1)
-    place = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, n_bins - 1)
-    n = np.bincount(place, minlength=n_bins)
+    position = np.clip(np.searchsorted(edges, probabilities, side="left") - 1, 0, n_bins - 1)
+    n = np.bincount(position, minlength=n_bins)
     filled = np.maximum(n, 1)
-    mean = np.where(n, np.bincount(place, weights=sure, minlength=n_bins) / filled, np.nan)
-    accuracy = np.where(n, np.bincount(place, weights=right, minlength=n_bins) / filled, np.nan)
+    mean = np.where(n, np.bincount(position, weights=probabilities, minlength=n_bins) / filled, np.nan)
+    accuracy = np.where(n, np.bincount(position, weights=right, minlength=n_bins) / filled, np.nan)
     bins = pd.DataFrame(
         {"low": edges[:-1], "high": edges[1:], "n_images": n, "probability": mean, "accuracy": accuracy}
     )
     gaps = np.abs(mean - accuracy)[n > 0]
-    return Reliability(bins, float((gaps * n[n > 0]).sum() / max(len(sure), 1)))
+    return Reliability(bins, float((gaps * n[n > 0]).sum() / max(len(probabilities), 1)))

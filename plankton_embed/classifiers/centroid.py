@@ -1,4 +1,4 @@
-"""Nearest centroid: an image takes the name of the class whose mean vector is nearest."""
+"""Nearest-centroid classifier: predicts the class with the nearest mean vector."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled, class_means
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled
+from plankton_embed.table import class_means
 
 
 class NearestCentroidClassifier(CalibratedClassifier):
     """Classify by the Euclidean distance to class means.
 
-    A centroid is the mean of the class's vectors, not renormalised. Probabilities are those of round classes of one
-    width: the softmax of the squared distances, negative, over the temperature.
+    A centroid is the mean of the class's vectors, not renormalised. Probabilities are the softmax of the negative
+    squared distances over the temperature, as for spherical classes of one width.
 
     Attributes:
         classes_: (C,) class names, sorted.
         centroids_: float64 (C, d).
         radii_: (C,) mean distance of a class's vectors to its centroid.
-        counts_: (C,) vectors a class.
-        temperature_: what the negative squared distances are divided by.
+        counts_: (C,) number of vectors of each class.
+        temperature_: the negative squared distances are divided by it.
     """
 
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
@@ -41,7 +42,7 @@ class NearestCentroidClassifier(CalibratedClassifier):
         return pd.DataFrame(cdist(self.centroids_, self.centroids_), self.classes_, self.classes_)
 
     def class_table(self) -> pd.DataFrame:
-        """Return one row a class: label, count, radius, and the nearest other class with its distance."""
+        """Return one row per class: label, count, radius, and the nearest other class with its distance."""
         between = self.centroid_distances().to_numpy(copy=True)
         np.fill_diagonal(between, np.inf)
         table = pd.DataFrame({"label": self.classes_, "count": self.counts_, "radius": self.radii_})

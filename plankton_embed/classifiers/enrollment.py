@@ -1,4 +1,4 @@
-"""New classes without training: their vectors join the reference; how many examples does a class need?"""
+"""Enroll new classes without training: add their vectors to the reference; measure how many examples they need."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import recall_score
 
 from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.prediction import WITHOUT_TRAINING, fit_classifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
@@ -25,15 +27,15 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
     """Return the reference with the labelled rows of another table added: new classes, or more examples.
 
     Raises:
-        MismatchError: made by different models.
-        InputError: no row of `new` has a label, a class of it is called like rejected images, or an `object_id` or a
-            `path` is in both.
+        MismatchError: the tables were made by different models.
+        InputError: no row of `new` has a label, one of its classes has the label of rejected images, or an `object_id`
+            or a `path` is in both tables.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
     refuse_unknown(
         new.classes,
         "the new vectors",
-        "Give it another name where its images got it: in names.csv of clusters, or with catalog --class-map.",
+        "Give the class another name where its images got it: in names.csv of clusters, or with catalog --class-map.",
     )
     labelled = new.select(new.is_labelled)
     if len(labelled) == 0:
@@ -42,12 +44,12 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
         )
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
-    for column, mend in (("object_id", "give the new images ids of their own, or leave out those enrolled before"),
+    for column, fix in (("object_id", "give the new images ids of their own, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
         shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))
         if shared:
             raise InputError(
-                f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {mend}"
+                f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {fix}"
             )
     return reference.join(labelled)
 
@@ -63,46 +65,45 @@ def measure_learning(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Enroll the classes of `new` from a few examples each, many times over, and score the names each time.
+    """Enroll the classes of `new` from a few random examples each, many times, and score the predictions each time.
 
     Args:
-        reference: labelled vectors of the classes known before.
-        new: labelled vectors to draw the examples from; a class with fewer gives all it has.
-        query: labelled vectors to name, of new and, if wanted, of known classes; by default half of the new images,
-            drawn once, from which no example is taken.
-        examples: numbers of examples a class; those that no class has are left out.
-        n_draws: draws of each number.
+        reference: labelled vectors of the present classes.
+        new: labelled vectors from which the examples are drawn; a class with fewer images gives all of them.
+        query: labelled vectors to predict, of new classes and optionally of classes of the reference; by default half
+            of the new images, drawn once and never used as examples.
+        examples: numbers of examples per class; those above the size of the largest new class are left out.
+        n_draws: draws for each number.
         n_neighbors: k of kNN.
         seed: of the draws.
         progress: show a bar.
 
     Returns:
-        One row a number, draw and method: `n_examples`, `n_given` (the mean, where a class has fewer), `draw`,
-        `method`, and balanced accuracies: `new_only` over the new classes when the reference holds these alone; `new`
-        over the new, `known` over the known and `all` over all classes when it holds all (nan where there are none).
+        One row per number, draw and method: `n_examples`, `n_given` (the mean number drawn, as a class may have fewer),
+        `draw`, `method`, and balanced accuracies: `new_only` over the new classes with a reference of these alone;
+        with a reference of all classes `new` over the new, `known` over the others, and `all` over all of them (nan
+        where there are none).
 
     Raises:
-        MismatchError, InputError: as `add_examples`; or no class has a second image to be scored on.
+        MismatchError, InputError: as `add_examples`; or no class has a second image for scoring.
         SettingError: fewer than one draw.
     """
     if n_draws < 1:
         raise SettingError(f"draws: expected at least 1; found {n_draws}")
     new = new.select(new.is_labelled)
-    add_examples(reference, new)  # raises where the two do not go together
+    add_examples(reference, new)  # raises if the two tables do not fit together
     if query is None:
-        for_query = hold_out(np.unique(new.label.astype(str), return_inverse=True)[1], 0.5, seed)
-        query, new = new.select(for_query), new.select(~for_query)
+        is_query = hold_out(np.unique(new.label.astype(str), return_inverse=True)[1], 0.5, seed)
+        query, new = new.select(is_query), new.select(~is_query)
     if len(query) == 0:
-        raise InputError("a learning curve needs images to name: a query, or a second image of a new class")
+        raise InputError("a learning curve needs images to predict: give a query, or a second image of a new class")
     labels = new.label.astype(str)
     most = pd.Series(labels).value_counts().max()
     rng = np.random.default_rng(seed)
     rows = []
     plan = [(n, draw) for n in examples if n <= most for draw in range(n_draws)]
     for n_examples, draw in progress_bar(plan, "learning curve", "draw", shown=progress):
-        order = rng.permutation(len(new))
-        place = pd.Series(labels[order]).groupby(labels[order]).cumcount().to_numpy()
-        few = new.select(np.sort(order[place < n_examples]))
+        few = new.select(draw_per_class(labels, n_examples, rng))
         given = {"n_examples": n_examples, "n_given": len(few) / len(few.classes), "draw": draw}
         scores = _score_enrolled(reference, few, query, n_neighbors)
         rows += [{**given, "method": method, **numbers} for method, numbers in scores.items()]
@@ -110,33 +111,32 @@ def measure_learning(
 
 
 def _score_enrolled(
-    reference: EmbeddingTable, few: EmbeddingTable, asked: EmbeddingTable, n_neighbors: int
+    reference: EmbeddingTable, few: EmbeddingTable, query: EmbeddingTable, n_neighbors: int
 ) -> dict[str, dict[str, float]]:
-    truth = asked.label.astype(str)
-    is_new, is_known = np.isin(truth, few.classes), np.isin(truth, reference.classes)
+    truth = query.label.astype(str)
+    is_new, in_reference = np.isin(truth, few.classes), np.isin(truth, reference.classes)
     both = add_examples(reference, few)
     scores: dict[str, dict[str, float]] = {}
     for method in WITHOUT_TRAINING:
-        among_new = fit_classifier(few, method, min(n_neighbors, len(few))).predict(asked.vectors)
-        among_all = fit_classifier(both, method, min(n_neighbors, int(both.is_labelled.sum()))).predict(asked.vectors)
+        among_new = fit_classifier(few, method, min(n_neighbors, len(few))).predict(query.vectors)
+        among_all = fit_classifier(both, method, min(n_neighbors, int(both.is_labelled.sum()))).predict(query.vectors)
         scores[method] = {
             "new_only": _balanced_accuracy(truth, among_new, is_new),
             "new": _balanced_accuracy(truth, among_all, is_new),
-            "known": _balanced_accuracy(truth, among_all, is_known),
-            "all": _balanced_accuracy(truth, among_all, (is_new | is_known) & is_known.any()),
+            "known": _balanced_accuracy(truth, among_all, in_reference),
+            "all": _balanced_accuracy(truth, among_all, (is_new | in_reference) & in_reference.any()),
         }
     return scores
 
 
-def _balanced_accuracy(truth: NDArray[np.str_], names: NDArray[np.str_], among: NDArray[np.bool_]) -> float:
+def _balanced_accuracy(truth: NDArray[np.str_], predicted: NDArray[np.str_], among: NDArray[np.bool_]) -> float:
     if not among.any():
         return float("nan")
-    right = pd.Series(truth[among] == names[among])
-    return float(right.groupby(truth[among]).mean().mean())
+    return float(recall_score(truth[among], predicted[among], labels=np.unique(truth[among]), average="macro"))
 
 
 def summarize_learning(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over the draws, one row a number of examples and method."""
+    """Return mean and standard deviation over the draws, one row per number of examples and method."""
     table = curve.drop(columns="draw").groupby(["n_examples", "n_given", "method"]).agg(["mean", "std"])
     table.columns = pd.Index(["_".join(pair) for pair in table.columns])
     return table.reset_index()

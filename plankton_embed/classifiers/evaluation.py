@@ -1,4 +1,4 @@
-"""How right predictions are: scores, reliability, rejection, and the space itself."""
+"""Evaluate predictions: scores, reliability, rejection, and the embedding space itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
-from plankton_embed.classifiers.open_set import OpenSetScores, count_names, score_open_set
+from plankton_embed.classifiers.open_set import OpenSetScores, count_predictions, score_open_set
 from plankton_embed.classifiers.prediction import Classifier, Method, PredictionOptions, predict_images, rejector_for
 from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.classifiers.scoring import (
@@ -32,16 +32,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
-    """How well labelled images are predicted that the reference has not seen.
+    """How well labelled images that are not in the reference are predicted.
 
-    `scores` of the predictions, over all labelled images (where images may be refused: before any is, and over those
-    of the reference's classes alone). `missing`: the labels that the reference lacks, whose images no prediction can
-    get right (see `find_missing`); where there are such, `shared`: the scores over the other images, None without any.
-    The `names` given; the fitted `classifier`; where there is a calibration set, `reliability` of the probabilities,
-    without and with their temperature; where images may be refused, the `rejector` and the `counts` by class; where
-    classes are unseen, `open_set`. Of the space itself: `retrieval` (recall@k and MAP@R; `retrieval_of` names queries
-    and gallery) and the `self_centroid_accuracy` of the query on itself (flattering; for comparison with the 2019
-    recipe only).
+    Attributes:
+        scores: of the predictions, over all labelled images (with rejection: before it, and over the images of the
+            reference's classes only).
+        names: the predictions (see `predict_images`).
+        classifier: fitted on the reference.
+        missing: labels that are not in the reference, so that no prediction of their images can be right (see
+            `find_missing`).
+        shared: the scores over the other images, where labels are missing; None if there are no other images.
+        reliability: of the probabilities without and with the temperature, where there is a calibration set.
+        rejector, counts: with rejection, the fitted `Rejector` and its counts by class (see `count_predictions`).
+        open_set: with rejection and missing classes, the open-set scores.
+        retrieval: recall@k and MAP@R of the space; `retrieval_of` reports which vectors are queries and gallery.
+        self_centroid_accuracy: of the query on itself; too high, for comparison with the 2019 recipe only.
     """
 
     options: PredictionOptions
@@ -61,7 +66,7 @@ class Evaluation(Shown):
 
     @property
     def method(self) -> Method:
-        """How the images were named."""
+        """How the images were predicted."""
         return self.options.method
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +82,7 @@ class Evaluation(Shown):
         }
 
     def scores_dict(self) -> dict[str, Any]:
-        """Return what depends on the method, as plain values."""
+        """Return the scores that depend on the method, as plain values."""
         values = self.scores.to_dict()
         if len(self.missing):
             shared = None if self.shared is None else self.shared.to_dict()
@@ -109,7 +114,7 @@ class Evaluation(Shown):
 
 
 def evaluate_predictions(
-    known: EmbeddingTable,
+    reference: EmbeddingTable,
     query: EmbeddingTable,
     options: PredictionOptions,
     calibration: EmbeddingTable | None,
@@ -117,55 +122,55 @@ def evaluate_predictions(
     samples: NDArray[np.str_] | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Predict the labelled rows of one table by those of another, and score; intervals draw whole `samples` (n,)."""
-    known.check_same_model(query)
+    """Predict the labelled rows of a query and score; the intervals draw whole `samples` (n,) where they are given."""
+    reference.check_same_model(query)
     samples = None if samples is None else samples[query.is_labelled]
     query = query.select(query.is_labelled)
     if len(query) == 0:
         raise InputError(
-            "the query has no labels, so there is nothing to score against; classify it instead. Of images from "
-            "EcoTaxa, labels are validated names alone: --status validated,predicted takes more"
+            "the query has no labels, so there is nothing to score; classify it instead. For images from EcoTaxa only "
+            "validated labels are read: --status validated,predicted takes more"
         )
-    n_shared = len(_paths(known) & _paths(query))
+    n_shared = len(set(filter(None, reference.path)) & set(query.path))
     if n_shared:
         logger.warning("%d of the query's images are in the reference too, so these scores are too good", n_shared)
-    classifier = options.fit(known, calibration, progress)
-    rejector = rejector_for(options, known, classifier, calibration)
-    names = predict_images(classifier, query, rejector, probabilities=calibration is not None)
-    forced = names["label" if rejector is None else "best_label"].to_numpy(dtype=str)
-    refused = (names["label"] == UNKNOWN).to_numpy()
+    classifier = options.fit(reference, calibration, progress)
+    rejector = rejector_for(options, reference, classifier, calibration)
+    predictions = predict_images(classifier, query, rejector, probabilities=calibration is not None)
+    forced = predictions["label" if rejector is None else "best_label"].to_numpy(dtype=str)
+    rejected = (predictions["label"] == UNKNOWN).to_numpy()
     truth = query.label.astype(str)
-    is_known = np.isin(truth, known.classes)
-    scored = is_known if rejector is not None and is_known.any() else np.ones(len(query), dtype=bool)
+    in_reference = np.isin(truth, reference.classes)
+    scored = in_reference if rejector is not None and in_reference.any() else np.ones(len(query), dtype=bool)
 
     def score(rows: NDArray[np.bool_]) -> ClassificationScores:
         return score_predictions(truth[rows], forced[rows], samples=None if samples is None else samples[rows])
 
     scores, shared = score(scored), None
-    if is_known.any() and not is_known.all():
-        shared = scores if scored is is_known else score(is_known)
+    if in_reference.any() and not in_reference.all():
+        shared = scores if scored is in_reference else score(in_reference)
     return Evaluation(
         options,
         scores,
-        names,
+        predictions,
         classifier,
-        find_missing(truth, known.classes),
+        find_missing(truth, reference.classes),
         shared=shared,
         reliability=None
-        if calibration is None or not is_known.any()
-        else _measure_reliability(classifier, query.select(is_known)),
+        if calibration is None or not in_reference.any()
+        else _measure_reliability(classifier, query.select(in_reference)),
         rejector=rejector,
-        counts=None if rejector is None else count_names(truth, forced, refused),
+        counts=None if rejector is None else count_predictions(truth, forced, rejected),
         open_set=None
-        if rejector is None or is_known.all() or not is_known.any()
-        else score_open_set(truth, forced, names["novelty_score"], ~is_known, refused),
+        if rejector is None or in_reference.all() or not in_reference.any()
+        else score_open_set(truth, forced, predictions["novelty_score"], ~in_reference, rejected),
     )
 
 
-def score_space(known: EmbeddingTable, query: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
-    """Return the scores of the space itself, whatever the method: those of `Evaluation` and what they are of."""
+def score_space(reference: EmbeddingTable, query: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
+    """Return the scores of the space itself, which do not depend on the method, as fields of `Evaluation`."""
     query = query.select(query.is_labelled)
-    retrieval = score_retrieval(query, known) if set(query.classes) & set(known.classes) else {}
+    retrieval = score_retrieval(query, reference) if set(query.classes) & set(reference.classes) else {}
     return {
         "retrieval": retrieval,
         "retrieval_of": retrieval_of,
@@ -174,7 +179,7 @@ def score_space(known: EmbeddingTable, query: EmbeddingTable, retrieval_of: str)
 
 
 def _measure_reliability(classifier: Classifier, query: EmbeddingTable) -> tuple[Reliability, Reliability]:
-    """Compare probability and accuracy, without and with the temperature."""
+    """Return the reliability of the probabilities without and with the temperature."""
     with_temperature = classifier.predict_log_proba(query.vectors)
     without = softmax(with_temperature * classifier.temperature_, axis=1)
     is_right = classifier.classes_[with_temperature.argmax(axis=1)] == query.label.astype(str)
@@ -182,7 +187,3 @@ def _measure_reliability(classifier: Classifier, query: EmbeddingTable) -> tuple
         measure_reliability(without.max(axis=1), is_right),
         measure_reliability(np.exp(with_temperature).max(axis=1), is_right),
     )
-
-
-def _paths(table: EmbeddingTable) -> set[str]:
-    return {path for path in table.path if path}

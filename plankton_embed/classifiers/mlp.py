@@ -36,10 +36,10 @@ class MLPClassifier(CalibratedClassifier):
 
     Args:
         hidden: widths of the hidden layers.
-        epochs: most epochs.
+        epochs: maximum number of epochs.
         patience: epochs without a lower loss on either half of the calibration images before training stops. The best
-            epoch of each half is kept, and the logits of the two are averaged.
-        batch_size: vectors a step.
+            epoch for each half is kept, and the logits of the two are averaged.
+        batch_size: vectors per step.
         learning_rate: of AdamW; falls to zero along a half cosine over `epochs`.
         weight_decay: of AdamW.
         dropout: share of the hidden values dropped while training.
@@ -48,12 +48,11 @@ class MLPClassifier(CalibratedClassifier):
 
     Attributes:
         classes_: (C,) class names, sorted.
-        centroids_: float64 (C, d), class means, which `distances` measures to.
-        history_: one row an epoch: loss, and loss and accuracy on the calibration images; `kept` or
-            not.
+        centroids_: float64 (C, d), class means, used by `distances`.
+        history_: one row per epoch: loss, loss and accuracy on the calibration images, and whether it is `kept`.
         nets_: the weights of the best epochs, one for each half of the calibration images.
-        temperature_: what the logits are divided by. It is cross-fitted: each half is predicted by the net that the
-            other half has stopped, because loss and temperature of the same images would flatter.
+        temperature_: the logits are divided by it. It is cross-fitted: each half is predicted by the net that the other
+            half has stopped, because the images that stopped a net would give too low a temperature.
     """
 
     _learns_from_all = False
@@ -81,7 +80,7 @@ class MLPClassifier(CalibratedClassifier):
         self.progress = progress
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write `weights.safetensors` and `config.json`, whole or not at all."""
+        """Write `weights.safetensors` and `config.json` atomically."""
         check_is_fitted(self)
         refuse_overwrite(folder, overwrite, made_of=WEIGHTS_FILE)
         arrays = {"centroids": self.centroids_, "mean": self.mean_, "scale": np.array(self.scale_)}
@@ -105,7 +104,7 @@ class MLPClassifier(CalibratedClassifier):
         """Read what `save` wrote.
 
         Raises:
-            InputError: the folder holds no whole classifier.
+            InputError: the folder does not hold a complete classifier.
         """
         folder = Path(folder)
         try:
@@ -126,7 +125,7 @@ class MLPClassifier(CalibratedClassifier):
             classifier.centroids_, classifier.mean_ = arrays["centroids"], arrays["mean"]
             classifier.scale_ = arrays["scale"][()]
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise InputError(f"{folder} holds no whole MLP classifier: {error}") from error
+            raise InputError(f"{folder} does not hold a complete MLP classifier: {error}") from error
         classifier.n_features_in_ = len(classifier.mean_)
         return classifier
 
@@ -157,9 +156,9 @@ class MLPClassifier(CalibratedClassifier):
         return fit_temperature(logits, np.concatenate([codes[half] for _, half in others]))
 
     def _train(
-        self, inputs: torch.Tensor, targets: torch.Tensor, watched: tuple[torch.Tensor, torch.Tensor] | None
+        self, inputs: torch.Tensor, targets: torch.Tensor, calibration: tuple[torch.Tensor, torch.Tensor] | None
     ) -> None:
-        """Fit the layers; for each half of the watched images keep those of the epoch with the lowest loss on it."""
+        """Fit the layers; keep those of the epoch with the lowest loss on each half of the calibration images."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -167,7 +166,7 @@ class MLPClassifier(CalibratedClassifier):
         optimizer = torch.optim.AdamW(net.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         records: list[dict[str, float]] = []
-        halves = [] if watched is None else _halve(watched[1].numpy())
+        halves = [] if calibration is None else _halve(calibration[1].numpy())
         best_epochs, lowest = np.zeros(len(halves) or 1, dtype=int), np.full(len(halves) or 1, np.inf)
         self.nets_: list[Layers] = [[] for _ in best_epochs]
         for epoch in progress_bar(range(1, self.epochs + 1), "MLP", "epoch", shown=self.progress):
@@ -185,17 +184,17 @@ class MLPClassifier(CalibratedClassifier):
                 raise SettingError(
                     f"the MLP's loss is not finite in epoch {epoch}; lower learning_rate (now {self.learning_rate})"
                 )
-            watched_losses = [-np.inf]  # the last epoch is kept where nothing is watched
-            if watched is not None:
+            half_losses = [-np.inf]  # without calibration images the last epoch is kept
+            if calibration is not None:
                 with torch.inference_mode():
-                    logits = net.eval()(watched[0])
-                    each = cross_entropy(logits, watched[1], reduction="none").numpy()
-                records[-1]["calibration_loss"] = float(each.mean())
-                records[-1]["calibration_accuracy"] = (logits.argmax(1) == watched[1]).float().mean().item()
-                watched_losses = [each[half].mean() for half in halves]
-            for place in np.flatnonzero(watched_losses <= lowest):
-                best_epochs[place], lowest[place] = epoch, watched_losses[place]
-                self.nets_[place] = _read_layers(net)
+                    logits = net.eval()(calibration[0])
+                    losses_each = cross_entropy(logits, calibration[1], reduction="none").numpy()
+                records[-1]["calibration_loss"] = float(losses_each.mean())
+                records[-1]["calibration_accuracy"] = (logits.argmax(1) == calibration[1]).float().mean().item()
+                half_losses = [losses_each[half].mean() for half in halves]
+            for half in np.flatnonzero(half_losses <= lowest):
+                best_epochs[half], lowest[half] = epoch, half_losses[half]
+                self.nets_[half] = _read_layers(net)
             if epoch - best_epochs.max() >= self.patience:
                 break
         self.history_ = pd.DataFrame(records)
@@ -224,7 +223,7 @@ class MLPClassifier(CalibratedClassifier):
 
 
 def _halve(codes: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the masks of two halves, alike in their classes; twice all images where one would be empty."""
+    """Return the masks of two stratified halves; twice all images if one would be empty."""
     half = hold_out(codes, 0.5)
     return (half, ~half) if half.any() else (~half, ~half)
 

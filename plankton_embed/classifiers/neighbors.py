@@ -1,4 +1,4 @@
-"""k nearest neighbours, by FAISS: an image takes the name that most of its neighbours bear."""
+"""k-nearest-neighbours classifier, by FAISS: predicts the class of most neighbours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
-MOST_DISTANCES = 2**24  # held in memory at a time
+MOST_DISTANCES = 2**24  # in memory at a time
 SHARED_VOTE = 0.99  # below 1, so that it overturns no majority
 
 Weights = Literal["uniform", "distance"]
@@ -25,19 +25,20 @@ Weights = Literal["uniform", "distance"]
 class NeighborsClassifier(CalibratedClassifier):
     """Classify by the majority of the k nearest vectors; ties go to the class whose mean is nearer.
 
-    Probabilities: the votes, and almost a whole vote more that is divided among the classes as their means are near
-    (less where the most votes lead by less, so that it settles ties and nothing else), to the power of 1 / temperature.
+    Probabilities are proportional to votes to the power of 1 / temperature. Almost one additional vote is divided among
+    the classes by the nearness of their means (less, if the class with most votes leads by less): it settles ties and
+    changes no majority.
 
     Args:
         n_neighbors: k.
         weights: `uniform`, or `distance`: a neighbour's vote weighs the inverse of its distance; neighbours at
-            distance 0, if any, then vote alone.
+            distance 0, if there are any, are then the only ones that vote.
 
     Attributes:
         classes_: (C,) class names, sorted.
         centroids_: float64 (C, d), the class means that settle ties.
         index_: the `VectorIndex` over the training vectors.
-        temperature_: what the logarithms of the votes are divided by.
+        temperature_: the logarithms of the votes are divided by it.
     """
 
     _means_temperature = 1.0
@@ -81,12 +82,12 @@ class NeighborsClassifier(CalibratedClassifier):
         for code in np.unique(codes):
             if code not in self._class_indexes:
                 self._class_indexes[code] = VectorIndex.build(self.index_.table.select(self._codes == code))
-            query = codes == code
-            nearest[query] = self._class_indexes[code].search(vectors[query], 1).distances[:, 0]
+            rows = codes == code
+            nearest[rows] = self._class_indexes[code].search(vectors[rows], 1).distances[:, 0]
         return nearest
 
     def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Rank by votes, then by nearness of the class mean; the logits are the logarithms of votes and shared vote."""
+        """Rank by votes, then by nearness of the class mean; logits are the logarithms of votes and shared vote."""
         votes = self._votes(vectors)
         to_means = self._means._logits(vectors)
         most = votes.max(axis=1, keepdims=True)
@@ -100,7 +101,7 @@ class NeighborsClassifier(CalibratedClassifier):
         return self._assess(vectors)[1]
 
     def _votes(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (n, C) votes; those of a row add up to k."""
+        """Return votes (n, C); each row sums to k."""
         k = min(self.n_neighbors, len(self.index_))
         found = self.index_.search(vectors.astype(np.float32), k)
         if self.weights == "distance":

@@ -1,4 +1,4 @@
-"""Scores where some images are of classes never seen: are they refused, and what does refusing do to the counts?"""
+"""Open-set scores: are images of unseen classes rejected, and how does rejection change the counts?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from plankton_embed.images.catalog import UNKNOWN
 
 @dataclass(frozen=True)
 class OpenSetScores:
-    """How well unseen classes are told from known ones.
+    """How well images of unseen classes are separated from those of known classes.
 
-    `auroc`: chance that an unseen image is stranger than a known one. `fpr_at_95`: share of unseen images accepted
-    where 95 % of the known ones are; `refused_at_5` is the rest of it. `oscr`: area under `curve`, whose rows are the
-    share of unseen images accepted and the share of known images accepted and named right, over all thresholds
-    (Dhamija et al. 2018, arXiv 1811.04110). These take one threshold for all images; `known_refused` and
-    `unseen_refused` are the shares at the thresholds in use, one a class.
+    `auroc`: probability that an unseen image has a higher novelty score than a known one. `fpr_at_95`: share of unseen
+    images accepted when 95 % of the known ones are; `refused_at_5` is 1 minus that. `oscr`: area under `curve`, whose
+    rows are the share of unseen images accepted and the share of known images accepted and predicted right, over all
+    thresholds (Dhamija et al. 2018, arXiv 1811.04110). These use one threshold for all images; `known_refused` and
+    `unseen_refused` are the rejected shares at the thresholds in use, one per class.
     """
 
     n_known: int
@@ -36,7 +36,7 @@ class OpenSetScores:
 
     @property
     def refused_at_5(self) -> float:
-        """Share of unseen images refused where 5 % of the known ones are."""
+        """Share of unseen images rejected when 5 % of the known ones are."""
         return 1 - self.fpr_at_95
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,31 +46,31 @@ class OpenSetScores:
 
 
 def score_open_set(
-    truth: ArrayLike, names: ArrayLike, novelty_score: ArrayLike, is_unseen: ArrayLike, refused: ArrayLike
+    truth: ArrayLike, predicted: ArrayLike, novelty_score: ArrayLike, is_unseen: ArrayLike, rejected: ArrayLike
 ) -> OpenSetScores:
-    """Score refusing.
+    """Score the rejection of unknown classes.
 
     Args:
         truth: (n,) true class names.
-        names: (n,) names given before any is refused.
+        predicted: (n,) predicted class names before rejection.
         novelty_score: (n,).
-        is_unseen: (n,) whether the class was unknown when the names were given.
-        refused: (n,) whether the image got no name in the end.
+        is_unseen: (n,) whether the true class was not in the reference.
+        rejected: (n,) whether the image was rejected.
 
     Raises:
         InputError: all images are of known classes, or none is.
     """
-    true, named = np.asarray(truth, dtype=str), np.asarray(names, dtype=str)
-    strange, unseen = np.asarray(novelty_score, dtype=float), np.asarray(is_unseen, dtype=bool)
-    gone = np.asarray(refused, dtype=bool)
+    true, given = np.asarray(truth, dtype=str), np.asarray(predicted, dtype=str)
+    novelty, unseen = np.asarray(novelty_score, dtype=float), np.asarray(is_unseen, dtype=bool)
+    is_rejected = np.asarray(rejected, dtype=bool)
     if unseen.all() or not unseen.any():
         raise InputError(
-            f"refusing is scored on images of known and of unseen classes; found {int((~unseen).sum())} and "
+            f"rejection is scored on images of known and of unseen classes; found {int((~unseen).sum())} and "
             f"{int(unseen.sum())}"
         )
-    thresholds = np.concatenate([[-np.inf], np.unique(strange)])
-    right = np.sort(strange[~unseen & (true == named)])
-    known, new = np.sort(strange[~unseen]), np.sort(strange[unseen])
+    thresholds = np.concatenate([[-np.inf], np.unique(novelty)])
+    right = np.sort(novelty[~unseen & (true == given)])
+    known, new = np.sort(novelty[~unseen]), np.sort(novelty[unseen])
     curve = pd.DataFrame(
         {
             "threshold": thresholds,
@@ -83,38 +83,40 @@ def score_open_set(
     return OpenSetScores(
         n_known=len(known),
         n_unseen=len(new),
-        auroc=float(roc_auc_score(unseen, strange)),
+        auroc=float(roc_auc_score(unseen, novelty)),
         fpr_at_95=float(curve["unseen_accepted"].iloc[at_95]),
         oscr=float(np.trapezoid(curve["known_right"], curve["unseen_accepted"])),
-        known_refused=float(gone[~unseen].mean()),
-        unseen_refused=float(gone[unseen].mean()),
+        known_refused=float(is_rejected[~unseen].mean()),
+        unseen_refused=float(is_rejected[unseen].mean()),
         curve=curve,
     )
 
 
-def count_names(truth: NDArray[np.str_], names: NDArray[np.str_], refused: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return, for every class that occurs and for `unknown`, what refusing does to its count.
+def count_predictions(
+    truth: NDArray[np.str_], predicted: NDArray[np.str_], rejected: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return how rejection changes the count of every class that occurs, and of `unknown`.
 
-    Columns: label, true (images of it), forced (named so when every image must have a name), forced_right, kept (named
-    so when some are refused), kept_right, refused (images of it that got no name). In the row `unknown`, the last, kept
-    are all that were refused.
+    Columns: label, true (its images), forced (predictions of it without rejection), forced_right, kept (predictions of
+    it after rejection), kept_right, refused (its images that were rejected). The last row is `unknown`; its `kept` are
+    all rejected images.
     """
-    classes = np.setdiff1d(np.concatenate([truth, names]), [UNKNOWN])
+    classes = np.setdiff1d(np.concatenate([truth, predicted]), [UNKNOWN])
     labels = np.append(classes, UNKNOWN)
 
-    def count(given: NDArray[np.str_]) -> NDArray[np.int64]:
-        places = np.where(given == UNKNOWN, len(classes), np.searchsorted(classes, given))
-        return np.bincount(places, minlength=len(labels))
+    def count(names: NDArray[np.str_]) -> NDArray[np.int64]:
+        codes = np.where(names == UNKNOWN, len(classes), np.searchsorted(classes, names))
+        return np.bincount(codes, minlength=len(labels))
 
-    right = truth == names
+    right = truth == predicted
     return pd.DataFrame(
         {
             "label": labels,
             "true": count(truth),
-            "forced": count(names),
-            "forced_right": count(names[right]),
-            "kept": count(np.where(refused, UNKNOWN, names)),
-            "kept_right": count(names[right & ~refused]),
-            "refused": count(truth[refused]),
+            "forced": count(predicted),
+            "forced_right": count(predicted[right]),
+            "kept": count(np.where(rejected, UNKNOWN, predicted)),
+            "kept_right": count(predicted[right & ~rejected]),
+            "refused": count(truth[rejected]),
         }
     )

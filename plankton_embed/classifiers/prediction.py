@@ -1,4 +1,4 @@
-"""Predicting the images of one table by the labelled vectors of another."""
+"""Predict the images of one table by the labelled vectors of another."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
-WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # their reference grows by being given vectors
+WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # to add vectors to their reference takes no training
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
     "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
-UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is asked for
+UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is given
 
 
 def fit_classifier(
@@ -47,12 +47,12 @@ def fit_classifier(
     """Fit a classifier on the labelled rows of a table.
 
     Args:
-        reference: labelled vectors; unlabelled rows are left aside.
+        reference: labelled vectors; unlabelled rows are left out.
         method: `centroid`, `knn` or `mlp`.
         n_neighbors: k of kNN; at most the labelled rows.
-        calibration: labelled vectors of images that the network was not trained on, for the probabilities (and for the
-            MLP to know when to stop, which takes a tenth of the reference otherwise); without it they mean nothing.
-        progress: show a bar while the MLP learns.
+        calibration: labelled vectors of images that the network was not trained on; without them the probabilities have
+            no meaning. The MLP also stops its training by them, or by a tenth of the reference otherwise.
+        progress: show a bar while the MLP is trained.
 
     Raises:
         SettingError: an unknown method.
@@ -81,21 +81,21 @@ def fit_rejector(
     rate: float = 0.05,
     measure: NoveltyScore = "neighbor",
 ) -> Rejector:
-    """Find, for every class, from where on an image is too strange to be named.
+    """Find the threshold of the novelty score of every class, above which its images are rejected.
 
     Args:
         reference: the table the classifier was fitted on.
-        classifier: gives the calibration images their names.
-        calibration: labelled vectors of images that the network was not trained on; those of other classes are left
-            aside.
-        rate: share of known images that may be refused.
+        classifier: predicts the calibration images.
+        calibration: labelled vectors of images that the network was not trained on; those of classes that are not in
+            the reference are left out.
+        rate: share of the images of known classes that may be rejected.
         measure: `centroid`, `neighbor` or `density` (see `Rejector`).
     """
     reference.check_same_model(calibration, ("reference", "calibration"))
     refuse_unknown(reference.classes, "the reference")
-    known = select_reference_classes(calibration, reference)
-    names = classifier.predict(known.vectors) if len(known) else known.label
-    rejector = Rejector(measure).fit(*_labelled(reference, "reference")).calibrate(known.vectors, names, rate)
+    calibration = select_reference_classes(calibration, reference)
+    predicted = classifier.predict(calibration.vectors) if len(calibration) else calibration.label
+    rejector = Rejector(measure).fit(*_labelled(reference, "reference")).calibrate(calibration.vectors, predicted, rate)
     least = rejector.thresholds_.sort_values("n_pooled", kind="stable").iloc[0]
     if least["n_pooled"] < ENOUGH:
         logger.warning(
@@ -107,7 +107,7 @@ def fit_rejector(
 
 
 def select_reference_classes(images: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
-    """Keep the labelled rows whose class the reference knows."""
+    """Return the labelled rows whose class is in the reference."""
     return images.select(images.is_labelled & np.isin(images.label.astype(str), reference.classes))
 
 
@@ -126,52 +126,56 @@ def predict_images(
     probabilities: bool = True,
     all_probabilities: bool = False,
 ) -> pd.DataFrame:
-    """Name every image of a table.
+    """Predict the class of every image of a table.
 
     Args:
-        classifier: gives the names.
+        classifier: makes the predictions.
         query: the images.
-        rejector: calls images `unknown` that are too strange; by default none is.
-        probabilities: fill them in; else they are nan.
-        all_probabilities: give those of every class too, in columns of their own.
+        rejector: labels images `unknown` whose novelty score is too high; by default no image is rejected.
+        probabilities: fill in the probabilities; otherwise they are nan.
+        all_probabilities: add the probabilities of every class, in columns of their own.
 
     Returns:
-        One row an image: `object_id`, `path`, `label` (the predicted class), `probability`, `distance` (to the class,
+        One row per image: `object_id`, `path`, `label` (the predicted class), `probability`, `distance` (to the class,
         as the classifier measures it: to its centroid, or for kNN to its nearest vector), the same three for the second
-        best class (`second_label`, …). With a rejector `best_label` (the prediction before rejection; probability and
-        distance are those of it), `novelty_score` and the `threshold` above which an image is rejected. `true_label`
-        where the query has labels. With all probabilities one float64 column `p(<class>)` a class.
+        best class (`second_label`, …). With a rejector `best_label` (the prediction before rejection, which
+        probability and distance belong to), `novelty_score` and the `threshold` above which an image is rejected.
+        `true_label` where the query has labels. With all probabilities one float64 column `p(<class>)` per class.
     """
     n_classes = len(classifier.classes_)
-    order, chances = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
+    order, log_probabilities = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
     if len(query):
-        order, chances = classifier.assess(query.vectors)
-    names = pd.DataFrame({"object_id": query.object_id, "path": query.path})
+        order, log_probabilities = classifier.assess(query.vectors)
+    predictions = pd.DataFrame({"object_id": query.object_id, "path": query.path})
     rows = np.arange(len(query))
-    for prefix, place in (("", 0), ("second_", 1)):
-        known = place < n_classes
-        codes = order[:, place if known else 0]
-        names[f"{prefix}label"] = classifier.classes_[codes] if known else None
-        names[f"{prefix}probability"] = np.exp(chances[rows, codes]) if known and probabilities else np.nan
-        names[f"{prefix}distance"] = classifier.distance_to(query.vectors, codes) if known and len(query) else np.nan
+    for prefix, rank in (("", 0), ("second_", 1)):
+        exists = rank < n_classes
+        codes = order[:, rank if exists else 0]
+        predictions[f"{prefix}label"] = classifier.classes_[codes] if exists else None
+        probability = np.exp(log_probabilities[rows, codes]) if exists and probabilities else np.nan
+        predictions[f"{prefix}probability"] = probability
+        distance = classifier.distance_to(query.vectors, codes) if exists and len(query) else np.nan
+        predictions[f"{prefix}distance"] = distance
     if rejector is not None:
-        names["best_label"] = names["label"]
-        names["novelty_score"] = rejector.novelty_score(query.vectors, names["label"]) if len(query) else np.nan
-        names["threshold"] = rejector.threshold(names["label"]) if len(query) else np.nan
-        names.loc[names["novelty_score"] > names["threshold"], "label"] = UNKNOWN
+        labels = predictions["label"].copy()
+        predictions["best_label"] = labels
+        predictions["novelty_score"] = rejector.novelty_score(query.vectors, labels) if len(query) else np.nan
+        predictions["threshold"] = rejector.threshold(labels) if len(query) else np.nan
+        predictions.loc[predictions["novelty_score"] > predictions["threshold"], "label"] = UNKNOWN
     if query.is_labelled.any():
-        names["true_label"] = query.label
+        predictions["true_label"] = query.label
     if all_probabilities:
         columns = [f"p({name})" for name in classifier.classes_]
-        names = pd.concat([names, pd.DataFrame(np.exp(chances), columns=columns)], axis=1)
-    return names
+        every = pd.DataFrame(np.exp(log_probabilities), columns=columns)
+        predictions = pd.concat([predictions, every], axis=1)
+    return predictions
 
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How images get their labels: method, k of kNN, share of reference-class images that may be refused, and measure.
+    """How images are predicted: method, k of kNN, share of reference-class images that may be rejected, novelty score.
 
-    `settings` are those of the run that is the reference; without a k they give it.
+    `settings` are those of the reference's run; they give k where `n_neighbors` is None.
     """
 
     method: Method = "centroid"
@@ -188,36 +192,38 @@ class PredictionOptions:
         if self.unknown_rate is not None:
             least_calibration(self.unknown_rate)
         elif self.refuse_by is not None:
-            raise SettingError("refuse_by says how to refuse; give the unknown rate too (--unknown-rate .05)")
+            raise SettingError(
+                "refuse_by is the novelty score of the rejection; give the unknown rate too (--unknown-rate .05)"
+            )
         check_measure(self.measure)
 
     @property
     def measure(self) -> NoveltyScore:
-        """What makes an image strange: `refuse_by`, by default `neighbor`."""
+        """The novelty score: `refuse_by`, by default `neighbor`."""
         return self.refuse_by or "neighbor"
 
-    def fit(self, known: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
-        """Fit the classifier; where no k is given, with that of the settings, or as many as there are vectors."""
-        k = fitting_k(known, self.settings) if self.n_neighbors is None else self.n_neighbors
+    def fit(self, reference: EmbeddingTable, calibration: EmbeddingTable | None, progress: bool = False) -> Classifier:
+        """Fit the classifier; without `n_neighbors` k is that of the settings, at most the number of vectors."""
+        k = fitting_k(reference, self.settings) if self.n_neighbors is None else self.n_neighbors
         if self.method == "knn":
             logger.info("k of kNN: %d", k)
-        return fit_classifier(known, self.method, k, calibration, progress=progress)
+        return fit_classifier(reference, self.method, k, calibration, progress=progress)
 
 
-def fitting_k(known: EmbeddingTable, settings: Settings) -> int:
-    """Return k of the settings, or the size of a reference that is smaller."""
-    return max(1, min(settings.classification.n_neighbors, int(known.is_labelled.sum())))
+def fitting_k(reference: EmbeddingTable, settings: Settings) -> int:
+    """Return k of the settings, but at most the number of labelled vectors in the reference."""
+    return max(1, min(settings.classification.n_neighbors, int(reference.is_labelled.sum())))
 
 
 def rejector_for(
-    options: PredictionOptions, known: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
+    options: PredictionOptions, reference: EmbeddingTable, classifier: Classifier, calibration: EmbeddingTable | None
 ) -> Rejector | None:
-    """Return what rejects images as `options` says; None where it rejects none."""
+    """Return the rejector that the options ask for; None without an unknown rate."""
     if options.unknown_rate is None:
         return None
     if calibration is None:
         raise InputError(f"refusing {NO_CALIBRATION}")
-    return fit_rejector(known, classifier, calibration, options.unknown_rate, options.measure)
+    return fit_rejector(reference, classifier, calibration, options.unknown_rate, options.measure)
 
 
 def describe_predictions(classifier: Classifier, measures: Rejector, table: EmbeddingTable) -> pd.DataFrame:
@@ -236,9 +242,9 @@ def describe_predictions(classifier: Classifier, measures: Rejector, table: Embe
 
 
 def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress: bool) -> NDArray[np.float64] | None:
-    """Return the probabilities of all classes for every image, from a head that had not learned from it.
+    """Return the probabilities of all classes for every image, from a head that was not trained on it.
 
-    None where every class has but one image, so that no head can learn it from others.
+    None if every class has a single image, as no head can then be trained on others of it.
     """
     labels = table.label.astype(str)
     classes, counts = np.unique(labels, return_counts=True)
@@ -248,15 +254,13 @@ def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress
         logger.warning("every class has one image; the head's loss is left out")
         return None
     n_folds = min(n_folds, int(counts.max()))
-    probabilities = np.full((len(table), len(classes)), 1 / len(classes))  # of a class that nobody could learn
+    probabilities = np.full((len(table), len(classes)), 1 / len(classes))  # kept if no other fold has the class
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # it is in some of the folds only
+        warnings.filterwarnings("ignore", "The least populated class")  # it is in some folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
-    for learned, held in progress_bar(folds, "folds", "fold", shown=progress):
-        head = MLPClassifier().fit(table.vectors[learned], labels[learned])
-        could = held[np.isin(labels[held], head.classes_)]
-        probabilities[could] = 0
-        probabilities[could[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(
-            table.vectors[could]
-        )
+    for train_rows, left_out in progress_bar(folds, "folds", "fold", shown=progress):
+        head = MLPClassifier().fit(table.vectors[train_rows], labels[train_rows])
+        rows = left_out[np.isin(labels[left_out], head.classes_)]
+        probabilities[rows] = 0
+        probabilities[rows[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[rows])
     return probabilities

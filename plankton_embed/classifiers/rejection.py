@@ -1,4 +1,4 @@
-"""Refusing the unknown: how strange an image is to the class it was named, and from where on it gets no name."""
+"""Reject images of unknown classes: novelty scores, and a threshold for each predicted class."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from scipy.stats import beta, betabinom
 
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 
 ENOUGH = 100  # calibration scores for a threshold; with fewer the rejected share is uncertain
-OWN_WEIGHT = 3  # so often a score of the class itself counts among those of other classes
+OWN_WEIGHT = 3  # how often a score of the class itself counts when it is pooled with those of other classes
 LEVEL = 0.9  # of the interval of the rejected share
-MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, that its spread is measured on
+MOST_FOR_SPREAD = 200  # vectors of a class, drawn once, on which its spread is measured
 
 NoveltyScore = Literal["centroid", "neighbor", "density"]
 
 
 class Rejector:
-    """Refuses images that lie too far from what is known, class by class.
+    """Rejects images that are too far from the reference, with a threshold for each predicted class.
 
     Novelty scores:
 
-    - `centroid`: distance to the centroid of the class that the image was named.
-    - `neighbor`: distance to the k-th nearest known vector (Sun et al. 2022, arXiv 2204.06507).
-    - `density`: that distance over the mean of the same distance at the k nearest known vectors themselves (a local
+    - `centroid`: distance to the centroid of the predicted class.
+    - `neighbor`: distance to the k-th nearest reference vector (Sun et al. 2022, arXiv 2204.06507).
+    - `density`: that distance over the mean of the same distance at the k nearest reference vectors themselves (a local
       outlier factor, after Breunig et al. 2000).
 
     Args:
         measure: one of these.
-        n_neighbors: k; at most the known vectors.
+        n_neighbors: k; at most the number of reference vectors.
 
     Attributes:
-        thresholds_: one row a class: label, threshold, spread, n_calibration (calibration images predicted as the
-            class), n_pooled (scores that the threshold was read from); `rejected`, the expected share of further images
-            of the kind that is rejected, and `rejected_low` and `rejected_high`, its 90 % interval (the share varies
-            with the calibration images: a beta distribution; Vovk 2012, arXiv 1209.2673).
+        thresholds_: one row per class: label, threshold, spread, n_calibration (calibration images predicted as the
+            class), n_pooled (scores that the threshold is computed from); `rejected`, the share of further images of
+            the class that is expected to be rejected, and `rejected_low` and `rejected_high`, its 90 % interval (the
+            share varies with the calibration images: a beta distribution; Vovk 2012, arXiv 1209.2673).
     """
 
     def __init__(self, measure: NoveltyScore = "neighbor", n_neighbors: int = 10):
@@ -50,7 +51,7 @@ class Rejector:
         self.n_neighbors = n_neighbors
 
     def fit(self, vectors: NDArray[Any], labels: ArrayLike) -> Self:
-        """Take known vectors (n, d) with their class names (n,)."""
+        """Take the reference: vectors (n, d) with their class names (n,)."""
         names = np.asarray(labels, dtype=str)
         self._centroids = NearestCentroidClassifier().fit_names(vectors, names)
         self._index = VectorIndex.build(EmbeddingTable(vectors))
@@ -66,13 +67,14 @@ class Rejector:
         return self._centroids.classes_
 
     def novelty_score(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
-        """Return how far each vector (n, d) lies from what is known, given the names (n,) it got; (n,)."""
+        """Return the novelty score of each vector (n, d), given its predicted class name (n,); (n,)."""
         return self._novelty_score(vectors, self._codes(names))
 
     def novelty_scores(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
-        """Return three novelty scores of each vector (n, d), given its predicted name: (n, 3), larger is more novel.
+        """Return three novelty scores (n, 3) of each vector (n, d), given its predicted class name.
 
-        The score divided by the spread of the class, the score itself, and the distance to the class centroid.
+        The score divided by the spread of the class, the score itself, and the distance to the class centroid; higher
+        is more novel.
         """
         codes = self._codes(names)
         novelty_score = self._novelty_score(vectors, codes)
@@ -82,10 +84,10 @@ class Rejector:
     def _novelty_score(
         self, vectors: NDArray[Any], codes: NDArray[np.intp], skip_itself: bool = False
     ) -> NDArray[np.float64]:
-        """`skip_itself`: the vectors are known ones, of these classes; each is measured as if it were not."""
+        """`skip_itself`: the vectors are in the reference, in these classes; leave each out of its own reference."""
         if self.measure == "centroid":
             to_centroid = np.linalg.norm(vectors - self._centroids.centroids_[codes], axis=1)
-            counts = self._centroids.counts_[codes]  # without itself the mean lies n / (n - 1) times as far
+            counts = self._centroids.counts_[codes]  # the mean without the vector itself is n / (n - 1) times as far
             return np.asarray(to_centroid * counts / np.maximum(counts - 1, 1) if skip_itself else to_centroid)
         reach, rows = self._search(vectors, skip_itself)
         if self.measure == "density":
@@ -95,39 +97,37 @@ class Rejector:
     def _search(
         self, vectors: NDArray[Any], skip_itself: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the distance to the k-th known vector, and the rows of all k."""
+        """Return the distance to the k-th reference vector, and the rows of all k."""
         skipped = int(skip_itself and len(self._index) > 1)
         found = self._index.search(np.asarray(vectors, np.float32), min(self._k + skipped, len(self._index)))
         return found.distances[:, -1].astype(np.float64), found.rows[:, skipped:]
 
     def _measure_spread(self, names: NDArray[np.str_]) -> NDArray[np.float64]:
-        """Return the median novelty score of a class's own known vectors; the usual one where they cannot tell."""
+        """Return the median novelty score of each class's reference vectors; the usual one where it has no meaning."""
         codes = self._codes(names)
-        order = np.random.default_rng(0).permutation(len(codes))
-        place = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-        rows = order[place < MOST_FOR_SPREAD]
+        rows = draw_per_class(codes, MOST_FOR_SPREAD, np.random.default_rng(0))
         own = self._novelty_score(self._index.table.vectors[rows], codes[rows], skip_itself=True)
         medians = pd.Series(own).groupby(codes[rows]).median().to_numpy()
-        told = medians > np.finfo(np.float32).eps * medians.max()  # not by a lone example, or by copies of one
-        usual = float(np.median(medians[told])) if told.any() else 1.0
-        alone = np.sqrt(2) if self.measure == "centroid" else 1.0  # an example lies itself as far from the mean
-        return np.where(told, medians, alone * usual)
+        is_valid = medians > np.finfo(np.float32).eps * medians.max()  # not with one example, or copies of one
+        usual = float(np.median(medians[is_valid])) if is_valid.any() else 1.0
+        alone = np.sqrt(2) if self.measure == "centroid" else 1.0  # the single example is as far from the true mean
+        return np.where(is_valid, medians, alone * usual)
 
     def calibrate(self, vectors: NDArray[Any], names: ArrayLike, rate: float = 0.05) -> Self:
-        """Set the thresholds so that a share `rate` of the known images named as a class is refused.
+        """Set the thresholds so that a share `rate` of the known-class images predicted as each class is rejected.
 
         Of n calibration scores, the threshold is number ceil((1 - rate) (n + 1)), counted from the smallest: a further
-        score of the kind exceeds it with a probability of at most `rate` (split conformal prediction, by predicted
+        score of the class exceeds it with a probability of at most `rate` (split conformal prediction, by predicted
         class: Mondrian; Vovk et al. 2005, Algorithmic Learning in a Random World). A class with fewer than 100 scores
-        (or what the rate needs) takes more from the classes whose spread is most similar, each score in relation to the
-        spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335). Its own scores count three
-        times, where there are 100 in all; the share is then about `rate`. It takes as many as make (n + 1) rate a whole
-        number, if there are so many, because rounding up rejects fewer images than `rate`.
+        (or the number that the rate needs) also uses scores of the classes with the most similar spread, each score
+        divided by the spread of its class (as classes are pooled by Ding et al. 2023, arXiv 2306.09335). If there are
+        100 scores in all, its own scores count three times; the share is then approximately `rate`. The number of
+        scores makes (n + 1) rate a whole number, if there are enough, because rounding up rejects fewer than `rate`.
 
         Args:
             vectors: of images of known classes that the network was not trained on, (n, d).
-            names: that the classifier gave them, (n,).
-            rate: share of known images that may be refused.
+            names: their predicted class names, (n,).
+            rate: share of the images of known classes that may be rejected.
 
         Raises:
             SettingError: the rate is not between 0 and 1.
@@ -136,23 +136,23 @@ class Rejector:
         needed = least_calibration(rate)
         if len(vectors) < needed:
             raise InputError(
-                f"refusing {rate:.3g} of the known images needs at least {needed} calibration images; found "
-                f"{len(vectors)}. Give more of them, or a higher unknown rate"
+                f"rejecting {rate:.3g} of the images of known classes needs at least {needed} calibration images; "
+                f"found {len(vectors)}. Give more of them, or a higher unknown rate"
             )
         codes = self._codes(names)
         scaled = self._novelty_score(vectors, codes) / self._spread[codes]
-        order = np.random.default_rng(0).permutation(len(scaled))  # of a class that gives a part of its scores
+        order = np.random.default_rng(0).permutation(len(scaled))  # which scores a class gives, if it gives only a part
         own = [scaled[order[codes[order] == code]] for code in range(len(self.classes_))]
         n_own = np.array([len(part) for part in own])
         more = OWN_WEIGHT - 1 if len(scaled) >= ENOUGH else 0  # copies of a class's own scores
         rows = []
         for code, label in enumerate(self.classes_):
-            likest = np.argsort(np.abs(np.log(self._spread / self._spread[code])), kind="stable")
-            likest = np.concatenate([[code], likest[likest != code]])
+            similar = np.argsort(np.abs(np.log(self._spread / self._spread[code])), kind="stable")
+            similar = np.concatenate([[code], similar[similar != code]])
             n = whole_pool(max(n_own[code], ENOUGH, needed) + more * n_own[code], rate) - more * n_own[code]
             n = max(n_own[code], min(n, len(scaled)))
-            n_classes = int(np.searchsorted(np.cumsum(n_own[likest]), n)) + 1
-            pooled = np.concatenate([np.tile(own[code], more), *(own[other] for other in likest[:n_classes])])
+            n_classes = int(np.searchsorted(np.cumsum(n_own[similar]), n)) + 1
+            pooled = np.concatenate([np.tile(own[code], more), *(own[other] for other in similar[:n_classes])])
             threshold = conformal_threshold(pooled[: n + more * n_own[code]], rate) * self._spread[code]
             rows.append((label, threshold, self._spread[code], n_own[code], n))
         table = pd.DataFrame(rows, columns=["label", "threshold", "spread", "n_calibration", "n_pooled"])
@@ -169,20 +169,21 @@ class Rejector:
         return self
 
     def count_rejected(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
-        """Return for each calibration image, 0 to 1, how much of it counts as rejected, had it not set the threshold.
+        """Return how much of each calibration image, 0 to 1, counts as rejected without its effect on the threshold.
 
-        A score that is its own threshold would exceed that of the others; of n + 1 images as many are rejected as of n.
+        A score that is itself the threshold would exceed the threshold of the other scores; the factor w / (w + 1), for
+        w scores, corrects the count for that.
         """
         weight = self._weight[self._codes(names)]
         is_rejected = self.novelty_score(vectors, names) >= self.threshold(names)
         return np.where(is_rejected, weight / (weight + 1), 0.0)
 
     def threshold(self, names: ArrayLike) -> NDArray[np.float64]:
-        """Return the threshold of the class of each name, (n,)."""
+        """Return the threshold of each predicted class name, (n,)."""
         return self.thresholds_["threshold"].to_numpy(dtype=np.float64)[self._codes(names)]
 
     def reject(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.bool_]:
-        """Return whether each image, given the name it got, is refused; (n,)."""
+        """Return whether each image, given its predicted class name, is rejected; (n,)."""
         return self.novelty_score(vectors, names) > self.threshold(names)
 
     def _codes(self, names: ArrayLike) -> NDArray[np.intp]:
@@ -190,14 +191,14 @@ class Rejector:
 
 
 def check_measure(measure: NoveltyScore) -> NoveltyScore:
-    """Return the novelty score; SettingError where there is none of that name."""
+    """Return the name of the novelty score; SettingError if there is no such score."""
     if measure not in get_args(NoveltyScore):
-        raise SettingError(f"measure of refusing: expected {', '.join(get_args(NoveltyScore))}; found {measure!r}")
+        raise SettingError(f"novelty score: expected {', '.join(get_args(NoveltyScore))}; found {measure!r}")
     return measure
 
 
 def least_calibration(rate: float) -> int:
-    """Return how many calibration images it takes to refuse that share of images.
+    """Return the least number of calibration images with which that share of images can be rejected.
 
     Raises:
         SettingError: the rate is not between 0 and 1.
@@ -208,13 +209,13 @@ def least_calibration(rate: float) -> int:
 
 
 def conformal_threshold(scores: NDArray[np.floating], rate: float) -> float:
-    """Return the score that a further one of the kind exceeds with a probability of at most `rate`."""
+    """Return the score that a further one of the same distribution exceeds with a probability of at most `rate`."""
     rank = int(conformal_rank(np.array(len(scores)), rate))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else np.inf
 
 
 def conformal_rank(n: NDArray[np.integer], rate: float) -> NDArray[np.intp]:
-    """Return which of n scores is the threshold, counted from the smallest: 1 to n + 1, where n + 1 is none of them."""
+    """Return which of n scores is the threshold, counted from the smallest, from 1; n + 1 is none of them."""
     return np.ceil(np.round((1 - rate) * (n + 1), 9)).astype(np.intp)
 
 
@@ -227,16 +228,16 @@ def whole_pool(n: int, rate: float) -> int:
 def estimate_kept(
     rejected: NDArray[np.float64], codes: NDArray[np.intp], n_classes: int, n_draws: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Estimate which share of the images of each class is not rejected.
+    """Estimate the share of each class's images that is not rejected.
 
-    The shares of the classes are taken as drawn from one beta distribution, which is fitted to them (empirical Bayes):
-    a class with few calibration images gets nearly the share of all.
+    The shares are modelled as drawn from one beta distribution, which is fitted to them (empirical Bayes): a class with
+    few calibration images gets approximately the share of all classes.
 
     Args:
         rejected: (m,) of `Rejector.count_rejected` for the calibration images.
         codes: (m,) their true classes.
         n_classes: C.
-        n_draws: from the posterior distribution of each share.
+        n_draws: draws from the posterior distribution of each share.
         seed: of the draws.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The images of an epoch: large classes capped at random, small ones grown by mirror and rotation."""
+"""Random draws by class; the images of an epoch: large classes capped, small ones grown by mirror and rotation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 N_VIEWS = 8  # the four quarter turns of an image and of its mirror image
 
@@ -44,9 +45,32 @@ def balance_epoch(
     weights = sizes ** {"balanced": 0.0, "square_root": 0.5, "natural": 1.0}[sampling]
     dues = np.maximum(2, np.rint(n_images * weights / weights.sum())).astype(int)
     rows, views = [], []
-    for c, due in enumerate(dues):
-        members = np.flatnonzero(class_index == c)
+    for members, due in zip(split_by_class(class_index), dues, strict=True):
         rounds = -(-due // len(members))
         rows.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:due])
         views.append(np.repeat(np.arange(rounds), len(members))[:due] % N_VIEWS)
     return EpochPlan(rows, views)
+
+
+def split_by_class(codes: NDArray[np.integer]) -> list[NDArray[np.intp]]:
+    """Return the rows of every class code 0 … C-1, sorted."""
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+
+
+def shuffle_by_class(labels: ArrayLike, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return all rows (n,) in random order, and of each in this order its number within its class, from 0."""
+    order = rng.permutation(len(np.asarray(labels))).astype(np.intp)
+    number = pd.Series(order).groupby(np.asarray(labels)[order]).cumcount()
+    return order, np.asarray(number, dtype=np.intp)
+
+
+def draw_per_class(labels: ArrayLike, n_per_class: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw at most so many rows of each class at random; return them sorted."""
+    order, number = shuffle_by_class(labels, rng)
+    return np.sort(order[number < n_per_class])
+
+
+def draw_evenly(labels: ArrayLike, n_rows: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw rows at random, as nearly equally many of each class as possible; return them sorted."""
+    order, number = shuffle_by_class(labels, rng)
+    return np.sort(order[np.argsort(number, kind="stable")[:n_rows]])

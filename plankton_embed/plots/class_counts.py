@@ -16,7 +16,7 @@ def draw_class_counts(counts: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw one row for each class, the largest on top: its true images, and its counts before and after rejection.
 
     Args:
-        counts: as `count_names` returns; the row `unknown` is the last.
+        counts: as `count_predictions` returns; the row `unknown` is the last.
         ax: where to draw; by default a new figure, taller for more classes.
 
     Returns:

@@ -27,7 +27,7 @@ from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
 from plankton_embed.classifiers.calibrated import HELD_OUT
-from plankton_embed.classifiers.calibration import LEAST_CHANCE, fit_temperature
+from plankton_embed.classifiers.calibration import LEAST_PROBABILITY, fit_temperature
 from plankton_embed.classifiers.prediction import METHODS, fit_classifier, fitting_k
 from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.errors import DependencyError, InputError, PlanktonEmbedError
@@ -194,7 +194,7 @@ class Outcome:
             "balanced_accuracy": scores.metrics["balanced_accuracy"],
             "precision_macro": float(scores.per_class["precision"].mean()),
             "recall_macro": float(scores.per_class["recall"].mean()),
-            "loss": float(-np.log(np.maximum(own, LEAST_CHANCE)).mean()),
+            "loss": float(-np.log(np.maximum(own, LEAST_PROBABILITY)).mean()),
             "worst_class": str(worst["label"]),
             "worst_class_f1": float(worst["f1"]),
             "training_minutes": self.learning / 60,

@@ -13,6 +13,7 @@ from PIL import Image
 from plankton_embed.analysis.class_means import find_central
 from plankton_embed.classifiers.scoring import ClassificationScores
 from plankton_embed.errors import InputError
+from plankton_embed.images.balance import draw_evenly
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.marks import find_marks, remove_marks
 from plankton_embed.images.preparation import open_image, prepare_image, to_8bit
@@ -53,13 +54,10 @@ def preview_sheet(
     One image of every class, then a second one, and so on, up to `n_images`. If there are more classes than `n_images`:
     one image of each of at most `MOST_PREVIEWED` classes.
     """
-    shuffled = np.random.default_rng(seed).permutation(len(catalog))
-    labels = catalog.frame["label"].astype(object).fillna("").iloc[shuffled]
-    turn = labels.groupby(labels).cumcount().to_numpy()
+    labels = catalog.frame["label"].astype(object).fillna("")
     n_shown = max(n_images, min(labels.nunique(), MOST_PREVIEWED))
-    chosen = np.sort(shuffled[np.argsort(turn, kind="stable")[:n_shown]])
     tiles: list[Tile] = []
-    for row in chosen:
+    for row in draw_evenly(labels, n_shown, np.random.default_rng(seed)):
         path, label = catalog.paths[row], catalog.labels[row] or "(unlabelled)"
         try:
             image, (pixels, _, _) = open_image(path), prepare_image(path, settings)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.projection import N_PER_CLASS, Film, draw_per_class, project_epochs
+from plankton_embed.analysis.projection import N_PER_CLASS, Film, project_epochs, select_per_class
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, content_hashes
 from plankton_embed.output import progress_bar, refuse_overwrite
@@ -65,7 +65,7 @@ def film(
         raise SettingError(f"basis: epoch {basis_epoch} was not kept; those that were: {', '.join(map(str, epochs))}")
     check_seconds(seconds)
     path = None if output is None else refuse_overwrite(name_film(output), overwrite)
-    table = draw_per_class(load_split(run, split)[0], per_class, seed)
+    table = select_per_class(load_split(run, split)[0], per_class, seed)
     by_epoch = _embed_epochs(folder, table, epochs, device, progress)
     history = pd.read_csv(folder.history)
     accuracies = dict(zip(history["epoch"].tolist(), history["centroid_accuracy"].tolist(), strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plankton_embed.analysis.projection import N_PER_CLASS, Projection, draw_per_class, fit_projection
+from plankton_embed.analysis.projection import N_PER_CLASS, Projection, fit_projection, select_per_class
 from plankton_embed.analysis.projection import Method as ProjectionMethod
 from plankton_embed.output import write_frame
 from plankton_embed.plots.explained import draw_explained
@@ -46,7 +46,7 @@ def pca(
     """
     check_output(output, overwrite, "pca")
     table, split = load_split(vectors, split)
-    shown = draw_per_class(table, per_class, seed)
+    shown = select_per_class(table, per_class, seed)
     found = fit_projection(table, method, n_components, seed=seed)
     rows = pd.Index(table.object_id).get_indexer(pd.Index(shown.object_id))
     drawn = replace(found, table=shown, coordinates=found.coordinates[rows])

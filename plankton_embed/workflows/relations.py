@@ -10,8 +10,8 @@ import pandas as pd
 
 from plankton_embed.analysis.relations import LIMIT, N_SHUFFLES, Definition, Relations, find_relations, keep_labelled
 from plankton_embed.errors import SettingError
+from plankton_embed.images.balance import draw_evenly
 from plankton_embed.output import write_frame
-from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows import contact_sheets
 from plankton_embed.workflows.inputs import Reference, load_split
 from plankton_embed.workflows.result_folder import check_output, save_sheets, write_analysis
@@ -55,7 +55,7 @@ def relations(
     check_output(output, overwrite, "relations")
     table, split = load_split(vectors, split)
     table = keep_labelled(table)
-    drawn = _draw_evenly(table, n_images, seed)
+    drawn = table.select(draw_evenly(table.label.astype(str), n_images, np.random.default_rng(seed)))
     if len(drawn) < len(table):
         logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))
     found = find_relations(
@@ -89,10 +89,3 @@ def relations(
     }
     write_analysis(output, "relations", found.table, summary, write)
     return found
-
-
-def _draw_evenly(table: EmbeddingTable, n_images: int, seed: int) -> EmbeddingTable:
-    """Draw images so that all classes have as nearly the same number as can be."""
-    order = np.random.default_rng(seed).permutation(len(table))
-    place = pd.Series(order).groupby(table.label[order].astype(str)).cumcount().to_numpy()
-    return table.select(np.sort(order[np.argsort(place, kind="stable")[:n_images]]))

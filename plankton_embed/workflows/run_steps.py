@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.suspects import NEAR_COSINE, find_near_copies
@@ -26,6 +25,7 @@ from plankton_embed.classifiers.prediction import (
 from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.embedding import embed_prepared
 from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.images.balance import draw_per_class
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, hash_images, refuse_unknown, warn_of_similar_classes
 from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
@@ -372,9 +372,7 @@ def _make_validation(
     """
     rng = np.random.default_rng(settings.seed)
     n = settings.training.validation_images_per_class
-    shuffled = rng.permutation(len(class_index))
-    rank = pd.Series(shuffled).groupby(class_index[shuffled]).cumcount().to_numpy()
-    chosen = np.sort(shuffled[rank < n])
+    chosen = draw_per_class(class_index, n, rng)
     val = val.select(np.sort(rng.permutation(len(val.catalog))[:MOST_VALIDATION_IMAGES]))
     gallery, truth = train.select(chosen), np.array(val.catalog.labels, dtype=str)
     gallery_labels = np.array(gallery.catalog.labels, dtype=object)

@@ -76,7 +76,7 @@ def taxonomy(
             probabilities = classifier.predict_proba(asked.vectors)
             backed_off = back_off(probabilities, classes, given, CERTAINTY if certainty is None else certainty)
             true_names, own = np.unique(truth, return_inverse=True)
-            members = given.hang([*classes, *true_names.tolist()]).members(true_names.tolist())
+            members = given.add_classes([*classes, *true_names.tolist()]).members(true_names.tolist())
             is_right = members[backed_off.pop("node"), own]
             backed_off = backed_off.assign(true_label=truth, is_right=is_right)
             backed_off.insert(0, "object_id", asked.object_id)

@@ -1,4 +1,4 @@
-"""What the tests of taxonomies share."""
+"""Fixtures of the tests of taxonomies."""
 
 import pytest
 

@@ -47,17 +47,19 @@ def test_three_blobs_are_three_groups(blobs, options):
     assert found.groups["n_images"].sum() == inside.sum()
 
 
-def test_the_nearest_known_class(blobs):
+def test_the_nearest_reference_class(blobs):
     vectors, _ = blobs
-    known = EmbeddingTable(
+    reference = EmbeddingTable(
         np.array([[0, 0, 1], [0, 0, 3], [9, 0, 0], [0, 0, 99]], dtype=np.float32), label=["a", "a", "b", None]
     )
-    found = group(vectors, "tree", n_clusters=3, reference=known)
+    found = group(vectors, "tree", n_clusters=3, reference=reference)
     assert found.groups["nearest_class"].tolist() == ["a", "b", "a"]
     mean = vectors[:60].mean(axis=0)
     assert found.groups["nearest_distance"][0] == pytest.approx(np.linalg.norm(mean - [0, 0, 2]), abs=1e-4)
     with pytest.raises(MismatchError):
-        group(vectors, reference=EmbeddingTable(known.vectors, label=known.label, provenance={"model_hash": "x"}))
+        group(
+            vectors, reference=EmbeddingTable(reference.vectors, label=reference.label, provenance={"model_hash": "x"})
+        )
 
 
 def test_names_become_labels(blobs):

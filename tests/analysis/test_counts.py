@@ -72,9 +72,9 @@ def test_fractions_are_corrected_separately(correction):
     """Only a in the first and only b in the second: with one mix for both, doubtful images would be of either."""
     codes, factor = np.repeat([0, 1], 200), np.repeat([1.0, 64.0], 200)
     found = count_tow(codes, factor, np.random.default_rng(4), correction)
-    together = factor @ correction.correct(classify(codes, np.random.default_rng(4))).membership
+    together = factor @ correction.correct(classify(codes, np.random.default_rng(4))).posterior
     assert abs(found.individuals[0, 0] - 200) < abs(together[0] - 200) / 2
-    assert found.known.shape == found.known_individuals.shape == (61, 5)
+    assert found.class_images.shape == found.class_individuals.shape == (61, 5)
 
 
 def test_spectra_of_all_samples_and_their_slope():

@@ -75,7 +75,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("columns", "why"), MISSING)
-def test_what_is_not_known_of_every_image_is_not_known_of_the_sample(columns, why):
+def test_an_amount_missing_for_one_image_is_missing_for_the_sample(columns, why):
     frame = {"sample_id": ["a", "a"], **columns, "code": 0}
     bad = pd.DataFrame(frame)
     good = bad.iloc[[1, 1]].assign(code=1, sample_id="b", volume=3.0, volume_of="sea water")

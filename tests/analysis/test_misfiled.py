@@ -1,4 +1,4 @@
-"""Groups filed under a wrong class: found where they were planted, and nowhere else."""
+"""Groups of images with a wrong label: only the planted ones are found."""
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ def test_two_groups_come_with_the_clearer_one_first(images):
     assert {frozenset(np.flatnonzero(group == number)) for number in (1, 2)} == {frozenset(first), frozenset(second)}
 
 
-def test_right_labels_and_single_wrong_ones_are_no_groups(images):
+def test_right_labels_and_single_wrong_ones_are_not_groups(images):
     vectors, cluster = images
     codes = cluster // N_CLUSTERS
     assert len(find(vectors, codes)[0]) == 0
@@ -75,14 +75,14 @@ def test_right_labels_and_single_wrong_ones_are_no_groups(images):
     assert not group.any()
 
 
-def test_copies_of_one_image_are_no_group(images):
+def test_copies_of_one_image_are_not_a_group(images):
     vectors, cluster = images[0].copy(), images[1]
     vectors[:15] = vectors[0]
     assert len(find(vectors, cluster // N_CLUSTERS)[0]) == 0
 
 
 @pytest.mark.parametrize("noise", [0, 1e-5])
-def test_copies_of_a_few_images_are_no_group(images, noise):
+def test_copies_of_a_few_images_are_not_a_group(images, noise):
     vectors, cluster = images
     codes = cluster // N_CLUSTERS
     moved = np.flatnonzero(cluster == 7)[:5]

@@ -20,13 +20,13 @@ def draw(rng, counts, offset=0.0):
     return log_softmax(-(distances**2) / 2, axis=1), codes, np.stack([nearest, nearest**2], axis=1)
 
 
-def p_of(seed, n_strange=0, n_each=(30, 20, 8, 30, 3, 30)):
+def p_of(seed, n_unknown=0, n_each=(30, 20, 8, 30, 3, 30)):
     rng = np.random.default_rng(seed)
     logs, codes, novelty = draw(rng, n_each)
     test = MixtureTest(CountCorrection(logs, codes, n_draws=20), logs, codes, novelty, seed)
-    sample = draw(rng, rng.multinomial(300 - n_strange, rng.dirichlet([0.5] * 6)))
-    strange = draw(rng, rng.multinomial(n_strange, [1 / 6] * 6), offset=4.0)
-    return test.p_value(*(np.concatenate([sample[part], strange[part]]) for part in (0, 2)))
+    sample = draw(rng, rng.multinomial(300 - n_unknown, rng.dirichlet([0.5] * 6)))
+    unknown = draw(rng, rng.multinomial(n_unknown, [1 / 6] * 6), offset=4.0)
+    return test.p_value(*(np.concatenate([sample[part], unknown[part]]) for part in (0, 2)))
 
 
 def test_p_is_uniform_under_label_shift():
@@ -39,7 +39,7 @@ def test_a_tenth_of_other_images_is_noticed():
     assert np.mean([p_of(seed, 30, [30] * 6) < 0.01 for seed in range(10)]) > 0.8
 
 
-def test_few_images_are_not_tested_and_a_sample_depends_on_no_other():
+def test_few_images_are_not_tested_and_samples_are_independent():
     rng = np.random.default_rng(0)
     logs, codes, novelty = draw(rng, [20] * 6)
     test = MixtureTest(CountCorrection(logs, codes, n_draws=20), logs, codes, novelty)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from plankton_embed.analysis.projection import draw_per_class, fit_projection, project_epochs
+from plankton_embed.analysis.projection import fit_projection, project_epochs, select_per_class
 from plankton_embed.errors import DependencyError, InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -106,21 +106,21 @@ def test_frame_is_what_a_csv_needs():
 def test_some_of_each_class_are_drawn_once_and_unlabelled_ones_too():
     label = ["a"] * 10 + ["b"] * 2 + [None] * 7
     table = EmbeddingTable(np.arange(19)[:, None], label=label)
-    drawn = draw_per_class(table, 3, seed=4)
+    drawn = select_per_class(table, 3, seed=4)
     assert drawn.label.tolist() == ["a"] * 3 + ["b"] * 2 + [None] * 3
     assert len(set(drawn.object_id)) == 8
     assert (np.diff(drawn.vectors[:, 0]) > 0).all(), "they keep their order"
-    assert draw_per_class(table, 3, seed=4).object_id.tolist() == drawn.object_id.tolist()
-    assert draw_per_class(table, 3, seed=5).object_id.tolist() != drawn.object_id.tolist()
-    assert len(draw_per_class(table, 99)) == 19
+    assert select_per_class(table, 3, seed=4).object_id.tolist() == drawn.object_id.tolist()
+    assert select_per_class(table, 3, seed=5).object_id.tolist() != drawn.object_id.tolist()
+    assert len(select_per_class(table, 99)) == 19
     with pytest.raises(SettingError, match="per class"):
-        draw_per_class(table, 0)
+        select_per_class(table, 0)
 
 
 # --- epochs
 
 
-def test_epochs_stand_on_the_axes_of_the_last():
+def test_epochs_are_on_the_axes_of_the_last():
     rng = np.random.default_rng(0)
     table = EmbeddingTable(np.zeros((9, 1)), label=list("aaabbbccc"))
     vectors = {number: rng.normal(size=(9, 4)).astype(np.float32) for number in (10, 2, 5)}
@@ -189,7 +189,7 @@ def test_a_map_keeps_groups_apart_and_is_repeated(method, library):
     assert found.explained is None
     assert len(found.ends(2)) == 8
     for refused in (lambda: found.project(vectors), found.loadings):
-        with pytest.raises(SettingError, match="no basis"):
+        with pytest.raises(SettingError, match="cannot be applied to other vectors"):
             refused()
 
 
@@ -247,4 +247,4 @@ def test_vectors_that_do_not_fit_the_axes():
 
 def test_images_without_any_label_are_drawn_as_forty_classes():
     bare = EmbeddingTable(np.zeros((500, 2), dtype=np.float32))
-    assert len(draw_per_class(bare, 5)) == 200
+    assert len(select_per_class(bare, 5)) == 200

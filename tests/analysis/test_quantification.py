@@ -21,13 +21,13 @@ def draw(rng, counts, bias=0.0):
     return log_softmax(norm.logpdf(x[:, None], CENTRES[: len(counts)], 1) + bias, axis=1), codes
 
 
-def test_the_mix_of_two_classes_is_the_likeliest_one():
-    evidence = np.array([[1.0, 0.5]] * 7 + [[0.2, 1.0]] * 3)
+def test_the_prevalences_of_two_classes_are_the_most_likely():
+    likelihood = np.array([[1.0, 0.5]] * 7 + [[0.2, 1.0]] * 3)
     best = minimize_scalar(
         lambda p: -7 * np.log(p + 0.5 * (1 - p)) - 3 * np.log(0.2 * p + 1 - p), bounds=(0, 1), method="bounded"
     ).x
-    assert estimate_prevalence(evidence)[0] == pytest.approx(best, abs=1e-4)
-    assert estimate_prevalence(evidence[[0, 7]], times=np.array([7.0, 3.0]))[0] == pytest.approx(best, abs=1e-4)
+    assert estimate_prevalence(likelihood)[0] == pytest.approx(best, abs=1e-4)
+    assert estimate_prevalence(likelihood[[0, 7]], times=np.array([7.0, 3.0]))[0] == pytest.approx(best, abs=1e-4)
 
 
 def test_images_beyond_doubt_are_counted():
@@ -64,8 +64,8 @@ def test_a_rare_class_is_not_swamped(method):
     assert named[1] > 15 * true[1]  # false ones of class 0
     assert abs(counts.count[1] - true[1]) < abs(named[1] - true[1]) / 5
     assert counts.count.sum() == pytest.approx(len(logs))
-    assert np.allclose(counts.membership.sum(axis=1), 1)
-    assert np.allclose(counts.membership.sum(axis=0), counts.count)
+    assert np.allclose(counts.posterior.sum(axis=1), 1)
+    assert np.allclose(counts.posterior.sum(axis=0), counts.count)
     assert (counts.low <= counts.count).all()
     assert (counts.count <= counts.high).all()
 
@@ -115,7 +115,7 @@ def test_a_class_without_calibration_images_and_an_empty_sample():
     assert np.isfinite(correction.correct(logs).count).all()
     empty = correction.correct(np.empty((0, 5)))
     assert empty.count.tolist() == empty.high.tolist() == [0] * 5
-    assert empty.membership.shape == (0, 5)
+    assert empty.posterior.shape == (0, 5)
 
 
 def test_bad_settings_are_refused():
@@ -165,12 +165,12 @@ def test_samples_whose_errors_differ_have_wider_intervals(method, n_draws):
     rng = np.random.default_rng(0)
     parts = [draw(rng, [10] * 5, bias=np.linspace(-1, 1, 5) * 2 * step) for step in rng.normal(size=12)]
     logs, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
-    asked, _ = draw(rng, [60] * 5)
+    query, _ = draw(rng, [60] * 5)
     tows, eight = np.repeat(np.arange(12), 50), np.arange(300) % 8
-    by_image = CountCorrection(logs, codes, method=method, n_draws=n_draws).correct(asked)
+    by_image = CountCorrection(logs, codes, method=method, n_draws=n_draws).correct(query)
     corrector = CountCorrection(logs, codes, method=method, samples=tows, n_draws=n_draws)
-    one, several = corrector.correct(asked), corrector.correct(asked, eight)
+    one, several = corrector.correct(query), corrector.correct(query, eight)
     np.testing.assert_array_equal(one.count, by_image.count)  # the draws are for the intervals alone
     widths = [(found.high - found.low).mean() for found in (by_image, several, one)]
     assert widths[0] < widths[1] < widths[2]
-    np.testing.assert_array_equal(several.draws, corrector.correct(asked, eight).draws)
+    np.testing.assert_array_equal(several.draws, corrector.correct(query, eight).draws)

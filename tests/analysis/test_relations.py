@@ -1,4 +1,4 @@
-"""Relations: by hand, planted, and against every pair of relations in turn."""
+"""Relations: by hand, planted, and against brute force."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plankton_embed.analysis import parallelograms as search
 from plankton_embed.analysis import relations as module
-from plankton_embed.analysis.parallelograms import ParallelogramSearch, find_parallelograms
+from plankton_embed.analysis.parallelograms import ParallelogramSearch
 from plankton_embed.analysis.relations import complete_analogy, find_in_window, find_relations
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -51,7 +51,7 @@ def test_the_same_as_comparing_every_two_relations(n, dimension, epsilon, cell, 
         patch.setattr(search, "CELL", cell)
         patch.setattr(search, "BLOCK", 50)
         patch.setattr(search, "LARGE", 4)
-        blocks = list(find_parallelograms(points, epsilon, n_threads=2, progress=False))
+        blocks = list(ParallelogramSearch(points, n_threads=2).find(epsilon, progress=False))
     found = corners_of(blocks)
     assert found == compare_all(points, epsilon)
     assert sum(len(block.a) for block in blocks) == len(found)  # each once
@@ -65,7 +65,7 @@ def test_tight_classes_are_searched_exactly():
     rng = np.random.default_rng(8)
     points = rng.normal(size=(3, 4))[np.arange(12) % 3] + 1e-4 * rng.normal(size=(12, 4))
     for epsilon in (5e-5, 2e-4, 1):
-        assert corners_of(find_parallelograms(points, epsilon, progress=False)) == compare_all(points, epsilon)
+        assert corners_of(ParallelogramSearch(points).find(epsilon, progress=False)) == compare_all(points, epsilon)
 
 
 def test_a_square_by_hand():
@@ -143,7 +143,7 @@ def test_what_is_found_does_not_hang_on_the_order_of_images(planted):
     np.testing.assert_allclose(one.best["relative"], other.best["relative"], rtol=1e-6, atol=1e-7)
 
 
-def test_shuffled_labels_are_nothing_special():
+def test_shuffled_labels_have_no_small_p_values():
     rng = np.random.default_rng(3)
     labels = np.array(list("abcd"), dtype=object)[rng.integers(4, size=40)]
     found = relate(rng.normal(size=(40, 3)), labels, 0.3, n_shuffles=99)
@@ -169,13 +169,13 @@ def test_p_values_of_a_part_are_as_rare_by_chance_as_those_of_all(monkeypatch):
     assert (found.analogies["p_any"] <= 0.05).mean() < 0.1
 
 
-def test_without_shufflings_chance_is_unknown(planted):
+def test_without_shuffles_p_values_are_missing(planted):
     found = find_relations(planted, 1.5, n_threads=1, progress=False, n_shuffles=0).analogies
     assert len(found)
     assert found[["expected", "p_value", "p_any"]].isna().all(axis=None)
 
 
-def test_copies_stand_last():
+def test_copies_are_last():
     vectors = np.random.default_rng(6).normal(size=(8, 3))
     vectors[4:] = vectors[:4]
     found = relate(vectors, np.array(list("abcdabcd"), dtype=object), 0.1, n_shuffles=0)
@@ -205,7 +205,7 @@ def test_images_are_enough_for_a_query(planted):
 def test_the_window_of_2019_misses_most(planted):
     points = planted.vectors.astype(float)
     window = corners_of([find_in_window(points, 1.5)])
-    exact = corners_of(find_parallelograms(points, 1.5, n_threads=1, progress=False))
+    exact = corners_of(ParallelogramSearch(points, n_threads=1).find(1.5, progress=False))
     assert window < exact
     assert 0 < len(window) < 0.5 * len(exact)
     found = find_relations(planted, 1.5, definition="window_2019", n_threads=1, progress=False, n_shuffles=0)
@@ -269,7 +269,7 @@ def test_what_is_expected_is_reported_before_the_search(caplog):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LONG", 0)
         relate(points, None, 0.4)
-    assert f"about {float(f'{true:.2g}'):,.0f} pairs" in caplog.text
+    assert f"approximately {float(f'{true:.2g}'):,.0f} pairs" in caplog.text
     assert "a smaller epsilon or fewer images take less" in caplog.text
     assert caplog.records[-1].levelname == "WARNING"
 
@@ -280,7 +280,7 @@ def test_copies_are_compared_once_where_epsilon_is_chosen(caplog):
     once = relate(points, labels, limit=50)
     copied = relate(np.repeat(points, 5, axis=0), np.repeat(labels, 5), limit=50)
     assert (copied.epsilon, copied.n_found) == (once.epsilon, 50)
-    assert "80 of 100 images have the vector of an earlier one and are left out" in caplog.text
+    assert "80 of 100 images have the same vector as an earlier one and are left out" in caplog.text
     assert relate(np.repeat(points, 5, axis=0), np.repeat(labels, 5), once.epsilon).n_found > 1000
     with pytest.raises(InputError, match="four images; found 1"):
         relate(np.ones((9, 2)))
@@ -300,7 +300,7 @@ def test_few_that_lead_from_class_to_class(monkeypatch, caplog):
     points = np.random.default_rng(7).normal(size=(40, 3))
     found = relate(points, [*"bb", *"a" * 38], limit=30)
     assert found.n_found == relate(points, [*"bb", *"a" * 38], found.epsilon).n_found
-    assert "few relations lead from one class to another" in caplog.text
+    assert "there are few relations between classes" in caplog.text
 
 
 def test_copies_and_few_images():
@@ -317,7 +317,7 @@ def test_copies_and_few_images():
         (3, None, {}, InputError, "four images; found 3"),
         (5, ["a"] * 5, {}, InputError, "at least 2 of them; found 1"),
         (5, ["a", "b", None, None, None], {}, InputError, "four images; found 2"),
-        (5, ["a"] * 4 + ["b"], {}, InputError, "all images but one are of one class"),
+        (5, ["a"] * 4 + ["b"], {}, InputError, "all images except one are of one class"),
         (5, None, {"epsilon": 0}, SettingError, "epsilon"),
         (5, None, {"epsilon": np.nan}, SettingError, "epsilon"),
         (5, None, {"limit": 0}, SettingError, "limit"),

@@ -1,4 +1,4 @@
-"""New samples beside calibration images: effects and p-values by hand, and what is flagged."""
+"""New samples compared with calibration images: effects and p-values by hand, and what is flagged."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -90,11 +90,11 @@ def test_the_effect_does_not_grow_with_the_number_of_images():
     np.testing.assert_allclose(effects, np.mean(effects), rtol=0.35)
 
 
-def test_ranks_within_names_by_hand():
+def test_ranks_within_labels_by_hand():
     values = np.array([5.0, 1.0, 2.0, 7.0, 7.0, 9.0, 3.0])
     names = np.array(["a", "a", "a", "b", "b", "b", "c"])
     new = np.array([1, 0, 0, 1, 0, 0, 1], dtype=np.float32)[:, None]
-    # a: 5 lies above both. b: 7 ties with one and lies below the other. c has none to be held against
+    # a: 5 lies above both. b: 7 ties with one and lies below the other. c has none to be compared with
     assert rank_effect(values, names)(new)[0] == pytest.approx((1 - 0.5) / 2)
     assert np.isnan(rank_effect(values, np.arange(7))(new)[0])
     rng = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def test_p_values_approach_those_of_all_divisions(two_sided):
     values = np.concatenate([rng.normal(0.8, 1, 4), rng.normal(size=5)])
     is_first = np.arange(9) < 4
     measure = rank_effect(values, np.zeros(9)) if two_sided else energy_effect(np.abs(values[:, None] - values))
-    effects = measure(all_divisions(9, 4))  # the first of them is the one asked about
+    effects = measure(all_divisions(9, 4))  # the first is the one to judge
     if two_sided:
         effects = np.abs(effects)
     exact = (effects >= effects[0] - 1e-6).mean()
@@ -168,7 +168,7 @@ def test_another_appearance_another_mix_and_too_few():
     assert np.isnan(few["vectors_effect"])
 
 
-def test_less_strange_images_are_another_appearance_too():
+def test_lower_novelty_scores_are_another_appearance_too():
     new, names = draw(80, 4)
     near = CENTRES[[int(name[-1]) for name in names["best_label"]]]
     new = replace(new, vectors=near + 0.1 * (new.vectors - near))
@@ -218,7 +218,7 @@ def test_tables_by_hand():
     assert counted["verdict"] == first["verdict"]
 
 
-def test_copies_of_one_vector_are_no_fault():
+def test_copies_of_one_vector_are_accepted():
     new, names = draw(20, 0)
     same = np.zeros((20, 6), dtype=np.float32)
     names = names.assign(best_label="a", novelty_score=0.0)

@@ -21,9 +21,9 @@ def swapped():
     wrong = rng.permutation(300)[:15]
     codes = truth.copy()
     codes[wrong] = (codes[wrong] + rng.integers(1, 5, size=15)) % 5
-    chances = np.exp(-((vectors[:, None] - 4 * rng.normal(size=(1, 5, 8))) ** 2).sum(-1) / 50)
-    chances = 0.1 * chances / chances.sum(1, keepdims=True) + 0.9 * (truth[:, None] == np.arange(5))
-    return make_table(vectors, [f"class {code}" for code in codes]), set(wrong.tolist()), truth, chances
+    probabilities = np.exp(-((vectors[:, None] - 4 * rng.normal(size=(1, 5, 8))) ** 2).sum(-1) / 50)
+    probabilities = 0.1 * probabilities / probabilities.sum(1, keepdims=True) + 0.9 * (truth[:, None] == np.arange(5))
+    return make_table(vectors, [f"class {code}" for code in codes]), set(wrong.tolist()), truth, probabilities
 
 
 def test_five_points_by_hand():
@@ -40,8 +40,8 @@ def test_five_points_by_hand():
 
 @pytest.mark.parametrize("with_head", [False, True])
 def test_swapped_labels_come_first(swapped, with_head):
-    table, wrong, truth, chances = swapped
-    found = find_suspects(table, chances if with_head else None)
+    table, wrong, truth, probabilities = swapped
+    found = find_suspects(table, probabilities if with_head else None)
     first = found.ranking.head(15)
     assert len(wrong & set(first["row"])) >= 14
     assert (first["guess"] == [f"class {truth[row]}" for row in first["row"]]).mean() > 0.9
@@ -52,7 +52,7 @@ def test_swapped_labels_come_first(swapped, with_head):
     assert corrections["object_id"].tolist() == first["object_id"].tolist()[:7]
 
 
-def test_the_order_of_images_and_the_names_of_classes_play_no_part(swapped):
+def test_the_order_of_images_and_the_names_of_classes_change_nothing(swapped):
     table = swapped[0]
     order = np.random.default_rng(1).permutation(300)
     renamed = make_table(table.vectors[order], [f"{9 - int(label[-1])}" for label in table.label[order]])
@@ -62,12 +62,12 @@ def test_the_order_of_images_and_the_names_of_classes_play_no_part(swapped):
 
 
 def test_unlabelled_images_are_left_aside(swapped):
-    table, _, _, chances = swapped
+    table, _, _, probabilities = swapped
     some = table.label.copy()
     some[:100] = None
-    found = find_suspects(make_table(table.vectors, some), chances)
+    found = find_suspects(make_table(table.vectors, some), probabilities)
     assert found.ranking["row"].min() == 100
-    alone = find_suspects(table.select(range(100, 300)), chances[100:])
+    alone = find_suspects(table.select(range(100, 300)), probabilities[100:])
     np.testing.assert_allclose(found.ranking["score"], alone.ranking["score"])
     assert found.ranking["row"].tolist() == (alone.ranking["row"] + 100).tolist()
 
@@ -139,15 +139,15 @@ def test_near_copies_between_splits_by_hand():
 
 
 def test_cleanlab_is_one_signal_more(swapped, monkeypatch):
-    table, _, _, chances = swapped
+    table, _, _, probabilities = swapped
     with pytest.raises(SettingError, match="probabilities"):
         find_suspects(table, use_cleanlab=True)
     with monkeypatch.context() as missing:
         missing.setitem(__import__("sys").modules, "cleanlab.rank", None)
         with pytest.raises(DependencyError, match=r"plankton_embed\[clean\]"):
-            find_suspects(table, chances, use_cleanlab=True)
+            find_suspects(table, probabilities, use_cleanlab=True)
     pytest.importorskip("cleanlab")
-    assert "cleanlab" in find_suspects(table, chances, use_cleanlab=True).ranking
+    assert "cleanlab" in find_suspects(table, probabilities, use_cleanlab=True).ranking
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_cannot_be_suspected(label, options, error, message):
         find_suspects(make_table(np.arange(5)[:, None], label), **options)
 
 
-def test_a_label_that_nobody_shares_is_suspect():
+def test_a_label_of_a_single_image_is_suspect():
     rng = np.random.default_rng(0)
     vectors = np.repeat([[0.0, 0], [9, 9]], 30, axis=0) + rng.normal(size=(60, 2))
     label = np.repeat(["copepod", "medusa"], 30).astype(object)

@@ -54,7 +54,7 @@ def test_accuracy_never_falls_on_the_way_up_and_starts_at_the_usual_one(random_t
     rng = np.random.default_rng(0)
     _, text = random_tree(rng, 20)
     taxonomy = parse_newick(text)
-    names = [*taxonomy.classes, "a stranger"]
+    names = [*taxonomy.classes, "an unknown class"]
     truth, given = rng.choice(names, 500), rng.choice(names, 500)
     given = np.where(rng.random(500) < 0.4, truth, given)
     found = roll_up(truth, given, taxonomy)
@@ -123,23 +123,23 @@ def test_backing_off_takes_the_lowest_group_by_brute_force(certainty, random_tre
         assert label == ("root" if len(shown) == 12 else ", ".join(shown[:2]) + more)
 
 
-def test_classes_outside_stand_under_the_root(read, ranks):
+def test_classes_outside_the_taxonomy_are_children_of_the_root(read, ranks):
     names = ["odd", "calanus", "oithona"]
     found = back_off([[0.95, 0.05, 0], [0.5, 0.1, 0.4], [0, 0.3, 0.7]], names, read(ranks))
     assert found["label"].tolist() == ["odd", "root", "Arthropoda"]
-    left_open = read(ranks).hang(names).members(names)[found["node"]]
+    left_open = read(ranks).add_classes(names).members(names)[found["node"]]
     assert left_open.tolist() == [[True, False, False], [True] * 3, [False, True, True]]
 
 
-def test_backing_off_refuses_what_is_no_distribution(read, ranks):
+def test_backing_off_needs_distributions(read, ranks):
     taxonomy = read(ranks)
     with pytest.raises(InputError, match="row 1 does not"):
         back_off([[0.5, 0.5], [0.5, 0.4]], ["calanus", "oithona"], taxonomy)
     with pytest.raises(InputError, match="row 0 does not"):
         back_off([[np.nan, 1]], ["calanus", "oithona"], taxonomy)
-    with pytest.raises(InputError, match="column a class"):
+    with pytest.raises(InputError, match="one column per class"):
         back_off([[0.5, 0.5]], ["calanus"], taxonomy)
-    with pytest.raises(InputError, match="named once"):
+    with pytest.raises(InputError, match="each class once"):
         back_off([[0.5, 0.5]], ["calanus", "calanus"], taxonomy)
     with pytest.raises(SettingError, match=r"above 0 and at most 1; found 1\.2"):
         back_off([[1.0]], ["calanus"], taxonomy, certainty=1.2)

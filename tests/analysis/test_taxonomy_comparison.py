@@ -1,5 +1,7 @@
 """A taxonomy against the learned space: five classes by hand, scipy, all groups by brute force."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,19 @@ def test_correlations_and_groups_agree_with_scipy_and_brute_force(seed, random_t
         assert set(np.array(names)[found.tree.members(row.node)]) == set(row.nearest)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_distance_of_two_trees_is_that_of_scikit_bio(seed, random_tree):
+    skbio = pytest.importorskip("skbio")
+    rng = np.random.default_rng(seed)
+    part, text = random_tree(rng, 12)
+    names = sorted(leaves_of(part))
+    table = EmbeddingTable(rng.normal(size=(60, 4)).astype(np.float32), label=np.repeat(names, 5))
+    found = compare_taxonomy(table, parse_newick(text), n_permutations=1)
+    learned, given = (skbio.TreeNode.read(io.StringIO(tree)) for tree in (found.tree.newick(names), text))
+    assert found.rf_distance == learned.compare_rfd(given, rooted=True)
+    assert found.rf_normalised == pytest.approx(learned.compare_rfd(given, rooted=True, proportion=True))
+
+
 def test_a_tree_agrees_with_itself():
     rng = np.random.default_rng(0)
     table = EmbeddingTable(rng.normal(size=(20, 3)).astype(np.float32), label=[f"c{i:02}" for i in range(20)])
@@ -107,7 +122,7 @@ def test_the_trees_we_write_are_read(read, ranks):
     assert len(written.clades(names)) == 4
 
 
-def test_a_taxonomy_that_says_nothing_has_no_correlation():
+def test_a_taxonomy_without_groups_has_no_correlation():
     found = compare_taxonomy(table_of(POINTS), parse_newick("(" + ",".join(FIVE) + ");"))
     assert np.isnan([found.cophenetic_correlation, found.cophenetic_p, found.distance_p]).all()
     assert found.clades.empty
@@ -137,7 +152,7 @@ def test_p_values_count_all_permutations():
     assert found.distance_p == pytest.approx(1 / 3, abs=0.04)
 
 
-def test_p_values_are_even_where_names_say_nothing(random_tree):
+def test_p_values_are_uniform_for_random_names(random_tree):
     rng = np.random.default_rng(0)
     _, text = random_tree(rng, 9)
     taxonomy = parse_newick(text)
@@ -149,10 +164,10 @@ def test_p_values_are_even_where_names_say_nothing(random_tree):
 
 
 def test_only_shared_classes_are_compared_and_inner_nodes_count(read, ranks):
-    points = {"calanus": 0, "oithona": 1, "Cnidaria": 5, "stranger": 3}
+    points = {"calanus": 0, "oithona": 1, "Cnidaria": 5, "unknown class": 3}
     found = compare_taxonomy(table_of(points), read(ranks))
     assert found.classes == ["Cnidaria", "calanus", "oithona"]
-    assert found.only_in_table == ("stranger",)
+    assert found.only_in_table == ("unknown class",)
     assert found.only_in_taxonomy == ("aurelia", "detritus", "paracalanus")
     assert found.taxonomic.tolist() == [[0, 4, 4], [4, 0, 3], [4, 3, 0]]
 

@@ -1,5 +1,7 @@
 """Taxonomies read from files: Newick, ranks, lineages, and what is malformed."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,16 @@ def test_newick_gives_the_groups_that_went_in(seed, random_tree):
     assert len(groups) == len(set(groups))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_newick_is_read_as_by_scikit_bio(seed, random_tree):
+    skbio = pytest.importorskip("skbio")
+    _, text = random_tree(np.random.default_rng(seed), 15)
+    found, names = parse_newick(text), np.array(sorted(parse_newick(text).classes))
+    groups = {frozenset(names[members].tolist()) for members in found.clades(names.tolist()).values()}
+    read = skbio.TreeNode.read(io.StringIO(text))
+    assert groups == set(read.subsets()) | {frozenset(tip.name for tip in read.tips())}
+
+
 def test_deep_trees_are_read():
     deep = parse_newick("(" * 3000 + "a" + ",b)" + ")" * 2999 + ";")
     assert deep.level.max() == 3000
@@ -58,7 +70,7 @@ def test_deep_trees_are_read():
         ("(a,\nb, a);", "line 2, character 4: a second leaf is named 'a'"),
         ("(a,'b);", 'character 4: "\'" starts a quote or comment that does not end'),
         ("(a,b[x);", "does not end"),
-        ("(a:x,b);", "length that is no number"),
+        ("(a:x,b);", "length that is not a number"),
         ("(a 'b',c);", "is out of place"),
         ("(a,b);(c,d);", "character 7: expected nothing after the semicolon"),
     ],
@@ -112,8 +124,8 @@ def test_an_ecotaxa_export_is_read(read):
         (" \n\n", "is empty"),
         ("name,lineage\na,b>c", r"row 1: expected the columns label and lineage.*found \['name', 'lineage'\]"),
         ("label\na", "row 1: expected the columns"),
-        ("label,order,order\na,b,c", "row 1: expected a name of its own"),
-        ("label,lineage\n", "expected a row a class"),
+        ("label,order,order\na,b,c", "row 1: expected a different name"),
+        ("label,lineage\n", "expected one row per class"),
         ("label,lineage\na,b>c\na,b>d", "row 3: label 'a' has another lineage in row 2"),
         ("label,lineage\na,b>>c", "row 2: a step of the lineage of 'a' is empty"),
         ("label,lineage\n,b>c", "row 2: expected a label"),
@@ -128,7 +140,7 @@ def test_malformed_tables_say_where(read, text, message):
         read(text)
 
 
-def test_files_that_are_no_taxonomy(read, tmp_path, ranks):
+def test_files_that_are_not_a_taxonomy(read, tmp_path, ranks):
     with pytest.raises(InputError, match="does not exist"):
         read_taxonomy(tmp_path / "none.nwk")
     with pytest.raises(InputError, match=r"ends in .*\.nwk.*found \.xlsx"):

@@ -1,4 +1,6 @@
-"""Trees against scipy."""
+"""Trees against scipy and scikit-bio."""
+
+import io
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ def tree(request):
     return Tree(linkage(np.random.default_rng(n).normal(size=(n, 3)), "ward"))
 
 
-def test_points_stand_as_in_scipy(tree):
+def test_leaves_are_in_the_order_of_scipy(tree):
     np.testing.assert_array_equal(tree.order, leaves_list(tree.linkage))
     for node in range(tree.n_points, tree.root + 1):
         left, right = tree.children[node]
@@ -41,3 +43,11 @@ def test_a_cut_gives_scipys_parts_in_order(tree):
 def test_newick_of_three_points():
     tree = Tree(np.array([[0, 1, 2.0, 2], [2, 3, 10.0, 3]]))
     assert tree.newick(["a", "b's", "c d"]) == "('c d':5,('a':1,'b''s':1):4);"
+
+
+def test_scikit_bio_reads_our_newick_and_finds_the_joining_heights(tree):
+    skbio = pytest.importorskip("skbio")
+    names = [f"it's_image {number}" for number in range(tree.n_points)]
+    read = skbio.TreeNode.read(io.StringIO(tree.newick(names)), convert_underscores=False)
+    found = read.cophenet().filter(names)
+    np.testing.assert_allclose(found.data, tree.joining_heights(np.arange(tree.n_points)), rtol=1e-4)

@@ -47,7 +47,7 @@ def test_short_lists_and_small_blocks_change_nothing(monkeypatch, n_listed):
     np.testing.assert_allclose(join(points), linkage(points, "ward"), rtol=1e-9)
 
 
-def test_groups_tighter_than_single_precision_can_tell():
+def test_groups_tighter_than_single_precision():
     rng = np.random.default_rng(2)
     points = 10 * rng.normal(size=(4, 16))[rng.integers(4, size=400)] + 1e-4 * rng.normal(size=(400, 16))
     np.testing.assert_allclose(join(points), linkage(points, "ward"), rtol=1e-6)

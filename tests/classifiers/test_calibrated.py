@@ -1,11 +1,11 @@
-"""What all classifiers share: probabilities that come true, held-out images, and faulty vectors."""
+"""The base of the classifiers: calibrated probabilities, held-out images, and faulty vectors."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plankton_embed.classifiers.calibrated import class_means, hold_out
+from plankton_embed.classifiers.calibrated import hold_out
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
@@ -22,14 +22,14 @@ CLASSIFIERS = [
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 12), n=st.integers(1, 300))
-def test_a_tenth_is_held_out_and_every_class_is_left(seed, n_classes, n):
+def test_a_tenth_is_held_out_and_every_class_remains(seed, n_classes, n):
     codes = np.random.default_rng(seed).integers(n_classes, size=n)
-    held = hold_out(codes, 0.1)
-    assert held.sum() <= round(0.1 * n)
-    assert set(codes[~held]) == set(codes)
+    is_held_out = hold_out(codes, 0.1)
+    assert is_held_out.sum() <= round(0.1 * n)
+    assert set(codes[~is_held_out]) == set(codes)
     for code in set(codes):
         of_class = codes == code
-        assert abs(held[of_class].sum() - 0.1 * of_class.sum()) <= 1
+        assert abs(is_held_out[of_class].sum() - 0.1 * of_class.sum()) <= 1
 
 
 def test_large_classes_give_exactly_a_tenth():
@@ -37,44 +37,39 @@ def test_large_classes_give_exactly_a_tenth():
     assert np.bincount(codes[hold_out(codes, 0.1)]).tolist() == [5, 10, 20]
 
 
-def test_class_means_by_hand():
-    vectors = np.array([[0, 0], [2, 0], [4, 4], [0, 2], [6, 4]])
-    assert class_means(vectors, np.array([0, 0, 1, 0, 1])).tolist() == [[2 / 3, 2 / 3], [5, 4]]
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
+def test_probabilities_are_calibrated(classifier, blobs):
+    reference, calibration, query = blobs(1), blobs(2), blobs(3, n=3000)
+    classifier.fit(*reference, calibration=calibration)
+    probabilities = classifier.predict_proba(query[0])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    names = classifier.predict(query[0])
+    np.testing.assert_array_equal(names, classifier.classes_[probabilities.argmax(axis=1)])
+    assert measure_reliability(probabilities.max(axis=1), names == query[1]).ece < 0.06
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
-def test_probabilities_come_true_as_often_as_they_say(classifier, blobs):
-    known, held, asked = blobs(1), blobs(2), blobs(3, n=3000)
-    classifier.fit(*known, calibration=held)
-    chances = classifier.predict_proba(asked[0])
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
-    names = classifier.predict(asked[0])
-    np.testing.assert_array_equal(names, classifier.classes_[chances.argmax(axis=1)])
-    assert measure_reliability(chances.max(axis=1), names == asked[1]).ece < 0.06
-
-
-@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
-def test_names_do_not_depend_on_the_calibration_set_but_for_the_head(classifier, blobs):
-    known, held, asked = blobs(1), blobs(2, n=100), blobs(3)[0]
-    alone = classifier.fit(*known)
-    names, temperature = alone.predict(asked), alone.temperature_
-    given_it = classifier.fit(*known, calibration=held)
+def test_predictions_depend_on_the_calibration_set_for_the_head_only(classifier, blobs):
+    reference, calibration, query = blobs(1), blobs(2, n=100), blobs(3)[0]
+    alone = classifier.fit(*reference)
+    names, temperature = alone.predict(query), alone.temperature_
+    given_it = classifier.fit(*reference, calibration=calibration)
     assert given_it.temperature_ != temperature
     if not isinstance(classifier, MLPClassifier):
-        np.testing.assert_array_equal(given_it.predict(asked), names)
+        np.testing.assert_array_equal(given_it.predict(query), names)
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
 def test_calibration_images_of_other_classes_are_left_aside(classifier, blobs):
-    known, (vectors, labels) = blobs(1), blobs(2, n=100)
+    reference, (vectors, labels) = blobs(1), blobs(2, n=100)
     with_more = np.concatenate([vectors, vectors[:5] + 100]), np.concatenate([labels, ["zebra"] * 5])
-    assert classifier.fit(*known, calibration=(vectors, labels)).temperature_ == pytest.approx(
-        classifier.fit(*known, calibration=with_more).temperature_
+    assert classifier.fit(*reference, calibration=(vectors, labels)).temperature_ == pytest.approx(
+        classifier.fit(*reference, calibration=with_more).temperature_
     )
     with pytest.raises(InputError, match="0 of its classes"):
-        classifier.fit(*known, calibration=(vectors, ["zebra"] * 100))
+        classifier.fit(*reference, calibration=(vectors, ["zebra"] * 100))
     with pytest.raises(InputError, match="100 vectors, 99 labels"):
-        classifier.fit(*known, calibration=(vectors, labels[:99]))
+        classifier.fit(*reference, calibration=(vectors, labels[:99]))
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)

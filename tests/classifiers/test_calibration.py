@@ -15,8 +15,8 @@ from plankton_embed.classifiers.calibration import fit_temperature, measure_reli
 def test_logits_drawn_at_a_temperature_give_it_back():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 6)) * 4
-    chances = softmax(logits / 2.5, axis=1)
-    codes = (chances.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    probabilities = softmax(logits / 2.5, axis=1)
+    codes = (probabilities.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
     assert fit_temperature(logits, codes) == pytest.approx(2.5, rel=0.03)
 
 
@@ -48,12 +48,12 @@ def test_where_all_is_right_no_name_is_wholly_sure():
     assert (sure < 0.999).all()
 
 
-def test_what_tells_nothing_has_temperature_one():
+def test_equal_logits_have_temperature_one():
     assert fit_temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1
     assert fit_temperature(np.arange(4.0)[:, None], np.zeros(4, dtype=int)) == 1
 
 
-def test_five_names_by_hand():
+def test_five_images_by_hand():
     # two bins: 0-0.5 holds .4 (wrong) and .5 (right), 0.5-1 holds .6 (right), .8 (wrong) and 1 (right)
     found = measure_reliability([0.4, 0.5, 0.6, 0.8, 1.0], [False, True, True, False, True], n_bins=2)
     assert found.bins["n_images"].tolist() == [2, 3]

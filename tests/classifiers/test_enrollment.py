@@ -1,4 +1,4 @@
-"""New classes without training: what joins the reference, and the learning curve."""
+"""Enrolling new classes: the new reference, and the learning curve."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def query():
     return make_table([f"c{n}" for n in range(6) for _ in range(30)], 2, "query")
 
 
-def test_a_class_enrolled_is_named_at_once(known, new, query):
+def test_a_class_enrolled_is_predicted_at_once(known, new, query):
     both = add_examples(known, new)
     assert both.classes == ["c0", "c1", "c2", "c3", "c4", "c5"]
     assert len(both) == 184
@@ -62,7 +62,7 @@ def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
     assert "1 of 3 new vectors have no label" in caplog.text
 
 
-def test_faults_are_named(known, new):
+def test_faults_are_refused(known, new):
     with pytest.raises(InputError, match=r"expected labelled vectors; found none of .* with a label"):
         add_examples(known, make_table([None, None], 1, "new"))
     with pytest.raises(InputError, match=r"1 of the new images are in the reference already, such as object_id known7"):
@@ -98,7 +98,7 @@ def test_all_examples_give_what_enrolling_all_gives(known, new, query):
     assert found == pytest.approx([by_class[3:].mean(), by_class[:3].mean(), by_class.mean()])
 
 
-def test_without_a_query_half_of_the_new_images_are_named(known, new):
+def test_without_a_query_half_of_the_new_images_are_predicted(known, new):
     draws = measure_learning(known, new, examples=(2, 15, 16), n_draws=2, progress=False)
     assert draws["n_examples"].unique().tolist() == [2, 15]  # no class has 16 left
     assert draws["n_given"].unique().tolist() == [2, pytest.approx((15 + 15 + 2) / 3)]
@@ -107,9 +107,9 @@ def test_without_a_query_half_of_the_new_images_are_named(known, new):
     assert draws["all"].isna().all()
 
 
-def test_a_curve_without_images_to_name_or_draws_says_so(known):
+def test_a_curve_needs_images_to_predict_and_draws(known):
     lone = make_table(["c3", "c4"], 1, "new")
-    with pytest.raises(InputError, match="needs images to name"):
+    with pytest.raises(InputError, match="needs images to predict"):
         measure_learning(known, lone, progress=False)
     with pytest.raises(SettingError, match="draws: expected at least 1; found 0"):
         measure_learning(known, lone, n_draws=0, progress=False)

@@ -56,7 +56,7 @@ def cross_entropy(head, layers, vectors, codes):
     return torch.nn.functional.cross_entropy(in_torch(head, layers, vectors), torch.from_numpy(codes)).item()
 
 
-def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
+def test_predictions_are_those_of_the_same_layers_in_torch(images, monkeypatch):
     monkeypatch.setattr(mlp, "BLOCK", 7)
     head = MLPClassifier((8, 5), epochs=3).fit(*images)
     logits = [in_torch(head, layers, images[0]) for layers in head.nets_]
@@ -68,7 +68,7 @@ def test_names_are_those_of_the_same_layers_in_torch(images, monkeypatch):
 def test_each_half_of_the_calibration_images_stops_one_net_and_tests_the_other(images, monkeypatch):
     rng = np.random.default_rng(1)
     noise = rng.permutation(images[1])  # nothing to learn: the loss on other images only rises
-    held, codes = images[0][:80], np.searchsorted(["inner", "outer"], noise[:80])
+    calibration, codes = images[0][:80], np.searchsorted(["inner", "outer"], noise[:80])
     build, nets, epochs = mlp._build_net, [], []
     monkeypatch.setattr(mlp, "_build_net", lambda *shape: nets.append(build(*shape)) or nets[0])
 
@@ -78,19 +78,22 @@ def test_each_half_of_the_calibration_images_stops_one_net_and_tests_the_other(i
             epochs.append(mlp._read_layers(nets[0]))
 
     monkeypatch.setattr(mlp, "progress_bar", follow)
-    head = MLPClassifier((64,), patience=4, learning_rate=1e-2).fit(images[0][80:], noise[80:], (held, noise[:80]))
+    head = MLPClassifier((64,), patience=4, learning_rate=1e-2).fit(
+        images[0][80:], noise[80:], (calibration, noise[:80])
+    )
     half = hold_out(codes, 0.5)
     assert half.sum() == 40
     assert abs(codes[half].sum() - codes.sum() / 2) <= 1  # as many of each class
     best = []
     for layers, own in zip(head.nets_, (half, ~half), strict=True):
-        losses = [cross_entropy(head, one, held[own], codes[own]) for one in epochs]
+        losses = [cross_entropy(head, one, calibration[own], codes[own]) for one in epochs]
         best.append(int(np.argmin(losses)))
-        assert cross_entropy(head, layers, held[own], codes[own]) == pytest.approx(min(losses), rel=1e-5)
+        assert cross_entropy(head, layers, calibration[own], codes[own]) == pytest.approx(min(losses), rel=1e-5)
     assert len(head.history_) == max(best) + 1 + 4 < 100
     assert np.flatnonzero(head.history_["kept"]).tolist() == sorted(set(best))
     others = [
-        in_torch(head, layers, held[rows]).numpy() for layers, rows in zip(head.nets_, (~half, half), strict=True)
+        in_torch(head, layers, calibration[rows]).numpy()
+        for layers, rows in zip(head.nets_, (~half, half), strict=True)
     ]
     wanted = fit_temperature(np.concatenate(others), np.concatenate([codes[~half], codes[half]]))
     assert head.temperature_ == pytest.approx(wanted, rel=1e-4)
@@ -154,12 +157,12 @@ def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
     np.testing.assert_array_equal(layers[0][0], head.nets_[0][0][0])
 
 
-def test_what_is_no_head_is_refused_by_name(images, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere holds no whole MLP"):
+def test_a_folder_without_a_head_is_refused(images, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere does not hold a complete MLP"):
         MLPClassifier.load(tmp_path / "nowhere")
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "head")
     (folder / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(InputError, match=r"head holds no whole MLP"):
+    with pytest.raises(InputError, match=r"head does not hold a complete MLP"):
         MLPClassifier.load(folder)
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())

@@ -71,9 +71,9 @@ def test_ties_are_settled_as_counted_by_brute_force(seed, k):
     assert NeighborsClassifier(k).fit(vectors, codes).predict(query).tolist() == wanted
 
 
-@pytest.mark.parametrize("held", [10**6, 200, 1])  # however few distances are held in memory at a time
-def test_distances_are_those_to_the_nearest_vector_of_each_class(monkeypatch, held):
-    monkeypatch.setattr(neighbors, "MOST_DISTANCES", held)
+@pytest.mark.parametrize("most", [10**6, 200, 1])  # however few distances are in memory at a time
+def test_distances_are_those_to_the_nearest_vector_of_each_class(monkeypatch, most):
+    monkeypatch.setattr(neighbors, "MOST_DISTANCES", most)
     vectors, codes, query = random_case(0)
     wanted = np.stack([cdist(query, vectors[codes == c]).min(axis=1) for c in range(5)], axis=1)
     np.testing.assert_allclose(NeighborsClassifier(3).fit(vectors, codes).distances(query), wanted)
@@ -85,6 +85,6 @@ def test_k_beyond_the_reference_is_refused(k):
         NeighborsClassifier(k).fit(LINE, LABELS)
 
 
-def test_an_unfitted_classifier_says_so():
+def test_an_unfitted_classifier_is_refused():
     with pytest.raises(NotFittedError):
         NeighborsClassifier().predict(LINE)

@@ -1,4 +1,4 @@
-"""Scores of refusing: by hand, and against scikit-learn."""
+"""Open-set scores: by hand, and against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from plankton_embed.classifiers.open_set import count_names, score_open_set
+from plankton_embed.classifiers.open_set import count_predictions, score_open_set
 from plankton_embed.errors import InputError
 
 
@@ -46,7 +46,7 @@ def test_counts_by_hand():
     truth = np.array(["a", "a", "b", "x", "x"])
     names = np.array(["a", "b", "b", "a", "b"])
     refused = np.array([False, True, False, True, False])
-    counts = count_names(truth, names, refused).set_index("label")
+    counts = count_predictions(truth, names, refused).set_index("label")
     assert counts.loc["a"].to_dict() == {
         "true": 2, "forced": 2, "forced_right": 1, "kept": 1, "kept_right": 1, "refused": 1
     }  # fmt: skip
@@ -59,9 +59,9 @@ def test_counts_by_hand():
     assert counts["kept"].sum() == counts["true"].sum() == 5
 
 
-def test_images_that_are_truly_called_unknown_share_the_last_row():
+def test_images_with_the_true_label_unknown_share_the_last_row():
     truth, names = np.array(["unknown", "unknown", "a"]), np.array(["a", "a", "a"])
-    counts = count_names(truth, names, np.array([True, False, False]))
+    counts = count_predictions(truth, names, np.array([True, False, False]))
     assert counts["label"].tolist() == ["a", "unknown"]
     assert counts.iloc[1][["true", "kept", "refused"]].tolist() == [2, 1, 1]
     assert counts["kept"].tolist() == [2, 1]

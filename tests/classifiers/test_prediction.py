@@ -1,4 +1,4 @@
-"""Names for a table from the labelled vectors of another."""
+"""Predictions of a table by the labelled vectors of another."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def query():
     ("method", "distances", "second"),
     [("centroid", [np.sqrt(2), 0], [np.sqrt(10), 4]), ("knn", [1, 1], [3, np.sqrt(17)])],
 )
-def test_names_and_second_guesses_by_hand(reference, query, method, distances, second):
+def test_predictions_and_second_guesses_by_hand(reference, query, method, distances, second):
     names = predict_images(fit_classifier(reference, method, 1), query)
     assert names.columns.tolist() == [*COLUMNS, "true_label"]
     assert names["object_id"].tolist() == ["x", "y"]

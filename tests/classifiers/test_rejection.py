@@ -1,4 +1,4 @@
-"""Refusing: thresholds by hand, novelty_score against brute force, and shares as asked for."""
+"""Rejection: thresholds by hand, novelty scores against brute force, and the rejected shares."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_thresholds_by_hand():
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), n=st.integers(19, 60), rate=st.sampled_from([0.05, 0.1, 0.2, 0.5]))
-def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
+def test_a_threshold_is_exceeded_at_most_at_the_rate(seed, n, rate):
     rng = np.random.default_rng(seed)
     exceeded = [(rng.random(50) > conformal_threshold(rng.random(n), rate)).mean() for _ in range(2000)]
     assert rate - 1 / (n + 1) - 0.01 < np.mean(exceeded) < rate + 0.01
@@ -45,37 +45,37 @@ def test_a_threshold_is_exceeded_as_seldom_as_asked(seed, n, rate):
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_the_share_refused_is_that_asked_for_in_every_class(measure, rate):
+def test_the_rejected_share_is_the_rate_in_every_class(measure, rate):
     shares = []
     for seed in range(20):
-        known, held, asked = draw(seed, 100), draw(100 + seed, 40), draw(200 + seed, 200)
-        names = NeighborsClassifier(5).fit(*known)
-        rejector = Rejector(measure).fit(*known).calibrate(held[0], names.predict(held[0]), rate)
-        named = names.predict(asked[0])
-        refused = rejector.reject(asked[0], named)
-        shares.append([refused[named == label].mean() for label in np.unique(named)])
+        reference, calibration, query = draw(seed, 100), draw(100 + seed, 40), draw(200 + seed, 200)
+        classifier = NeighborsClassifier(5).fit(*reference)
+        rejector = Rejector(measure).fit(*reference).calibrate(calibration[0], classifier.predict(calibration[0]), rate)
+        predicted = classifier.predict(query[0])
+        refused = rejector.reject(query[0], predicted)
+        shares.append([refused[predicted == label].mean() for label in np.unique(predicted)])
     assert np.mean(shares, axis=0) == pytest.approx(rate, abs=0.03)  # every class
     assert np.mean(shares) == pytest.approx(rate, abs=0.02)
 
 
-def test_strange_images_are_refused_and_known_ones_are_not():
-    known, held = draw(0, 100), draw(1, 40)
-    names = NeighborsClassifier(5).fit(*known)
+def test_far_images_are_rejected_and_calibration_images_are_not():
+    reference, calibration = draw(0, 100), draw(1, 40)
+    classifier = NeighborsClassifier(5).fit(*reference)
     for measure in MEASURES:
-        rejector = Rejector(measure).fit(*known).calibrate(held[0], names.predict(held[0]))
-        strange = np.full((3, 4), 4, dtype=np.float32)
-        assert rejector.reject(strange, names.predict(strange)).all()
+        rejector = Rejector(measure).fit(*reference).calibrate(calibration[0], classifier.predict(calibration[0]))
+        new_images = np.full((3, 4), 4, dtype=np.float32)
+        assert rejector.reject(new_images, classifier.predict(new_images)).all()
         at_home = np.eye(4, dtype=np.float32) * 8
-        assert not rejector.reject(at_home, names.predict(at_home)).any()
+        assert not rejector.reject(at_home, classifier.predict(at_home)).any()
         table = rejector.thresholds_.set_index("label")["threshold"]
-        np.testing.assert_array_equal(rejector.threshold(held[1]), table[held[1]])
+        np.testing.assert_array_equal(rejector.threshold(calibration[1]), table[calibration[1]])
 
 
 def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
-    known = draw(0, 100, spread=(0.5, 3.0, 0.55, 3.2))
+    reference = draw(0, 100, spread=(0.5, 3.0, 0.55, 3.2))
     vectors, names = draw(1, 110, spread=(0.5, 3.0, 0.55, 3.2))
     few = (names != "class 2") | (np.arange(440) < 223)  # three of the third class
-    table = Rejector("centroid").fit(*known).calibrate(vectors[few], names[few]).thresholds_
+    table = Rejector("centroid").fit(*reference).calibrate(vectors[few], names[few]).thresholds_
     assert table["label"].tolist() == [f"class {n}" for n in range(4)]
     assert table["n_calibration"].tolist() == [110, 110, 3, 110]
     # at least 100; 1 more than their number, its own scores counted three times, is a multiple of 20 (340 and 120)
@@ -85,13 +85,13 @@ def test_a_class_with_few_images_shares_those_of_classes_as_wide_as_it():
 
 
 def test_the_table_of_thresholds_has_the_rejected_share_and_its_interval():
-    known, (vectors, names) = draw(0, 100), draw(1, 5)
-    few = Rejector().fit(*known).calibrate(vectors, names).thresholds_.iloc[0]
+    reference, (vectors, names) = draw(0, 100), draw(1, 5)
+    few = Rejector().fit(*reference).calibrate(vectors, names).thresholds_.iloc[0]
     assert few["n_pooled"] == 20
     assert few["rejected"] == pytest.approx(1 / 21)  # one place of 21 is above the largest of 20
     assert few["rejected_low"] == pytest.approx(1 - 0.95 ** (1 / 20))  # of the largest: 1 - u ** (1 / n)
     assert few["rejected_high"] == pytest.approx(1 - 0.05 ** (1 / 20))
-    many = Rejector().fit(*known).calibrate(*draw(1, 119)).thresholds_
+    many = Rejector().fit(*reference).calibrate(*draw(1, 119)).thresholds_
     assert many["rejected"].tolist() == pytest.approx([0.05] * 4)
     assert (many["rejected_high"] < 0.09).all()
 
@@ -104,12 +104,12 @@ def test_few_calibration_images_are_reported(caplog):
 
 
 def test_calibration_images_are_counted_as_if_they_had_not_set_the_threshold():
-    known = draw(0, 100)
+    reference = draw(0, 100)
     counted, rejected = [], []
     for seed in range(30):
-        held, further = draw(100 + seed, 30), draw(200 + seed, 300)
-        rejector = Rejector().fit(*known).calibrate(*held)
-        counted.append(rejector.count_rejected(*held).mean())
+        calibration, further = draw(100 + seed, 30), draw(200 + seed, 300)
+        rejector = Rejector().fit(*reference).calibrate(*calibration)
+        counted.append(rejector.count_rejected(*calibration).mean())
         rejected.append(rejector.reject(*further).mean())
     assert np.mean(counted) == pytest.approx(0.05, abs=0.004)  # 6 of 120
     assert np.mean(rejected) == pytest.approx(np.mean(counted), abs=0.01)
@@ -130,12 +130,14 @@ def test_kept_shares_of_classes_with_few_images_are_nearly_those_of_all():
     assert (estimate_kept(np.zeros(20), np.repeat([0, 1], 10), 2, 20)[0] > 0.9).all()
 
 
-def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_same():
-    known = draw(0, 100)
+def test_a_class_without_calibration_images_has_a_threshold():
+    reference = draw(0, 100)
     alone = np.array([[9, 9, 9, 9]], dtype=np.float32)
     vectors, names = draw(1, 25)
     rejector = (
-        Rejector("centroid").fit(np.concatenate([known[0], alone]), [*known[1], "lone"]).calibrate(vectors, names)
+        Rejector("centroid")
+        .fit(np.concatenate([reference[0], alone]), [*reference[1], "lone"])
+        .calibrate(vectors, names)
     )
     lone = rejector.thresholds_.set_index("label").loc["lone"]
     assert lone["n_calibration"] == 0
@@ -146,51 +148,55 @@ def test_a_class_that_no_calibration_image_was_named_has_a_threshold_all_the_sam
 
 @pytest.mark.parametrize("n_examples", [1, 3, 10, 40])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_class_just_enrolled_is_not_refused(measure, n_examples):
+def test_a_class_just_enrolled_is_not_rejected(measure, n_examples):
     rng = np.random.default_rng(0)
     means = rng.normal(size=(21, 32)) * 2
-    known, held, asked = (np.repeat(np.arange(21), n) for n in ([200] * 20 + [n_examples], [30] * 20 + [0], [40] * 21))
-    vectors, of_held, of_asked = (means[codes] + rng.normal(size=(len(codes), 32)) for codes in (known, held, asked))
-    names = [np.char.add("class ", codes.astype(str)) for codes in (known, held, asked)]
-    rejector = Rejector(measure).fit(vectors, names[0]).calibrate(of_held, names[1])
-    refused = rejector.reject(of_asked, names[2])
-    assert refused[asked == 20].mean() < 0.3
-    assert refused[asked < 20].mean() == pytest.approx(0.04, abs=0.03)
-    strangers = rng.normal(size=(200, 32)) * 6
-    assert rejector.reject(strangers, np.resize(names[2][:800], 200)).mean() > 0.9
+    reference, calibration, query = (
+        np.repeat(np.arange(21), n) for n in ([200] * 20 + [n_examples], [30] * 20 + [0], [40] * 21)
+    )
+    vectors, of_calibration, of_query = (
+        means[codes] + rng.normal(size=(len(codes), 32)) for codes in (reference, calibration, query)
+    )
+    names = [np.char.add("class ", codes.astype(str)) for codes in (reference, calibration, query)]
+    rejector = Rejector(measure).fit(vectors, names[0]).calibrate(of_calibration, names[1])
+    refused = rejector.reject(of_query, names[2])
+    assert refused[query == 20].mean() < 0.3
+    assert refused[query < 20].mean() == pytest.approx(0.04, abs=0.03)
+    new_images = rng.normal(size=(200, 32)) * 6
+    assert rejector.reject(new_images, np.resize(names[2][:800], 200)).mean() > 0.9
 
 
 # ------------------------------------------------------------------------------------------ novelty_score
 
 
-def test_strangeness_by_hand():
+def test_novelty_scores_by_hand():
     line, labels = np.array([[0], [1], [3], [10], [14]], dtype=np.float32), ["a", "a", "a", "b", "b"]
-    asked, names = np.array([[2], [11]], dtype=np.float32), ["a", "b"]
+    query, names = np.array([[2], [11]], dtype=np.float32), ["a", "b"]
     by_centroid = Rejector("centroid").fit(line, labels)
-    np.testing.assert_allclose(by_centroid.novelty_score(asked, names), [2 - 4 / 3, 1])
-    np.testing.assert_allclose(by_centroid.novelty_score(asked, ["b", "a"]), [10, 11 - 4 / 3])
-    np.testing.assert_allclose(Rejector("neighbor", 2).fit(line, labels).novelty_score(asked, names), [1, 3])
+    np.testing.assert_allclose(by_centroid.novelty_score(query, names), [2 - 4 / 3, 1])
+    np.testing.assert_allclose(by_centroid.novelty_score(query, ["b", "a"]), [10, 11 - 4 / 3])
+    np.testing.assert_allclose(Rejector("neighbor", 2).fit(line, labels).novelty_score(query, names), [1, 3])
     # second neighbours of the vectors themselves: 0: 3, 1: 2, 3: 3, 10: 7, 14: 11
     wanted = [1 / np.mean([2, 3]), 3 / np.mean([7, 11])]
-    np.testing.assert_allclose(Rejector("density", 2).fit(line, labels).novelty_score(asked, names), wanted)
+    np.testing.assert_allclose(Rejector("density", 2).fit(line, labels).novelty_score(query, names), wanted)
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 12))
-def test_strangeness_agrees_with_brute_force(seed, k):
+def test_novelty_scores_agree_with_brute_force(seed, k):
     rng = np.random.default_rng(seed)
-    known, asked = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(15, 3)).astype(np.float32)
+    reference, query = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(15, 3)).astype(np.float32)
     labels, names = rng.choice(["a", "b"], 40), rng.choice(["a", "b"], 15)
     labels[:2] = "a", "b"
-    to_known = np.sort(cdist(asked, known), axis=1)
+    to_reference = np.sort(cdist(query, reference), axis=1)
     np.testing.assert_allclose(
-        Rejector("neighbor", k).fit(known, labels).novelty_score(asked, names), to_known[:, k - 1], rtol=1e-5
+        Rejector("neighbor", k).fit(reference, labels).novelty_score(query, names), to_reference[:, k - 1], rtol=1e-5
     )
-    reach = np.sort(cdist(known, known), axis=1)[:, k]
-    nearest = np.argsort(cdist(asked, known), axis=1)[:, :k]
+    reach = np.sort(cdist(reference, reference), axis=1)[:, k]
+    nearest = np.argsort(cdist(query, reference), axis=1)[:, :k]
     np.testing.assert_allclose(
-        Rejector("density", k).fit(known, labels).novelty_score(asked, names),
-        to_known[:, k - 1] / reach[nearest].mean(axis=1),
+        Rejector("density", k).fit(reference, labels).novelty_score(query, names),
+        to_reference[:, k - 1] / reach[nearest].mean(axis=1),
         rtol=1e-4,
     )
 
@@ -212,15 +218,15 @@ def test_a_class_called_unknown_is_refused(name):
         fit_rejector(table, fit_classifier(table), table)
 
 
-def test_faults_are_named():
-    known = draw(0, 5)
+def test_faults_are_refused():
+    reference = draw(0, 5)
     with pytest.raises(SettingError, match="centroid, neighbor, density; found 'far'"):
         Rejector("far")
-    rejector = Rejector().fit(*known)
+    rejector = Rejector().fit(*reference)
     for rate in (0, 1, -0.1, 5):
         with pytest.raises(SettingError, match="unknown rate"):
-            rejector.calibrate(*known, rate)
+            rejector.calibrate(*reference, rate)
     with pytest.raises(InputError, match=r"at least 99 calibration images; found 20"):
-        rejector.calibrate(*known, 0.01)
+        rejector.calibrate(*reference, 0.01)
     with pytest.raises(InputError, match=r"at least 19 calibration images; found 0"):
-        rejector.calibrate(known[0][:0], known[1][:0])
+        rejector.calibrate(reference[0][:0], reference[1][:0])

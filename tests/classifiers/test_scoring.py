@@ -41,7 +41,7 @@ def by_scikit_learn(truth, names):
         }  # fmt: skip
 
 
-def test_five_names_by_hand():
+def test_five_images_by_hand():
     scores = score_predictions(TRUTH, NAMES, **NO_DRAWS)
     assert scores.n_images == 5
     assert scores.metrics == pytest.approx({
@@ -99,10 +99,10 @@ def test_the_seed_settles_the_intervals():
 
 
 def test_scores_are_ready_for_json():
-    told = json.loads(json.dumps(score_predictions(TRUTH * 4, NAMES * 4, n_bootstrap=9).to_dict()))
-    assert told["accuracy"] == pytest.approx(0.6)
-    assert told["per_class"][0]["label"] == "a"
-    assert set(told["intervals_95"]) == {"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "f1_micro"}
+    values = json.loads(json.dumps(score_predictions(TRUTH * 4, NAMES * 4, n_bootstrap=9).to_dict()))
+    assert values["accuracy"] == pytest.approx(0.6)
+    assert values["per_class"][0]["label"] == "a"
+    assert set(values["intervals_95"]) == {"accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "f1_micro"}
 
 
 def test_no_interval_under_twenty_images():
@@ -153,10 +153,10 @@ def test_retrieval_on_five_points_by_hand():
     assert late == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("held", [2**22, 500])  # however few neighbours are held in memory at a time
+@pytest.mark.parametrize("most", [2**22, 500])  # however few neighbours are in memory at a time
 @pytest.mark.parametrize("seed", range(3))
-def test_retrieval_agrees_with_pytorch_metric_learning(monkeypatch, seed, held):
-    monkeypatch.setattr(scoring, "MOST_NEIGHBORS", held)
+def test_retrieval_agrees_with_pytorch_metric_learning(monkeypatch, seed, most):
+    monkeypatch.setattr(scoring, "MOST_NEIGHBORS", most)
     rng = np.random.default_rng(seed)
     labels = [np.concatenate([np.arange(6), rng.integers(6, size=n - 6)]) for n in (70, 150)]
     queries, gallery = (rng.normal(size=(len(c), 8)) + 0.8 * np.eye(8)[c] for c in labels)
@@ -173,11 +173,11 @@ def test_retrieval_agrees_with_pytorch_metric_learning(monkeypatch, seed, held):
 
 def test_retrieval_leaves_aside_what_cannot_be_found():
     gallery = labelled([[0], [1], [0]], ["a", "b", None])
-    queries = labelled([[0], [1], [1], [0]], ["a", "b", "stranger", None])
+    queries = labelled([[0], [1], [1], [0]], ["a", "b", "unseen", None])
     assert score_retrieval(queries, gallery, at=(1,)) == {"recall_at_1": 1, "map_at_r": 1}
 
 
-def test_retrieval_refuses_strangers_and_other_models():
+def test_retrieval_refuses_unseen_classes_and_other_models():
     with pytest.raises(InputError, match="no query has a label"):
         score_retrieval(labelled([[0]], ["x"]), labelled([[0]], ["a"]))
     with pytest.raises(MismatchError, match=r"(?s)one.*two"):

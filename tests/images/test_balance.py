@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plankton_embed.images.balance import N_VIEWS, balance_epoch
+from plankton_embed.images.balance import N_VIEWS, balance_epoch, draw_evenly, draw_per_class, shuffle_by_class
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 SAMPLINGS = st.sampled_from(["balanced", "square_root", "natural"])
@@ -115,3 +115,20 @@ def test_every_image_of_a_class_has_the_same_chance(n):
     rng = np.random.default_rng(0)
     shown = np.bincount(np.concatenate([balance_epoch(class_index, n, rng).rows[0] for _ in range(400)]), minlength=10)
     assert np.abs(shown - 400 * n / 10).max() < 50  # five times the spread
+
+
+@given(labels=st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), n=st.integers(1, 70), seed=st.integers(0, 99))
+def test_random_draws_by_class(labels, n, seed):
+    sizes = Counter(labels)
+    labels = np.array(labels)
+    order, number = shuffle_by_class(labels, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    for label, size in sizes.items():
+        assert number[labels[order] == label].tolist() == list(range(size))
+    few, even = (draw(labels, n, np.random.default_rng(seed)) for draw in (draw_per_class, draw_evenly))
+    assert few.tolist() == sorted(set(few.tolist()))
+    assert even.tolist() == sorted(set(even.tolist()))
+    assert Counter(labels[few].tolist()) == {label: min(n, size) for label, size in sizes.items()}
+    drawn = Counter(labels[even].tolist())
+    assert len(even) == min(n, len(labels))
+    assert all(drawn[label] >= min(size, max(drawn.values()) - 1) for label, size in sizes.items())

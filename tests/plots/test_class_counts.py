@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from plankton_embed.classifiers.open_set import count_names
+from plankton_embed.classifiers.open_set import count_predictions
 from plankton_embed.plots.class_counts import draw_class_counts
 
 
 def counts():
     truth, names = np.array(["a", "a", "b", "x$x", "x$x"]), np.array(["a", "b", "b", "a", "b"])
-    return count_names(truth, names, np.array([False, True, False, True, False]))
+    return count_predictions(truth, names, np.array([False, True, False, True, False]))
 
 
 def test_counts_have_a_row_a_class_the_unknown_last():

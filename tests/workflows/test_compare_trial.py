@@ -91,7 +91,7 @@ def test_a_chance_of_zero_costs_much_but_not_everything(images, tmp_path, monkey
     monkeypatch.setattr(compare_trial, "save_figure", lambda *_: None)
     sure = np.eye(3)[[1, 0, 1, 1, 1]]
     row = Outcome("net", CLASSES, sure, TO_CORRECT, 1.0, 1.0, 1).measure(images, tmp_path / "out")
-    assert row["loss"] == pytest.approx(-np.log(compare_trial.LEAST_CHANCE) / 4)
+    assert row["loss"] == pytest.approx(-np.log(compare_trial.LEAST_PROBABILITY) / 4)
 
 
 def test_no_image_of_a_training_class_is_an_error(dataset, tmp_path):
