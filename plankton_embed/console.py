@@ -239,7 +239,7 @@ def clusters(found: Clusters, options: Options) -> None:
     output = options["output"]
     if not options["json"]:
         print_table(found.groups)
-        print(f"write names into {output / 'names.csv'}, then")
+        print(f"write names into {output / 'cluster_names.csv'}, then")
         print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
     _print_summary(options)
 

@@ -371,7 +371,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
     assert (json.loads(tree.stdout)["n_leaves"], json.loads(tree.stdout)["n_branches"]) == (5, 3)
     groups = call("clusters", run_folder, "-o", tmp_path / "groups", "--groups", 4, "--reference", run_folder, "--json")
     assert json.loads(groups.stdout)["n_groups"] == 4
-    assert "nearest_class" in pd.read_csv(tmp_path / "groups" / "names.csv")
+    assert "nearest_class" in pd.read_csv(tmp_path / "groups" / "cluster_names.csv")
     related = call("relations", run_folder, "-o", tmp_path / "related", "--epsilon", 0.3, "--shuffles", 2, "--json")
     assert json.loads(related.stdout)["epsilon"] == 0.3
     asked = call("relations", run_folder, "--query", "copepod", "medusa", "fish_egg", "-k", 2, "--json")
@@ -404,7 +404,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
         (["analogy", "RUN", "copepod", "medusa", "fish_egg", "--epsilon", "9"], "No such option: --epsilon"),
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
         (["dendrogram", "RUN", "-o", "OUT", "--of", "classes", "--leaves", "1"], "leaves: expected at least 2"),
-        (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected rows"),
+        (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected 0 rows or more"),
         (["enroll", "RUN", "RUN/vectors/test.parquet", "-o", "OUT.csv", "--seed", "5"], "for the learning curve"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),

@@ -1,6 +1,7 @@
 """`clusters`: groups, what is grouped, and the names that a person gives them."""
 
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -23,17 +24,30 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     assert set(found.groups["nearest_class"]) <= {"copepod", "Méduse"}
     with pytest.raises(InputError, match="fill in the column name"):
         pe.enroll(known, out, progress=False)
-    names = read(out, "names.csv")
+    names = read(out, "cluster_names.csv")
     first = found.cluster[0]
     names["name"] = np.where(names["cluster"] == first, "Ve\u0301lelle", "")
     blank = "\n" + ";" * (len(names.columns) - 1) + "\n"  # as a spreadsheet program leaves it
-    (out / "names.csv").write_text(names.to_csv(index=False, sep=";") + blank, encoding="utf-8-sig")
+    (out / "cluster_names.csv").write_text(names.to_csv(index=False, sep=";") + blank, encoding="utf-8-sig")
     enrolled = pe.enroll(known, out, progress=False)
     assert len(enrolled) == 45
     assert enrolled.classes == ["Méduse", "Vélelle", "copepod"]
-    with pytest.raises(OutputError, match=r"names\.csv was filled in"):
+    with pytest.raises(OutputError, match=r"cluster_names\.csv was filled in"):
         pe.clusters(unnamed, out, overwrite=True, progress=False)
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
+
+
+def test_the_file_of_names_is_read_under_its_old_name(table, tmp_path, caplog):
+    out = tmp_path / "groups"
+    pe.clusters(table, out, n_clusters=4, progress=False)
+    read(out, "cluster_names.csv").assign(name="salp").to_csv(out / "names.csv", index=False)
+    (out / "cluster_names.csv").unlink()
+    with caplog.at_level(logging.WARNING):
+        enrolled = pe.enroll(pe.EmbeddingTable(table.vectors[:1] + 1, ["a"], ["fish"]), out, progress=False)
+    assert "names.csv: this file is now called cluster_names.csv" in caplog.text
+    assert (len(enrolled), enrolled.classes) == (61, ["fish", "salp"])
+    with pytest.raises(OutputError, match=r"/names\.csv was filled in"):
+        pe.clusters(table, out, overwrite=True, progress=False)
 
 
 def test_what_is_grouped(table, tmp_path):

@@ -89,7 +89,7 @@ def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
         ({"model_id": "m"}, "--model-id): it goes with the target ifcb"),
         ({"target": "ifcb", "image_names": True}, "--image-names): it goes with the target ecotaxa"),
         ({"target": "ifcb", "replace_validated": True}, "--replace-validated): it goes with the target ecotaxa"),
-        ({"target": "ifcb", "class_map": {"zebra": "x"}}, "the names hold no scores of the class zebra"),
+        ({"target": "ifcb", "class_map": {"zebra": "x"}}, "the predictions have no scores of the class zebra"),
         ({"target": "ifcb", "class_map": {"NA": ""}}, "cannot be left out of class scores; give NA a name"),
     ],
 )
