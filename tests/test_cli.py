@@ -358,7 +358,7 @@ def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"goes on from the last state" in stderr
+    assert b"resumes from the last state" in stderr
     assert b"Traceback" not in stderr
     states = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("state-*"))
     assert 1 <= len(states) <= 3  # the two that are kept, and one that Ctrl-C left no time to drop
