@@ -230,7 +230,7 @@ Status = Annotated[
     str | None,
     Option(
         metavar="STATUS,...",
-        help="ecotaxa, challenge: statuses whose names become labels, such as validated,predicted  [default: validated]",
+        help="ecotaxa, challenge: statuses whose names are labels, such as validated,predicted  [default: validated]",
     ),
 ]
 PresetOption = Annotated[

@@ -50,7 +50,7 @@ def run_folder(images, quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     done = call("run", images, "-o", folder, "--settings", quick, "--seed", 3)
     assert done.exit_code == 0, done.output
-    assert "pictures" in done.stdout and "faults" not in done.stdout
+    assert "figures" in done.stdout and "faults" not in done.stdout
     return folder
 
 
@@ -383,8 +383,8 @@ def test_the_space_is_explored(run_folder, tmp_path):
     corrections.to_csv(tmp_path / "doubted" / "corrections.csv", index=False)
     catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"
     dry = call("apply-corrections", catalog, path)
-    assert "1 relabelled, 1 left out, 1 kept as they are" in dry.stdout
-    assert "nowhere" in dry.stdout
+    assert "1 relabelled, 1 left out, 1 kept;" in dry.stdout
+    assert "not written: give --output" in dry.stdout
     done = json.loads(call("apply-corrections", catalog, path, "-o", tmp_path / "c2.csv", "--json").stdout)
     assert (done["n_relabelled"], done["n_deleted"], done["n_images"]) == (1, 1, len(pd.read_csv(catalog)) - 1)
     undone = call(
