@@ -171,9 +171,9 @@ def test_every_fault_has_its_own_line(write):
 def test_a_trunk_that_takes_no_small_images_says_so():
     small = {"preparation.target_size": 64}
     assert Settings.build(overrides=small).preparation.target_size == 64
-    with pytest.raises(SettingError, match="inception_v3 takes images of at least 75 pixels, found 64"):
+    with pytest.raises(SettingError, match="inception_v3 needs images of at least 75 pixels; found 64"):
         Settings.build(overrides={**small, "network.trunk": "inception_v3"})
-    with pytest.raises(SettingError, match="inception_v3 takes images of at least 75 pixels, found 64"):
+    with pytest.raises(SettingError, match="inception_v3 needs images of at least 75 pixels; found 64"):
         Settings.build("quick", overrides={"training.objective": "reference_2019"})
 
 
@@ -265,7 +265,7 @@ ASKED = {"objective": "reference_2019", "margin": 1.5, "classes_per_batch": 5}
         ("", {"training.margin": 1.5, "training": {"classes_per_batch": 5}, "training.objective": "reference_2019"}),
     ],
 )
-def test_what_is_asked_for_wins_over_the_objective_wherever_it_stands(write, text, overrides):
+def test_given_settings_win_over_the_objective_in_every_order(write, text, overrides):
     built = Settings.build("gpu", write(text), overrides)
     assert {name: getattr(built.training, name) for name in ASKED} == ASKED
     assert built.network.output == "sigmoid"
@@ -284,7 +284,7 @@ def test_an_unknown_objective_is_refused_and_the_known_are_named(value):
 
 
 TOGETHER = (
-    r"^training\.objective=reference_2019, training\.sampling=random_triplets and network\.output=sigmoid go together, "
+    r"^training\.objective=reference_2019, training\.sampling=random_triplets and network\.output=sigmoid go together; "
 )
 
 
@@ -297,7 +297,7 @@ TOGETHER = (
         (["training.objective=reference_2019", "network.output=unit"], TOGETHER + "found reference_2019, random_tri"),
         (["training.objective=reference_2019", "training.sampling=natural"], TOGETHER + "found reference_2019, natur"),
         (["training.objective=reference_2019", "training.batch_images_per_class=4"],
-         r"^training\.batch_images_per_class is 3 for random_triplets"),
+         r"^training\.batch_images_per_class must be 3 for random_triplets"),
         (["training.memory=1024", "training.objective=arcface"],
          r"^training\.memory is for triplet, multi_similarity, supcon, scheduled; arcface does not use it: leave "),
         (["training.memory=1024", "training.objective=reference_2019"], "; reference_2019 does not use it"),
@@ -420,13 +420,13 @@ def test_every_old_behaviour_is_of_a_setting_that_is_there(part):
     assert part.from_saved({}).model_dump() == part.model_validate(part.old_behaviour()).model_dump()
 
 
-def test_settings_know_which_were_asked_for(write):
+def test_settings_know_which_were_given(write):
     path = write("training: {epochs: 7}\nsplit.group_by: sample_id\n")
-    asked = Settings.build(file=path, overrides=["seed=3", "preparation.target_size=96"]).asked
-    assert asked == {"training.epochs", "split.group_by", "seed", "preparation.target_size"}
-    assert Settings.build().asked == Settings.build(overrides={"training": {}}).asked == set()
-    assert Settings.build(overrides=["training.objective=triplet"]).asked == {"training.objective"}
-    assert Settings.build("cpu").asked == set().union(*PRESETS.values())  # in all of which the presets differ
+    names = Settings.build(file=path, overrides=["seed=3", "preparation.target_size=96"]).given
+    assert names == {"training.epochs", "split.group_by", "seed", "preparation.target_size"}
+    assert Settings.build().given == Settings.build(overrides={"training": {}}).given == set()
+    assert Settings.build(overrides=["training.objective=triplet"]).given == {"training.objective"}
+    assert Settings.build("cpu").given == set().union(*PRESETS.values())  # in all of which the presets differ
     assert Settings.build("cpu") == Settings.build()
 
 
