@@ -253,7 +253,7 @@ def test_an_object_with_several_images_counts_once(caplog):
         found = count(query, catalog)
     assert found.by_sample("count")["copepod"].to_dict() == {"t": 3, "u": 1}
     assert found.by_sample("concentration")["copepod"].round(6).to_dict() == {"t": 1.5, "u": 0.5}
-    assert "2 images are further ones of an object" in caplog.text
+    assert "2 images are further images of an object" in caplog.text
     assert "more images of these samples" not in caplog.text
 
 
@@ -465,7 +465,7 @@ def test_a_sample_with_other_images_is_not_corrected(caplog):
     samples = found.samples.set_index("sample")
     assert samples["correction"].to_dict() == {"a": "none", "b": "em"}
     assert samples["fit_p"]["a"] < 0.01 < samples["fit_p"]["b"]
-    assert "no mixture of the classes" in samples["why_uncorrected"]["a"]
+    assert "not a mixture of the classes" in samples["why_uncorrected"]["a"]
     assert samples["shift"].to_dict() == {"a": "appearance", "b": "alike"}
     assert found.summary["n_uncorrected"] == 1
     assert "1 of 2 samples are not corrected and have no intervals, such as a" in caplog.text
