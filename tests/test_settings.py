@@ -51,12 +51,12 @@ def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_changes_what_it_names_and_nothing_else(preset):
+def test_a_preset_changes_its_settings_and_nothing_else(preset):
     plain, changed = Settings().flat(), Settings.build(preset).flat()
     assert {name: value for name, value in changed.items() if value != plain[name]} == PRESETS[preset]
 
 
-def test_an_unknown_preset_is_refused_and_the_known_are_named():
+def test_an_unknown_preset_is_refused_with_a_list_of_the_others():
     with pytest.raises(SettingError, match=r"cpu, quick, gpu; found 'tpu'"):
         Settings.build("tpu")
 
@@ -237,7 +237,7 @@ def test_reference_2019_brings_its_recipe_along():
 
 
 @pytest.mark.parametrize(("preset", "objective"), TOGETHER)
-def test_an_objective_changes_what_it_names_and_nothing_else(preset, objective):
+def test_an_objective_changes_its_settings_and_nothing_else(preset, objective):
     plain = Settings.build(preset).flat()
     changed = Settings.build(preset, overrides={"training.objective": objective}).flat()
     expected = {**plain, "training.objective": objective, **OBJECTIVES[objective].defaults}
@@ -278,7 +278,7 @@ def test_an_objective_that_is_overridden_leaves_nothing_behind(write):
 
 
 @pytest.mark.parametrize("value", ["triplets", "null", "[triplet]", "5", "{x: 1}"])
-def test_an_unknown_objective_is_refused_and_the_known_are_named(value):
+def test_an_unknown_objective_is_refused_with_a_list_of_the_others(value):
     with pytest.raises(SettingError, match=r"^setting training\.objective: .*'triplet'.*'reference_2019'; found .*$"):
         Settings.build(overrides=[f"training.objective={value}"])
 
@@ -318,7 +318,7 @@ def test_settings_that_cannot_go_together_are_refused_in_one_line(overrides, mes
     assert "setting :" not in str(fault.value)
 
 
-def test_a_fault_of_one_setting_is_told_before_those_of_several():
+def test_a_fault_of_one_setting_is_reported_before_those_of_several():
     with pytest.raises(SettingError, match=r"^setting training\.epochs: [^\n]*; found 0$"):
         Settings.build(overrides=["network.output=sigmoid", "training.epochs=0"])
 
@@ -370,7 +370,7 @@ def test_a_value_has_no_settings_below_it():
     ("text", "message"),
     [("a: [1", "is not YAML"), ("- 1\n- 2\n", "expected names and values, found list"), ("just text", "found str")],
 )
-def test_a_file_that_is_no_settings_file_is_refused_by_name(write, text, message):
+def test_a_file_that_is_not_a_settings_file_is_refused(write, text, message):
     with pytest.raises(InputError, match=rf"settings\.yaml.*{message}"):
         Settings.load(write(text))
 

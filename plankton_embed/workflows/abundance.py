@@ -286,7 +286,7 @@ def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
     return ~further.sort_index().to_numpy()
 
 
-# ---------------------------------------------------------------------------------------------- errors of the predictions
+# ---------------------------------------------------------------------------------------------- errors of predictions
 
 
 def _learn_errors(
