@@ -290,7 +290,7 @@ def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
         print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
     described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
     described += ", undone" if options["undo"] else f", {done.n_kept} kept"
-    print(f"{described}; {len(done.catalog)} images -> {output or 'not written: give --output'}")
+    print(f"{described}; {len(done.catalog)} images {f'-> {output}' if output else '(not written: give --output)'}")
 
 
 def shift(found: Shift, options: Options) -> None:

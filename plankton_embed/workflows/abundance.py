@@ -198,15 +198,14 @@ def _write(folder: Path, found: Abundance) -> None:
     write_frame(folder / "corrected.csv", found.by_sample("corrected").reset_index())
     save_figure(draw_abundance(found), folder / "abundance.png")
     save_figure(draw_composition(found), folder / "composition.png")
-    if found.spectra is not None:
-        write_frame(folder / "size_spectra.csv", found.spectra)
-        save_figure(draw_size_spectra(found), folder / "size_spectra.png")
-    if found.profile is not None:
-        write_frame(folder / "profile.csv", found.profile)
-        save_figure(draw_profile(found), folder / "profile.png")
-    if found.time_series is not None:
-        write_frame(folder / "time_series.csv", found.time_series)
-        save_figure(draw_time_series(found), folder / "time_series.png")
+    for name, table, draw in (
+        ("size_spectra", found.spectra, draw_size_spectra),
+        ("profile", found.profile, draw_profile),
+        ("time_series", found.time_series, draw_time_series),
+    ):
+        if table is not None:
+            write_frame(folder / f"{name}.csv", table)
+            save_figure(draw(found), folder / f"{name}.png")
 
 
 # ---------------------------------------------------------------------------------------------- images
