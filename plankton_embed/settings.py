@@ -145,13 +145,13 @@ class PreparationSettings(_Part):
     color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
     white_level_16bit: Literal["auto"] | int = Field(
         "auto",
-        description="the value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, "
-        "16383 or 65535, found over all images of the source; the model keeps the number",
+        description="value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, 16383 "
+        "or 65535, detected from all images of the source and saved with the model",
     )
     scaling_16bit: Literal["source", "image"] = Field(
         "source",
-        description="images of more than 8 bits: source: one scale for all, and inverted where in a TIFF 0 is "
-        "white; image: as models of earlier releases saw them",
+        description="images of more than 8 bits: source: one scale for all, inverted if 0 is white in a TIFF; "
+        "image: as in models of earlier releases",
     )
     remove_marks: Literal["auto", "off"] = Field(
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"

@@ -52,7 +52,7 @@ def enroll(
         The reference with the new vectors added.
 
     Raises:
-        MismatchError: made by different models; both hashes are named.
+        MismatchError: made by different models; the message contains both hashes.
         InputError: the new vectors have no labels, or an image is in the reference already.
     """
     if curve and output is None:
