@@ -1,8 +1,8 @@
-"""The command line: one command a verb, whose options are passed on to the Python function of the same name.
+"""The command line: each command passes its options on to the Python function of the same name.
 
-A command is declared by its options alone. Only those that are given are passed on, so every default is that of the
-function. Its body, where it has one, returns what is passed on in place of text. Everything heavy is imported inside,
-so that `--help` answers at once.
+A command is declared by its options alone. Only options that are given are passed on, so every default is that of the
+function. The body of a command, if it has one, returns the arguments that it has made from text. Slow imports are
+inside functions, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -30,7 +31,7 @@ from plankton_embed.images.readers import FORMATS
 if TYPE_CHECKING:
     from plankton_embed.settings import Settings
 
-HELP = "Plankton images as points in a space where distance means likeness: train, search, classify, explore."
+HELP = "Plankton images as points in a space where distance means similarity: train, search, classify, explore."
 GROUPS = {
     "Start": ("run", "demo", "doctor"),
     "Images and vectors": ("catalog", "embed", "index", "search"),
@@ -40,12 +41,12 @@ GROUPS = {
     "Correct": ("suspects", "apply-corrections"),
     "Count": ("abundance", "shift", "export"),
 }
-GO_ON = {
-    **dict.fromkeys(("run", "demo", "seen-unseen"), "without --overwrite, goes on from the last state on disk"),
-    "train": "with --resume and without --overwrite, goes on from the last state on disk",
-    "compare": "without --overwrite, goes on with what is not measured yet",
+RESUMED = {
+    **dict.fromkeys(("run", "demo", "seen-unseen"), "without --overwrite, resumes from the last state on disk"),
+    "train": "with --resume and without --overwrite, resumes from the last state on disk",
+    "compare": "without --overwrite, measures what is missing",
 }
-OLD_OPTIONS = {  # of each command, until the release after next
+OLD_OPTIONS = {  # by command; they work until the release after next
     "search": {"-k": "-n", "--neighbors": "--results"},
     "analogy": {"-k": "-n", "--neighbors": "--results"},
     "catalog": {"--split": "--fractions"},
@@ -59,15 +60,15 @@ OLD_OPTIONS = {  # of each command, until the release after next
 
 
 class Commands(TyperGroup):
-    """The commands in groups; those of earlier releases are still understood."""
+    """The commands in groups; the forms of earlier releases still work."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command; `pca --film` is `film`, and `relations --query` is `analogy`."""
         for old, option, new in (("pca", "--film", "film"), ("relations", "--query", "analogy")):
             if args and args[0] == old and option in args:
                 _warn_of_old(f"{old} {option}", new)
-                place = args.index(option)
-                args = [new, *args[1:place], *args[place + 1 :]]
+                position = args.index(option)
+                args = [new, *args[1:position], *args[position + 1 :]]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -80,16 +81,16 @@ class Commands(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice, of which the first would be ignored without a word."""
+    """A command that refuses an option given twice, since the first would be ignored silently."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options of the command line."""
         args = list(args)
-        for place, argument in enumerate(args):
+        for position, argument in enumerate(args):
             name, equals, value = argument.partition("=")
             if new := OLD_OPTIONS.get(ctx.info_name, {}).get(name):
                 _warn_of_old(name, new)
-                args[place] = new + equals + value
+                args[position] = new + equals + value
         given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
         for option in given:
             is_one = option.param_type_name == "option" and not option.multiple
@@ -102,9 +103,9 @@ app = typer.Typer(cls=Commands, help=HELP, no_args_is_help=True, rich_markup_mod
 
 
 def verb(example: str) -> Callable[[Callable[..., Any]], None]:
-    """Declare a command: its options are passed to the function of its name, and what that returns to `console`.
+    """Declare a command: its options go to the function of its name, and the result of that to `console`.
 
-    Options that several commands have (`SHARED`) are added where the function has a parameter of their name.
+    Options of several commands (`SHARED`) are added if the function has a parameter of their name.
     """
 
     def declare(declared: Callable[..., Any]) -> None:
@@ -147,7 +148,7 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
 
 
 def _name(key: str, hint: Any) -> Any:
-    """Return the declaration of an option or argument with its name, where it has none: `n_folds` is `--folds`."""
+    """Return the declaration of an option or argument; without a name it gets one: `n_folds` is `--folds`."""
     kind, info = get_args(hint)
     if isinstance(info, OptionInfo) and not (info.param_decls or isinstance(info.default, str)):
         info = copy(info)
@@ -159,7 +160,7 @@ def _name(key: str, hint: Any) -> Any:
 
 
 def _read_defaults(name: str) -> dict[str, Any]:
-    """Return the parameters of a Python verb with their defaults, read from its file: importing it takes seconds."""
+    """Return the parameters of a Python function with their defaults, read from its file: an import takes seconds."""
     folder = Path(__file__).parent
     file = folder / "workflows" / f"{'run' if name in ('train', 'demo') else name}.py"
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -175,7 +176,7 @@ def _read_defaults(name: str) -> dict[str, Any]:
 
 
 def _evaluate(value: ast.expr, tree: ast.Module, folder: Path) -> Any:
-    """Return the value of a literal, or of a constant of the module or of one that it is imported from."""
+    """Return the value of a literal, or of a constant of the module or of the module it is imported from."""
     if not isinstance(value, ast.Name):
         return ast.literal_eval(value)
     for node in tree.body:
@@ -192,7 +193,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _warn_of_old(old: str, new: str) -> None:
-    typer.echo(f"warning: {old} is now {new}; the old form goes in the release after next", err=True)
+    typer.echo(f"warning: {old} is now {new}; the old form works until the release after next", err=True)
 
 
 # ---------------------------------------------------------------------------------------------- options
@@ -211,82 +212,74 @@ Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
 
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="images of any format, or a catalog")]
-Vectors = Annotated[Path, typer.Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
-Analysed = Annotated[Path, typer.Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
-Reference = Annotated[
-    Path, typer.Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")
-]
-Query = Annotated[
-    Path, typer.Argument(metavar="QUERY", help="vectors to classify; with a run as reference also images")
-]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="where to write")]
-OptionalOutput = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="where to write")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print warnings and errors only, and what --json prints")]
-Seed = Annotated[int | None, typer.Option(help="seed of every random draw (the setting `seed`)")]
-DrawSeed = Annotated[int, typer.Option("--seed", help="seed of every random draw")]
-Root = Annotated[Path | None, typer.Option(help="where relative paths of a catalog start  [default: its folder]")]
+Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, or a catalog")]
+Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
+Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
+Reference = Annotated[Path, Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")]
+Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify; with a run as reference also images")]
+Output = Annotated[Path, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
+OptionalOutput = Annotated[Path | None, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
+Overwrite = Annotated[bool, Option("--overwrite", help="replace the output if it exists")]
+Device = Annotated[str, Option(help="where to compute: auto, cpu, cuda or mps")]
+Json = Annotated[bool, Option("--json", help="print the result as JSON")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="print only warnings and errors, and JSON with --json")]
+Seed = Annotated[int | None, Option(help="seed of every random draw (the setting `seed`)")]
+DrawSeed = Annotated[int, Option("--seed", help="seed of every random draw")]
+Root = Annotated[Path | None, Option(help="folder where relative paths in a catalog start  [default: its own]")]
 Status = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="STATUS,...",
         help="ecotaxa, challenge: statuses whose names are labels, such as validated,predicted  [default: validated]",
     ),
 ]
 PresetOption = Annotated[
     Preset | None,
-    typer.Option(help="cpu: 96 px; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long  [default: cpu]"),
+    Option(
+        help="cpu: 96 px, about an hour; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long  [default: cpu]"
+    ),
 ]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="YAML with settings to change")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")
-]
-DropDuplicates = Annotated[
-    bool, typer.Option("--drop-duplicates", help="drop duplicate images found in more than one split")
-]
+SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
+Set = Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")]
+DropDuplicates = Annotated[bool, Option("--drop-duplicates", help="drop duplicate images found in more than one split")]
 GroupBy = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="keep images with the same value, such as sample_id, in one split")
+    str | None, Option(metavar="COLUMN", help="images with the same value, such as sample_id, stay in one split")
 ]
-MethodOption = Annotated[Method, typer.Option("--method", "-m", help="of classification")]
-NNeighbors = Annotated[
-    int | None, typer.Option("-k", "--neighbors", help="k of kNN  [default: that of the reference's run, else 10]")
-]
+MethodOption = Annotated[Method, Option("--method", "-m", help="classification method")]
+NNeighbors = Annotated[int | None, Option("-k", "--neighbors", help="k of kNN  [default: that of the run, else 10]")]
+UNKNOWN_HELP = (
+    ".05: about 5 % of the images from known classes are labelled unknown, along with as many images of new classes "
+    "as the model can detect"
+)
 Calibration = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         metavar="VECTORS",
         help="labelled vectors of images not used in training  [default: val.parquet beside the reference]",
     ),
 ]
-UnknownRate = Annotated[
-    float | None,
-    typer.Option(metavar="SHARE", help="share of images of known classes to reject as unknown  [default: none]"),
-]
+UnknownRate = Annotated[float | None, Option(metavar="SHARE", help=f"{UNKNOWN_HELP}  [default: none]")]
 RefuseByOption = Annotated[
     RefuseBy | None,
-    typer.Option(
+    Option(
         help="novelty score: distance to the class centroid, to the 10th neighbour, or local outlier factor"
         "  [default: neighbor]"
     ),
 ]
 IntervalsBy = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="draw whole samples for intervals, such as sample_id  [default: images]"),
+    Option(
+        metavar="COLUMN",
+        help="column whose values are drawn as a whole for intervals, such as sample_id  [default: single images]",
+    ),
 ]
-Repeats = Annotated[int | None, typer.Option("--repeats", help="draws of each number of examples  [default: 10]")]
-Unseen = Annotated[
-    str, typer.Option(metavar="CLASS,...", help="classes to withhold, comma-separated, or a file with one a line")
-]
-SplitOption = Annotated[
-    Split | None, typer.Option("--split", help="vectors of a run to use  [default: test, else val, else train]")
-]
-Results = Annotated[int, typer.Option("-n", "--results", help="images to find for each")]
-PerClass = Annotated[int, typer.Option(help="images of each class to show")]
+Repeats = Annotated[int | None, Option("--repeats", help="random draws of each number of examples  [default: 10]")]
+Unseen = Annotated[str, Option(metavar="CLASS,...", help="classes to withhold, or a file with one on each line")]
+SplitOption = Annotated[Split | None, Option("--split", help="vectors of a run  [default: test, else val, else train]")]
+Results = Annotated[int, Option("-n", "--results", help="images to find for each query")]
+PerClass = Annotated[int, Option(help="images of each class to show")]
 
-SHARED: dict[str, Any] = {  # options of every command whose function has a parameter of that name
+SHARED: dict[str, Any] = {  # added to every command whose function has a parameter of that name
     "source": Source,
     "reference": Reference,
     "output": Output,
@@ -304,7 +297,7 @@ SHARED: dict[str, Any] = {  # options of every command whose function has a para
     "device": Device,
     "overwrite": Overwrite,
 }
-OF_SETTINGS: dict[str, Any] = {  # of every command that trains on a source
+OF_SETTINGS: dict[str, Any] = {  # added to every command that trains
     "preset": PresetOption,
     "settings_file": SettingsFile,
     "set_": Set,
@@ -322,7 +315,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
+def _version(version: Annotated[bool, Option("--version", help="print the version and exit")] = False) -> None:
     if version:
         typer.echo(f"plankton-embed {__version__}")
         raise typer.Exit
@@ -332,13 +325,13 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 def run() -> None:
     """Catalog, split, train, embed, index, evaluate.
 
-    Finished steps are skipped, so that the same command goes on with a run that was stopped.
+    Finished steps are skipped: the same command resumes a run that was stopped.
     """
 
 
 @verb("-o runs/demo")
 def demo(
-    output: Annotated[Path, typer.Option("-o", metavar="FOLDER", help="folder of the run")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="folder of the run")],
 ) -> None:
     """Run on a drawn plankton set, without a download."""
 
@@ -347,32 +340,33 @@ def demo(
 def catalog(
     source_format: Annotated[
         str | None,
-        typer.Option("--format", metavar=f"<{'|'.join(FORMATS)}>", help="of the source  [default: found out]"),
+        Option("--format", metavar=f"<{'|'.join(FORMATS)}>", help="format of the source  [default: detected]"),
     ],
-    keep_going: Annotated[bool, typer.Option(help="leave out faulty rows and files, with a warning")],
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="arrays: CSV with the class of each image")],
-    label_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="challenge: of meta.csv, the class  [default: level2]")
-    ],
-    masks: Annotated[bool, typer.Option(help="flowcam: white where the mask beside the picture is black")],
-    dilution: Annotated[Dilution | None, typer.Option(help="PlanktoScope: what sample_dilution_factor does to counts")],
-    images_per_sample: Annotated[str | None, typer.Option(help="UVP: images taken of each sample, a number or a CSV")],
+    keep_going: Annotated[bool, Option(help="leave out faulty rows and files, with a warning")],
+    labels: Annotated[Path | None, Option(metavar="FILE", help="arrays: CSV with the class of each image")],
+    label_column: Annotated[str | None, Option(metavar="COLUMN", help="challenge: class column  [default: level2]")],
+    masks: Annotated[bool, Option(help="flowcam: make white where the mask beside the picture is black")],
+    dilution: Annotated[Dilution | None, Option(help="PlanktoScope: what sample_dilution_factor does to counts")],
+    images_per_sample: Annotated[str | None, Option(help="UVP: images taken of each sample: a number or a CSV file")],
     feature_unit: Annotated[
-        FeatureUnit | None, typer.Option(help="ecotaxa: of areas and axes  [default: found out, else px]")
+        FeatureUnit | None, Option(help="ecotaxa: unit of areas and axes  [default: detected, else px]")
     ],
-    class_map: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name; empty drops")],
+    class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV: old name, new name; empty: drop the class")],
     drop_duplicates: DropDuplicates,
-    preview: Annotated[bool, typer.Option(help="draw pictures into <output>_preview/")],
+    preview: Annotated[bool, Option(help="draw pictures into <output>_preview/")],
     group_by: GroupBy,
     split: Annotated[
-        str | None, typer.Option("--fractions", metavar="TRAIN,VAL,TEST", help="split, such as .7,.1,.2")
+        str | None, Option("--fractions", metavar="TRAIN,VAL,TEST", help="split into these shares, such as .7,.1,.2")
     ] = None,
-    include: Annotated[str, typer.Option(metavar="CLASS,...", help="keep only these classes, comma-separated")] = "",
-    exclude: Annotated[str, typer.Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
-    set_: Set = None,
-    preset: Annotated[Preset | None, typer.Option(help="of --preview: how images are prepared  [default: cpu]")] = None,
+    include: Annotated[str, Option(metavar="CLASS,...", help="keep only these classes, comma-separated")] = "",
+    exclude: Annotated[str, Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
+    set_: Annotated[
+        list[str] | None,
+        Option("--set", metavar="NAME=VALUE", help="--preview: such as preparation.target_size=64; repeatable"),
+    ] = None,
+    preset: Annotated[Preset | None, Option(help="--preview: how images are prepared  [default: cpu]")] = None,
 ) -> dict[str, Any]:
-    """Gather images into a catalog, and sum up what it holds."""
+    """Gather images into a catalog, and summarize it."""
     for name in (text.partition("=")[0].strip() for text in set_ or []):
         if not (name.startswith("preparation.") and preview):
             raise SettingError(f"--set {name}: catalog takes preparation settings only, for --preview")
@@ -385,15 +379,15 @@ def catalog(
 
 @verb("zooscan.csv -o runs/zooscan --preset quick")
 def train(
-    resume: Annotated[bool, typer.Option(help="go on with the run that is there")],
+    resume: Annotated[bool, Option(help="resume the run in the output folder")],
 ) -> None:
     """Train a model, embed its splits, evaluate."""
 
 
 @verb("runs/zooscan new_images/ -o new.parquet")
 def embed(
-    model: Annotated[str, typer.Argument(help="a model folder, a run, or a hub name")],
-    views: Annotated[int | None, typer.Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
+    model: Annotated[str, Argument(help="a model folder, a run folder, or a name on the Hugging Face hub")],
+    views: Annotated[int | None, Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
 
@@ -401,21 +395,21 @@ def embed(
 @verb("new.parquet -o new_index")
 def index(
     vectors: Vectors,
-    kind: Annotated[IndexKind, typer.Option(help="flat: exact; ivf_sq8: for millions")],
+    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_sq8: approximate, for millions of vectors")],
 ) -> None:
     """Build a similarity index over vectors."""
 
 
-@verb("runs/zooscan strange.png -n 5 --sheet found.png")
+@verb("runs/zooscan new.png -n 5 --sheet found.png")
 def search(
-    index: Annotated[Path, typer.Argument(help="a run, or an index (with --model)")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files, or one source of images")],
-    model: Annotated[str | None, typer.Option(help="that made the vectors of the index  [default: the run's]")],
+    index: Annotated[Path, Argument(help="a run, or an index (with --model)")],
+    images: Annotated[list[Path], Argument(metavar="IMAGE", help="image files, or one source of images")],
+    model: Annotated[str | None, Option(help="model that made the vectors of the index  [default: that of the run]")],
     n_results: Results,
     output: OptionalOutput,
-    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="picture to draw: each image and those found")],
+    sheet: Annotated[Path | None, Option(metavar="FILE", help="picture to draw: each query and the images found")],
 ) -> dict[str, Any]:
-    """Find the images most like the given ones."""
+    """Find the images most similar to the given ones."""
     if model is None and len(images) > 1 and _may_be_model(images[0]):
         _warn_of_old("search INDEX MODEL IMAGE", "search INDEX IMAGE --model MODEL")
         model, images = str(images[0]), images[1:]
@@ -427,22 +421,22 @@ def classify(
     query: Query,
     probabilities: Annotated[
         bool | None,
-        typer.Option(
-            "--probabilities/--no-probabilities", help="give them  [default: where there is a calibration set]"
+        Option(
+            "--probabilities/--no-probabilities", help="write them or not  [default: if there is a calibration set]"
         ),
     ],
-    all_probabilities: Annotated[bool, typer.Option(help="of every class, in columns p(<class>)")],
+    all_probabilities: Annotated[bool, Option(help="write the probability of every class, in columns p(<class>)")],
 ) -> None:
     """Predict labels; reject images of unknown classes."""
 
 
 @verb("runs/zooscan labelled_images/ -m knn -o scores/")
 def evaluate(
-    query: Annotated[Path, typer.Argument(help="labelled vectors not in the reference, or a run")],
+    query: Annotated[Path, Argument(help="labelled vectors not in the reference, or a run")],
     output: OptionalOutput,
     unseen: Unseen = "",
 ) -> dict[str, Any]:
-    """Score predictions of labelled images.
+    """Evaluate predictions of labelled images.
 
     Accuracy, F1, confusion, retrieval, calibration, rejection of unknown classes.
     """
@@ -451,22 +445,25 @@ def evaluate(
 
 @verb("runs/zooscan new_class.parquet -o reference.parquet")
 def enroll(
-    new: Annotated[Path, typer.Argument(help="labelled vectors; with a run as reference also images")],
-    curve: Annotated[bool, typer.Option(help="score 1, 2, 5, … examples a class, into <output>_curve/")],
-    query: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify for the curve")],
+    new: Annotated[
+        Path, Argument(help="labelled vectors, or a folder of named clusters; with a run as reference also images")
+    ],
+    curve: Annotated[bool, Option(help="learning curve with 1, 2, 5, … examples of each class, in <output>_curve/")],
+    query: Annotated[
+        Path | None,
+        Option(metavar="VECTORS", help="labelled vectors to classify for the curve  [default: half of NEW]"),
+    ],
     n_draws: Repeats,
-    seed: Annotated[int | None, typer.Option(help="seed of the draws  [default: 0]")],
+    seed: Annotated[int | None, Option(help="seed of the random draws  [default: 0]")],
 ) -> None:
     """Add classes or examples to a reference; no training."""
 
 
 @verb("zooscan.csv -o runs/unseen --n-unseen 5")
 def seen_unseen(
-    n_unseen: Annotated[int | None, typer.Option("--n-unseen", help="classes to draw instead  [default: a third]")],
-    unknown_rate: Annotated[
-        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
-    ],
-    n_draws: Annotated[int, typer.Option("--repeats", help="draws of each number of examples")],
+    n_unseen: Annotated[int | None, Option("--n-unseen", help="classes to withhold at random  [default: a third]")],
+    unknown_rate: Annotated[float, Option(metavar="SHARE", help=UNKNOWN_HELP)],
+    n_draws: Annotated[int, Option("--repeats", help="random draws of each number of examples")],
     unseen: Unseen = "",
 ) -> dict[str, Any]:
     """Train on some classes; reject and enroll the others."""
@@ -476,19 +473,19 @@ def seen_unseen(
 @verb("zooscan.csv -o runs/comparison --systems embedding,softmax --budget 10")
 def compare(
     budget: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="of training for each  [default: by its settings]")
+        float | None, Option(metavar="MINUTES", help="training time of each system  [default: by its settings]")
     ],
-    seeds: Annotated[int, typer.Option(help="how many times each is trained, with --seed and the numbers after it")],
-    only: Annotated[str, typer.Option("--systems", metavar="NAME,...", help="[default: one of each kind]")] = "",
+    seeds: Annotated[int, Option(help="trainings of each system, with --seed and the numbers after it")],
+    only: Annotated[str, Option("--systems", metavar="SYSTEM,...", help="[default: one of each kind]")] = "",
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRUNK=FILE", help="(or imagenet, none) of a pretrained backbone; repeatable"),
+        Option(metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet or none; repeatable"),
     ] = None,
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.
 
-    All are trained and tested on the same images. A stopped comparison goes on when it is called again; so does one
-    with more seeds or other systems.
+    All are trained and tested on the same images. The same command resumes a comparison that was stopped, also with
+    more seeds or other systems.
     """
     return {"only": _names(only), "weights": _pairs("--weights", weights or [])}
 
@@ -496,62 +493,64 @@ def compare(
 @verb("runs/zooscan -o pca/")
 def pca(
     vectors: Analysed,
-    method: Annotated[ProjectionMethod, typer.Option("--projection", help="umap and tsne need the extra reduce")],
-    n_components: Annotated[int | None, typer.Option(help="axes  [default: 3; of umap and tsne 2]")],
+    method: Annotated[ProjectionMethod, Option("--projection", help="umap and tsne need the extra reduce")],
+    n_components: Annotated[int | None, Option(help="number of axes  [default: 3; umap, tsne: 2]")],
 ) -> None:
     """Project vectors onto a few axes (PCA, UMAP, t-SNE)."""
 
 
 @verb("runs/zooscan -o film.gif")
 def film(
-    run: Annotated[Path, typer.Argument(help="trained with --set training.keep_every_epoch=true")],
-    output: Annotated[Path, typer.Option("-o", metavar="FILE", help="a file .mp4, .webp or .gif")],
-    basis_epoch: Annotated[int | None, typer.Option("--basis", help="epoch that gives the axes  [default: the last]")],
-    seconds: Annotated[float | None, typer.Option(help="length of the film")],
+    run: Annotated[Path, Argument(help="a run trained with --set training.keep_every_epoch=true")],
+    basis_epoch: Annotated[int | None, Option("--basis", help="epoch that gives the axes  [default: the last]")],
+    seconds: Annotated[float | None, Option(help="length of the film  [default: by the number of epochs]")],
 ) -> None:
     """Show how classes separate during training.
 
-    A film of every epoch on the same axes.
+    A film (.mp4, .webp or .gif) of every epoch on the same axes.
     """
 
 
 @verb("runs/zooscan -o tree/ --of classes")
 def dendrogram(
     vectors: Analysed,
-    of: Annotated[TreeOf, typer.Option(help="join images, or the means of the classes")],
-    n_leaves: Annotated[int | None, typer.Option(help="of the cut tree  [default: 40; of classes all]")],
-    n_branches: Annotated[int | None, typer.Option(help="main ones  [default: as separate best, 8 at most]")],
+    of: Annotated[TreeOf, Option(help="tree of images, or of class means")],
+    n_leaves: Annotated[int | None, Option(help="leaves of the cut tree  [default: 40; classes: all]")],
+    n_branches: Annotated[int | None, Option(help="main branches  [default: those that separate best, at most 8]")],
 ) -> None:
-    """Join images into Ward's tree; report its branches."""
+    """Build Ward's tree of images or classes."""
 
 
 @verb("runs/zooscan worms.csv -o taxonomy/")
 def taxonomy(
     vectors: Analysed,
-    tree: Annotated[Path, typer.Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
+    tree: Annotated[Path, Argument(help="a taxonomy: Newick, or a table with lineages or ranks")],
     query: Annotated[
-        Path | None, typer.Option(metavar="VECTORS", help="labelled, to classify  [default: those of a run]")
+        Path | None, Option(metavar="VECTORS", help="labelled vectors to classify  [default: the test images of a run]")
     ],
-    method: Annotated[Method | None, typer.Option("-m", help="of classification  [default: knn]")],
-    certainty: Annotated[float | None, typer.Option(help="least probability, else a broader group  [default: 0.9]")],
-    n_permutations: Annotated[int, typer.Option(help="of the class names, for the p-values")],
+    method: Annotated[Method | None, Option("--method", "-m", help="classification method  [default: knn]")],
+    certainty: Annotated[
+        float | None, Option(help="least probability, else a broader group is predicted  [default: 0.9]")
+    ],
+    n_permutations: Annotated[int, Option(help="permutations of the class names, for the p-values")],
 ) -> None:
     """Compare the learned class tree with a taxonomy.
 
-    With labelled images to classify, accuracy at each rank is reported too.
+    Accuracy at each rank is reported for labelled images (--query).
     """
 
 
 @verb("new.parquet -o groups/")
 def clusters(
     vectors: Vectors,
-    reference: Annotated[Path | None, typer.Option(metavar="VECTORS", help="labelled: report the nearest class")],
+    reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors, to report the nearest class")],
     only: Annotated[
-        Path | None, typer.Option("--predictions", metavar="FILE", help="group the images that are unknown there")
+        Path | None,
+        Option("--predictions", metavar="FILE", help="as classify wrote them; group the images predicted as unknown"),
     ],
-    method: Annotated[ClusterMethod, typer.Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
-    n_clusters: Annotated[int | None, typer.Option("--groups", help="tree: number of groups  [default: root of n]")],
-    min_size: Annotated[int | None, typer.Option(help="hdbscan: images that make a group  [default: 10]")],
+    method: Annotated[ClusterMethod, Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
+    n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
+    min_size: Annotated[int | None, Option(help="hdbscan: fewest images of a group  [default: 10]")],
 ) -> None:
     """Group images without labels, for a person to name."""
 
@@ -559,14 +558,12 @@ def clusters(
 @verb("runs/zooscan -o relations/")
 def relations(
     vectors: Analysed,
-    epsilon: Annotated[
-        float | None, typer.Option(help="largest difference of two relations  [default: as --limit needs]")
-    ],
-    n_images: Annotated[int, typer.Option(help="images to compare, drawn class by class; 3000 at most")],
-    same_class: Annotated[bool, typer.Option(help="relations within a class count too")],
-    definition: Annotated[Definition, typer.Option(help="window_2019: as the report of 2019; misses most")],
-    limit: Annotated[int, typer.Option(help="relations kept; all are counted")],
-    n_shuffles: Annotated[int, typer.Option(help="of the labels, for the expected numbers")],
+    epsilon: Annotated[float | None, Option(help="largest difference of two relations  [default: by --limit]")],
+    n_images: Annotated[int, Option(help="images to compare, drawn evenly from the classes; at most 3000")],
+    same_class: Annotated[bool, Option(help="count relations within a class too")],
+    definition: Annotated[Definition, Option(help="window_2019: as in the report of 2019, misses most relations")],
+    limit: Annotated[int, Option(help="relations to keep; all are counted")],
+    n_shuffles: Annotated[int, Option(help="shuffles of the labels, for the expected numbers")],
 ) -> None:
     """Find relations between images that repeat.
 
@@ -577,10 +574,10 @@ def relations(
 @verb("runs/zooscan copepod copepod_with_eggs fish")
 def analogy(
     vectors: Analysed,
-    a: Annotated[str, typer.Argument(help="a class or an object ID")],
-    b: Annotated[str, typer.Argument(help="the same")],
-    c: Annotated[str, typer.Argument(help="the same")],
-    n_results: Annotated[int, typer.Option("-n", "--results", help="images to find")],
+    a: Annotated[str, Argument(help="a class or an object ID")],
+    b: Annotated[str, Argument(help="a class or an object ID")],
+    c: Annotated[str, Argument(help="a class or an object ID")],
+    n_results: Annotated[int, Option("-n", "--results", help="images to find")],
 ) -> None:
     """Complete an analogy: A is to B as C is to which?"""
 
@@ -588,9 +585,9 @@ def analogy(
 @verb("runs/zooscan -o suspects/")
 def suspects(
     vectors: Vectors,
-    n_folds: Annotated[int, typer.Option(help="cross-validation folds for the loss signal (0: off)")],
-    use_cleanlab: Annotated[bool, typer.Option("--cleanlab", help="cleanlab's label quality is a signal too")],
-    n_corrections: Annotated[int, typer.Option(help="rows of corrections.csv")],
+    n_folds: Annotated[int, Option(help="cross-validation folds for the loss signal (0 turns it off)")],
+    use_cleanlab: Annotated[bool, Option("--cleanlab", help="use cleanlab's label quality too (extra clean)")],
+    n_corrections: Annotated[int, Option(help="rows of corrections.csv")],
 ) -> None:
     """Rank the labels that may be wrong.
 
@@ -600,12 +597,12 @@ def suspects(
 
 @verb("zooscan.csv suspects/corrections.csv -o corrected.csv")
 def apply_corrections(
-    catalog: Annotated[Path, typer.Argument(help="the catalog to correct")],
-    corrections: Annotated[Path, typer.Argument(help="corrections.csv; with --undo the changes")],
+    catalog: Annotated[Path, Argument(help="the catalog to correct")],
+    corrections: Annotated[Path, Argument(help="corrections.csv; with --undo the file <output>_changes.csv")],
     output: OptionalOutput,
-    undo: Annotated[bool, typer.Option(help="take changes back")],
+    undo: Annotated[bool, Option(help="undo the changes")],
 ) -> None:
-    """Relabel and leave out images in a new catalog.
+    """Relabel or leave out images in a new catalog.
 
     Without --output it reports what would change, and writes nothing.
     """
@@ -613,30 +610,29 @@ def apply_corrections(
 
 @verb("runs/zooscan new_cruise/ -o shift/")
 def shift(
-    new: Annotated[Path, typer.Argument(help="vectors to compare; with a run as reference also images")],
-    unknown_rate: Annotated[
-        float, typer.Option(metavar="SHARE", help="of images of known classes to reject as unknown")
+    new: Annotated[Path, Argument(help="vectors to compare; with a run as reference also images")],
+    unknown_rate: Annotated[float, Option(metavar="SHARE", help=UNKNOWN_HELP)],
+    n_permutations: Annotated[int, Option(help="permutations of each test, at least 1000")],
+    n_draws: Annotated[
+        int,
+        Option("--null-draws", help="null draws from the calibration set; a flagged sample must exceed all of them"),
     ],
-    n_permutations: Annotated[int, typer.Option(help="of each test, 1000 or more")],
-    n_draws: Annotated[int, typer.Option("--null-draws", help="of calibration images; a flagged sample exceeds all")],
 ) -> None:
     """Compare new images with the calibration set.
 
-    Are they like those that the model was validated on? Sample by sample.
+    For each sample: are its images like those that the model was validated on?
     """
 
 
 @verb("runs/zooscan new_cruise/ -o abundance/ --by station")
 def abundance(
-    query: Annotated[Path, typer.Argument(help="vectors to count; with a run also images")],
-    by: Annotated[str, typer.Option(metavar="COLUMN", help="column whose values are the samples")],
-    catalog: Annotated[Path | None, typer.Option(metavar="FILE", help="with vectors: what is known of their images")],
-    correction: Annotated[Correction, typer.Option(help="em: from probabilities; confusion: from predictions")],
-    n_draws: Annotated[int, typer.Option(help="of the intervals; 20 at least")],
-    level: Annotated[float, typer.Option(help="share of the intervals that should hold the true count")],
-    depth_bin: Annotated[
-        float | None, typer.Option(metavar="METRES", help="bins of a depth profile  [default: a round width]")
-    ],
+    query: Annotated[Path, Argument(help="vectors to count; with a run also images")],
+    by: Annotated[str, Option(metavar="COLUMN", help="column whose values are the samples")],
+    catalog: Annotated[Path | None, Option(metavar="FILE", help="with vectors: the catalog of their images")],
+    correction: Annotated[Correction, Option(help="correct counts by probabilities (em) or by the confusion matrix")],
+    n_draws: Annotated[int, Option(help="random draws for the intervals, at least 20")],
+    level: Annotated[float, Option(help="share of the intervals that should contain the true count")],
+    depth_bin: Annotated[float | None, Option(metavar="METRES", help="bin width of profiles  [default: a round one]")],
 ) -> None:
     """Count classes in samples, corrected, with intervals.
 
@@ -646,21 +642,19 @@ def abundance(
 
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
-    names: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="what classify wrote")],
-    catalog: Annotated[Path, typer.Argument(help="of the images predicted, or their source")],
-    output: Annotated[Path, typer.Option("-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
-    target: Annotated[Target, typer.Option(help="EcoTaxa, or an IFCB dashboard")],
-    class_map: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV: old name, new name (Name or Name<Parent)")
-    ],
-    replace_validated: Annotated[bool, typer.Option(help="ecotaxa: also objects decided by a person")],
-    image_names: Annotated[bool, typer.Option(help="ecotaxa: one row an image; for new objects")],
-    copy_images: Annotated[bool, typer.Option(help="ecotaxa: the same, of copies beside the table")],
-    model_id: Annotated[str | None, typer.Option(help="ifcb: what made the predictions  [default: plankton_embed]")],
+    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv, as classify wrote it")],
+    catalog: Annotated[Path, Argument(help="catalog of the images predicted, or their source")],
+    output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
+    target: Annotated[Target, Option(help="EcoTaxa or an IFCB dashboard")],
+    class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV: old name, new name (Name or Name<Parent)")],
+    replace_validated: Annotated[bool, Option(help="ecotaxa: write objects validated by a person too")],
+    image_names: Annotated[bool, Option(help="ecotaxa: one row for each image; for new objects")],
+    copy_images: Annotated[bool, Option(help="ecotaxa: the same, with copies of the images beside the table")],
+    model_id: Annotated[str | None, Option(help="ifcb: name of the model  [default: plankton_embed]")],
 ) -> None:
     """Export predictions to EcoTaxa or an IFCB dashboard.
 
-    EcoTaxa takes a table (TSV), a dashboard class scores (HDF5).
+    EcoTaxa gets a table (TSV), a dashboard gets class scores (HDF5).
     """
 
 
@@ -668,7 +662,7 @@ def export(
 def doctor() -> None:
     """Check the installation: versions, device, clashes.
 
-    Where something is wrong, the line that fixes it is printed, and the exit code is 1.
+    If something is wrong, the command that fixes it is printed, and the exit code is 1.
     """
 
 
@@ -677,9 +671,9 @@ def doctor() -> None:
 
 @contextmanager
 def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
-    """Log to stderr; turn an expected fault into one message and exit 1 (2: a wrong setting), a stop into exit 130.
+    """Log to stderr; turn an expected error into one message and exit 1 (2: a wrong setting), a stop into exit 130.
 
-    A quiet command prints only what is `printed` in any case: JSON, or a result that is written nowhere.
+    A quiet command prints its result only if `printed`: as JSON, or if the result is not written to a file.
     """
     level = logging.WARNING if quiet else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
@@ -693,7 +687,7 @@ def _command(name: str, quiet: bool, printed: bool) -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, SettingError) else 1) from error
     except KeyboardInterrupt as error:
-        what = f"the same command, {GO_ON[name]}" if name in GO_ON else "nothing was half written"
+        what = f"the same command, {RESUMED[name]}" if name in RESUMED else "no incomplete output was left"
         typer.echo(f"\nstopped; {what}", err=True)
         raise typer.Exit(130) from error
     finally:
@@ -717,7 +711,7 @@ def _settings(
 
 
 def _may_be_model(path: Path) -> bool:
-    """Return whether a path is a model folder, a run, or no file at all but perhaps a hub name."""
+    """Return whether a path is a model folder or a run, or else may be a name on the Hugging Face hub."""
     is_folder = (path / "config.json").is_file() or (path / "model" / "config.json").is_file()
     return is_folder or not (path.exists() or path.suffix or len(path.parts) != 2)
 
@@ -727,8 +721,8 @@ def _names(text: str) -> list[str]:
 
 
 def _read_names(text: str) -> list[str]:
-    """Return comma-separated names, or those of a file, one a line."""
-    if not os.path.isfile(text):  # noqa: PTH113  (Path raises where a list of names is too long for a file's)
+    """Return comma-separated names, or those of a file with one on each line."""
+    if not os.path.isfile(text):  # noqa: PTH113  (Path raises if a list of names is too long for a file name)
         return _names(text)
     from plankton_embed.spreadsheet import clean_label, read_text
 

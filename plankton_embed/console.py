@@ -1,6 +1,6 @@
 """How the results of commands are printed: tables and sentences, or JSON.
 
-One function a command, named as the command: it gets the result, and the options as they were given.
+One function for each command, with the name of the command. It takes the result and the options of the command line.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 METHODS = ("centroid", "knn", "mlp")
-N_MISSING = 10  # labels that the reference lacks, on screen
-UNITS = {  # of the columns of `abundance`, as they are shown
+N_MISSING = 10  # labels missing in the reference that are shown on screen
+UNITS = {  # columns of `abundance` with their units
     "biovolume": "biovolume (mm³)",
     "biovolume_concentration": "biovolume (mm³ m⁻³)",
     **{f"concentration{end}": f"concentration{end} (m⁻³)" for end in ("", "_low", "_high")},
@@ -48,43 +48,45 @@ def run(result: RunResult, options: Options) -> None:
 
     scores, folder = result.scores, result.folder
     faults = pd.read_csv(folder.faults) if folder.faults.exists() else pd.DataFrame()
-    n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # runs of old list lost ones alone
+    n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # old runs list lost rows only
     n_lost = len(faults) - n_kept
     if options["json"]:
         print_json({"output": str(folder.path), "n_lost": n_lost, "n_kept": n_kept, **scores})
         return
     if scores["split"] is None:
-        print("no labelled images outside train: no scores")
+        print("no scores: there are no labelled images outside train")
     else:
-        print(f"\n{scores['n_images']} images of the {scores['split']} split, named by {scores['n_train']} of train")
+        print(
+            f"\n{scores['n_images']} images of the {scores['split']} split, predicted from {scores['n_train']} of train"
+        )
         _print_scores({name: scores[name] for name in METHODS})
-        _print_missing(scores.get("missing_classes", []))  # a run of an earlier release has none
+        _print_missing(scores.get("missing_classes", []))  # missing in runs of earlier releases
         _print_retrieval(
             scores["retrieval"],
             scores.get("retrieval_of", f"queries: {scores['split']}, gallery: train"),
             scores["self_centroid_accuracy"],
         )
-    places = {
+    paths = {
         "model": folder.model,
         "vectors": folder.vectors("test").parent,
         "index": folder.index,
-        "names": folder.predictions,
+        "predictions": folder.predictions,
         "scores": folder.scores,
-        "pictures": folder.figures,
+        "figures": folder.figures,
     }
     print("")
-    for name, path in places.items():
+    for name, path in paths.items():
         if path.exists():
-            print(f"{name:10}{path}")
+            print(f"{name:13}{path}")
     if len(faults):
-        print(f"{'faults':10}{n_lost} lost (rows, images, files), {n_kept} kept -> {folder.faults}")
+        print(f"{'faults':13}{n_lost} lost (rows, images, files), {n_kept} kept -> {folder.faults}")
 
 
 train = demo = run
 
 
 def catalog(gathered: ImageCatalog, options: Options) -> None:
-    """Print what a catalog holds, and how many faults its source has."""
+    """Print the classes, gaps and sizes of a catalog, and how many faults its source has."""
     import pandas as pd
 
     from plankton_embed.workflows.catalog import faults_path
@@ -148,7 +150,7 @@ def classify(predictions: pd.DataFrame, options: Options) -> None:
         print_json({"output": str(output), "n_images": len(predictions), "counts": counts.to_dict("records")})
     else:
         print_table(counts)
-        print(f"{len(predictions)} images named -> {output}")
+        print(f"{len(predictions)} predictions -> {output}")
 
 
 def evaluate(found: Evaluation, options: Options) -> None:
@@ -159,11 +161,11 @@ def evaluate(found: Evaluation, options: Options) -> None:
         _print_scores({found.method: found.scores_dict()})
         _print_missing(found.to_dict()["missing_classes"])
         _print_retrieval(found.retrieval, found.retrieval_of, found.self_centroid_accuracy)
-        _print_refusing(found)
+        _print_rejection(found)
 
 
 def enroll(enrolled: EmbeddingTable, options: Options) -> None:
-    """Print what the reference holds now."""
+    """Print how many vectors and classes the new reference has."""
     output = options["output"]
     if options["json"]:
         print_json({"output": str(output), "n_vectors": len(enrolled), "classes": enrolled.classes})
@@ -178,14 +180,14 @@ def seen_unseen(found: SeenUnseen, options: Options) -> None:
         return
     print(f"{len(found.unseen)} unseen classes: {', '.join(found.unseen)}\n")
     _print_scores({"knn": found.evaluation.scores_dict()})
-    _print_refusing(found.evaluation)
+    _print_rejection(found.evaluation)
     print()
     print_table(found.summary)
-    print(f"tables and pictures -> {options['output']}")
+    print(f"tables and figures -> {options['output']}")
 
 
 def compare(found: Comparison, options: Options) -> None:
-    """Print the systems compared, and the tests of the best one."""
+    """Print the scores of the systems, and the tests of the best one."""
     if options["json"]:
         systems, tests = found.summary.to_dict("records"), found.tests.to_dict("records")
         print_json({"systems": systems, "faults": found.faults, "mcnemar": tests})
@@ -195,7 +197,7 @@ def compare(found: Comparison, options: Options) -> None:
     if len(found.tests):
         print("McNemar's test of the best classifier, p corrected (Holm) for all pairs of a seed:")
         print_table(found.tests_of_best)
-    print(f"tables and pictures -> {options['output']}")
+    print(f"tables and figures -> {options['output']}")
 
 
 def pca(found: Projection, options: Options) -> None:
@@ -206,13 +208,13 @@ def pca(found: Projection, options: Options) -> None:
 
 
 def film(made: Film, options: Options) -> None:
-    """Print how many epochs are shown."""
+    """Print how many epochs the film shows."""
     from plankton_embed.plots.film import name_film
 
     if options["json"]:
         print_json({"output": str(name_film(options["output"])), "epochs": made.epochs.tolist()})
     else:
-        print(f"{len(made)} epochs shown")
+        print(f"{len(made)} epochs -> {name_film(options['output'])}")
 
 
 def dendrogram(found: Dendrogram, options: Options) -> None:
@@ -235,11 +237,11 @@ def taxonomy(found: TaxonomyFindings, options: Options) -> None:
 
 
 def clusters(found: Clusters, options: Options) -> None:
-    """Print the groups, and what to do with them."""
+    """Print the groups, and how to name them."""
     output = options["output"]
     if not options["json"]:
         print_table(found.groups)
-        print(f"write names into {output / 'names.csv'}, then")
+        print(f"fill in the names in {output / 'cluster_names.csv'}, then run")
         print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
     _print_summary(options)
 
@@ -262,20 +264,20 @@ def analogy(found: tuple[pd.DataFrame, pd.DataFrame], options: Options) -> None:
 
 
 def suspects(found: Suspects, options: Options) -> None:
-    """Print the labels that are most suspect, and what to do with them."""
+    """Print the most suspect labels, and how to correct them."""
     output = options["output"]
     if not options["json"]:
         for group in found.groups.itertuples():
             share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
             print(f"group {group.group}: {share} look like {group.guess}")
         print_table(found.first(20)[["object_id", "label", "guess", "score"]])
-        print(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then")
+        print(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then run")
         print(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
     _print_summary(options)
 
 
 def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
-    """Print what was changed."""
+    """Print the changes."""
     output = options["output"]
     counts = done.changes["correction_action"].value_counts().to_dict()
     result = {"output": str(output) if output else None, "n_images": len(done.catalog), "n_kept": done.n_kept}
@@ -287,8 +289,8 @@ def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
         columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
         print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
     described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
-    described += ", taken back" if options["undo"] else f", {done.n_kept} kept as they are"
-    print(f"{described}; {len(done.catalog)} images -> {output or 'nowhere: give --output'}")
+    described += ", undone" if options["undo"] else f", {done.n_kept} kept"
+    print(f"{described}; {len(done.catalog)} images {f'-> {output}' if output else '(not written: give --output)'}")
 
 
 def shift(found: Shift, options: Options) -> None:
@@ -315,23 +317,23 @@ def export(counts: Any, options: Options) -> None:
     if options["json"]:
         print_json({"output": str(output), **values})
     else:
-        words = {"n_validated": "decided by a person", "n_unknown": "refused", "n_unnamed": "without a name"}
+        words = {"n_validated": "validated by a person", "n_unknown": "unknown", "n_unnamed": "without a prediction"}
         parts = [f"{n} {words.get(name, name.removeprefix('n_'))}" for name, n in values.items() if n]
         print(f"{', '.join(parts)} -> {output}")
 
 
 def doctor(found: Diagnosis, options: Options) -> None:
-    """Print the facts, and what is wrong."""
+    """Print the versions and other facts, and the problems."""
     if options["json"]:
         print_json(found.to_dict())
         return
     for name, value in found.facts.items():
         print(f"{name:26}{value}")
-    print("\n".join(["", *found.problems]) if found.problems else "all is well")
+    print("\n".join(["", *found.problems]) if found.problems else "no problems found")
 
 
 def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
-    head = f"{'names by':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
+    head = f"{'method':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
     print(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))
     notes: dict[str, None] = {}
     for name, s in methods.items():
@@ -349,19 +351,19 @@ def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
                 + (f"{row['calibration']['ece']:8.3f}" if "calibration" in row else "")
             )
         if len(rows) > 1:
-            notes[f"shared: over the {rows['  shared']['n_images']} images whose label the reference has"] = None
+            notes[f"shared: the {rows['  shared']['n_images']} images whose label is in the reference"] = None
     for note in notes:
         print(note)
 
 
 def _print_missing(missing: Sequence[Mapping[str, Any]]) -> None:
-    """Show the labels that the reference lacks, the most frequent first."""
+    """Print the labels that are not in the reference, the most frequent first."""
     if not missing:
         return
     import pandas as pd
 
     n, share = sum(row["n_images"] for row in missing), sum(row["share"] for row in missing)
-    more = f"; the first {N_MISSING}, all in the JSON" if len(missing) > N_MISSING else ""
+    more = f"; the first {N_MISSING} (--json prints all)" if len(missing) > N_MISSING else ""
     print(f"\n{len(missing)} labels are not in the reference ({n} images, {share:.1%}){more}:")
     print_table(
         pd.DataFrame(missing).head(N_MISSING).assign(share=[f"{row['share']:.1%}" for row in missing][:N_MISSING])
@@ -373,23 +375,23 @@ def _print_retrieval(retrieval: Mapping[str, float], of: str, self_centroid: flo
     parts = [f"{shown[name]} {value:.3f}" for name, value in retrieval.items()]
     if parts:
         print(f"retrieval ({of}): {', '.join(parts)}")
-    print(f"self-centroid accuracy {self_centroid:.3f} (made and scored on the same vectors: it flatters)")
+    print(f"self-centroid accuracy {self_centroid:.3f} (too high: measured on the vectors that made the centroids)")
 
 
-def _print_refusing(evaluation: Evaluation) -> None:
+def _print_rejection(evaluation: Evaluation) -> None:
     if evaluation.counts is not None:
-        print(f"refused: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
+        print(f"rejected as unknown: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
     scores = evaluation.open_set
     if scores is not None:
         print(
-            f"unseen classes: AUROC {scores.auroc:.3f}; where 5 % of the known images are refused, "
-            f"{scores.refused_at_5:.1%} of the unseen ({scores.n_known} known, {scores.n_unseen} unseen images); "
-            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} were"
+            f"unseen classes: AUROC {scores.auroc:.3f} ({scores.n_known} images of known classes, {scores.n_unseen} of "
+            f"unseen ones); if 5 % of the known are rejected, {scores.refused_at_5:.1%} of the unseen are; "
+            f"here {scores.known_refused:.1%} of the known and {scores.unseen_refused:.1%} of the unseen were"
         )
 
 
 def _print_summary(options: Options) -> None:
-    """Print where an analysis is written, and the numbers of its summary."""
+    """Print the summary of an analysis, and its folder."""
     output = Path(options["output"])
     summary = json_module.loads((output / "summary.json").read_text(encoding="utf-8"))
     if options["json"]:
@@ -400,7 +402,7 @@ def _print_summary(options: Options) -> None:
     ]
     lines = [f"{name:26}{'-' if value is None else value}" for name, value in summary.items() if name not in lists]
     print("\n".join(lines))
-    print(f"tables and pictures -> {output}")
+    print(f"tables and figures -> {output}")
 
 
 def print_frame(frame: pd.DataFrame, json: bool) -> None:

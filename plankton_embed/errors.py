@@ -1,4 +1,4 @@
-"""The errors this library raises on purpose; each message says what, where, expected, found, and what to do."""
+"""The errors of this library; each message contains what, where, expected, found, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class PlanktonEmbedError(Exception):
-    """Any fault that the user can fix; the command line prints its message and exits with 1."""
+    """An error that the user can fix; the command line prints its message and exits with 1."""
 
 
 class SettingError(PlanktonEmbedError, ValueError):
@@ -19,20 +19,20 @@ class InputError(PlanktonEmbedError, ValueError):
 
 
 class MismatchError(InputError):
-    """Two artefacts were made by different models; both hashes are named."""
+    """Two artefacts were made by different models; the message contains both hashes."""
 
 
 class OutputError(PlanktonEmbedError, OSError):
-    """The place to write to is taken or cannot be written."""
+    """The output exists already or cannot be written."""
 
 
 class DependencyError(PlanktonEmbedError, ImportError):
-    """A needed library is missing or broken; the message holds the line that fixes it."""
+    """A needed library is missing or broken; the message contains the command that fixes it."""
 
 
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Import libraries of an extra inside; where one is missing, the error says how to install them."""
+    """Import libraries of an extra in this context; if one is missing, the error contains how to install the extra."""
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What objects show of themselves: one line, and in a notebook a small table too, with thumbnails."""
+"""How objects are displayed: one line, and in a notebook a small table too, with thumbnails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SIDE = 64  # of thumbnails, px
 
 
 class Shown:
-    """Gives `repr` one line, and notebooks a table of the first rows."""
+    """Displays an object as one line, and in notebooks as a table of its first rows."""
 
     def _describe(self) -> str:
-        """Return what stands between the brackets of the line."""
+        """Return the text between the brackets of the line."""
         raise NotImplementedError
 
     def _preview(self) -> pd.DataFrame | None:
-        """Return rows for a notebook; a column `path` of image files gives thumbnails."""
+        """Return rows for a notebook; image files in a column `path` become thumbnails."""
         return None
 
     def __repr__(self) -> str:
@@ -46,7 +46,7 @@ def _to_text(value: object) -> str:
 
 
 def _thumbnail(path: object) -> str:
-    """Return an image as HTML; nothing where it is not a file of its own that can be read."""
+    """Return an image as HTML; nothing if the path is not an image file that can be read."""
     from PIL import Image
 
     if not isinstance(path, str) or not Path(path).is_file():

@@ -1,4 +1,4 @@
-"""Every setting and its default, stated once; presets; YAML in and out."""
+"""Every setting with its default; presets; YAML files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from plankton_embed.output import write_atomically
 
 SizeInputs = Literal["none", "pixels", "micrometres"]
 
-SMALLEST = {"inception_v3": 75, "alexnet": 63}  # sides that a trunk can take, where it is more than 32
+SMALLEST = {"inception_v3": 75, "alexnet": 63}  # smallest side of images for a trunk, if more than 32
 
 
 @dataclass(frozen=True)
 class ObjectiveRecord:
-    """A loss by name: the settings that it reads and not all others do, and the defaults that it brings.
+    """A loss: the settings that only some losses use, and the defaults that it changes.
 
-    `kind`: of pairs or triplets of a batch, of `proxies` (one learned point a class), or of its `own`.
+    `kind`: `pairs` (or triplets of a batch), `proxies` (one learned point for each class), or its `own`.
     """
 
     kind: Literal["pairs", "proxies", "own"]
@@ -34,17 +34,17 @@ class ObjectiveRecord:
 
 
 OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.build_objective`
-    # from fresh weights, pairs and triplets learn better at lower rates than proxies (NDSB-40, val)
+    # from scratch, pairs and triplets learn better at lower rates than proxies (NDSB-40, val)
     "triplet": ObjectiveRecord("pairs", frozenset({"margin", "miner", "memory"}), {"training.learning_rate": 5e-4}),
     "multi_similarity": ObjectiveRecord("pairs", frozenset({"memory"})),
     "arcface": ObjectiveRecord("proxies", frozenset({"temperature", "angular_margin", "proxy_rate"})),
     "proxy_anchor": ObjectiveRecord("proxies", frozenset({"proxy_rate"})),
     "normalized_softmax": ObjectiveRecord("proxies", frozenset({"temperature", "proxy_rate"})),
     "supcon": ObjectiveRecord("pairs", frozenset({"temperature", "memory"}), {"training.learning_rate": 1e-3}),
-    "scheduled": ObjectiveRecord(  # and what its proxies read
+    "scheduled": ObjectiveRecord(  # and the settings of its proxies
         "own", frozenset({"proxy_objective", "proxy_share", "margin", "miner", "memory"})
     ),
-    "reference_2019": ObjectiveRecord(  # the recipe of plankton-siamese (2019) to the letter
+    "reference_2019": ObjectiveRecord(  # exactly the recipe of plankton-siamese (2019)
         "own",
         frozenset({"form", "margin"}),
         {
@@ -81,48 +81,48 @@ _NO_VALUE = object()
 
 
 class _Part(BaseModel):
-    """A frozen group of settings that refuses names it does not know."""
+    """A frozen group of settings that refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    # settings that older models and runs lack, each with the value that does what was done before it existed
+    # settings missing in older models and runs, with the value that gives the behaviour before the setting existed
     OLD_BEHAVIOUR: ClassVar[dict[str, Any]] = {}
 
     def hash(self) -> str:
         """Return 16 hexadecimal digits that change when any setting of this group changes.
 
-        A setting that does what was done before it existed leaves the hash as it was then.
+        A setting with its value of `OLD_BEHAVIOUR` does not change the hash.
         """
         values = self.model_dump(mode="json")
         kept = {name: value for name, value in values.items() if value != self.OLD_BEHAVIOUR.get(name, _NO_VALUE)}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _names_asked(self) -> Iterator[str]:
+    def _list_given(self) -> Iterator[str]:
         for name in self.model_fields_set:
             value = getattr(self, name)
-            yield from (f"{name}.{inner}" for inner in value._names_asked()) if isinstance(value, _Part) else [name]
+            yield from (f"{name}.{inner}" for inner in value._list_given()) if isinstance(value, _Part) else [name]
 
-    def _note_asked(self, given: Mapping[str, Any]) -> Self:
-        """Return the same settings, of which only those that are given count as asked for."""
+    def _mark_given(self, given: Mapping[str, Any]) -> Self:
+        """Return the same settings; only those in `given` count as given."""
         values: dict[str, Any] = dict(self)
         for name, value in values.items():
-            values[name] = value._note_asked(given.get(name, {})) if isinstance(value, _Part) else value
+            values[name] = value._mark_given(given.get(name, {})) if isinstance(value, _Part) else value
         return cast(Self, type(self).model_construct(set(given), **values))
 
     @classmethod
     def old_behaviour(cls) -> dict[str, Any]:
-        """Return what settings mean that a saved file does not have, those of the groups within included."""
+        """Return the values of settings that a saved file may lack, also in nested groups."""
         groups = {name: field.annotation for name, field in cls.model_fields.items() if _is_part(field.annotation)}
         return {**{name: group.old_behaviour() for name, group in groups.items()}, **cls.OLD_BEHAVIOUR}
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> Self:
-        """Build from what an earlier release may have saved: a setting that is missing means the old behaviour."""
+        """Build from values that an earlier release may have saved: a missing setting means the old behaviour."""
         return cls.validate_or_explain(_merge(cls.old_behaviour(), values))
 
     @classmethod
     def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
-        """Build from nested values; turn every fault into one SettingError that names it."""
+        """Build from nested values; raise one SettingError with a line for each fault."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -134,7 +134,7 @@ def _is_part(annotation: Any) -> TypeGuard[type[_Part]]:
 
 
 class PreparationSettings(_Part):
-    """The pixels the network sees; saved with the model and applied to every image it is ever shown."""
+    """How images become the input of the network; saved with the model and applied to every image it embeds."""
 
     OLD_BEHAVIOUR = {"remove_marks": "off", "scaling_16bit": "image"}
 
@@ -145,13 +145,13 @@ class PreparationSettings(_Part):
     color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
     white_level_16bit: Literal["auto"] | int = Field(
         "auto",
-        description="the value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, "
-        "16383 or 65535, found over all images of the source; the model keeps the number",
+        description="value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, 16383 "
+        "or 65535, detected from all images of the source and saved with the model",
     )
     scaling_16bit: Literal["source", "image"] = Field(
         "source",
-        description="images of more than 8 bits: source: one scale for all, and inverted where in a TIFF 0 is "
-        "white; image: as models of earlier releases saw them",
+        description="images of more than 8 bits: source: one scale for all, inverted if 0 is white in a TIFF; "
+        "image: as in models of earlier releases",
     )
     remove_marks: Literal["auto", "off"] = Field(
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
@@ -160,7 +160,7 @@ class PreparationSettings(_Part):
     @field_validator("remove_marks", mode="before")
     @classmethod
     def _read_off(cls, value: Any) -> Any:
-        return "off" if value is False else value  # which YAML makes of `off` without quotes
+        return "off" if value is False else value  # YAML reads `off` without quotes as False
 
     @field_validator("white_level_16bit", mode="before")
     @classmethod
@@ -177,17 +177,19 @@ class PreparationSettings(_Part):
 
 
 class SplitSettings(_Part):
-    """How a catalog without a `split` column is divided, and which images are not learned from."""
+    """How a catalog without a `split` column is split, and which images are left out of training."""
 
     OLD_BEHAVIOUR = {"keep_contradictions": True}
 
     fractions: tuple[float, float, float] = Field((0.7, 0.1, 0.2), description="train, val, test; they sum to 1")
-    group_by: str | None = Field(None, description="catalog column that must not be torn apart, such as sample_id")
+    group_by: str | None = Field(
+        None, description="catalog column; images with the same value, such as sample_id, stay in one split"
+    )
     drop_duplicates: bool = Field(
-        False, description="drop images whose pixels are equal to those of an image in another split"
+        False, description="drop duplicate images (equal pixels) found in more than one split"
     )
     keep_contradictions: bool = Field(
-        False, description="train and calibrate also on images whose pixels equal those of one with another label"
+        False, description="train and calibrate also on images that have a copy (equal pixels) with another label"
     )
 
     @field_validator("fractions")
@@ -199,60 +201,69 @@ class SplitSettings(_Part):
 
 
 class NetworkSettings(_Part):
-    """Trunk, its starting weights, and the size of the vectors."""
+    """Trunk (backbone), its initial weights, and the size of the vectors."""
 
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
     weights: str = Field("none", description="imagenet, none, or a file of weights")
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, while training")
     output: Literal["unit", "sigmoid"] = Field(
-        "unit", description="unit: vectors of length 1; sigmoid: numbers in 0-1, as the 2019 recipe has them"
+        "unit", description="unit: vectors of length 1; sigmoid: numbers from 0 to 1, as in the 2019 recipe"
     )
     size_inputs: SizeInputs = Field(
         "none",
-        description="show the head the true size: log side lengths in pixels, or in µm by the catalog's pixel_size",
+        description="true size as input of the head: log side lengths in pixels, or in µm by the catalog's pixel_size",
     )
 
 
 class AugmentationSettings(_Part):
-    """Changes made to training images only, drawn anew for each image."""
+    """Random changes of training images, drawn anew each time an image is used."""
 
     flip: bool = Field(True, description="mirror half of the images")
-    rotation: float = Field(180.0, ge=0, le=180, description="largest turn either way, degrees")
+    rotation: float = Field(180.0, ge=0, le=180, description="largest rotation in either direction, degrees")
     zoom: float = Field(0.2, ge=0, lt=1, description="scale between 1-zoom and 1+zoom")
     stretch: float = Field(
-        0.25, ge=0, lt=1, description="one side longer and the other shorter by up to 1+stretch, the area kept"
+        0.25,
+        ge=0,
+        lt=1,
+        description="one side longer and the other shorter by a factor up to 1+stretch; the area stays",
     )
     shift: float = Field(0.08, ge=0, le=0.5, description="largest shift, share of the side")
-    brightness: float = Field(0.2, ge=0, lt=1, description="contrast and brightness change, share")
+    brightness: float = Field(0.2, ge=0, lt=1, description="largest change of contrast and brightness, share")
 
 
 class TrainingSettings(_Part):
-    """How the network learns: objective, batches, optimizer, length, and what is kept."""
+    """How the network is trained: objective, batches, optimizer, length, and checkpoints."""
 
     OLD_BEHAVIOUR = {"choose_by": "accuracy"}
 
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
     miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
-    proxy_objective: ProxyName = Field("normalized_softmax", description="scheduled: the objective that comes first")
-    proxy_share: float = Field(0.8, gt=0, lt=1, description="scheduled: share of the epochs that it has")
-    temperature: float = Field(0.05, gt=0, description="normalized_softmax, arcface, supcon: divides the likeness")
+    proxy_objective: ProxyName = Field("normalized_softmax", description="scheduled: the first objective")
+    proxy_share: float = Field(0.8, gt=0, lt=1, description="scheduled: share of the epochs with the first objective")
+    temperature: float = Field(0.05, gt=0, description="normalized_softmax, arcface, supcon: divides the similarity")
     angular_margin: float = Field(0.2, ge=0, lt=1.5, description="arcface: margin, radians")
     memory: int = Field(
-        0, ge=0, description="cross-batch memory, after warmup: earlier vectors to compare with; 0: none"
+        0, ge=0, description="cross-batch memory, after warmup: number of earlier vectors to compare with; 0: none"
     )
-    form: Literal["standard", "geometric", "alternative"] = Field("standard", description="reference_2019: its loss")
+    form: Literal["standard", "geometric", "alternative"] = Field(
+        "standard", description="reference_2019: form of its loss"
+    )
 
-    epochs: int = Field(50, ge=1, description="epochs of images_per_class images of every class")
+    epochs: int = Field(50, ge=1, description="number of epochs, each of images_per_class images of every class")
     minutes: float = Field(
-        0.0, ge=0, description="wall time, validation included, by which training ends, its rates fallen; 0: no limit"
+        0.0, ge=0, description="wall time of training with validation; the schedule is fitted to it; 0: no limit"
     )
-    images_per_class: int = Field(120, ge=2, description="images of each class an epoch, capped or grown to this")
-    steps_per_epoch: int = Field(0, ge=0, description="batches an epoch, about; 0: as many as images_per_class fills")
+    images_per_class: int = Field(
+        120, ge=2, description="images of each class in an epoch; larger classes are capped, smaller ones grown"
+    )
+    steps_per_epoch: int = Field(
+        0, ge=0, description="approximate batches in an epoch; 0: as many as images_per_class fills"
+    )
     sampling: Literal["balanced", "square_root", "natural", "random_triplets"] = Field(
         "balanced",
-        description="how many images a class gives: the same, as the root of its size, as its size; "
+        description="images of a class: the same for all, by the square root of its size, by its size; "
         "random_triplets: anchor, positive and negative drawn class by class",
     )
     classes_per_batch: int = Field(16, ge=2, description="P of the P x K batch; triplets of a random_triplets batch")
@@ -262,26 +273,28 @@ class TrainingSettings(_Part):
     learning_rate: float = Field(3e-3, gt=0, description="peak rate")
     proxy_rate: float = Field(1.0, gt=0, description="rate of the class proxies, as a multiple of learning_rate")
     weight_decay: float = Field(5e-2, ge=0, description="weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate climbs to its peak")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises to its peak")
     schedule: Literal["cosine", "rounds"] = Field(
-        "cosine", description="cosine: half a cosine down to 0; rounds: times 0.9 after every 5 epochs"
+        "cosine", description="cosine: half a cosine to 0; rounds: multiplied by 0.9 after every 5 epochs"
     )
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is kept; 0: none")
-    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where it is fast")
-    compile: bool = Field(False, description="compile the network first, which takes minutes")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is kept; 0: none"
+    )
+    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 if it is fast")
+    compile: bool = Field(False, description="compile the network first (takes minutes)")
 
     validation_images_per_class: int = Field(
-        30, ge=1, description="training images a class that predict the validation images after each epoch"
+        30, ge=1, description="training images of each class that serve as reference of the validation images"
     )
     choose_by: Literal["balanced_accuracy", "accuracy"] = Field(
         "balanced_accuracy",
-        description="what the best epoch has most of, on the validation images: balanced_accuracy gives every class "
+        description="score of the validation images that chooses the best epoch: balanced_accuracy gives every class "
         "the same weight, accuracy every image",
     )
-    stop_on_collapse: bool = Field(False, description="end the training when the space collapses")
-    keep_checkpoints: int = Field(2, ge=1, description="newest training states kept")
-    keep_every_epoch: bool = Field(False, description="keep the weights of every epoch too, as a film needs them")
-    checkpoint_minutes: float = Field(10.0, ge=0, description="within an epoch a state is written this often")
+    stop_on_collapse: bool = Field(False, description="stop training when the embedding space collapses")
+    keep_checkpoints: int = Field(2, ge=1, description="number of training states to keep, the newest")
+    keep_every_epoch: bool = Field(False, description="keep the weights of every epoch, for a film")
+    checkpoint_minutes: float = Field(10.0, ge=0, description="minutes between two training states within an epoch")
     tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
 
     def objective_at(self, progress: float) -> ObjectiveName:
@@ -292,27 +305,27 @@ class TrainingSettings(_Part):
 
     @property
     def objective_settings(self) -> frozenset[str]:
-        """The settings that the objective reads and not all others do."""
+        """The settings of the objective that only some objectives use."""
         own = OBJECTIVES[self.objective].settings
         return own | OBJECTIVES[self.proxy_objective].settings if self.objective == "scheduled" else own
 
 
 class ClassificationSettings(_Part):
-    """How vectors are named."""
+    """How vectors are classified."""
 
     n_neighbors: int = Field(10, ge=1, description="k of kNN")
 
 
 class EmbeddingSettings(_Part):
-    """How images are embedded once the model is trained."""
+    """How images are embedded by the trained model."""
 
     views: Literal[1, 2, 4, 8] = Field(
-        1, description="views averaged: 1; 2 half turns; 4 quarter turns; 8 with the mirror image's too"
+        1, description="test-time augmentation, views averaged: 1; 2: half turns; 4: quarter turns; 8: also mirrored"
     )
 
 
 class Settings(_Part):
-    """All settings of a run; `Settings.build()` gives those of the `cpu` preset."""
+    """All settings of a run; `Settings.build()` returns those of the `cpu` preset."""
 
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of every random draw")
     split: SplitSettings = SplitSettings()
@@ -325,23 +338,25 @@ class Settings(_Part):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Settings:
-        """Refuse settings that cannot go together."""
+        """Refuse settings that do not go together."""
         training = self.training
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(
-                f"preparation.target_size: {self.network.trunk} takes images of at least {smallest} pixels, found "
+                f"preparation.target_size: {self.network.trunk} needs images of at least {smallest} pixels; found "
                 f"{self.preparation.target_size}; make them larger, or choose another network.trunk"
             )
         recipe_2019 = (training.objective == "reference_2019", training.sampling == "random_triplets")
         if recipe_2019[0] != recipe_2019[1] or recipe_2019[0] != (self.network.output == "sigmoid"):
             raise ValueError(
                 "training.objective=reference_2019, training.sampling=random_triplets and network.output=sigmoid go "
-                f"together, found {training.objective}, {training.sampling} and {self.network.output}; set the "
-                "objective alone, and Settings.build sets the other two"
+                f"together; found {training.objective}, {training.sampling} and {self.network.output}; set only the "
+                "objective, and Settings.build sets the other two"
             )
         if recipe_2019[0] and training.batch_images_per_class != 3:
-            raise ValueError("training.batch_images_per_class is 3 for random_triplets: anchor, positive, negative")
+            raise ValueError(
+                "training.batch_images_per_class must be 3 for random_triplets: anchor, positive, negative"
+            )
         batch_size = training.classes_per_batch * training.batch_images_per_class
         for name in (
             frozenset[str]().union(*(record.settings for record in OBJECTIVES.values())) - training.objective_settings
@@ -362,9 +377,9 @@ class Settings(_Part):
         file: str | Path | None = None,
         overrides: Mapping[str, Any] | Iterable[str] = (),
     ) -> Settings:
-        """Combine a preset, a YAML file and `group.name=value` overrides; the later wins.
+        """Combine a preset, a YAML file and `group.name=value` overrides; later ones win.
 
-        An objective may bring defaults of its own (`OBJECTIVES`); they come right after the preset's.
+        An objective may have defaults of its own (`OBJECTIVES`); they replace those of the preset.
 
         Args:
             preset: `cpu`, the default (ResNet-18 from scratch, 96 px, an hour or so), `quick` (the same at 64 px, ten
@@ -373,7 +388,7 @@ class Settings(_Part):
             overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
 
         Raises:
-            SettingError: an unknown preset or name (the nearest known one is offered), or a value out of range.
+            SettingError: an unknown preset or name (the message suggests the nearest one), or a value out of range.
             InputError: the file is missing or is not YAML.
         """
         if preset not in (None, *PRESETS):
@@ -383,11 +398,11 @@ class Settings(_Part):
         )
         built = cls.validate_or_explain(_merge(*_defaults(preset or "cpu", given), given))
         names = () if preset is None else set().union(*PRESETS.values())
-        return built._note_asked(_merge(dict.fromkeys(names), given))
+        return built._mark_given(_merge(dict.fromkeys(names), given))
 
     @classmethod
     def load(cls, path: str | Path) -> Settings:
-        """Read what `save` wrote. A setting that an earlier release did not have means the old behaviour.
+        """Read a file of `save`. A setting that an earlier release did not have means the old behaviour.
 
         For a file of your own, with some settings only, use `build(file=…)`.
         """
@@ -395,12 +410,12 @@ class Settings(_Part):
         return cls.validate_or_explain(_merge(*_defaults("cpu", saved), cls.old_behaviour(), saved))
 
     @property
-    def asked(self) -> set[str]:
-        """Names of the settings that were given, in a file, as overrides or as arguments; the others are defaults.
+    def given(self) -> set[str]:
+        """Names of the settings that were given in a file, as overrides or as arguments; the others are defaults.
 
-        A preset that was chosen gives every setting in which presets differ.
+        Choosing a preset gives every setting in which presets differ.
         """
-        return set(self._names_asked())
+        return set(self._list_given())
 
     def save(self, path: str | Path) -> None:
         """Write every setting, defaults included, as YAML."""
@@ -414,8 +429,8 @@ class Settings(_Part):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {"network.trunk": "resnet18"},  # from scratch at 96 px ahead of Inception-v3, and quicker
-    "quick": {  # more epochs of small images, little changed, are what minutes buy most with (NDSB-40, val, 8 minutes)
+    "cpu": {"network.trunk": "resnet18"},  # from scratch at 96 px better than Inception-v3, and faster
+    "quick": {  # in minutes, more epochs of small images with weak augmentation are best (NDSB-40, val, 8 minutes)
         "network.trunk": "resnet18",
         "preparation.target_size": 64,
         "training.minutes": 10.0,
@@ -428,7 +443,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "preparation.target_size": 299,
         "network.weights": "imagenet",
         "training.epochs": 100,
-        "training.learning_rate": 1e-3,  # weights that know something are not to be shaken off
+        "training.learning_rate": 1e-3,  # use a lower rate to fine-tune pretrained weights
         "training.classes_per_batch": 32,
         "training.images_per_class": 200,
     },
@@ -466,7 +481,7 @@ def _parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> Iterable[t
 
 
 def _read_number(value: Any) -> Any:
-    """YAML reads 1e-3 as text; take it as the number that is meant."""
+    """Return text such as 1e-3, which YAML does not read as a number, as a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -476,23 +491,23 @@ def _read_number(value: Any) -> Any:
 
 
 def _defaults(preset: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what stands behind the settings given: the preset's, and those that their objective brings."""
+    """Return the defaults of the preset, and those of the objective."""
     training = given.get("training")
     objective = str(training.get("objective")) if isinstance(training, dict) else ""
     return PRESETS[preset], OBJECTIVES[objective].defaults if objective in OBJECTIVES else {}
 
 
 def _merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested dictionaries of all values, under dotted names or nested; the later wins."""
+    """Return nested dictionaries of all values, given under dotted names or nested; later ones win."""
     merged: dict[str, Any] = {}
     for part in parts:
         for name, value in part.items():
-            _place(merged, str(name), value)
+            _insert(merged, str(name), value)
     return merged
 
 
-def _place(values: dict[str, Any], name: str, value: Any) -> None:
-    """Put a value at its dotted name into nested dictionaries; a mapping joins what its group holds already."""
+def _insert(values: dict[str, Any], name: str, value: Any) -> None:
+    """Insert a value at its dotted name into nested dictionaries; a mapping is merged into its group."""
     *groups, last = name.split(".")
     for group in groups:
         inner = values.setdefault(group, {})
@@ -506,7 +521,7 @@ def _place(values: dict[str, Any], name: str, value: Any) -> None:
     if not isinstance(inner, dict):
         raise SettingError(f"setting {name}: expected a value, found the group {dict(value)!r}")
     for key, part in value.items():
-        _place(inner, str(key), part)
+        _insert(inner, str(key), part)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -518,23 +533,23 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line a fault; an unknown group gives one for each name in it."""
+    """Yield a line for a fault; for an unknown group, one for each name in it."""
     name = ".".join(str(part) for part in fault["loc"])
-    if not name:  # two settings that cannot go together
+    if not name:  # two settings that do not go together
         yield fault["msg"].removeprefix("Value error, ")
         return
     if fault["type"] == "extra_forbidden":
-        strangers = [stranger for stranger, _ in _flatten({name: fault["input"]})] or [name]
-        yield from (f"setting {stranger} is not known; did you mean {_nearest(stranger)}?" for stranger in strangers)
+        unknown = [inner for inner, _ in _flatten({name: fault["input"]})] or [name]
+        yield from (f"setting {inner} is not known; did you mean {_find_nearest(inner)}?" for inner in unknown)
     else:
         yield f"setting {name}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}"
 
 
-def _nearest(name: str) -> str:
-    """Return the known setting most like a name, whole or without its group."""
+def _find_nearest(name: str) -> str:
+    """Return the setting whose name, with or without its group, is most similar to a name."""
 
-    def likeness(known: str) -> float:
-        pairs = ((name, known), (name.rpartition(".")[2], known.rpartition(".")[2]))
+    def similarity(setting: str) -> float:
+        pairs = ((name, setting), (name.rpartition(".")[2], setting.rpartition(".")[2]))
         return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(Settings().flat(), key=likeness)
+    return max(Settings().flat(), key=similarity)

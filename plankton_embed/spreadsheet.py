@@ -1,4 +1,4 @@
-"""Tables as text: those that a person has filled in, and those of any other program."""
+"""Tables as text, filled in by a person or written by any program."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from plankton_embed.errors import InputError, OutputError
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 SEPARATOR_LINE = re.compile(rb'\A"?sep=.?"?(?=[\r\n])', re.IGNORECASE)
-MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that are not the library's own
-WHOLE = r"-?\d+\.0"  # how a whole number is written once a gap in its column has made floats of them
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # in columns that the library does not define
+WHOLE = r"-?\d+\.0"  # a whole number that became a float because its column has gaps
 DECIMAL_COMMA = r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"
-THOUSANDS = r"[-+]?[1-9]\d{0,2}(?:[,.]\d{3})+"  # or a decimal number of three digits
+THOUSANDS = r"[-+]?[1-9]\d{0,2}(?:[,.]\d{3})+"  # or a decimal number with three decimals
 
 
 def clean_label(label: str) -> str:
-    """Return a class name without outer blanks, in Unicode's composed form, so that equal names are equal."""
+    """Return a class name without outer blanks, in Unicode's composed form, so that equal names compare equal."""
     return unicodedata.normalize("NFC", label.strip())
 
 
 def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> list[str | None]:
     """Return values of any kind as text, None where missing or empty.
 
-    Whole numbers that a gap has made floats of are whole again, where all are: 1.5 among them leaves 1.0 as it is.
+    If all floats are whole numbers (gaps make floats of integers), they are written without `.0`.
 
     Args:
-        values: text, its bytes, numbers or others.
+        values: text, bytes of text, numbers or others.
         clean: applied to each text.
     """
     filled = [None if value is None or value is pd.NA or value != value else value for value in values]
@@ -55,16 +55,16 @@ def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> l
 def to_utf8(raw: bytes) -> bytes:
     """Return text in UTF-8 without byte-order mark, from UTF-8, UTF-16 with its mark, or Latin-1 (Windows-1252).
 
-    A first line such as `sep=;`, with which Excel is told what parts the columns, becomes an empty one.
+    A first line such as `sep=;`, by which Excel knows the delimiter, becomes an empty line.
 
     Raises:
-        InputError: it is not text.
+        InputError: the bytes are not text.
     """
     if raw.startswith(UTF_16):
         try:
             raw = raw.decode("utf-16").encode()
         except UnicodeDecodeError as error:
-            raise InputError(f"expected text in UTF-16, as its first bytes say; {error}; save it as UTF-8") from error
+            raise InputError(f"expected text in UTF-16, by its byte-order mark; {error}; save it as UTF-8") from error
     if b"\0" in raw:
         raise InputError(f"expected text in UTF-8; found a zero byte at {raw.index(0)}; save it as UTF-8")
     raw = SEPARATOR_LINE.sub(b"", raw.removeprefix(codecs.BOM_UTF8), count=1)
@@ -79,10 +79,10 @@ def to_utf8(raw: bytes) -> bytes:
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Return the text of a file (see `to_utf8`); `what` is what an error calls it.
+    """Return the text of a file (see `to_utf8`); errors call the file `what`.
 
     Raises:
-        InputError: there is no such file, it cannot be read, or it is no text.
+        InputError: the file does not exist, cannot be read, or is not text.
     """
     return read_raw(path, what).decode()
 
@@ -101,25 +101,25 @@ def read_raw(path: str | Path, what: str) -> bytes:
 
 
 def refuse_filled_in(path: str | Path, column: str, untouched: str) -> None:
-    """Refuse to replace a table, where it is there, in which a person has filled in the column.
+    """Refuse to replace a table in which a person has filled in the column.
 
     Raises:
-        OutputError: the column holds something else than `untouched`, as it was written.
+        OutputError: the table exists, and its column contains something else than `untouched`, as it was written.
     """
     if Path(path).is_file() and (read_spreadsheet(path, Path(path).name, (column,))[column] != untouched).any():
         raise OutputError(f"{path} was filled in, so it is not replaced; choose another folder, or delete it")
 
 
 def find_delimiter(text: str) -> str:
-    """Return what parts the columns of a CSV: comma, semicolon or tab, whichever its first line has most of."""
+    """Return the delimiter of a CSV: comma, semicolon or tab, the most frequent one in its first line."""
     return max(",;\t", key=text.lstrip(" \r\n").split("\n", 1)[0].count)
 
 
 def read_header(raw: bytes) -> tuple[list[str], str]:
-    """Return the names of a table's columns, as they are written, and what parts them.
+    """Return the names of a table's columns, as they are written, and its delimiter.
 
     Args:
-        raw: its start, in UTF-8.
+        raw: the start of the table, in UTF-8.
     """
     text = raw[: 1 << 20].decode(errors="replace")
     delimiter = find_delimiter(text.replace("\r", "\n"))
@@ -127,17 +127,17 @@ def read_header(raw: bytes) -> tuple[list[str], str]:
 
 
 def parse_table(raw: bytes, path: Path | None = None, **options: Any) -> pd.DataFrame:
-    """Read a table of text in UTF-8; columns without a name in which all is empty are left out.
+    """Read a table of text in UTF-8; empty columns without a name are left out.
 
     Args:
-        raw: its columns are parted by comma, semicolon or tab.
-        path: its file, from which pandas reads with several threads, where it is in UTF-8 without a mark.
+        raw: the table, with comma, semicolon or tab as delimiter.
+        path: its file. pandas reads from it, with several threads, if it is UTF-8 without a byte-order mark.
         options: of `pandas.read_csv`.
 
     Raises:
-        InputError: there is no header, two columns have one name, a row is longer than the header, or a quote takes in
-            rows.
-        ValueError: pandas cannot read it.
+        InputError: the header is missing, two columns have the same name, a row is longer than the header, or a quote
+            spans several rows.
+        ValueError: pandas cannot read the table.
     """
     names, delimiter = read_header(raw)
     if not names:
@@ -170,22 +170,22 @@ def parse_table(raw: bytes, path: Path | None = None, **options: Any) -> pd.Data
 
 
 def count_lines(raw: bytes) -> int:
-    """Return how many lines a text has, whatever ends them; the last may lack its end."""
+    """Return how many lines a text has, with any line endings; the last line may lack one."""
     n_ends = raw.count(b"\n") + (raw.count(b"\r") - raw.count(b"\r\n") if b"\r" in raw else 0)
     return n_ends + (not raw.endswith((b"\n", b"\r")))
 
 
 def check_quotes(raw: bytes, delimiter: str) -> None:
-    """Refuse a table in which a quote takes in whole rows: a cell that spans lines and holds as many delimiters as one.
+    """Refuse a table in which a quote spans whole rows: a cell of several lines with as many delimiters as a row.
 
-    A table that quotes its text throughout may hold such cells: rows that a quote took in would have left quotes there.
+    A table that quotes all its text may have such cells: if they were rows by mistake, they would contain quotes.
 
     Args:
         raw: the table, in UTF-8.
-        delimiter: what parts its columns.
+        delimiter: between its columns.
 
     Raises:
-        InputError: there is such a cell, or a quote that is not closed; its row is named.
+        InputError: there is such a cell, or a quote that is not closed; the message contains its row.
     """
     n_quotes = raw.count(b'"')
     if n_quotes == 0:
@@ -201,7 +201,7 @@ def check_quotes(raw: bytes, delimiter: str) -> None:
                 others = DELIMITERS["," if delimiter == "\t" else "\t"]
                 raise InputError(
                     f"row {start}: expected a cell of one row; found a quote that takes in {n_lines} lines with as "
-                    f"many {DELIMITERS[delimiter]} as a row; remove the quote, or, where the cell is meant so, save "
+                    f"many {DELIMITERS[delimiter]} as a row; remove the quote, or, if the cell is right, save "
                     f"the table with {others} between its columns"
                 )
     last = list(io.StringIO(text, newline=""))[rows[-1][0] - 1 :]
@@ -220,7 +220,7 @@ def list_lines(raw: bytes) -> list[int]:
 
 
 def _read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty, and the line it starts on; one that is too long for a cell is a single cell."""
+    """Yield each row that is not empty, and its first line; a row too long for the csv module becomes a single cell."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     while True:
         start = reader.line_num + 1
@@ -229,24 +229,24 @@ def _read_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error:
-            yield start, [delimiter * text.count(delimiter) + "\n."]  # longer than the csv module allows
+            yield start, [delimiter * text.count(delimiter) + "\n."]
             return
         if cells:
             yield start, cells
 
 
 def is_text(column: pd.Series) -> bool:
-    """Say whether a column holds text and nothing else."""
+    """Return whether a column contains text and nothing else."""
     return isinstance(column.dtype, pd.StringDtype) or (
         column.dtype == object and pd.api.types.infer_dtype(column) == "string"
     )
 
 
 def read_decimal_commas(column: pd.Series, delimiter: str) -> NDArray[np.float64] | None:
-    """Return a column as numbers whose decimal mark is a comma; None where it is not one of such text, or in doubt.
+    """Return a column of text as numbers with a comma as decimal mark; None if it is not one, or in doubt.
 
-    It is where all that is filled is a number with it. A comma that parts the columns is in doubt; between tabs
-    so are numbers that all look like thousands (`1,234`).
+    Every filled cell must be such a number. In doubt are columns of a table with comma as delimiter, and, with tab as
+    delimiter, columns in which all numbers look like thousands (`1,234`).
     """
     if delimiter == "," or not is_text(column):
         return None
@@ -262,11 +262,11 @@ def read_decimal_commas(column: pd.Series, delimiter: str) -> NDArray[np.float64
 
 
 def drop_points(column: pd.Series, raw: bytes) -> pd.Series:
-    """Return a column of text with whole numbers as such, where all that is filled is written `1.0` and not quoted.
+    """Return a column of text without `.0`, if every filled cell is a whole number such as `1.0` and not quoted.
 
     Args:
         column: text.
-        raw: the table it was read from.
+        raw: the table that the column was read from.
     """
     first = next((value for value in column.iloc[:1000] if isinstance(value, str) and value), None)
     if first is not None and not first.endswith(".0"):
@@ -280,15 +280,15 @@ def drop_points(column: pd.Series, raw: bytes) -> pd.Series:
 
 
 def read_spreadsheet(path: str | Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV, all of it as text without outer blanks; empty rows are left out.
+    """Read a CSV as text without outer blanks; empty rows are left out.
 
     Args:
-        path: a file whose columns are parted by comma, semicolon or tab.
-        what: what an error calls it.
-        columns: that it must have.
+        path: a file with comma, semicolon or tab as delimiter.
+        what: the name of the file in errors.
+        columns: columns that the file must have.
 
     Raises:
-        InputError: as `read_text`; a row is longer than the first, or a column is missing.
+        InputError: as `read_text`; a row is longer than the header, or a column is missing.
     """
     raw = read_raw(path, what)
     try:

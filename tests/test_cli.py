@@ -50,7 +50,7 @@ def run_folder(images, quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     done = call("run", images, "-o", folder, "--settings", quick, "--seed", 3)
     assert done.exit_code == 0, done.output
-    assert "pictures" in done.stdout and "faults" not in done.stdout
+    assert "figures" in done.stdout and "faults" not in done.stdout
     return folder
 
 
@@ -58,7 +58,7 @@ def test_version():
     assert call("--version").stdout.strip() == f"plankton-embed {__version__}"
 
 
-def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
+def test_from_catalog_to_predictions(images, run_folder, tmp_path):
     assert call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1).exit_code == 0
     assert set(pd.read_csv(tmp_path / "c.csv")["split"]) == {"train", "val", "test"}
 
@@ -73,8 +73,8 @@ def test_the_way_from_catalog_to_names(images, run_folder, tmp_path):
     assert [row["rank"] for row in found] == [1, 2, 3]
     assert found[0]["object_id"] == f"copepod/{image.name}"
 
-    named = call("classify", run_folder, images, "-m", "knn", "-k", 5, "-o", tmp_path / "names.csv", "--json")
-    assert sum(row["count"] for row in json.loads(named.stdout)["counts"]) == 30
+    predicted = call("classify", run_folder, images, "-m", "knn", "-k", 5, "-o", tmp_path / "predictions.csv", "--json")
+    assert sum(row["count"] for row in json.loads(predicted.stdout)["counts"]) == 30
 
     scored = call("evaluate", run_folder, run_folder, "-o", tmp_path / "scores", "--json")
     assert json.loads(scored.stdout)["n_images"] == json.loads((run_folder / "scores.json").read_text())["n_images"]
@@ -98,7 +98,7 @@ def test_an_evaluation_prints_what_it_could_not_score(vectors, tmp_path):
     done = call("evaluate", vectors / "train.parquet", vectors / "test.parquet", "-m", "knn")
     assert done.exit_code == 0, done.output
     assert "1 labels are not in the reference (20 images, 20.0%):" in done.stdout
-    assert "shared: over the 80 images whose label the reference has" in done.stdout
+    assert "shared: the 80 images whose label is in the reference" in done.stdout
     assert "retrieval (queries: test.parquet, gallery: train.parquet): recall@1" in done.stdout
     assert "no interval" not in done.stdout
     few = EmbeddingTable.load(vectors / "test.parquet").select(np.arange(0, 75, 5))
@@ -113,8 +113,8 @@ def test_a_quiet_command_prints_nothing_but_what_is_written_nowhere_and_json(vec
     done = call("run", images_of(run_folder), "-o", run_folder, "-q", "--device", "cpu")
     assert (done.exit_code, done.output) == (0, "")
     # with probabilities there is a warning: some of the images are of a class that train lacks
-    done = call("classify", train, test, "-o", tmp_path / "names.csv", "-q", "--no-probabilities")
-    assert (done.exit_code, done.output) == (0, "") and len(pd.read_csv(tmp_path / "names.csv")) == 100
+    done = call("classify", train, test, "-o", tmp_path / "predictions.csv", "-q", "--no-probabilities")
+    assert (done.exit_code, done.output) == (0, "") and len(pd.read_csv(tmp_path / "predictions.csv")) == 100
     assert json.loads(call("pca", train, "-o", tmp_path / "pca", "-q", "--json").stdout)["output"]
     assert call("evaluate", train, test, "-o", tmp_path / "scores", "-q").stdout == ""  # a warning: a class is missing
     assert "accuracy" in call("evaluate", train, test, "-q").stdout
@@ -126,7 +126,7 @@ def images_of(run_folder):
     return os.path.commonpath(EmbeddingTable.load(run_folder / "vectors" / "train.parquet").path.tolist())
 
 
-def test_a_run_goes_on_with_its_own_settings_unless_a_preset_or_others_are_asked_for(run_folder):
+def test_a_run_resumes_with_its_own_settings_unless_others_are_given(run_folder):
     source = images_of(run_folder)
     done = call("run", source, "-o", run_folder, "--device", "cpu")
     assert done.exit_code == 0 and "training.epochs was 2, is 50" in done.stderr
@@ -159,11 +159,11 @@ def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, mo
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ("outcome\nlost\nkept\nkept\n", "faults    1 lost (rows, images, files), 2 kept -> "),
-        ("object_id,path,reason\na,a.png,empty\n", "faults    1 lost (rows, images, files), 0 kept -> "),  # of old
+        ("outcome\nlost\nkept\nkept\n", "faults       1 lost (rows, images, files), 2 kept -> "),
+        ("object_id,path,reason\na,a.png,empty\n", "faults       1 lost (rows, images, files), 0 kept -> "),  # of old
     ],
 )
-def test_a_run_tells_faults_that_lost_something_from_those_that_did_not(run_folder, tmp_path, rows, expected):
+def test_a_run_reports_faults_that_lost_something_apart_from_others(run_folder, tmp_path, rows, expected):
     images, folder = images_of(run_folder), shutil.copytree(run_folder, tmp_path / "run")
     (folder / "faults.csv").write_text(rows)
     assert expected in call("run", images, "-o", folder, "--device", "cpu").stdout
@@ -180,7 +180,7 @@ def test_three_views_are_one_message_and_exit_2(images, run_folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory):
-    """Files of a stranger's vectors: train, val and test of four classes, and examples of a fifth."""
+    """Files of vectors of an unknown model: train, val and test of four classes, and examples of a fifth."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("vectors")
     for name, n_each, classes in (
         ("train", 40, range(4)),
@@ -195,9 +195,11 @@ def vectors(tmp_path_factory):
     return folder
 
 
-def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
+def test_unknown_images_are_rejected_scored_and_enrolled(vectors, tmp_path):
     train, test = vectors / "train.parquet", vectors / "test.parquet"
-    done = call("classify", train, test, "-m", "mlp", "--unknown-rate", 0.05, "-o", tmp_path / "names.csv", "--json")
+    done = call(
+        "classify", train, test, "-m", "mlp", "--unknown-rate", 0.05, "-o", tmp_path / "predictions.csv", "--json"
+    )
     assert done.exit_code == 0, done.output
     assert f"calibration: {vectors / 'val.parquet'}" in done.stderr
     counts = {row["label"]: row["count"] for row in json.loads(done.stdout)["counts"]}
@@ -207,10 +209,10 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
     done = call("evaluate", train, test, "-m", "knn", "--unseen", "d", "--refuse-by", "density")
     assert done.exit_code == 0, done.output
     assert "ECE" in done.stdout
-    assert "60 known, 40 unseen images" in done.stdout  # e is not in the reference either
+    assert "60 images of known classes, 40 of unseen ones" in done.stdout  # e is not in the reference either
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
-    assert "40 known, 60 unseen images" in done.stdout
+    assert "40 images of known classes, 60 of unseen ones" in done.stdout
     check_fault(
         1,
         ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)],
@@ -226,8 +228,8 @@ def test_the_unknown_is_refused_scored_and_enrolled(vectors, tmp_path):
         1, ["enroll", str(train), str(train), "-o", str(tmp_path / "x.csv")], "already, such as object_id train0", ""
     )
     both, names = str(tmp_path / "both.parquet"), str(tmp_path / "x.csv")
-    asking = ["classify", both, str(test), "-o", names, "--unknown-rate", "0.1"]
-    check_fault(1, asking, "refusing needs a calibration set", "")
+    arguments = ["classify", both, str(test), "-o", names, "--unknown-rate", "0.1"]
+    check_fault(1, arguments, "refusing needs a calibration set", "")
 
 
 def test_seen_and_unseen_in_one_command(images, quick, tmp_path, monkeypatch):
@@ -295,7 +297,7 @@ def test_a_fault_is_one_message_and_exit_1(arguments, message, images, tmp_path,
         (["catalog", "{images}", "-o", "c.csv", "--split", "half"], "expected three numbers"),
         (["catalog", "{images}", "-o", "c.csv", "--split", ".6,.2,.2", "--drop-duplicates"], "drop_duplicates"),
         (["catalog", "{images}", "-o", "c.csv", "--exclude", "whale"], "whale"),
-        (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--split"),
+        (["catalog", "{images}", "-o", "c.csv", "--group-by", "sample_id"], "--fractions"),
         (["catalog", "{images}", "-o", "c.csv", "--set", "training.epochs=2"], "preparation settings only"),
         (["catalog", "{images}", "-o", "c.csv", "--preset", "gpu"], "--preview only"),
         (["classify", "a.parquet", "b.parquet", "-o", "n.csv", "-k", "5"], "--method knn"),
@@ -335,7 +337,7 @@ def test_a_repeatable_option_and_a_flag_may_stand_twice():
     assert "did you mean training.epochs?" in done.stderr
 
 
-def test_a_table_is_not_overwritten_unless_told(run_folder, images, tmp_path):
+def test_a_table_is_not_overwritten_without_the_option(run_folder, images, tmp_path):
     target = tmp_path / "v.csv"
     target.write_text("mine")
     assert call("embed", run_folder, images, "-o", target).exit_code == 1
@@ -345,7 +347,7 @@ def test_a_table_is_not_overwritten_unless_told(run_folder, images, tmp_path):
 
 
 def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
-    # a job in the background of a shell does not listen to Ctrl-C; this one is told to
+    # a job in the background of a shell ignores Ctrl-C; this one does not
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from plankton_embed.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(images), "-o", str(tmp_path / "run")]
@@ -358,7 +360,7 @@ def test_ctrl_c_is_exit_130_and_the_way_on_is_said(images, quick, tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"goes on from the last state" in stderr
+    assert b"resumes from the last state" in stderr
     assert b"Traceback" not in stderr
     states = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("state-*"))
     assert 1 <= len(states) <= 3  # the two that are kept, and one that Ctrl-C left no time to drop
@@ -371,11 +373,11 @@ def test_the_space_is_explored(run_folder, tmp_path):
     assert (json.loads(tree.stdout)["n_leaves"], json.loads(tree.stdout)["n_branches"]) == (5, 3)
     groups = call("clusters", run_folder, "-o", tmp_path / "groups", "--groups", 4, "--reference", run_folder, "--json")
     assert json.loads(groups.stdout)["n_groups"] == 4
-    assert "nearest_class" in pd.read_csv(tmp_path / "groups" / "names.csv")
+    assert "nearest_class" in pd.read_csv(tmp_path / "groups" / "cluster_names.csv")
     related = call("relations", run_folder, "-o", tmp_path / "related", "--epsilon", 0.3, "--shuffles", 2, "--json")
     assert json.loads(related.stdout)["epsilon"] == 0.3
-    asked = call("relations", run_folder, "--query", "copepod", "medusa", "fish_egg", "-k", 2, "--json")
-    assert len(json.loads(asked.stdout)["images"]) == 2
+    done = call("relations", run_folder, "--query", "copepod", "medusa", "fish_egg", "-k", 2, "--json")
+    assert len(json.loads(done.stdout)["images"]) == 2
     doubted = call("suspects", run_folder, "-o", tmp_path / "doubted", "--folds", 0, "--corrections", 3)
     assert "apply-corrections" in doubted.stdout
     assert "why_no_groups             8 classes of at least 20" in doubted.stdout
@@ -383,8 +385,8 @@ def test_the_space_is_explored(run_folder, tmp_path):
     corrections.to_csv(tmp_path / "doubted" / "corrections.csv", index=False)
     catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"
     dry = call("apply-corrections", catalog, path)
-    assert "1 relabelled, 1 left out, 1 kept as they are" in dry.stdout
-    assert "nowhere" in dry.stdout
+    assert "1 relabelled, 1 left out, 1 kept;" in dry.stdout
+    assert "not written: give --output" in dry.stdout
     done = json.loads(call("apply-corrections", catalog, path, "-o", tmp_path / "c2.csv", "--json").stdout)
     assert (done["n_relabelled"], done["n_deleted"], done["n_images"]) == (1, 1, len(pd.read_csv(catalog)) - 1)
     undone = call(
@@ -404,7 +406,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
         (["analogy", "RUN", "copepod", "medusa", "fish_egg", "--epsilon", "9"], "No such option: --epsilon"),
         (["dendrogram", "RUN", "-o", "OUT", "--leaves", "1"], "leaves: expected at least 2"),
         (["dendrogram", "RUN", "-o", "OUT", "--of", "classes", "--leaves", "1"], "leaves: expected at least 2"),
-        (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected rows"),
+        (["suspects", "RUN", "-o", "OUT", "--corrections", "-3"], "corrections: expected 0 rows or more"),
         (["enroll", "RUN", "RUN/vectors/test.parquet", "-o", "OUT.csv", "--seed", "5"], "for the learning curve"),
         (["clusters", "RUN", "-o", "OUT", "--min-size", "5"], "hdbscan"),
         (["suspects", "RUN", "-o", "OUT", "--folds", "1"], "folds"),

@@ -51,12 +51,12 @@ def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_changes_what_it_names_and_nothing_else(preset):
+def test_a_preset_changes_its_settings_and_nothing_else(preset):
     plain, changed = Settings().flat(), Settings.build(preset).flat()
     assert {name: value for name, value in changed.items() if value != plain[name]} == PRESETS[preset]
 
 
-def test_an_unknown_preset_is_refused_and_the_known_are_named():
+def test_an_unknown_preset_is_refused_with_a_list_of_the_others():
     with pytest.raises(SettingError, match=r"cpu, quick, gpu; found 'tpu'"):
         Settings.build("tpu")
 
@@ -171,9 +171,9 @@ def test_every_fault_has_its_own_line(write):
 def test_a_trunk_that_takes_no_small_images_says_so():
     small = {"preparation.target_size": 64}
     assert Settings.build(overrides=small).preparation.target_size == 64
-    with pytest.raises(SettingError, match="inception_v3 takes images of at least 75 pixels, found 64"):
+    with pytest.raises(SettingError, match="inception_v3 needs images of at least 75 pixels; found 64"):
         Settings.build(overrides={**small, "network.trunk": "inception_v3"})
-    with pytest.raises(SettingError, match="inception_v3 takes images of at least 75 pixels, found 64"):
+    with pytest.raises(SettingError, match="inception_v3 needs images of at least 75 pixels; found 64"):
         Settings.build("quick", overrides={"training.objective": "reference_2019"})
 
 
@@ -237,7 +237,7 @@ def test_reference_2019_brings_its_recipe_along():
 
 
 @pytest.mark.parametrize(("preset", "objective"), TOGETHER)
-def test_an_objective_changes_what_it_names_and_nothing_else(preset, objective):
+def test_an_objective_changes_its_settings_and_nothing_else(preset, objective):
     plain = Settings.build(preset).flat()
     changed = Settings.build(preset, overrides={"training.objective": objective}).flat()
     expected = {**plain, "training.objective": objective, **OBJECTIVES[objective].defaults}
@@ -265,7 +265,7 @@ ASKED = {"objective": "reference_2019", "margin": 1.5, "classes_per_batch": 5}
         ("", {"training.margin": 1.5, "training": {"classes_per_batch": 5}, "training.objective": "reference_2019"}),
     ],
 )
-def test_what_is_asked_for_wins_over_the_objective_wherever_it_stands(write, text, overrides):
+def test_given_settings_win_over_the_objective_in_every_order(write, text, overrides):
     built = Settings.build("gpu", write(text), overrides)
     assert {name: getattr(built.training, name) for name in ASKED} == ASKED
     assert built.network.output == "sigmoid"
@@ -278,13 +278,13 @@ def test_an_objective_that_is_overridden_leaves_nothing_behind(write):
 
 
 @pytest.mark.parametrize("value", ["triplets", "null", "[triplet]", "5", "{x: 1}"])
-def test_an_unknown_objective_is_refused_and_the_known_are_named(value):
+def test_an_unknown_objective_is_refused_with_a_list_of_the_others(value):
     with pytest.raises(SettingError, match=r"^setting training\.objective: .*'triplet'.*'reference_2019'; found .*$"):
         Settings.build(overrides=[f"training.objective={value}"])
 
 
 TOGETHER = (
-    r"^training\.objective=reference_2019, training\.sampling=random_triplets and network\.output=sigmoid go together, "
+    r"^training\.objective=reference_2019, training\.sampling=random_triplets and network\.output=sigmoid go together; "
 )
 
 
@@ -297,7 +297,7 @@ TOGETHER = (
         (["training.objective=reference_2019", "network.output=unit"], TOGETHER + "found reference_2019, random_tri"),
         (["training.objective=reference_2019", "training.sampling=natural"], TOGETHER + "found reference_2019, natur"),
         (["training.objective=reference_2019", "training.batch_images_per_class=4"],
-         r"^training\.batch_images_per_class is 3 for random_triplets"),
+         r"^training\.batch_images_per_class must be 3 for random_triplets"),
         (["training.memory=1024", "training.objective=arcface"],
          r"^training\.memory is for triplet, multi_similarity, supcon, scheduled; arcface does not use it: leave "),
         (["training.memory=1024", "training.objective=reference_2019"], "; reference_2019 does not use it"),
@@ -318,7 +318,7 @@ def test_settings_that_cannot_go_together_are_refused_in_one_line(overrides, mes
     assert "setting :" not in str(fault.value)
 
 
-def test_a_fault_of_one_setting_is_told_before_those_of_several():
+def test_a_fault_of_one_setting_is_reported_before_those_of_several():
     with pytest.raises(SettingError, match=r"^setting training\.epochs: [^\n]*; found 0$"):
         Settings.build(overrides=["network.output=sigmoid", "training.epochs=0"])
 
@@ -370,7 +370,7 @@ def test_a_value_has_no_settings_below_it():
     ("text", "message"),
     [("a: [1", "is not YAML"), ("- 1\n- 2\n", "expected names and values, found list"), ("just text", "found str")],
 )
-def test_a_file_that_is_no_settings_file_is_refused_by_name(write, text, message):
+def test_a_file_that_is_not_a_settings_file_is_refused(write, text, message):
     with pytest.raises(InputError, match=rf"settings\.yaml.*{message}"):
         Settings.load(write(text))
 
@@ -420,13 +420,13 @@ def test_every_old_behaviour_is_of_a_setting_that_is_there(part):
     assert part.from_saved({}).model_dump() == part.model_validate(part.old_behaviour()).model_dump()
 
 
-def test_settings_know_which_were_asked_for(write):
+def test_settings_know_which_were_given(write):
     path = write("training: {epochs: 7}\nsplit.group_by: sample_id\n")
-    asked = Settings.build(file=path, overrides=["seed=3", "preparation.target_size=96"]).asked
-    assert asked == {"training.epochs", "split.group_by", "seed", "preparation.target_size"}
-    assert Settings.build().asked == Settings.build(overrides={"training": {}}).asked == set()
-    assert Settings.build(overrides=["training.objective=triplet"]).asked == {"training.objective"}
-    assert Settings.build("cpu").asked == set().union(*PRESETS.values())  # in all of which the presets differ
+    names = Settings.build(file=path, overrides=["seed=3", "preparation.target_size=96"]).given
+    assert names == {"training.epochs", "split.group_by", "seed", "preparation.target_size"}
+    assert Settings.build().given == Settings.build(overrides={"training": {}}).given == set()
+    assert Settings.build(overrides=["training.objective=triplet"]).given == {"training.objective"}
+    assert Settings.build("cpu").given == set().union(*PRESETS.values())  # in all of which the presets differ
     assert Settings.build("cpu") == Settings.build()
 
 

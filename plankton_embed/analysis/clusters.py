@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,7 +24,10 @@ MIN_SIZE = 10
 MIN_SAMPLES = 2  # with more, most images of a fine-grained space are in no group
 ALONE = 0  # the number of images in no group
 
-IMAGES_FILE, NAMES_FILE, VECTORS_FILE = "images.csv", "names.csv", "vectors.parquet"  # of a folder of groups
+logger = logging.getLogger(__name__)
+
+IMAGES_FILE, NAMES_FILE, VECTORS_FILE = "images.csv", "cluster_names.csv", "vectors.parquet"  # of a folder of groups
+OLD_NAMES_FILE = "names.csv"  # of earlier releases
 
 ClusterMethod = Literal["hdbscan", "tree"]
 
@@ -130,8 +134,15 @@ def find_clusters(
 def load_named(folder: str | Path) -> EmbeddingTable | None:
     """Return the labelled images of a folder of groups with names (see `apply_names`); None for other folders."""
     images, names, vectors = (Path(folder) / name for name in (IMAGES_FILE, NAMES_FILE, VECTORS_FILE))
+    old = names.with_name(OLD_NAMES_FILE)
+    is_old = old.is_file() and not names.is_file()
+    names = old if is_old else names
     if not (images.is_file() and names.is_file() and vectors.is_file()):
         return None
+    if is_old:
+        logger.warning(
+            "%s: this file is now called %s; the old name is read until the release after next", old, NAMES_FILE
+        )
     filled = read_spreadsheet(names, "names file", ("cluster", "name"))
     return apply_names(EmbeddingTable.load(vectors), read_spreadsheet(images, "images file"), filled)
 

@@ -35,7 +35,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
     refuse_unknown(
         new.classes,
         "the new vectors",
-        "Give the class another name where its images got it: in names.csv of clusters, or with catalog --class-map.",
+        "Give it another name where its images got it: in cluster_names.csv of clusters, or with catalog --class-map.",
     )
     labelled = new.select(new.is_labelled)
     if len(labelled) == 0:

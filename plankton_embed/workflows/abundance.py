@@ -1,4 +1,4 @@
-"""Surveys: how many of each class are in every sample, per m³ where the water is known?"""
+"""`abundance`: count the classes in every sample, with concentrations if the volume of water is known."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ from plankton_embed.workflows.result_folder import check_output, write_analysis
 
 logger = logging.getLogger(__name__)
 
-FEW_CALIBRATION = 5  # images of a class
-FEW_IMAGES = 20  # of a sample: with fewer the intervals are too narrow
+FEW_CALIBRATION = 5  # calibration images of a class, below which its errors are uncertain
+FEW_IMAGES = 20  # images of a sample, below which its intervals are too narrow
 
 
 def abundance(
@@ -77,86 +77,91 @@ def abundance(
     device: str = "auto",
     progress: bool = True,
 ) -> Abundance:
-    """Count the classes in every sample, corrected for the errors of the names, with intervals.
+    """Count the classes in every sample, corrected for prediction errors, with intervals.
 
-    An object with several images, as EcoTaxa has them, counts once, by its first image.
+    An object with several images, as in EcoTaxa, counts once, by its first image.
 
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
         query: vectors, labelled or not; or a run (its test or val vectors). With a run as reference also images, which
             its model embeds.
         output: folder to write: `abundance.csv` and `samples.csv` (see `Abundance`), `counts.csv` and `corrected.csv`
-            (one row a sample, one column a class), `abundance.png`, `composition.png`; where the images tell enough
-            also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture; where a sample has several
-            parts, `parts.csv`.
-        by: column whose values are the samples. Images without one are the sample `(none)`, of unknown place and
+            (one row for each sample, one column for each class), `abundance.png`, `composition.png`; if the catalog has
+            the columns for them also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture; if a
+            sample has several parts, `parts.csv`.
+        by: column whose values are the samples. Images without a value are the sample `(none)`, of unknown position and
             volume; without any `sample_id` all images are one sample `all`. Fractions of one `sample_id` add up by
             their factors, and different `sample_id` by their factors and volumes (see `add_parts_up`).
-        catalog: what is known of the images whose vectors are given (samples, positions, times, depths, volumes,
-            features), by `object_id`; images come with their own, and a run with that of its folder.
+        catalog: the catalog of the images whose vectors are given (samples, positions, times, depths, volumes,
+            features), matched by `object_id`. Images have their own catalog, and a run that of its folder.
         root: where relative paths of the catalog, or of a catalog file as query, start.
-        method, n_neighbors, calibration, unknown_rate, refuse_by: of naming and refusing, as `classify`.
+        method, n_neighbors, calibration, unknown_rate, refuse_by: of classification and rejection, as `classify`.
         correction: `em` or `confusion` (see `CountCorrection`).
-        n_draws: of the intervals, at least 20.
-        level: share of the intervals that should hold the true count.
-        depth_bin: m, bins of the profile where images of a sample have depths of their own; by default a round width.
+        n_draws: random draws for the intervals, at least 20.
+        level: share of the intervals that should contain the true count.
+        depth_bin: bin width of a profile, in m, if images of a sample have different depths; by default a round number.
         intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`, in the
-            calibration set (at least 5 of them) and among the images counted together (see `CountCorrection`): a column
-            of the vectors, or of the catalog of the images or the run. By default every image is drawn for itself.
-        seed: of the draws; what a sample gets depends on no other sample.
+            calibration set (at least 5 values) and among the images counted together (see `CountCorrection`): a column
+            of the vectors, or of the catalog of the images or the run. By default single images are drawn.
+        seed: of the draws; the result of a sample does not depend on other samples.
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
 
     Raises:
-        MismatchError: made by different models; both hashes are named.
-        InputError: there is no calibration set, or it has fewer than 5 values of `intervals_by`; or the catalog lacks
-            images or the column `by`.
+        MismatchError: made by different models; the message contains both hashes.
+        InputError: there is no calibration set, or it has fewer than 5 values of `intervals_by`; images or the column
+            `by` are missing in the catalog.
     """
     check_output(output, overwrite, "abundance")
     options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
-    asked, metadata = _load_images(reference, query, catalog, root, device, progress)
-    images = _describe_images(asked, metadata, by)
+    counted, metadata = _load_images(reference, query, catalog, root, device, progress)
+    images = _describe_images(counted, metadata, by)
     first = _first_images(images)
     if not first.all():
-        logger.warning("%d images are further ones of an object; an object counts once, by its first", (~first).sum())
-        images, asked = images[first].reset_index(drop=True), asked.select(first)
+        logger.warning(
+            "%d images are further images of an object; an object counts once, by its first image", (~first).sum()
+        )
+        images, counted = images[first].reset_index(drop=True), counted.select(first)
     survey = divide_samples(images, by, depth_bin)
-    ready = prepare_prediction(reference, asked, options, calibration, ["abundance"], progress=progress)
-    known, held, classifier, rejector = ready.reference, ready.calibration, ready.classifier, ready.rejector
-    if held is None:
+    ready = prepare_prediction(reference, counted, options, calibration, ["abundance"], progress=progress)
+    labelled, calibration_set = ready.reference.labelled, ready.calibration
+    classifier, rejector = ready.classifier, ready.rejector
+    if calibration_set is None:
         raise InputError(f"abundance {NO_CALIBRATION}")
-    held_samples, drawn_by = None, None
+    calibration_samples, drawn_by = None, None
     if intervals_by is not None:
-        held_samples = read_calibration_samples(intervals_by, held, reference if calibration is None else calibration)
-        drawn_by = _code_samples(intervals_by, asked, query, images)
-    measures = Rejector().fit(known.labelled.vectors, known.labelled.label)
+        source = reference if calibration is None else calibration
+        calibration_samples = read_calibration_samples(intervals_by, calibration_set, source)
+        drawn_by = _code_samples(intervals_by, counted, query, images)
+    measures = Rejector().fit(labelled.vectors, labelled.label)
     corrector, fit_test, kept, summary = _learn_errors(
-        known, held, classifier, rejector, measures, method, correction, n_draws, level, seed, held_samples
-    )
-    _warn(survey, images[by], held, classifier)
+        labelled, calibration_set, classifier, rejector, measures, method, correction, n_draws, level, seed,
+        calibration_samples,
+    )  # fmt: skip
+    _warn(survey, images[by], calibration_set, classifier)
     _warn_of_amounts(survey, images, metadata, by)
     labels = [str(name) for name in classifier.classes_]
     labels.append(UNKNOWN)
 
     def predict(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
-        order, logs = classifier.assess(asked.vectors[rows])
-        return order[:, 0], logs, _refuse(rejector, classifier, asked.vectors[rows], order[:, 0])
+        order, logs = classifier.assess(counted.vectors[rows])
+        return order[:, 0], logs, _reject(rejector, classifier, counted.vectors[rows], order[:, 0])
 
     def test_fit(rows: NDArray[np.intp]) -> float:
-        codes, logs, refused = predict(rows)
-        novelty = measures.novelty_scores(asked.vectors[rows[~refused]], classifier.classes_[codes[~refused]])
-        return fit_test.p_value(logs[~refused], novelty)
+        codes, logs, rejected = predict(rows)
+        novelty = measures.novelty_scores(counted.vectors[rows[~rejected]], classifier.classes_[codes[~rejected]])
+        return fit_test.p_value(logs[~rejected], novelty)
 
     def count(number: int) -> SampleCounts:
-        codes, logs, refused = predict(survey.rows[number])
+        codes, logs, rejected = predict(survey.rows[number])
         inner = None if drawn_by is None else drawn_by[survey.rows[number]]
-        return count_sample(survey, number, labels, codes, logs, refused, corrector, kept, inner, not misfits[number])
+        return count_sample(survey, number, labels, codes, logs, rejected, corrector, kept, inner, not misfits[number])
 
     tested = progress_bar(survey.rows, "tests of the samples", "sample", shown=progress)
     fit_p = np.array([test_fit(rows) for rows in tested])
     untested = np.isnan(fit_p)
-    if untested.any():  # too small to be tested each for itself
+    if untested.any():  # too small to be tested one by one
         fit_p[untested] = test_fit(np.concatenate([survey.rows[number] for number in np.flatnonzero(untested)]))
     misfits = find_misfits(fit_p)
     bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
@@ -172,17 +177,17 @@ def abundance(
         "seed": seed,
         "biovolume": survey.biovolume_kind,
     }
-    counted = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
-    samples = [asked.select(rows) for rows in survey.rows]
+    found = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
+    samples = [counted.select(rows) for rows in survey.rows]
     verdicts = judge_shift(
         partial(describe_predictions, classifier, measures),
-        *(held, samples, survey.samples["sample"].tolist()),
-        calibration_samples=held_samples,
+        *(calibration_set, samples, survey.samples["sample"].tolist()),
+        calibration_samples=calibration_samples,
         progress=progress,
     )
-    _describe_fit(counted, fit_p, misfits, verdicts, correction)
-    write_analysis(output, "abundance", None, counted.to_dict(), lambda folder: _write(folder, counted))
-    return counted
+    _describe_fit(found, fit_p, misfits, verdicts, correction)
+    write_analysis(output, "abundance", None, found.to_dict(), lambda folder: _write(folder, found))
+    return found
 
 
 def _write(folder: Path, found: Abundance) -> None:
@@ -195,15 +200,14 @@ def _write(folder: Path, found: Abundance) -> None:
     write_frame(folder / "corrected.csv", found.by_sample("corrected").reset_index())
     save_figure(draw_abundance(found), folder / "abundance.png")
     save_figure(draw_composition(found), folder / "composition.png")
-    if found.spectra is not None:
-        write_frame(folder / "size_spectra.csv", found.spectra)
-        save_figure(draw_size_spectra(found), folder / "size_spectra.png")
-    if found.profile is not None:
-        write_frame(folder / "profile.csv", found.profile)
-        save_figure(draw_profile(found), folder / "profile.png")
-    if found.time_series is not None:
-        write_frame(folder / "time_series.csv", found.time_series)
-        save_figure(draw_time_series(found), folder / "time_series.png")
+    for name, table, draw in (
+        ("size_spectra", found.spectra, draw_size_spectra),
+        ("profile", found.profile, draw_profile),
+        ("time_series", found.time_series, draw_time_series),
+    ):
+        if table is not None:
+            write_frame(folder / f"{name}.csv", table)
+            save_figure(draw(found), folder / f"{name}.png")
 
 
 # ---------------------------------------------------------------------------------------------- images
@@ -217,7 +221,7 @@ def _load_images(
     device: str,
     progress: bool,
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
-    """Return the vectors of the query, and what is known of its images."""
+    """Return the vectors of the query, and the catalog of its images."""
     path = Path(query) if isinstance(query, str | Path) else None
     if path is not None and not path.exists():
         raise InputError(f"{path} does not exist")
@@ -225,9 +229,7 @@ def _load_images(
     source = query if isinstance(query, ImageCatalog) else path
     if run is not None and source is not None and (path is None or recognize(path) in ("catalog", "images")):
         if catalog is not None:
-            raise SettingError(
-                "catalog: it goes with vectors; images are described by their own source, so leave it out"
-            )
+            raise SettingError("catalog: it goes with vectors; the source of the images has its own, so leave it out")
         images = read_source(source, root)
         refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
@@ -241,20 +243,20 @@ def _load_images(
     return table, None if catalog is None else read_source(catalog, root)
 
 
-def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: str) -> pd.DataFrame:
-    """Return what is known of each image, row by row that of the vectors."""
-    own = pd.DataFrame({"object_id": asked.object_id, "sample_id": asked.sample_id})
+def _describe_images(table: EmbeddingTable, catalog: ImageCatalog | None, by: str) -> pd.DataFrame:
+    """Return the rows of the catalog for the images of a table, in its order."""
+    own = pd.DataFrame({"object_id": table.object_id, "sample_id": table.sample_id})
     if catalog is None:
         if by != "sample_id":
             raise InputError(f"by: vectors have no column {by}; give the catalog that has it (--catalog CATALOG)")
         return own
-    place = pd.Index(catalog.frame["object_id"]).get_indexer(pd.Index(asked.object_id))
-    if (place < 0).any():
+    rows = pd.Index(catalog.frame["object_id"]).get_indexer(pd.Index(table.object_id))
+    if (rows < 0).any():
         raise InputError(
-            f"catalog: it lacks {(place < 0).sum()} of {len(place)} images by object_id, such as "
-            f"{asked.object_id[place < 0][0]}; give the catalog that the vectors were made from"
+            f"catalog: it lacks {(rows < 0).sum()} of {len(rows)} images by object_id, such as "
+            f"{table.object_id[rows < 0][0]}; give the catalog that the vectors were made from"
         )
-    images: pd.DataFrame = catalog.frame.iloc[place].reset_index(drop=True)
+    images: pd.DataFrame = catalog.frame.iloc[rows].reset_index(drop=True)
     if "sample_id" not in images:
         images["sample_id"] = own["sample_id"]
     if by not in images:
@@ -262,33 +264,33 @@ def _describe_images(asked: EmbeddingTable, catalog: ImageCatalog | None, by: st
     return images
 
 
-def _code_samples(column: str, asked: EmbeddingTable, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
-    """Return the code of what each image counted is drawn with."""
+def _code_samples(column: str, table: EmbeddingTable, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
+    """Return the code of the column's value of each image; images with the same code are drawn together."""
     own = images[column] if column in images and images[column].notna().any() else None
     return np.asarray(
-        pd.factorize(read_samples(column, asked, query) if own is None else own, use_na_sentinel=False)[0]
+        pd.factorize(read_samples(column, table, query) if own is None else own, use_na_sentinel=False)[0]
     )
 
 
 def _first_images(images: pd.DataFrame) -> NDArray[np.bool_]:
     """Return (n,) whether each image is the first of its object (EcoTaxa's objects may have several).
 
-    The reader calls the first image of an object ID and the further ones ID/1, ID/2, …: it has the shortest id.
+    The reader gives the first image of an object its ID, and further ones ID/1, ID/2, …: the first has the shortest id.
     """
     if "ecotaxa_id" not in images:
         return np.ones(len(images), dtype=bool)
     in_order = images.loc[images["object_id"].str.len().sort_values(kind="stable").index]
-    names = [name for name in ("sample_id", "acq_id", "ecotaxa_id") if name in images]
-    further = in_order.duplicated(names) & in_order["ecotaxa_id"].notna()
+    keys = [name for name in ("sample_id", "acq_id", "ecotaxa_id") if name in images]
+    further = in_order.duplicated(keys) & in_order["ecotaxa_id"].notna()
     return ~further.sort_index().to_numpy()
 
 
-# ---------------------------------------------------------------------------------------------- errors of the names
+# ---------------------------------------------------------------------------------------------- errors of predictions
 
 
 def _learn_errors(
-    known: EmbeddingTable,
-    held: EmbeddingTable,
+    reference: EmbeddingTable,
+    calibration: EmbeddingTable,
     classifier: Classifier,
     rejector: Rejector | None,
     measures: Rejector,
@@ -299,20 +301,20 @@ def _learn_errors(
     seed: int,
     samples: NDArray[np.intp] | None,
 ) -> tuple[CountCorrection, MixtureTest, NDArray[np.float64] | None, dict[str, Any]]:
-    """Learn from the calibration images how predictions go wrong, and which share of each class is not refused.
+    """Estimate from the calibration images the errors of predictions, and the share of each class not rejected.
 
     Returns:
-        The correction, the test of whether a sample is a mixture of those that are not refused, the shares (see
-        `count_sample`), and what the summary reports of the calibration.
+        The correction, the test of whether a sample is a mixture of the classes (without rejected images), the shares
+        (see `count_sample`), and the part of the summary about the calibration.
     """
-    codes = np.searchsorted(classifier.classes_, held.label.astype(str))
-    order, logs = classifier.assess(held.vectors)
-    kept = ~_refuse(rejector, classifier, held.vectors, order[:, 0])
+    codes = np.searchsorted(classifier.classes_, calibration.label.astype(str))
+    order, logs = classifier.assess(calibration.vectors)
+    kept = ~_reject(rejector, classifier, calibration.vectors, order[:, 0])
     if not kept.any():
-        raise InputError("calibration: every image is refused; choose a smaller unknown rate")
-    prior = None  # of class means; the other methods expect the mix that they have learned from
+        raise InputError("calibration: every image is rejected as unknown; choose a smaller unknown rate")
+    prior = None  # of class means; the other methods expect the class mix of the reference
     if method != "centroid":
-        prior = np.bincount(np.searchsorted(classifier.classes_, known.label[known.is_labelled].astype(str)))
+        prior = np.bincount(np.searchsorted(classifier.classes_, reference.label.astype(str)))
         prior = prior / prior.sum()
     inner = None if samples is None else samples[kept]
     corrector = CountCorrection(
@@ -325,12 +327,12 @@ def _learn_errors(
         level=level,
         seed=seed,
     )
-    novelty = measures.novelty_scores(held.vectors[kept], classifier.classes_[order[kept, 0]])
+    novelty = measures.novelty_scores(calibration.vectors[kept], classifier.classes_[order[kept, 0]])
     fit_test = MixtureTest(corrector, logs[kept], codes[kept], novelty, seed, inner)
-    described = {"n_images": len(held), "accuracy": float((order[:, 0] == codes).mean())}
+    described = {"n_images": len(calibration), "accuracy": float((order[:, 0] == codes).mean())}
     shares = None
     if rejector is not None:
-        rejected = rejector.count_rejected(held.vectors, classifier.classes_[order[:, 0]])
+        rejected = rejector.count_rejected(calibration.vectors, classifier.classes_[order[:, 0]])
         shares = estimate_kept(rejected, codes, len(classifier.classes_), n_draws, seed)
         described["rejected"] = float(rejected.mean())
     return corrector, fit_test, shares, {"n_classes": len(classifier.classes_), "calibration": described}
@@ -339,16 +341,16 @@ def _learn_errors(
 def _describe_fit(
     counted: Abundance, fit_p: NDArray[np.float64], failed: NDArray[np.bool_], verdicts: list[str], correction: str
 ) -> None:
-    """Add to the samples and to the summary which samples are not corrected, why, and how they differ; warn."""
-    why = f"the images are no mixture of the classes of the calibration images (false discovery rate {FIT_LIMIT:g})"
+    """Add to samples and summary which samples are not corrected, why, and the verdict on shift; warn of them."""
+    why = f"the images are not a mixture of the classes of the calibration images (false discovery rate {FIT_LIMIT:g})"
     columns: dict[str, Any] = {
         "correction": np.where(failed, "none", correction),
         "why_uncorrected": np.where(failed, why, ""),
         "fit_p": fit_p,
         "shift": verdicts,
     }
-    for place, (name, values) in enumerate(columns.items(), start=3):
-        counted.samples.insert(place, name, values)
+    for position, (name, values) in enumerate(columns.items(), start=3):
+        counted.samples.insert(position, name, values)
     counted.summary["n_uncorrected"] = int(failed.sum())
     if failed.any():
         logger.warning(
@@ -359,23 +361,24 @@ def _describe_fit(
         )
 
 
-def _refuse(
+def _reject(
     rejector: Rejector | None, classifier: Classifier, vectors: NDArray[np.float32], codes: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Return (n,) whether each image is too strange for the name it got, given by its code (n,)."""
+    """Return (n,) whether each image is too novel for its predicted class, given as code (n,)."""
     return np.zeros(len(vectors), bool) if rejector is None else rejector.reject(vectors, classifier.classes_[codes])
 
 
-def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: Classifier) -> None:
-    """Say where the counts are less sure than their intervals tell."""
-    n_held = pd.Series(held.label.astype(str)).value_counts().reindex(classifier.classes_.astype(str), fill_value=0)
-    few = n_held[n_held < FEW_CALIBRATION].sort_values(kind="stable")
+def _warn(survey: Survey, samples: pd.Series, calibration: EmbeddingTable, classifier: Classifier) -> None:
+    """Warn where counts are less certain than their intervals show."""
+    counts = pd.Series(calibration.label.astype(str)).value_counts()
+    counts = counts.reindex(classifier.classes_.astype(str), fill_value=0)
+    few = counts[counts < FEW_CALIBRATION].sort_values(kind="stable")
     if len(few):
         n_empty = int((few == 0).sum())
-        named = ", ".join(f"{name} ({n})" for name, n in few.head(5).items()) + (", …" if len(few) > 5 else "")
+        listed = ", ".join(f"{name} ({n})" for name, n in few.head(5).items()) + (", …" if len(few) > 5 else "")
         logger.warning(
             "%d of %d classes have fewer than %d calibration images%s; their errors are uncertain: %s",
-            *(len(few), len(n_held), FEW_CALIBRATION, f" ({n_empty} have none)" if n_empty else "", named),
+            *(len(few), len(counts), FEW_CALIBRATION, f" ({n_empty} have none)" if n_empty else "", listed),
         )
     n_small = int((survey.samples["n_images"] < FEW_IMAGES).sum())
     if n_small:
@@ -384,7 +387,7 @@ def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: 
             *(n_small, len(survey.samples), FEW_IMAGES),
         )
     if samples.isna().all():
-        logger.warning("no image has a sample_id, so all are one sample; --by names another column of the catalog")
+        logger.warning("no image has a sample_id, so all are one sample; give another column of the catalog with --by")
     elif samples.isna().any():
         logger.warning("%d images have no %s; they are the sample %s", samples.isna().sum(), samples.name, NO_SAMPLE)
     if survey.biovolume is not None and np.isnan(survey.biovolume).any():
@@ -395,12 +398,12 @@ def _warn(survey: Survey, samples: pd.Series, held: EmbeddingTable, classifier: 
 
 
 def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog | None, by: str) -> None:
-    """Warn where individuals or concentrations are missing, or are those of a part."""
+    """Warn where individuals or concentrations are missing, or are those of only a part of the sample."""
     samples = survey.samples
     if catalog is None:
         return
     if "volume" not in samples:
-        logger.warning("no concentrations: the catalog has no column volume (m³ of water that a sample stands for)")
+        logger.warning("no concentrations: the catalog has no column volume (m³ of water of each sample)")
     if "why_missing" in samples:
         what = "concentration" if "volume" in samples else "individuals"
         for why, rows in samples[~samples["why_missing"].isin(["", f"no {by}"])].groupby("why_missing"):

@@ -1,4 +1,4 @@
-"""`analogy`: a is to b as c is to which class?"""
+"""`analogy`: complete "a is to b as c is to which?"."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from plankton_embed.workflows.inputs import Reference, load_split
 def analogy(
     vectors: Reference, a: str, b: str, c: str, n_results: int = 10, *, split: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answer "a is to b as c is to ?" with the nearest classes and the nearest images (see `complete_analogy`).
+    """Complete an analogy, "a is to b as c is to which?" (see `complete_analogy`).
 
     Args:
         vectors: a table, its file, or the folder of a run.
-        a, b, c: classes or object ids.
-        n_results: images.
+        a, b, c: class names or object ids.
+        n_results: number of images to find.
         split: as `pca`.
+
+    Returns:
+        The nearest classes, and the nearest images.
     """
     return complete_analogy(load_split(vectors, split)[0], a, b, c, n_results)

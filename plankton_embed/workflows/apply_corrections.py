@@ -1,4 +1,4 @@
-"""`apply-corrections`: relabel and leave out images, as a person decided."""
+"""`apply-corrections`: relabel or leave out images, as a person decided."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def apply_corrections(
     root: str | Path | None = None,
     overwrite: bool = False,
 ) -> CorrectedCatalog:
-    """Relabel and leave out images as a person decided, in a new catalog; no image is touched.
+    """Relabel or leave out images in a new catalog, as a person decided; image files are not changed.
 
     Args:
         catalog: a catalog or its file.
-        corrections: `corrections.csv` filled in; with `undo`, the changes to take back.
-        output: catalog file to write, another than `catalog`; the changes go beside it, into `<output>_changes.csv`.
+        corrections: `corrections.csv` filled in; with `undo`, the changes to undo.
+        output: new catalog file to write, not `catalog` itself; the changes are written to `<output>_changes.csv`.
             Without it nothing is written, and what would change is returned.
-        undo: take changes back; those are returned as `changes`, and not written again.
+        undo: undo changes; they are returned as `changes`, and not written again.
         root: where the relative paths of the catalog start.
         overwrite: replace the output.
     """
@@ -52,7 +52,7 @@ def apply_corrections(
     if output is not None and changes_path is not None:
         done.catalog.save(output)
         if undo or done.changes.empty:
-            changes_path.unlink(missing_ok=True)  # of the catalog that stood here before
+            changes_path.unlink(missing_ok=True)  # of the catalog that is replaced
         else:
             ImageCatalog(done.changes).save(changes_path)
     return done

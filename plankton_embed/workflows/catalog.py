@@ -65,47 +65,51 @@ def catalog(
 ) -> ImageCatalog:
     """Gather images into a catalog: one row an image, with label, split and sample.
 
-    Every image is decoded: those that cannot be read, and copies (equal pixels) with two labels, are reported. What the
-    catalog holds is its `summary` (see `summarize`).
+    Every image is decoded. Images that cannot be read, and copies (equal pixels) with two labels, are reported. The
+    counts of classes, sizes and gaps are in its `summary` (see `summarize`).
 
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a catalog file,
             or a list of files.
-        output: CSV or Parquet to write; what is wrong in the source is listed beside it, in `<output>_faults.csv`.
+        output: CSV or Parquet to write; faults of the source are listed in `<output>_faults.csv`.
         root: where the relative paths of a catalog file start.
-        source_format: which of these the source is; by default found out.
+        source_format: format of the source; by default detected.
         keep_going: leave out faulty rows, files and folders with a warning, instead of refusing the source.
-        labels: of arrays: a CSV with the class of each image.
-        label_column: of a challenge set: the column that is the class, by default `level2`.
-        masks: of a FlowCam run: make white what the mask beside the picture has black.
-        status: of sources with a status (EcoTaxa, challenge sets): statuses whose names are labels, such as
+        labels: arrays: a CSV with the class of each image.
+        label_column: challenge sets: the column with the class, by default `level2`.
+        masks: FlowCam runs: make pixels white where the mask beside the picture is black.
+        status: sources with a status (EcoTaxa, challenge sets): statuses whose class names become labels, such as
             `validated,predicted`; by default `validated`.
-        dilution: of PlanktoScope tables: what `sample_dilution_factor` does to the number of objects, `multiply`,
+        dilution: PlanktoScope tables: what `sample_dilution_factor` does to the number of objects, `multiply`,
             `divide` or `ignore`; without it diluted samples get no concentrations.
-        images_per_sample: of UVP tables: how many images were taken of each sample, a number or a CSV with the columns
+        images_per_sample: UVP tables: how many images were taken of each sample, a number or a CSV with the columns
             `sample` and `images`; without it there are no concentrations.
-        feature_unit: of EcoTaxa tables: whether areas and axes are in `px` or in `um`; by default in pixels, unless
-            boxes in the table or the images show otherwise.
+        feature_unit: EcoTaxa tables: unit of areas and axes, `px` or `um`; by default pixels, unless boxes in the table
+            or the images show otherwise.
         include: keep only these classes.
         exclude: drop these classes.
-        class_map: old name -> new name (a mapping, or a CSV file); equal new names merge, an empty one drops.
-        split: shares of train, val and test; stratified, images with equal pixels together, existing splits replaced.
-        group_by: column whose equal values stay on one side; goes with `split`.
-        drop_duplicates: drop images with equal pixels that are in more than one split of the catalog's own.
+        class_map: old name -> new name (a mapping, or a CSV file); classes with the same new name are merged, those
+            with an empty one are dropped.
+        split: shares of train, val and test; stratified, images with equal pixels stay together, and existing splits
+            are replaced.
+        group_by: column; images with the same value stay in one split. Needs `split`.
+        drop_duplicates: if the source has splits, drop images with equal pixels found in more than one of them.
         preview: draw pictures of classes, sizes, examples and preparation into `<output>_preview/`.
-        preparation: what the preview shows; by default the default preparation.
+        preparation: how images are prepared in the preview; by default the default preparation.
         seed: of split and preview.
         overwrite: replace the output.
         progress: show bars.
-        faults: gathers what is wrong in the source.
+        faults: collects the faults of the source.
 
     Raises:
-        InputError, SettingError, OutputError: each says what to do.
+        InputError: the source is missing, faulty or not recognized, or no image is left.
+        SettingError: options that do not go together, or do not fit the source.
+        OutputError: the output exists already.
     """
     if group_by is not None and split is None:
-        raise SettingError("group_by says how to split; give the shares too (--split .7,.1,.2)")
+        raise SettingError("group_by goes with a new split; give its shares too (split, --fractions .7,.1,.2)")
     if preview and output is None:
-        raise SettingError("preview needs an output; its pictures are written beside it")
+        raise SettingError("preview needs an output, beside which the pictures are written")
     if output is not None:
         refuse_overwrite(output, overwrite, CATALOG_SUFFIXES)
         Faults.refuse_foreign(faults_path(output))
@@ -133,11 +137,11 @@ def catalog(
             images_per_sample=images_per_sample,
             feature_unit=feature_unit,
         )
-    finally:  # a source that is refused has its faults listed too
+    finally:  # the faults of a refused source are listed too
         if output is not None:
             faults.save(faults_path(output))
     if isinstance(class_map, str | Path):
-        read_class_map(class_map, gathered.classes)  # whose header may be a class, which is known only now
+        read_class_map(class_map, gathered.classes)  # its first line may be a class; the classes are only known now
     if len(gathered):
         gathered = gathered.with_classes(include, exclude, renames)
         if len(gathered) == 0:
@@ -169,12 +173,12 @@ def catalog(
 
 
 def faults_path(output: str | Path) -> Path:
-    """Return the table beside a catalog in which everything is listed that is wrong in its source."""
+    """Return the file beside a catalog that lists the faults of its source."""
     return Path(output).with_name(f"{Path(output).stem}_faults.csv")
 
 
 def _leave_out_copies(catalog: ImageCatalog, hashes: Sequence[str | None], drop: bool, faults: Faults) -> ImageCatalog:
-    """Drop copies in another split, or leave them; report and note them in both cases."""
+    """Drop copies in another split, or keep them; note and report them in both cases."""
     checked, keep = check_leaks(catalog, hashes, drop_duplicates=True)
     note_copies(catalog, hashes, keep, faults, kept=not drop)
     if not keep.all():

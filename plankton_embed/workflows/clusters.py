@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from plankton_embed.analysis.clusters import (
@@ -38,24 +37,24 @@ def clusters(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Clusters:
-    """Find groups among images that have no name, for a person to name.
+    """Group images without labels, for a person to name.
 
     Args:
-        vectors: a table, its file, or the folder of a run; where some images have labels and some have none, those
-            without are grouped, else all.
+        vectors: a table, its file, or the folder of a run. If some images have labels and others have none, those
+            without are grouped; otherwise all.
         output: folder to write: `clusters.csv` (`central` and `odd` are JSON lists of ids), `images.csv` (the group of
-            each), `names.csv` to fill in (the column `name`; then `enroll REFERENCE` this folder), `vectors.parquet` of
-            the images grouped, and their pictures, 20 groups each: `clusters.png`, `clusters_2.png`, …
-        reference: labelled vectors; the nearest class of each group is named.
-        only: predictions (a CSV of `classify`, or its frame): group the images that were called `unknown`.
+            each image), `cluster_names.csv` (fill in the column `name`, then `enroll` this folder), `vectors.parquet`
+            (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, …
+        reference: labelled vectors; adds the nearest class of each group.
+        only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
         method, min_size, n_clusters: as `find_clusters`.
         overwrite: replace the output.
         progress: show a bar.
     """
     check_output(output, overwrite, "clusters")
-    table = _select_unnamed(load_vectors(vectors), only)
-    known = None if reference is None else load_vectors(reference)
-    found = find_clusters(table, method, min_size=min_size, n_clusters=n_clusters, reference=known, progress=progress)
+    table = _select_unlabelled(load_vectors(vectors), only)
+    classes = None if reference is None else load_vectors(reference)
+    found = find_clusters(table, method, min_size=min_size, n_clusters=n_clusters, reference=classes, progress=progress)
 
     def write(folder: Path) -> None:
         ends = {name: list_ids(table, rows.values()) for name, rows in (("central", found.central), ("odd", found.odd))}
@@ -71,21 +70,20 @@ def clusters(
     return found
 
 
-def _select_unnamed(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
-    """Keep the images that were refused, or those without label; all where none or all have one."""
+def _select_unlabelled(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
+    """Keep the images predicted as unknown, or those without a label; all if all have one."""
     if only is None:
         labelled = table.is_labelled
         return table if labelled.all() else table.select(~labelled)
-    names = only if isinstance(only, pd.DataFrame) else read_spreadsheet(only, "predictions file")
-    missing = [column for column in ("object_id", "label") if column not in names]
-    if missing:
-        raise InputError(f"only: expected predictions with object_id and label; found {list(names.columns)}")
-    check_unknown(names, "only")
-    refused = set(names["object_id"][names["label"] == UNKNOWN].astype(str))
-    chosen = np.array([object_id in refused for object_id in table.object_id])
-    if chosen.sum() < len(refused) or not refused:
+    predictions = only if isinstance(only, pd.DataFrame) else read_spreadsheet(only, "predictions file")
+    if not {"object_id", "label"} <= set(predictions):
+        raise InputError(f"only: expected predictions with object_id and label; found {list(predictions.columns)}")
+    check_unknown(predictions, "only")
+    rejected = set(predictions["object_id"][predictions["label"] == UNKNOWN].astype(str))
+    is_rejected = pd.Series(table.object_id).isin(rejected).to_numpy()
+    if is_rejected.sum() < len(rejected) or not rejected:
         raise InputError(
-            f"only: expected all rejected images of the predictions among the vectors; {len(refused)} were rejected, "
-            f"found {int(chosen.sum())}; give the predictions of these vectors, made with an unknown rate"
+            f"only: expected all rejected images of the predictions among the vectors; {len(rejected)} were rejected, "
+            f"found {int(is_rejected.sum())}; give the predictions of these vectors, made with an unknown rate"
         )
-    return table.select(chosen)
+    return table.select(is_rejected)

@@ -29,17 +29,17 @@ def dendrogram(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Dendrogram:
-    """Join images, or class means, into Ward's tree; describe its leaves and branches.
+    """Build Ward's tree of images or class means; describe its leaves and branches.
 
     Args:
         vectors: a table, its file, or the folder of a run.
-        output: folder to write: `nodes.csv` (`central` is a JSON list of ids), `classes.csv` (what every node holds),
-            `branches.csv` (class by branch), `images.csv` (leaf and branch of each), `cuts.csv`, `linkage.parquet` (the
-            whole tree, as scipy's), `tree.nwk`, `dendrogram.png`, `branches.png`.
+        output: folder to write: `nodes.csv` (`central` is a JSON list of ids), `node_classes.csv` (images of each class
+            in every node), `branches.csv` (class by branch), `images.csv` (leaf and branch of each image), `cuts.csv`,
+            `linkage.parquet` (the whole tree, in scipy's format), `tree.nwk`, `dendrogram.png`, `branches.png`.
         split: as `pca`.
-        of: `images`, or `classes`: the means of the classes, so that `n_images` counts classes.
-        n_leaves: leaves of the cut tree; by default 40, and all of the classes.
-        n_branches: main branches; by default the number that parts the vectors best (see `build_dendrogram`).
+        of: `images`, or `classes`: one vector a class, its mean, so that `n_images` counts classes.
+        n_leaves: leaves of the cut tree; by default 40, or all classes.
+        n_branches: main branches; by default the number that separates the vectors best (see `build_dendrogram`).
         overwrite: replace the output.
         progress: show a bar.
     """
@@ -50,7 +50,7 @@ def dendrogram(
     if of == "classes":
         table = average_classes(table)
         if len(table) < 2:
-            raise InputError(f"a tree of classes needs at least 2 of them; found {len(table)}")
+            raise InputError(f"a tree of classes needs at least 2 classes; found {len(table)}")
     if n_leaves is None:
         n_leaves = N_LEAVES if of == "images" else len(table)
     found = build_dendrogram(table, n_leaves, n_branches, progress=progress)
@@ -58,11 +58,11 @@ def dendrogram(
     def write(folder: Path) -> None:
         central = list_ids(found.table, found.central.values())
         write_frame(folder / "nodes.csv", found.nodes.assign(central=central).reset_index())
-        write_frame(folder / "classes.csv", found.shares())
+        write_frame(folder / "node_classes.csv", found.shares())
         write_frame(folder / "branches.csv", found.classes_by_branch().reset_index())
         columns = {"object_id": found.table.object_id, "path": found.table.path, "label": found.table.label}
-        places = {"leaf": found.leaf, "branch": found.branch, "place": found.tree.start[: len(found.table)]}
-        write_frame(folder / "images.csv", pd.DataFrame({**columns, **places}))
+        positions = {"leaf": found.leaf, "branch": found.branch, "place": found.tree.start[: len(found.table)]}
+        write_frame(folder / "images.csv", pd.DataFrame({**columns, **positions}))
         write_frame(folder / "cuts.csv", found.cuts)
         linkage = pd.DataFrame(found.tree.linkage, columns=["left", "right", "height", "n_images"])
         linkage.astype({"left": int, "right": int, "n_images": int}).to_parquet(folder / "linkage.parquet")

@@ -1,11 +1,14 @@
-"""Is everything here that the library needs? Versions, device, FAISS build, clashes, and the line that mends each."""
+"""`doctor`: versions, device, FAISS build, clashes, and the command that fixes each problem."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,25 +16,12 @@ from plankton_embed.errors import DependencyError
 from plankton_embed.images.store import cache_folder
 from plankton_embed.vector_index import import_faiss, installed_faiss, mending_line
 
-PACKAGES = (
-    "plankton_embed", "torch", "torchvision", "pytorch-metric-learning", "numpy", "scipy", "scikit-learn", "pandas",
-    "pyarrow", "pillow", "matplotlib", "safetensors", "huggingface_hub", "typer", "pydantic", "pyyaml", "tqdm",
-)  # fmt: skip
-EXTRAS = {  # optional: what they are for stands in the README
-    "balance": ("imbalanced-learn",),
-    "clean": ("cleanlab",),
-    "features": ("scikit-image",),
-    "ifcb": ("h5py",),
-    "reduce": ("umap-learn", "openTSNE"),
-    "tabular": ("lightgbm",),
-    "track": ("tensorboard",),
-    "video": ("imageio-ffmpeg",),
-}
+NOT_SHOWN = {"bench", "check", "cpu", "docs", "gpu", "test"}  # extras of developers, and the FAISS builds
 
 
 @dataclass
 class Diagnosis:
-    """What was found: facts by name, and problems, each with the line that mends it."""
+    """Facts by name, and problems, each with the command that fixes it."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -42,14 +32,15 @@ class Diagnosis:
 
 
 def doctor() -> Diagnosis:
-    """Look at the installation; raise nothing, report all."""
+    """Check the installation; problems are reported, not raised."""
     found = Diagnosis({"python": platform.python_version(), "platform": platform.platform()})
-    for name in PACKAGES:
+    core, extras = _read_requirements()
+    for name in ["plankton_embed", *core]:
         try:
             found.facts[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.problems.append(f"{name} is not installed. Mend it: pip install {name}")
-    for extra, names in EXTRAS.items():
+            found.problems.append(f"{name} is not installed. To fix it: pip install {name}")
+    for extra, names in extras.items():
         found.facts[f"extra {extra}"] = _describe_extra(extra, names)
     _check_torch(found)
     _check_faiss(found)
@@ -57,8 +48,26 @@ def doctor() -> Diagnosis:
     return found
 
 
-def _describe_extra(extra: str, names: tuple[str, ...]) -> str:
-    """Return the versions of an extra's packages, or how to get them; it is no problem to lack them."""
+def _read_requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names of the packages that are always needed, and of those of each extra, from our metadata."""
+    core: list[str] = []
+    extras: dict[str, list[str]] = defaultdict(list)
+    try:
+        requirements = importlib.metadata.requires("plankton_embed") or []
+    except importlib.metadata.PackageNotFoundError:  # which is reported as a problem
+        requirements = []
+    for requirement in requirements:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = re.search(r"extra == ['\"](.+?)['\"]", requirement)
+        if extra is None:
+            core.append(name)
+        elif extra[1] not in NOT_SHOWN:
+            extras[extra[1]].append(name)
+    return core, extras
+
+
+def _describe_extra(extra: str, names: Sequence[str]) -> str:
+    """Return the versions of an extra's packages, or how to install them: lacking them is not a problem."""
     try:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     except importlib.metadata.PackageNotFoundError:
@@ -76,7 +85,7 @@ def _check_torch(found: Diagnosis) -> None:
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
         found.problems.append(
             f"torch and torchvision do not work together ({error}). "
-            "Mend it: pip install --force-reinstall torch torchvision"
+            "To fix it: pip install --force-reinstall torch torchvision"
         )
         return
     device = choose_device("auto")
@@ -106,8 +115,8 @@ def _check_cache(found: Diagnosis) -> None:
     found.facts["cache"] = f"{folder} ({used / 1e9:.2f} GB used, {free / 1e9:.0f} GB free; safe to delete)"
     if free < 1e9:
         found.problems.append(
-            f"under 1 GB is free at {existing}. Mend it: delete {folder}, "
-            "or name another folder in PLANKTON_EMBED_CACHE"
+            f"less than 1 GB is free at {existing}. To fix it: delete {folder}, "
+            "or set PLANKTON_EMBED_CACHE to another folder"
         )
     if not os.access(existing, os.W_OK):
-        found.problems.append(f"{existing} cannot be written. Mend it: name another folder in PLANKTON_EMBED_CACHE")
+        found.problems.append(f"{existing} cannot be written. To fix it: set PLANKTON_EMBED_CACHE to another folder")

@@ -33,16 +33,16 @@ def enroll(
 
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
-        new: labelled vectors; or the folder of `clusters`, its `names.csv` filled in; with a run as reference also
-            labelled images, which its model embeds.
+        new: labelled vectors; or the folder of `clusters` with `cluster_names.csv` filled in; with a run as reference
+            also labelled images, which its model embeds.
         output: vectors file to write.
-        curve: also name the images of the new classes again and again from 1, 2, 5, … examples a class, into
+        curve: also write a learning curve, the scores of the new classes with 1, 2, 5, … examples of each, into
             `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
-        query: labelled vectors to name for the curve, of new and known classes; by default half of the new images.
+        query: labelled vectors to classify for the curve, of new and old classes; by default half of the new images.
         n_neighbors: k of kNN in the curve; by default as in `classify`.
-        n_draws: draws of each number of examples; by default 10.
+        n_draws: random draws of each number of examples; by default 10.
         seed: of the draws; by default 0.
-        status: of new images: which names are labels (see `embed`).
+        status: of new images: statuses whose class names become labels (see `embed`).
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -51,30 +51,33 @@ def enroll(
         The reference with the new vectors added.
 
     Raises:
-        MismatchError: made by different models; both hashes are named.
+        MismatchError: made by different models; the message contains both hashes.
         InputError: the new vectors have no labels, or an image is in the reference already.
     """
     if curve and output is None:
-        raise SettingError("curve needs an output; its files are written beside it")
+        raise SettingError("curve needs an output, beside which its files are written")
     if not curve and not (query is None and n_neighbors is None and n_draws is None and seed is None):
-        raise SettingError("query, n_neighbors, n_draws and seed are for the learning curve; ask for it (--curve)")
+        raise SettingError(
+            "query, n_neighbors, n_draws and seed are for the learning curve; turn it on (curve=True, --curve)"
+        )
     if as_run(new):
-        raise InputError(f"{new} is a run; name the vectors or images to enroll, such as {new}/vectors/test.parquet")
+        raise InputError(f"{new} is a run; give the vectors or images to enroll, such as {new}/vectors/test.parquet")
     folder = None
     if output is not None:
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
         folder = Path(output).with_name(f"{Path(output).stem}_curve") if curve else None
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
-    known = load_labelled(reference)
-    named = load_named(new) if isinstance(new, str | Path) else None
-    if named is not None and status is not None:
-        raise SettingError(f"status: it goes with images; {new} holds the names that clusters got; leave it out")
-    added = load_query(reference, new, device, progress, status) if named is None else named
-    enrolled = add_examples(known, added)
+    old = load_labelled(reference)
+    added = load_named(new) if isinstance(new, str | Path) else None
+    if added is not None and status is not None:
+        raise SettingError(f"status: it goes with images; {new} is a folder of named clusters; leave it out")
+    if added is None:
+        added = load_query(reference, new, device, progress, status)
+    enrolled = add_examples(old, added)
     if folder is not None:
         draws = measure_learning(
-            known,
+            old,
             added,
             None if query is None else load_query(reference, query, device, progress),
             n_neighbors=load_settings(reference).classification.n_neighbors if n_neighbors is None else n_neighbors,

@@ -35,22 +35,22 @@ def film(
     device: str = "auto",
     progress: bool = True,
 ) -> Film:
-    """Show how the classes parted while a model was trained: every kept epoch on the axes of one.
+    """Show how classes separate during training: every kept epoch on the axes of one epoch.
 
     Args:
         run: folder of a finished run, trained with `training.keep_every_epoch`.
-        output: `.mp4` (extra `video`), `.webp` or `.gif` to write; without a suffix the first of these that can be.
+        output: `.mp4` (extra `video`), `.webp` or `.gif` to write; without a suffix the first format that is available.
         split: as `pca`.
-        basis_epoch: whose principal components are the axes; by default the last.
-        per_class: images of each class, drawn once.
-        seconds: length; by default by the number of epochs.
-        seed: of the drawing.
+        basis_epoch: epoch whose principal components are the axes; by default the last.
+        per_class: images of each class, drawn at random once for all epochs.
+        seconds: length of the film; by default it depends on the number of epochs.
+        seed: of the random draw.
         overwrite: replace the output.
         device: where to embed.
         progress: show a bar.
 
     Raises:
-        InputError: no run, or fewer than two epochs were kept.
+        InputError: the folder is not a run, or fewer than two epochs were kept.
     """
     folder = RunFolder(Path(run))
     if not folder.settings.exists():
@@ -62,7 +62,7 @@ def film(
             "--set training.keep_every_epoch=true"
         )
     if basis_epoch is not None and basis_epoch not in epochs:
-        raise SettingError(f"basis: epoch {basis_epoch} was not kept; those that were: {', '.join(map(str, epochs))}")
+        raise SettingError(f"basis: epoch {basis_epoch} was not kept; expected one of {', '.join(map(str, epochs))}")
     check_seconds(seconds)
     path = None if output is None else refuse_overwrite(name_film(output), overwrite)
     table = select_per_class(load_split(run, split)[0], per_class, seed)
@@ -78,7 +78,7 @@ def film(
 def _embed_epochs(
     run: RunFolder, table: EmbeddingTable, epochs: dict[int, Path], device: str, progress: bool
 ) -> dict[int, NDArray[np.float32]]:
-    """Return the vectors of the images of a table by the weights of every epoch."""
+    """Embed the images of a table with the weights of every epoch."""
     from plankton_embed.images.store import prepare_images
     from plankton_embed.network.model import EmbeddingModel
     from plankton_embed.training.checkpoints import load_weights

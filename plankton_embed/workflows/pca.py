@@ -30,18 +30,18 @@ def pca(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Projection:
-    """Bring vectors onto few axes: principal components, or a map.
+    """Project vectors onto a few axes (PCA, UMAP, t-SNE).
 
     Args:
-        vectors: a table, its file, or the folder of a run; all of them make the axes.
-        split: of a run: `train`, `val` or `test`; by default test, else val, else train. Training vectors look better
-            separated than they are, since the loss has sorted them by label.
+        vectors: a table, its file, or the folder of a run; the axes are fitted to all vectors.
+        split: vectors of a run to use: `train`, `val` or `test`; by default test, else val, else train. Classes look
+            better separated in training vectors than they are, since the loss has separated them by label.
         output: folder to write: `coordinates.csv`, `ends.csv` and `ends.png` (the images at both ends of every axis),
-            `scatter.png`, `scatter_3d.png`; for components also `explained.csv`, `explained.png`, `loadings.csv`.
+            `scatter.png`, `scatter_3d.png`; with `pca` also `explained.csv`, `explained.png`, `loadings.csv`.
         method: `pca`; `umap` or `tsne` with the extra `reduce`.
-        n_components: axes; by default 3, and 2 of a map.
-        per_class: images of each class that the scatter shows, drawn once; 40 times as many where no image has a label.
-        seed: of the drawing, and of a map.
+        n_components: number of axes; by default 3, with `umap` and `tsne` 2.
+        per_class: images of each class in the scatter plots, drawn at random; 40 times as many if no image has a label.
+        seed: of the random draw, and of `umap` and `tsne`.
         overwrite: replace the output.
     """
     check_output(output, overwrite, "pca")

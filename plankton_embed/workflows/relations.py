@@ -19,7 +19,7 @@ from plankton_embed.workflows.result_folder import check_output, save_sheets, wr
 logger = logging.getLogger(__name__)
 
 N_RELATED = 1000  # images whose relations are compared
-MOST_RELATED = 3000  # their pairs fill the memory beyond that
+MOST_RELATED = 3000  # more pairs than these do not fit into memory
 
 
 def relations(
@@ -43,10 +43,12 @@ def relations(
         vectors: a table, its file, or the folder of a run.
         output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
         split: as `pca`.
-        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the least with which `limit` relations are found.
-        n_images: images to compare, at most 3,000; of more, as many of each class are drawn as can be.
-        same_class: relations within a class count too.
-        definition, limit, n_shuffles, seed: as `find_relations`; the seed is that of the drawing of images too.
+        epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the smallest with which `limit` relations are found.
+        n_images: images to compare, at most 3,000; if there are more, they are drawn at random, the same number of
+            each class as far as possible.
+        same_class: count relations within a class too.
+        definition, limit, n_shuffles: as `find_relations`.
+        seed: of the random draw of images, and as `find_relations`.
         overwrite: replace the output.
         progress: show bars.
     """
@@ -57,7 +59,7 @@ def relations(
     table = keep_labelled(table)
     drawn = table.select(draw_evenly(table.label.astype(str), n_images, np.random.default_rng(seed)))
     if len(drawn) < len(table):
-        logger.info("%d of %d images are compared, drawn class by class", len(drawn), len(table))
+        logger.info("comparing %d of %d images, drawn evenly from the classes", len(drawn), len(table))
     found = find_relations(
         drawn,
         epsilon,

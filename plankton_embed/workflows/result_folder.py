@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plankton_embed.analysis.clusters import NAMES_FILE
+from plankton_embed.analysis.clusters import NAMES_FILE, OLD_NAMES_FILE
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.enrollment import summarize_learning
 from plankton_embed.classifiers.evaluation import Evaluation
@@ -46,7 +46,11 @@ from plankton_embed.workflows import contact_sheets
 logger = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
-FILLED_IN = ((NAMES_FILE, "name", ""), (CORRECTIONS_FILE, *UNTOUCHED))  # file, column, its initial values
+FILLED_IN = (  # file, column, its initial values
+    (NAMES_FILE, "name", ""),
+    (OLD_NAMES_FILE, "name", ""),
+    (CORRECTIONS_FILE, *UNTOUCHED),
+)
 
 
 def check_output(output: str | Path | None, overwrite: bool, analysis: str) -> None:
@@ -109,7 +113,7 @@ def write_tables(folder: Path, evaluation: Evaluation) -> None:
     write_frame(folder / "confusion.csv", evaluation.scores.confusion.reset_index())
     if isinstance(evaluation.classifier, NearestCentroidClassifier):
         centroids = evaluation.classifier
-        write_frame(folder / "classes.csv", centroids.class_table())
+        write_frame(folder / "centroids.csv", centroids.class_table())
         write_frame(
             folder / "centroid_distances.csv", centroids.centroid_distances().rename_axis("label").reset_index()
         )

@@ -120,7 +120,7 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
         ) from error
     before, now = own.flat(), chosen.flat()
     differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
-    changed = [text for name, text in differ.items() if name in chosen.asked]
+    changed = [text for name, text in differ.items() if name in chosen.given]
     if changed:
         raise SettingError(
             f"{folder.path} contains a run with other settings ({'; '.join(changed)}); to continue that run, leave "

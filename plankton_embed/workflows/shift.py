@@ -1,4 +1,4 @@
-"""Watching a model at work: are new samples like those that it was validated on?"""
+"""`shift`: compare new images with the calibration set."""
 
 from __future__ import annotations
 
@@ -50,54 +50,57 @@ def shift(
     device: str = "auto",
     progress: bool = True,
 ) -> Shift:
-    """Is this cruise or instrument like what the model was validated on? Sample by sample.
+    """Compare new images with the calibration set, sample by sample.
 
-    New images are compared with the calibration images, never with those the network was trained on: these it knows
-    too well.
+    Are the images of a cruise or an instrument like those that the model was validated on? They are never compared with
+    the training images, which the network fits better than any other images.
 
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
-        new: vectors, labelled or not; their `sample_id` says which belong together. With a run as reference also
+        new: vectors, labelled or not; images with the same `sample_id` are a sample. With a run as reference also
             images, which its model embeds.
         output: folder to write: `samples.csv`, `classes.csv` (see `Shift`), `predictions.csv`, `shift.png`.
-        method, n_neighbors, calibration, refuse_by: of naming and refusing, as `classify`.
-        unknown_rate: share of known images that may be refused.
-        n_permutations: of each test, at least 1,000.
-        n_draws: from the calibration images, whose effects a flagged sample exceeds.
-        intervals_by: column whose values, at least 5, these draws take as a whole, such as `sample_id`: a flagged
-            sample then differs by more than the calibration samples do among themselves. A column of the calibration
-            vectors, or of the catalog of the run that they are in; by default single images are drawn.
-        seed: of both.
+        method, n_neighbors, calibration, refuse_by: of classification and rejection, as `classify`.
+        unknown_rate: share of images of known classes to reject as unknown.
+        n_permutations: permutations of each test, at least 1,000.
+        n_draws: null draws from the calibration set; a flagged sample must exceed all of them.
+        intervals_by: column whose values are drawn as a whole in the null draws, such as `sample_id` (at least 5
+            values): a flagged sample then differs more than the calibration samples differ from each other. A column of
+            the calibration vectors, or of the catalog of their run; by default single images are drawn.
+        seed: of permutations and draws.
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
 
     Raises:
-        MismatchError: made by different models; both hashes are named.
-        InputError: there is no calibration set, or too little of it was kept from training.
+        MismatchError: made by different models; the message contains both hashes.
+        InputError: there is no calibration set, or too few of its images were not used in training.
     """
     check_output(output, overwrite, "shift")
     options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     ready = prepare_prediction(
         reference, new, options, calibration, ["shift"], called=("reference", "new"), device=device, progress=progress
     )
-    asked, held = ready.query, ready.calibration
-    if held is None:
+    query, calibration_set = ready.query, ready.calibration
+    if calibration_set is None:
         raise InputError(f"shift {NO_CALIBRATION}")
-    trained_on = count_shared(asked, ready.reference)
+    trained_on = count_shared(query, ready.reference)
     if trained_on:
         logger.warning(
             "%d of the new images are in the reference too; they look more similar to it than new images would",
             trained_on,
         )
-    held_names, names = (predict_images(ready.classifier, table, ready.rejector) for table in (held, asked))
+    tables = (calibration_set, query)
+    calibration_predictions, predictions = (predict_images(ready.classifier, t, ready.rejector) for t in tables)
     source = reference if calibration is None else calibration
     shifted = find_shift(
-        held,
-        held_names,
-        asked,
-        names,
-        calibration_samples=None if intervals_by is None else read_calibration_samples(intervals_by, held, source),
+        calibration_set,
+        calibration_predictions,
+        query,
+        predictions,
+        calibration_samples=None
+        if intervals_by is None
+        else read_calibration_samples(intervals_by, calibration_set, source),
         n_permutations=n_permutations,
         n_draws=n_draws,
         seed=seed,
@@ -109,8 +112,8 @@ def shift(
     def write(folder: Path) -> None:
         write_frame(folder / "samples.csv", shifted.samples)
         write_frame(folder / "classes.csv", shifted.classes)
-        names.insert(1, "sample_id", asked.sample_id)
-        write_frame(folder / "predictions.csv", names)
+        predictions.insert(1, "sample_id", query.sample_id)
+        write_frame(folder / "predictions.csv", predictions)
         save_figure(draw_shift(shifted), folder / "shift.png")
 
     settings = {

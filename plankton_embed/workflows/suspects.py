@@ -1,4 +1,4 @@
-"""`suspects`: rank labels by how likely they are wrong."""
+"""`suspects`: rank the labels that may be wrong."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ def suspects(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Suspects:
-    """Rank labels by how little they fit, for a person to correct.
+    """Rank the labels that may be wrong, for a person to correct.
 
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).
-        output: folder to write: `suspects.csv`, `groups.csv` (of images that look alike and may all be labelled
-            wrong), `copies.csv` (near-copies with two labels; of a run, in all splits), `corrections.csv` to fill in
-            (then `apply-corrections CATALOG corrections.csv -o CATALOG2`), in which copies with two labels come first
-            and groups next, its images, 40 a picture: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
-        n_folds: the head's loss joins the signals, each fold of the images named by a head that learned from the
-            others; 0, or where every class has but one image: without it.
+        output: folder to write: `suspects.csv`, `groups.csv` (images that look alike and may all have a wrong label),
+            `copies.csv` (near-copies with two labels; of a run, in all splits), `corrections.csv` (fill it in, then
+            `apply-corrections CATALOG corrections.csv -o CATALOG2`; copies with two labels come first, then groups),
+            pictures of its images, 40 each: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
+        n_folds: cross-validation folds for the loss signal: the images of each fold are predicted by an MLP head
+            trained on the other folds. 0 turns it off; it is also off if no class has more than one image.
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
-        use_cleanlab: cleanlab's label quality joins the signals (extra `clean`).
+        use_cleanlab: use cleanlab's label quality as a signal too (extra `clean`).
         n_corrections: rows of `corrections.csv`; a warning if images of groups take more than half of them.
-        seed: of the folds, and of the images drawn from large classes, among which groups are looked for.
+        seed: of the folds, and of the images drawn from large classes, among which groups are searched.
         overwrite: replace the output.
         progress: show bars.
     """
     if n_folds == 1 or n_folds < 0:
-        raise SettingError(f"folds: expected at least 2, or 0 for none; found {n_folds}")
+        raise SettingError(f"folds: expected at least 2, or 0 to turn the loss signal off; found {n_folds}")
     if n_corrections < 0:
-        raise SettingError(f"corrections: expected rows, 0 or more; found {n_corrections}")
+        raise SettingError(f"corrections: expected 0 rows or more; found {n_corrections}")
     check_output(output, overwrite, "suspects")
     k = load_settings(vectors).classification.n_neighbors if n_neighbors is None else n_neighbors
     table = load_vectors(vectors)
     table = table.select(table.is_labelled)
     probabilities = predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
-    others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _look_into_run(Path(vectors))
+    others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _read_run(Path(vectors))
     found = find_suspects(
         table, probabilities, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
     )
@@ -91,8 +91,8 @@ def suspects(
     return found
 
 
-def _look_into_run(path: Path) -> tuple[EmbeddingTable | None, pd.DataFrame | None]:
-    """Return the vectors of a run's val and test, and the copies with two labels in its catalog; None without any."""
+def _read_run(path: Path) -> tuple[EmbeddingTable | None, pd.DataFrame | None]:
+    """Return a run's val and test vectors, and the copies with two labels in its catalog; None for what is missing."""
     run, others, marked = RunFolder(path), None, None
     for split in SPLITS[1:]:
         if run.vectors(split).is_file():

@@ -33,19 +33,23 @@ def taxonomy(
     overwrite: bool = False,
     progress: bool = True,
 ) -> TaxonomyFindings:
-    """Hold the learned tree against a taxonomy; score names rank by rank, and back off to ranks that are certain.
+    """Compare the learned class tree with a taxonomy; report accuracy at each rank.
+
+    With a calibration set, each image is also predicted at the lowest rank that is certain enough.
 
     Args:
         vectors: a table, its file, or the folder of a run.
         tree: a taxonomy or its file (see `read_taxonomy`).
         output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
             calibration set `backed_off.csv`.
-        split: of the class means that are compared with the taxonomy, as `pca`; images are named by training vectors.
-        query: labelled vectors to name; by default the test images, where `vectors` is a run.
-        method: of naming: `centroid`, `knn` (the default) or `mlp`.
+        split: vectors whose class means are compared with the taxonomy, as `pca`; the reference of the predictions is
+            always the training vectors.
+        query: labelled vectors to classify; by default the test images, if `vectors` is a run.
+        method: of classification: `centroid`, `knn` (the default) or `mlp`.
         calibration: as `classify`.
-        certainty: least probability of a name, by default .9; needs a calibration set.
-        n_permutations, seed: of the class names, for the p-values.
+        certainty: least probability of a prediction, by default .9; needs a calibration set.
+        n_permutations: random permutations of the class names, for the p-values.
+        seed: of the permutations.
         overwrite: replace the output.
         progress: show bars.
     """
@@ -59,27 +63,31 @@ def taxonomy(
     found = TaxonomyFindings(compared)
     if query is None:
         if not (method is None and calibration is None and certainty is None):
-            raise SettingError("method, calibration and certainty are for naming images; give labelled ones (--query)")
+            raise SettingError(
+                "method, calibration and certainty are for classifying images; give labelled ones (--query)"
+            )
     else:
         options = PredictionOptions(method or "knn", settings=load_settings(vectors))
         ready = prepare_prediction(vectors, query, options, calibration, progress=progress)
-        asked, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
-        if len(asked) == 0:
-            raise InputError("the query has no labels, so there is nothing to score rank by rank")
+        labelled, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
+        if len(labelled) == 0:
+            raise InputError("the query has no labels, so accuracy at each rank cannot be measured")
         if ready.calibration is None and certainty is not None:
-            raise SettingError("certainty takes probabilities, and these a calibration set; give one (--calibration)")
-        truth = asked.label.astype(str)
-        by_rank = roll_up(truth, classifier.predict(asked.vectors), given)
+            raise SettingError(
+                "certainty needs probabilities, and they need a calibration set; give one (--calibration)"
+            )
+        truth = labelled.label.astype(str)
+        by_rank = roll_up(truth, classifier.predict(labelled.vectors), given)
         backed_off = None
         if ready.calibration is not None:
             classes = classifier.classes_.tolist()
-            probabilities = classifier.predict_proba(asked.vectors)
+            probabilities = classifier.predict_proba(labelled.vectors)
             backed_off = back_off(probabilities, classes, given, CERTAINTY if certainty is None else certainty)
             true_names, own = np.unique(truth, return_inverse=True)
             members = given.add_classes([*classes, *true_names.tolist()]).members(true_names.tolist())
             is_right = members[backed_off.pop("node"), own]
             backed_off = backed_off.assign(true_label=truth, is_right=is_right)
-            backed_off.insert(0, "object_id", asked.object_id)
+            backed_off.insert(0, "object_id", labelled.object_id)
         found = TaxonomyFindings(compared, by_rank, backed_off)
 
     def write(folder: Path) -> None:

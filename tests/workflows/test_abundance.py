@@ -1,4 +1,4 @@
-"""`abundance`: counts by sample, what the images tell of their samples, what is written, and what is refused."""
+"""`abundance`: counts by sample, what is known of the samples, what is written, and what is refused."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ CENTRES = np.random.default_rng(99).normal(size=(4, 6))
 
 
 def draw(codes, seed, distance=8.0, **columns):
-    """Return images of given classes; far apart, hardly one is misnamed."""
+    """Return images of given classes; far apart, almost no prediction is wrong."""
     codes = np.asarray(codes)
     vectors = distance * CENTRES[codes] + np.random.default_rng(seed).normal(size=(len(codes), 6))
     ids = [f"{seed}/{row}" for row in range(len(codes))]
@@ -40,15 +40,15 @@ def draw(codes, seed, distance=8.0, **columns):
 
 
 TRAIN, VAL = draw(np.arange(200) % 4, 0), draw(np.arange(160) % 4, 1)
-ASKED = draw([0] * 30 + [1] * 20 + [0] * 10 + [3] * 30, 2)  # 30 + 20 images, then 10 + 30
+QUERY = draw([0] * 30 + [1] * 20 + [0] * 10 + [3] * 30, 2)  # 30 + 20 images, then 10 + 30
 STATIONS = np.repeat(["b", "a"], [50, 40])
 
 
-def describe(table=ASKED, **columns):
+def describe(table=QUERY, **columns):
     return ImageCatalog.from_rows({"object_id": table.object_id, "path": table.object_id, **columns})
 
 
-def count(query=ASKED, catalog=None, **options):
+def count(query=QUERY, catalog=None, **options):
     options = {"calibration": VAL, "n_draws": 20, "progress": False, **options}
     return abundance(TRAIN, query, catalog=catalog, **options)
 
@@ -62,12 +62,12 @@ def folder(tmp_path):
     return place
 
 
-def test_counts_where_names_are_right(folder, tmp_path, caplog):
-    query = replace(ASKED, sample_id=STATIONS, label=None)
-    query.save(tmp_path / "asked.parquet")
+def test_counts_where_predictions_are_right(folder, tmp_path, caplog):
+    query = replace(QUERY, sample_id=STATIONS, label=None)
+    query.save(tmp_path / "query.parquet")
     out = tmp_path / "out"
     with caplog.at_level(logging.WARNING):
-        found = abundance(folder / "train.parquet", tmp_path / "asked.parquet", out, n_draws=20, progress=False)
+        found = abundance(folder / "train.parquet", tmp_path / "query.parquet", out, n_draws=20, progress=False)
     assert caplog.text == ""
     assert {path.name for path in out.iterdir()} == {
         "abundance.csv", "abundance.png", "composition.png", "corrected.csv", "counts.csv", "samples.csv",
@@ -219,7 +219,7 @@ def test_fractions_and_samples_add_up():
     assert (totals["individuals_low"] <= totals["individuals"]).all()
     widths = found.table.groupby("label")["individuals_high"].sum()
     assert totals.loc["copepod", "individuals_high"] < widths["copepod"]  # errors of two samples in part cancel out
-    one = count(ASKED.select(STATION == "s2"), describe(**IN_FRACTIONS), by="station", n_draws=100).table
+    one = count(QUERY.select(STATION == "s2"), describe(**IN_FRACTIONS), by="station", n_draws=100).table
     of_both = found.table[found.table["sample"] == "s2"].reset_index(drop=True)
     pd.testing.assert_frame_equal(one, of_both[list(one)])  # a sample depends on no other
 
@@ -253,7 +253,7 @@ def test_an_object_with_several_images_counts_once(caplog):
         found = count(query, catalog)
     assert found.by_sample("count")["copepod"].to_dict() == {"t": 3, "u": 1}
     assert found.by_sample("concentration")["copepod"].round(6).to_dict() == {"t": 1.5, "u": 0.5}
-    assert "2 images are further ones of an object" in caplog.text
+    assert "2 images are further images of an object" in caplog.text
     assert "more images of these samples" not in caplog.text
 
 
@@ -296,7 +296,7 @@ def test_why_amounts_are_missing_is_reported_once(caplog):
     assert without.summary["why_missing"] == {"there is no column volume": 3}
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        count(ASKED.select(np.arange(60)), describe(**IN_FRACTIONS))
+        count(QUERY.select(np.arange(60)), describe(**IN_FRACTIONS))
     assert "the catalog has 30 more images of these samples that are not counted" in caplog.text
 
 
@@ -313,8 +313,8 @@ def test_volumes_that_contradict_one_another_cost_their_sample_alone(caplog):
     pd.testing.assert_series_equal(table["individuals"], whole["individuals"])
     assert set(found.spectra["sample"]) == {"q", "r"}
     assert found.totals["concentration"].isna().all()
-    told = "no concentration for 1 of 3 samples, such as p (2, 20 m³): several volumes in one sample_id"
-    assert caplog.text.count("no concentration for") == caplog.text.count(told) == 1
+    warning = "no concentration for 1 of 3 samples, such as p (2, 20 m³): several volumes in one sample_id"
+    assert caplog.text.count("no concentration for") == caplog.text.count(warning) == 1
 
 
 def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
@@ -328,7 +328,7 @@ def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
     assert "column subsample_factor: expected times that" in caplog.text
 
 
-def test_the_fluid_that_was_run_is_named():
+def test_the_fluid_that_was_run_is_reported():
     fluid = describe(sample_id=WATER, volume=1e-6, volume_of="fluid that was run",
                      depth_min=np.repeat([1.0, 2, 3], [30, 20, 40]))  # fmt: skip
     found = count(catalog=fluid)
@@ -379,7 +379,7 @@ def test_spectra_of_samples_that_share_their_water_are_not_pooled(caplog):
     assert np.isnan(fit_slope(pooled)).all()
 
 
-def test_refused_images_have_a_column_of_their_own():
+def test_rejected_images_have_a_column_of_their_own():
     strange = replace(draw([0] * 15, 7), vectors=np.full((15, 6), 99, dtype=np.float32))
     known = draw(np.arange(100) % 4, 8)
     query = EmbeddingTable(
@@ -413,8 +413,8 @@ def test_refused_images_have_a_column_of_their_own():
 )
 def test_corrected_counts_add_up(images, correction, unknown_rate, method):
     query = draw([code for code, _ in images], 5, distance=1.0, sample_id=[name for _, name in images])
-    held = draw(np.arange(80) % 4, 6, distance=1.0)
-    options = {"correction": correction, "unknown_rate": unknown_rate, "method": method, "calibration": held}
+    calibration = draw(np.arange(80) % 4, 6, distance=1.0)
+    options = {"correction": correction, "unknown_rate": unknown_rate, "method": method, "calibration": calibration}
     found = count(query, **options)
     sums = found.table.groupby("sample")[["count", "corrected"]].sum()
     n_images = pd.Series([name for _, name in images]).value_counts().sort_index()
@@ -465,7 +465,7 @@ def test_a_sample_with_other_images_is_not_corrected(caplog):
     samples = found.samples.set_index("sample")
     assert samples["correction"].to_dict() == {"a": "none", "b": "em"}
     assert samples["fit_p"]["a"] < 0.01 < samples["fit_p"]["b"]
-    assert "no mixture of the classes" in samples["why_uncorrected"]["a"]
+    assert "not a mixture of the classes" in samples["why_uncorrected"]["a"]
     assert samples["shift"].to_dict() == {"a": "appearance", "b": "alike"}
     assert found.summary["n_uncorrected"] == 1
     assert "1 of 2 samples are not corrected and have no intervals, such as a" in caplog.text
@@ -554,16 +554,16 @@ def test_catalog_is_joined_by_object_id():
     more = ImageCatalog.from_rows(
         pd.concat([shuffled.frame, pd.DataFrame({"object_id": ["other"], "path": ["o"], "sample_id": ["c"]})])
     )
-    pd.testing.assert_frame_equal(count(catalog=more).table, count(replace(ASKED, sample_id=STATIONS)).table)
-    own = replace(ASKED, sample_id=STATIONS)
+    pd.testing.assert_frame_equal(count(catalog=more).table, count(replace(QUERY, sample_id=STATIONS)).table)
+    own = replace(QUERY, sample_id=STATIONS)
     assert count(own, describe(volume=1.0)).samples["sample"].tolist() == ["a", "b"]  # those of the vectors
     with pytest.raises(InputError, match=r"lacks 40 of 90 images by object_id, such as 2/50"):
         count(catalog=describe().select(np.arange(50)))
 
 
-def test_what_makes_counts_less_sure_is_said(caplog):
+def test_what_makes_counts_less_certain_is_reported(caplog):
     with caplog.at_level(logging.WARNING):
-        few = ASKED.select(np.arange(19))
+        few = QUERY.select(np.arange(19))
         count(few, calibration=VAL.select(VAL.label != "salp"))
     assert "1 of 4 classes have fewer than 5 calibration images (1 have none)" in caplog.text
     assert "uncertain: salp (0)" in caplog.text
@@ -599,11 +599,11 @@ def test_metadata_that_cannot_be(columns, message):
 
 def test_what_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="abundance needs a calibration set"):
-        abundance(TRAIN, ASKED, progress=False)
+        abundance(TRAIN, QUERY, progress=False)
     with pytest.raises(InputError, match="no labelled image of the 4 classes"):
         count(calibration=replace(VAL, label=None))
     with pytest.raises(MismatchError, match="other"):
-        count(replace(ASKED, provenance={"model_hash": "other"}))
+        count(replace(QUERY, provenance={"model_hash": "other"}))
     with pytest.raises(InputError, match="vectors have no column station; give the catalog"):
         count(by="station")
     with pytest.raises(InputError, match="the catalog has no column station; it has object_id"):
@@ -611,7 +611,7 @@ def test_what_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="the column station is empty"):
         count(catalog=describe(station=[None] * 90), by="station")
     with pytest.raises(InputError, match="no images to count"):
-        count(ASKED.select([]))
+        count(QUERY.select([]))
     with pytest.raises(SettingError, match="root: it goes with a catalog file"):
         count(root=tmp_path)
     with pytest.raises(SettingError, match="draws: expected at least 20"):
@@ -637,21 +637,21 @@ def test_images_bring_their_own_catalog(tmp_path, folder, in_pixels, drawn_folde
     table = embed(in_pixels, images, progress=False)
     for split, start in (("train", 0), ("val", 1)):
         table.select(np.arange(start, len(table), 3)).save(run / "vectors" / f"{split}.parquet")
-    asked = images.select(np.arange(2, len(table), 3))
-    frame = asked.frame.assign(sample_id=np.where(np.arange(len(asked)) % 2, "odd", "even"), volume=2.0)
-    ImageCatalog(frame).save(tmp_path / "asked.csv")
-    found = abundance(run, tmp_path / "asked.csv", n_draws=20, device="cpu", progress=False)
+    query = images.select(np.arange(2, len(table), 3))
+    frame = query.frame.assign(sample_id=np.where(np.arange(len(query)) % 2, "odd", "even"), volume=2.0)
+    ImageCatalog(frame).save(tmp_path / "query.csv")
+    found = abundance(run, tmp_path / "query.csv", n_draws=20, device="cpu", progress=False)
     assert found.samples["sample"].tolist() == ["even", "odd"]
     assert found.samples["volume"].tolist() == [2, 2]
-    assert found.samples["n_images"].sum() == len(asked)
+    assert found.samples["n_images"].sum() == len(query)
     with pytest.raises(SettingError, match="catalog: it goes with vectors"):
-        abundance(run, tmp_path / "asked.csv", catalog=tmp_path / "asked.csv", device="cpu", progress=False)
+        abundance(run, tmp_path / "query.csv", catalog=tmp_path / "query.csv", device="cpu", progress=False)
 
 
 def test_command(folder, tmp_path):
-    ASKED.save(tmp_path / "asked.npz")
+    QUERY.save(tmp_path / "query.npz")
     describe(sample_id=STATIONS).save(tmp_path / "catalog.csv")
-    arguments = ["abundance", folder / "train.parquet", tmp_path / "asked.npz", "--draws", "20", "-q", "-o"]
+    arguments = ["abundance", folder / "train.parquet", tmp_path / "query.npz", "--draws", "20", "-q", "-o"]
     given = ["--catalog", tmp_path / "catalog.csv", "--correction", "confusion", "--unknown-rate", ".1"]
     done = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out", *given, "--json"]])
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""`analogy`: a is to b as c is to which class, asked of a table, its file and a run."""
+"""`analogy`: a is to b as c is to which class, for a table, its file and a run."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def test_the_fourth_corner_answers(corners, tmp_path):
         pd.testing.assert_frame_equal(found, again)
 
 
-def test_a_run_answers_by_its_test_vectors_unless_another_split_is_asked_for(run_of_three, known, asked):
+def test_a_run_uses_its_test_vectors_unless_another_split_is_given(run_of_three, known, asked):
     three = asked.classes[:3]
     for split, expected in ((None, asked), ("train", known)):
         _, images = analogy(run_of_three.path, *three, split=split)

@@ -91,7 +91,7 @@ def test_catalog_merges_splits_and_draws(images, tmp_path):
     assert pictures >= {"preview.png", "examples.png", "class_sizes.png", "image_sizes.png"}
 
 
-def test_classes_whose_names_differ_in_capitals_are_told_by_catalog_and_run(
+def test_classes_whose_names_differ_in_capitals_are_reported_by_catalog_and_run(
     images, tmp_path, no_pictures, caplog, tiny
 ):
     frame = pe.catalog(images, progress=False).frame
@@ -111,7 +111,7 @@ def test_catalog_says_the_bit_depth_and_shows_it(deep_images, tmp_path, caplog):
     assert summary["grey_levels"]["white_level"] == 4095
 
 
-def test_names_that_nobody_has_validated_are_labels_where_they_are_wanted(tmp_path):
+def test_names_that_are_not_validated_are_labels_if_the_status_is_given(tmp_path):
     lines = ["img_file_name\tobject_id\tobject_annotation_category\tobject_annotation_status"]
     for number in range(8):
         Image.new("L", (9, 9), 20 * number).save(tmp_path / f"{number}.png")

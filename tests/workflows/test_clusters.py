@@ -1,6 +1,7 @@
 """`clusters`: groups, what is grouped, and the names that a person gives them."""
 
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -15,25 +16,38 @@ def read(folder, name):
 
 
 def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
-    known = table.select(np.arange(60) < 30)
-    unnamed = pe.EmbeddingTable(table.vectors[30:], table.object_id[30:], path=table.path[30:])
+    reference = table.select(np.arange(60) < 30)
+    unlabelled = pe.EmbeddingTable(table.vectors[30:], table.object_id[30:], path=table.path[30:])
     out = tmp_path / "groups"
-    found = pe.clusters(unnamed, out, reference=known, n_clusters=2, progress=False)
+    found = pe.clusters(unlabelled, out, reference=reference, n_clusters=2, progress=False)
     assert found.groups["n_images"].tolist() == [15, 15]
     assert set(found.groups["nearest_class"]) <= {"copepod", "Méduse"}
     with pytest.raises(InputError, match="fill in the column name"):
-        pe.enroll(known, out, progress=False)
-    names = read(out, "names.csv")
+        pe.enroll(reference, out, progress=False)
+    names = read(out, "cluster_names.csv")
     first = found.cluster[0]
     names["name"] = np.where(names["cluster"] == first, "Ve\u0301lelle", "")
     blank = "\n" + ";" * (len(names.columns) - 1) + "\n"  # as a spreadsheet program leaves it
-    (out / "names.csv").write_text(names.to_csv(index=False, sep=";") + blank, encoding="utf-8-sig")
-    enrolled = pe.enroll(known, out, progress=False)
+    (out / "cluster_names.csv").write_text(names.to_csv(index=False, sep=";") + blank, encoding="utf-8-sig")
+    enrolled = pe.enroll(reference, out, progress=False)
     assert len(enrolled) == 45
     assert enrolled.classes == ["Méduse", "Vélelle", "copepod"]
-    with pytest.raises(OutputError, match=r"names\.csv was filled in"):
-        pe.clusters(unnamed, out, overwrite=True, progress=False)
+    with pytest.raises(OutputError, match=r"cluster_names\.csv was filled in"):
+        pe.clusters(unlabelled, out, overwrite=True, progress=False)
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
+
+
+def test_the_file_of_names_is_read_under_its_old_name(table, tmp_path, caplog):
+    out = tmp_path / "groups"
+    pe.clusters(table, out, n_clusters=4, progress=False)
+    read(out, "cluster_names.csv").assign(name="salp").to_csv(out / "names.csv", index=False)
+    (out / "cluster_names.csv").unlink()
+    with caplog.at_level(logging.WARNING):
+        enrolled = pe.enroll(pe.EmbeddingTable(table.vectors[:1] + 1, ["a"], ["fish"]), out, progress=False)
+    assert "names.csv: this file is now called cluster_names.csv" in caplog.text
+    assert (len(enrolled), enrolled.classes) == (61, ["fish", "salp"])
+    with pytest.raises(OutputError, match=r"/names\.csv was filled in"):
+        pe.clusters(table, out, overwrite=True, progress=False)
 
 
 def test_what_is_grouped(table, tmp_path):
@@ -42,13 +56,13 @@ def test_what_is_grouped(table, tmp_path):
     half = pe.EmbeddingTable(table.vectors, table.object_id, some)
     assert len(pe.clusters(half, progress=False).table) == 20
     assert len(pe.clusters(table, progress=False).table) == 60
-    names = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
-    names.to_csv(tmp_path / "names.csv", index=False)
-    refused = pe.clusters(table, only=tmp_path / "names.csv", progress=False).table
-    assert refused.object_id.tolist() == table.object_id[:12].tolist()
+    predictions = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
+    predictions.to_csv(tmp_path / "predictions.csv", index=False)
+    rejected = pe.clusters(table, only=tmp_path / "predictions.csv", progress=False).table
+    assert rejected.object_id.tolist() == table.object_id[:12].tolist()
     for wrong, message in (
-        (names.assign(label="salp"), "0 were rejected, found 0; give"),
-        (names[["label"]], "object_id"),
+        (predictions.assign(label="salp"), "0 were rejected, found 0; give"),
+        (predictions[["label"]], "object_id"),
     ):
         with pytest.raises(InputError, match=message):
             pe.clusters(table, only=wrong, progress=False)

@@ -19,7 +19,7 @@ def test_the_tree_is_written(table, tmp_path):
     out = tmp_path / "out"
     found = pe.dendrogram(table, out, n_leaves=8, progress=False)
     assert {path.name for path in out.iterdir()} == {
-        "nodes.csv", "classes.csv", "branches.csv", "images.csv", "cuts.csv", "linkage.parquet", "tree.nwk",
+        "nodes.csv", "node_classes.csv", "branches.csv", "images.csv", "cuts.csv", "linkage.parquet", "tree.nwk",
         "dendrogram.png", "branches.png", "summary.json",
     }  # fmt: skip
     nodes, images = read(out, "nodes.csv"), read(out, "images.csv")
@@ -27,7 +27,7 @@ def test_the_tree_is_written(table, tmp_path):
     assert images["object_id"].tolist() == table.object_id.tolist()
     assert images.groupby("leaf").size().to_dict() == nodes[nodes["is_leaf"]].set_index("node")["n_images"].to_dict()
     assert (
-        read(out, "classes.csv").groupby("node")["count"].sum().to_dict()
+        read(out, "node_classes.csv").groupby("node")["count"].sum().to_dict()
         == nodes.set_index("node")["n_images"].to_dict()
     )
     linkage = pd.read_parquet(out / "linkage.parquet").to_numpy(dtype=float)

@@ -8,7 +8,7 @@ import plankton_embed as pe
 from plankton_embed.errors import OutputError, SettingError
 
 
-def test_a_class_enrolled_is_named_and_the_curve_is_drawn(vector_files, asked, tmp_path, make_table):
+def test_an_enrolled_class_is_predicted_and_the_curve_is_drawn(vector_files, asked, tmp_path, make_table):
     new = make_table(30, 9, classes=("Calanus", "larva", "nauplius"))
     new.save(tmp_path / "new.npz")
     both = pe.enroll(

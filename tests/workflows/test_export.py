@@ -1,4 +1,4 @@
-"""The verb export: names back to EcoTaxa and to IFCB dashboards."""
+"""`export`: predictions to EcoTaxa and to IFCB dashboards."""
 
 import re
 
@@ -26,56 +26,56 @@ def make_table(n_each, seed):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Names as the command `classify` leaves them, and the catalog of their images."""
+    """Predictions as the command `classify` writes them, and the catalog of their images."""
     folder = tmp_path_factory.mktemp("run")
-    known, held, asked = (make_table(30, seed) for seed in range(3))
-    names = classify(
-        known, asked, output=folder / "names.csv", calibration=held, all_probabilities=True, unknown_rate=0.2,
-        progress=False,
+    reference, calibration, query = (make_table(30, seed) for seed in range(3))
+    predictions = classify(
+        reference, query, output=folder / "predictions.csv", calibration=calibration, all_probabilities=True,
+        unknown_rate=0.2, progress=False,
     )  # fmt: skip
-    rows = {"object_id": asked.object_id, "path": [f"{n}.png" for n in range(90)], "ifcb_bin": BIN}
+    rows = {"object_id": query.object_id, "path": [f"{n}.png" for n in range(90)], "ifcb_bin": BIN}
     ImageCatalog.from_rows({**rows, "roi_number": range(1, 91)}, root=folder).save(folder / "catalog.csv")
-    return folder, names
+    return folder, predictions
 
 
 def read_rows(path):
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", skiprows=[1])
 
 
-def test_names_of_classify_go_to_ecotaxa(files, tmp_path):
-    folder, names = files
+def test_predictions_of_classify_go_to_ecotaxa(files, tmp_path):
+    folder, predictions = files
     class_map = tmp_path / "map.csv"
     class_map.write_text('old,new\nNA,sodium<salt\n"egg, small",egg<other\n', encoding="utf-8")
-    output = tmp_path / "ecotaxa_names.tsv"
-    counts = export(folder / "names.csv", folder / "catalog.csv", output, class_map=class_map)
-    kept = names[names["label"] != "unknown"]
-    assert 0 < len(kept) < len(names)
+    output = tmp_path / "ecotaxa_predictions.tsv"
+    counts = export(folder / "predictions.csv", folder / "catalog.csv", output, class_map=class_map)
+    kept = predictions[predictions["label"] != "unknown"]
+    assert 0 < len(kept) < len(predictions)
     written = read_rows(output)
     assert written["object_id"].tolist() == kept["object_id"].tolist()
     renamed = kept["label"].replace({"NA": "sodium<salt", "egg, small": "egg<other"})
     assert written["object_annotation_category"].tolist() == renamed.tolist()
     assert "007" in set(written["object_annotation_category"])
-    assert (counts.n_rows, counts.n_unknown) == (len(kept), len(names) - len(kept))
-    export(names, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa_2.tsv", class_map=class_map)
+    assert (counts.n_rows, counts.n_unknown) == (len(kept), len(predictions) - len(kept))
+    export(predictions, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa_2.tsv", class_map=class_map)
     assert (tmp_path / "ecotaxa_2.tsv").read_bytes() == output.read_bytes()
 
 
 def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra ifcb)")
-    folder, names = files
-    counts = export(folder / "names.csv", folder / "catalog.csv", tmp_path / "1", target="ifcb", model_id="m")
+    folder, predictions = files
+    counts = export(folder / "predictions.csv", folder / "catalog.csv", tmp_path / "1", target="ifcb", model_id="m")
     assert (counts.n_bins, counts.n_images) == (1, 90)
-    assert counts.n_unknown == (names["label"] == "unknown").sum()
-    scores = names[[f"p({name})" for name in CLASSES]].to_numpy()
+    assert counts.n_unknown == (predictions["label"] == "unknown").sum()
+    scores = predictions[[f"p({name})" for name in CLASSES]].to_numpy()
     with h5py.File(tmp_path / "1" / "D2013" / "D20130526" / f"{BIN}_class.h5") as file:
         assert file["class_labels"].asstr()[:].tolist() == CLASSES
         np.testing.assert_allclose(file["output_scores"][:], scores, rtol=2**-11, atol=2**-25)
         assert file["metadata"].attrs["model_id"] == "m"
         best = file["class_labels"].asstr()[:][file["output_classes"][:].astype(int)]
-    assert best.tolist() == names["best_label"].tolist()
+    assert best.tolist() == predictions["best_label"].tolist()
 
     merged = {"egg, small": "NA"}
-    export(names, folder / "catalog.csv", tmp_path / "2", target="ifcb", class_map=merged)
+    export(predictions, folder / "catalog.csv", tmp_path / "2", target="ifcb", class_map=merged)
     with h5py.File(tmp_path / "2" / "D2013" / "D20130526" / f"{BIN}_class.h5") as file:
         assert file["class_labels"].asstr()[:].tolist() == ["007", "NA"]
         np.testing.assert_allclose(file["output_scores"][:, 1], scores[:, 1:].sum(axis=1), rtol=2**-11, atol=2**-25)
@@ -89,27 +89,27 @@ def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
         ({"model_id": "m"}, "--model-id): it goes with the target ifcb"),
         ({"target": "ifcb", "image_names": True}, "--image-names): it goes with the target ecotaxa"),
         ({"target": "ifcb", "replace_validated": True}, "--replace-validated): it goes with the target ecotaxa"),
-        ({"target": "ifcb", "class_map": {"zebra": "x"}}, "the names hold no scores of the class zebra"),
+        ({"target": "ifcb", "class_map": {"zebra": "x"}}, "the predictions have no scores of the class zebra"),
         ({"target": "ifcb", "class_map": {"NA": ""}}, "cannot be left out of class scores; give NA a name"),
     ],
 )
 def test_options_without_meaning_are_refused(files, tmp_path, options, message):
-    folder, names = files
+    folder, predictions = files
     with pytest.raises(SettingError, match=re.escape(message)):
-        export(names, folder / "catalog.csv", tmp_path / "ecotaxa.tsv", **options)
+        export(predictions, folder / "catalog.csv", tmp_path / "ecotaxa.tsv", **options)
     with pytest.raises(SettingError, match="root: it goes with a catalog file"):
-        export(names, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa.tsv", root=folder)
+        export(predictions, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa.tsv", root=folder)
     assert not list(tmp_path.iterdir())
 
 
-def test_names_without_all_probabilities_are_no_scores(files, tmp_path):
-    folder, names = files
-    few = names[["object_id", "label", "probability"]]
+def test_predictions_without_all_probabilities_are_not_scores(files, tmp_path):
+    folder, predictions = files
+    few = predictions[["object_id", "label", "probability"]]
     with pytest.raises(InputError, match="--all-probabilities"):
         export(few, folder / "catalog.csv", tmp_path, target="ifcb")
-    few.drop(columns="label").to_csv(tmp_path / "names.csv", index=False)
-    with pytest.raises(InputError, match=r"names\.csv: expected the columns object_id, label; label is missing"):
-        export(tmp_path / "names.csv", folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
+    few.drop(columns="label").to_csv(tmp_path / "predictions.csv", index=False)
+    with pytest.raises(InputError, match=r"predictions\.csv: expected the columns object_id, label; label is missing"):
+        export(tmp_path / "predictions.csv", folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
     with pytest.raises(InputError, match=r"nowhere\.csv does not exist"):
         export(tmp_path / "nowhere.csv", folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
 
@@ -117,23 +117,25 @@ def test_names_without_all_probabilities_are_no_scores(files, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda names: names.rename(columns={"p(007)": "p(unknown)"}),
-        lambda names: names.assign(best_label="Unknown"),
-        lambda names: names.assign(second_label="unknown"),
-        lambda names: names.drop(columns=["best_label", "novelty_score", "threshold"]),  # none could be rejected
+        lambda predictions: predictions.rename(columns={"p(007)": "p(unknown)"}),
+        lambda predictions: predictions.assign(best_label="Unknown"),
+        lambda predictions: predictions.assign(second_label="unknown"),
+        lambda predictions: predictions.drop(
+            columns=["best_label", "novelty_score", "threshold"]
+        ),  # none could be rejected
     ],
 )
 def test_a_class_called_as_rejected_images_is_never_dropped_as_one(files, tmp_path, change):
-    folder, names = files
+    folder, predictions = files
     with pytest.raises(InputError, match="names: expected class names other than unknown"):
-        export(change(names), folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
+        export(change(predictions), folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
 
 
-def test_names_that_a_person_has_written_may_say_unknown(files, tmp_path):
-    folder, names = files
-    plain = names[["object_id", "label"]].replace({"label": {"NA": "salt"}})
+def test_labels_written_by_a_person_may_be_unknown(files, tmp_path):
+    folder, predictions = files
+    plain = predictions[["object_id", "label"]].replace({"label": {"NA": "salt"}})
     assert export(plain, folder / "catalog.csv", tmp_path / "ecotaxa.tsv").n_unknown > 0
-    for given in (names, plain):  # in EcoTaxa it would be a category
+    for given in (predictions, plain):  # in EcoTaxa it would be a category
         other = given.replace({"label": {"unknown": "Unknown"}})
         with pytest.raises(InputError, match=r"or unknown, the label of rejected .*'Unknown'; write unknown"):
             export(other, folder / "catalog.csv", tmp_path / "ecotaxa2.tsv")

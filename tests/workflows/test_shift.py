@@ -52,14 +52,14 @@ def test_what_is_written(folder, tmp_path):
     assert dict(zip(samples["sample_id"][1:], samples["verdict"][1:], strict=True)) == {
         "leg 1": "alike", "leg 2": "appearance"
     }  # fmt: skip
-    names = pd.read_csv(out / "predictions.csv")
+    predictions = pd.read_csv(out / "predictions.csv")
     expected = classify(folder / "train.parquet", new, unknown_rate=0.05, progress=False)
     for column in ("object_id", "label", "best_label"):
-        assert names[column].tolist() == expected[column].tolist()
-    np.testing.assert_allclose(names["novelty_score"], expected["novelty_score"])
-    assert names["sample_id"].tolist() == ids.tolist()
-    refused = (names["label"] == "unknown").groupby(names["sample_id"]).mean()
-    assert samples.set_index("sample_id")["refused"][["leg 1", "leg 2"]].tolist() == pytest.approx(refused.tolist())
+        assert predictions[column].tolist() == expected[column].tolist()
+    np.testing.assert_allclose(predictions["novelty_score"], expected["novelty_score"])
+    assert predictions["sample_id"].tolist() == ids.tolist()
+    rejected = (predictions["label"] == "unknown").groupby(predictions["sample_id"]).mean()
+    assert samples.set_index("sample_id")["refused"][["leg 1", "leg 2"]].tolist() == pytest.approx(rejected.tolist())
     classes = pd.read_csv(out / "classes.csv")
     assert classes.groupby("sample_id", dropna=False)["n_images"].sum().tolist() == [50, 50, 100]
     summary = json.loads((out / "summary.json").read_text())
@@ -93,10 +93,10 @@ def test_compared_with_calibration_and_never_with_training(folder, caplog):
     with caplog.at_level(logging.WARNING):
         again = shift(train, train.select(range(100)), calibration=val, method="knn", progress=False)
     assert "100 of the new images are in the reference" in caplog.text
-    assert again.samples["appearance_effect"][0] < given.samples["appearance_effect"][0]  # known too well
+    assert again.samples["appearance_effect"][0] < given.samples["appearance_effect"][0]  # the network fits them better
 
 
-def test_calibration_images_without_name_play_no_part(folder):
+def test_calibration_images_without_label_are_ignored(folder):
     new, train, val = draw(60, 3), draw(300, 0), draw(150, 1)
     far = draw(50, 8, moved=9.0)
     unknown = replace(far, label=np.where(np.arange(50) < 25, None, "never seen"))
@@ -112,7 +112,7 @@ def test_calibration_images_without_name_play_no_part(folder):
 
 @pytest.mark.parametrize("method", ["centroid", "knn"])
 @pytest.mark.parametrize("measure", [None, "centroid", "density"])
-def test_every_way_of_naming_and_refusing(folder, method, measure):
+def test_every_method_and_novelty_score(folder, method, measure):
     found = shift(
         folder / "train.parquet", draw(60, 5, 1.5), method=method, refuse_by=measure, unknown_rate=0.1, progress=False
     )

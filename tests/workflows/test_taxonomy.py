@@ -8,7 +8,7 @@ import plankton_embed as pe
 from plankton_embed.errors import MismatchError, SettingError
 
 
-def test_a_taxonomy_is_held_against_the_tree(filmed, table, tmp_path):
+def test_a_taxonomy_is_compared_with_the_tree(filmed, table, tmp_path):
     (tmp_path / "t.csv").write_text("label,lineage\ncopepod,Animalia>Crustacea\nmedusa,Animalia\nfish_egg,Animalia\n")
     out = tmp_path / "out"
     found = pe.taxonomy(filmed.path, tmp_path / "t.csv", out, certainty=0.6, n_permutations=5, progress=False)
@@ -26,11 +26,11 @@ def test_a_taxonomy_is_held_against_the_tree(filmed, table, tmp_path):
     assert sum(row["images"] for row in summary["backed_off"]) == len(found.backed_off)
     alone = pe.EmbeddingTable(table.vectors, label=["copepod", "medusa", "fish_egg", "copepod"] * 15)
     without = pe.taxonomy(alone, tmp_path / "t.csv", n_permutations=5, progress=False)
-    assert without.by_rank is None  # nothing was named
+    assert without.by_rank is None  # nothing was predicted
     for given in ({"method": "mlp"}, {"calibration": table}, {"certainty": 0.9}):
         with pytest.raises(SettingError, match="give labelled ones"):
             pe.taxonomy(alone, tmp_path / "t.csv", **given, n_permutations=5, progress=False)
-    with pytest.raises(SettingError, match="certainty takes probabilities"):
+    with pytest.raises(SettingError, match="certainty needs probabilities"):
         pe.taxonomy(alone, tmp_path / "t.csv", query=alone, certainty=0.9, n_permutations=5, progress=False)
     other = pe.EmbeddingTable(table.vectors, label=alone.label, provenance={"model_hash": "another"})
     with pytest.raises(MismatchError, match="another"):
