@@ -385,8 +385,9 @@ def _print_rejection(evaluation: Evaluation) -> None:
     if scores is not None:
         print(
             f"unseen classes: AUROC {scores.auroc:.3f} ({scores.n_known} images of known classes, {scores.n_unseen} of "
-            f"unseen ones); if 5 % of the known are rejected, {scores.refused_at_5:.1%} of the unseen are; "
-            f"here {scores.known_refused:.1%} of the known and {scores.unseen_refused:.1%} of the unseen were"
+            "unseen classes); a threshold that rejects 5 % of the images of known classes rejects "
+            f"{scores.refused_at_5:.1%} of those of unseen classes; "
+            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} are rejected"
         )
 
 

@@ -108,7 +108,7 @@ def open_run(
 
 
 def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
-    """Return the settings that an existing run was started with; raise an error if other values were asked for."""
+    """Return the settings that an existing run was started with; other values given now are an error."""
     if not folder.settings.exists():
         return chosen
     try:

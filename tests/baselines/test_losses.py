@@ -98,7 +98,7 @@ def test_the_sheet_shows_truth_guess_loss_and_probability(tmp_path):
     table = listed()
     table["path"] = [str(tmp_path / path) for path in table["path"]]
     sheet = losses_sheet(table, per_row=3)
-    assert sheet.title == "The 5 highest losses: true label → guess"
+    assert sheet.title == "The 5 highest losses: true label → prediction"
     assert [len(tiles) for _, tiles in sheet.rows] == [3, 2]
     tiles = [tile for _, row in sheet.rows for tile in row]
     assert tiles[1].caption == "ant\n→ cat\nloss 3.00, p 0.90"

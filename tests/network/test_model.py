@@ -295,7 +295,7 @@ def test_a_model_is_saved_and_published_like_any_on_the_hub(hub, model, tmp_path
 
 def test_another_project_is_not_replaced_by_a_saved_model(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds no config\.json"):
+    with pytest.raises(OutputError, match=r"contains no config\.json"):
         model.save_pretrained(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
