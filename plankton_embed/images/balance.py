@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-N_VIEWS = 8  # the four quarter turns of an image and of its mirror image
+from plankton_embed.images.views import N_VIEWS
 
 Sampling = Literal["balanced", "square_root", "natural"]
 
@@ -17,8 +17,7 @@ Sampling = Literal["balanced", "square_root", "natural"]
 class EpochPlan:
     """Which images one epoch shows, and how, class by class.
 
-    `rows`: the row numbers of each class, int (n_c,). `views`, likewise: 0 is the image as it is, 1-3 its quarter
-    turns, 4-7 the mirror image and its quarter turns.
+    `rows`: the row numbers of each class, int (n_c,). `views`, likewise: a view of each image (see `images.views`).
     """
 
     rows: list[NDArray[np.int64]]

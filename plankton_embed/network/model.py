@@ -14,13 +14,13 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
+from plankton_embed.images.views import VIEWS, turn_view
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.notebook import Shown
@@ -30,7 +30,6 @@ from plankton_embed.settings import NetworkSettings, PreparationSettings
 FORMAT_VERSION = 2
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 BATCH_SIZE = 64
-VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
 @dataclass(eq=False, repr=False)
@@ -285,12 +284,6 @@ class EmbeddingModel(Shown):
         return (
             f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
         )
-
-
-def turn_view(images: Tensor, view: int) -> Tensor:
-    """Return a view of images (b, channels, T, T): 0 as they are, 1-3 quarter turns, 4-7 the mirror image's."""
-    seen = images.flip(3) if view >= 4 else images
-    return torch.rot90(seen, view % 4, (2, 3))
 
 
 def _find_folder(name: str | Path) -> Path:

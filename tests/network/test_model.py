@@ -15,7 +15,8 @@ from PIL import Image
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.drawn import draw_plankton
 from plankton_embed.images.store import log_sides, prepare_images
-from plankton_embed.network.model import EmbeddingModel, turn_view
+from plankton_embed.images.views import VIEWS, turn_view
+from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 NETWORK = NetworkSettings(trunk="resnet18", dimension=8)
@@ -271,20 +272,6 @@ def test_embedding_leaves_training_mode(model, pictures):
 
 
 # --- views
-
-
-VIEWS = {1: [0], 2: [0, 2], 4: [0, 1, 2, 3], 8: list(range(8))}
-
-
-def test_the_views_by_hand():
-    image = torch.tensor([[1, 2], [3, 4]])[None, None]
-    seen = [turn_view(image, view)[0, 0].tolist() for view in range(8)]
-    assert seen[0] == [[1, 2], [3, 4]]
-    assert seen[2] == [[4, 3], [2, 1]]
-    assert seen[4] == [[2, 1], [4, 3]]
-    assert seen[6] == [[3, 4], [1, 2]]
-    assert sorted(seen[1:4:2]) == [[[2, 4], [1, 3]], [[3, 1], [4, 2]]]  # whichever way a quarter turn goes
-    assert sorted(seen[5:8:2]) == [[[1, 3], [2, 4]], [[4, 2], [3, 1]]]
 
 
 @pytest.mark.parametrize("n_views", VIEWS)
