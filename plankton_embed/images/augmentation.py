@@ -1,4 +1,4 @@
-"""Training-only changes, drawn anew for each image and applied to the whole batch on its device."""
+"""Training-time augmentation, drawn anew for each image and applied to the whole batch on its device."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def augment(
 
     Args:
         images: float (b, channels, T, T), 0-255.
-        background: float (b, channels), what fills the borders that open up.
+        background: float (b, channels), the fill of the borders that open up.
         views: int (b,), the view that each image is turned to first (see `images.views`).
-        settings: how far the changes go.
+        settings: limits of the changes.
         generator: the source of chance, on the CPU.
 
     Returns:

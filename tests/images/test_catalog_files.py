@@ -222,7 +222,7 @@ def test_rows_with_faults_are_left_out_when_asked(write):
         (3, "path", False),
         (4, "feature_a", False),
     ]
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         ImageCatalog.load(write("path,feature_a\na.png,?\n"), faults=Faults(keep_going=True))
 
 

@@ -97,7 +97,7 @@ def test_options_without_meaning_are_refused(files, tmp_path, options, message):
     folder, names = files
     with pytest.raises(SettingError, match=re.escape(message)):
         export(names, folder / "catalog.csv", tmp_path / "ecotaxa.tsv", **options)
-    with pytest.raises(SettingError, match="root: it goes with a catalog file"):
+    with pytest.raises(SettingError, match="root: it applies to a catalog file"):
         export(names, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa.tsv", root=folder)
     assert not list(tmp_path.iterdir())
 

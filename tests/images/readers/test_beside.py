@@ -100,7 +100,8 @@ def test_loose_pictures_beside_a_collage_are_counted(tmp_path, caplog):
     read_source(tmp_path)
     assert "images that are not of the flowcam data (2)" in caplog.text
     assert (
-        f"plankton-embed catalog {tmp_path}/extra -o extra.csv, for the 1 beside the files of the format" in caplog.text
+        f"plankton-embed catalog {tmp_path}/extra -o extra.csv, move the 1 beside the files of the format"
+        in caplog.text
     )
 
 
@@ -116,9 +117,9 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
     [
         (
             "labels.csv",
-            r"tables \(1\), such as labels.csv; one with the columns path and .* catalog.*labels.csv -o",
+            r"tables \(1\), such as labels.csv; a table with the columns path and .* catalog.*labels.csv -o",
         ),
-        ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save one .* as CSV"),
+        ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save a sheet .* as CSV"),
         ("x/y.tsv", r"tables \(1\), such as x/y.tsv"),
         ("old.lst", r"tables \(1\)"),
         ("old.adc", r"tables \(1\)"),
@@ -145,7 +146,7 @@ def test_one_warning_a_kind_and_texts_are_no_warning(tmp_path, caplog):
         read_source(tmp_path)
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) == 1 and "tables (40), such as 0.csv" in warned[0]
-    assert "passed over other files: 1 without suffix, 1 .pdf, 1 .txt" in caplog.text
+    assert "ignored other files: 1 without suffix, 1 .pdf, 1 .txt" in caplog.text
 
 
 def test_a_challenge_set_has_its_own_files(tmp_path, caplog):

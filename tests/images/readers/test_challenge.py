@@ -76,7 +76,7 @@ def column(catalog, name):
 def test_everything_of_the_flowcam_set_is_read(flowcam, caplog):
     with caplog.at_level(logging.WARNING):
         catalog = read_source(flowcam, status="validated,dubious,empty")
-    assert "dropped 1 of 5 rows, which have no level2" in caplog.text
+    assert "dropped 1 of 5 rows, because they have no level2" in caplog.text
     assert "features_native.csv: 1 objects have no row" in caplog.text
     kept = [IDS[0], *IDS[2:]]
     assert column(catalog, "object_id") == kept
@@ -112,7 +112,7 @@ def test_labels_are_validated_and_numbers_of_nines_are_missing(flowcam, caplog):
     catalog = read_source(flowcam)
     assert column(catalog, "depth_max") == [None, None, None, 5]
     assert "depth_max: expected a measured value; found '999999'" in caplog.text
-    assert "depth_min: expected the lesser of both depths; found '6'" in caplog.text
+    assert "depth_min: expected the smaller of the two depths; found '6'" in caplog.text
     assert list(catalog.features) == ["area", "mean"]
     assert column(catalog, "native_bx") == [-7, None, None, 1000]
     with pytest.raises(SettingError, match=r"status: expected one or more of validated, .*; found 'sure'"):
@@ -184,7 +184,7 @@ def change(flowcam, old, new, name="meta.csv"):
     ("name", "old", "new", "told", "n_good"),
     [
         ("meta.csv", "32756765,", "32756763,", "row 6, column objid: expected .* once; found 32756763 again", 3),
-        ("meta.csv", "32756765,", ",", "row 6, column objid: expected an object's id; found an empty cell", 3),
+        ("meta.csv", "32756765,", ",", "row 6, column objid: expected the id of an object; found an empty cell", 3),
         ("meta.csv", "32756765,", "99,", r"row 6, column objid: expected an image 99\.jpg in imgs.*; found none", 3),
         ("features_native.csv", "32756765,", "32756761,", "native.csv, row 4, column objid: .* 32756761 again", 4),
     ],
@@ -229,7 +229,7 @@ def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, 
         ("meta.csv", "unique_name,lineage,level1,level2", "a,b,c,d", "expected a column with classes, level2, level1"),
         ("meta.csv", "133,9,V", "133,9,V,V", "meta.csv: expected 14 cells a row, as in the header; found 15 in row 2"),
         ("features_native.csv", "327", "99", "expected features of the set's objects; found none"),
-        ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on; found none"),
+        ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on, by objid; found none"),
     ],
 )
 def test_what_makes_a_set_unreadable_is_told(flowcam, name, old, new, told):
@@ -246,9 +246,9 @@ def test_what_lies_beside_is_counted(flowcam, caplog):
     (flowcam / "features_more.csv").write_text("objid,name,only\n32756761,a,1\n32756763,b,3\n")
     with caplog.at_level(logging.WARNING):
         catalog = read_source(flowcam)
-    assert "passed over 1 images that are not in meta.csv" in caplog.text
-    assert "features_native.csv: 1 rows are of no object" in caplog.text
-    assert "passed over the column name, which holds text" in caplog.text
+    assert "ignored 1 images that are not in meta.csv" in caplog.text
+    assert "features_native.csv: 1 rows do not belong to an object" in caplog.text
+    assert "ignored the column name, because it holds text" in caplog.text
     assert list(catalog.features) == ["only", "area", "mean", "perim."]
     assert column(catalog, "feature_only") == [1, 3, None, None]
 
@@ -307,7 +307,7 @@ def test_two_images_of_an_object_are_told(tmp_path):
     put_images(tmp_path, {f"imgs/a/{objid}.png": objid for objid in IDS} | {"imgs/b/32756763.jpg": IDS[0]}, "zip")
     (tmp_path / "meta.csv").write_text(META, encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"imgs\.zip: expected one image an object; found a second one, imgs/b/32756763"
+        InputError, match=r"imgs\.zip: expected one image per object; found a second image, imgs/b/32756763"
     ):
         read_source(tmp_path)
 
@@ -322,7 +322,7 @@ def test_missing_and_broken_files_are_told(flowcam):
         read_source(flowcam)
     (flowcam / "features_native.csv.gz").write_bytes(gzip.compress(FEATURES.encode()))
     (flowcam / "kept").rename(flowcam / "features_native.csv")
-    with pytest.raises(InputError, match=r"expected one table features_native; found it with \.gz and without"):
+    with pytest.raises(InputError, match=r"expected one table features_native; found one with \.gz and one without"):
         read_source(flowcam)
     (flowcam / "features_more.csv").write_text("objid,size\n")
     (flowcam / "features_native.csv.gz").unlink()
@@ -340,5 +340,5 @@ def test_a_set_without_classes_is_told(flowcam):
     change(flowcam, "Calanoida", "")
     change(flowcam, "detritus", "")
     change(flowcam, '"a, b"\n', "NA\n")
-    with pytest.raises(InputError, match="expected classes in the column level2; found none; name another column"):
+    with pytest.raises(InputError, match="expected classes in the column level2; found none; choose another column"):
         read_source(flowcam)

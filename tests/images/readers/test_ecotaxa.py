@@ -116,7 +116,9 @@ def test_blank_rows_are_passed_over_and_lines_still_counted(tmp_path):
     lines[3:3] = [b"", b"\t" * (len(HEADER) - 1)]
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_a.tsv").write_bytes(b"\n".join(lines))
-    assert faults_of(folder) == ["ecotaxa_a.tsv, row 7, column object_area: expected a number, as [f] says; found 'x'"]
+    assert faults_of(folder) == [
+        "ecotaxa_a.tsv, row 7, column object_area: expected a number, as [f] declares; found 'x'"
+    ]
 
 
 def test_a_line_end_inside_a_value_is_kept_and_counted(tmp_path):
@@ -304,8 +306,8 @@ def test_broken_zips_are_told(tmp_path):
     [
         ("object_date", "20140433", "a date, YYYYMMDD or YYYY-MM-DD; found '20140433'; the image has no time", None),
         ("object_date", "2014-0420", "a date, YYYYMMDD or YYYY-MM-DD; found '2014-0420'; the image has no time", None),
-        ("object_time", "9920", "found '9920'; the image has its date alone; the cell is read as empty", "2020-01-31"),
-        ("object_time", "5:31", "found '5:31'; the image has its date alone; the cell is read as empty", "2020-01-31"),
+        ("object_time", "9920", "found '9920'; the image has only its date; the cell is read as empty", "2020-01-31"),
+        ("object_time", "5:31", "found '5:31'; the image has only its date; the cell is read as empty", "2020-01-31"),
     ],
 )
 def test_a_bad_date_or_time_costs_the_cell(tmp_path, caplog, column, value, told, expected):
@@ -329,23 +331,25 @@ def test_positions_of_zero_are_kept_and_reported_once(tmp_path, caplog):
     frame = read_source(write(tmp_path / "in", rows, header, types=False), faults=faults).frame
     assert frame["latitude"].fillna(-9).tolist() == [0, 0, 0, -9]
     assert (faults.n_lost, faults.n_kept) == (0, 1)
-    told = "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; if"
+    told = (
+        "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; empty"
+    )
     assert caplog.text.count("0°, 0°") == caplog.text.count(told) == 1
 
 
 BAD_VALUES = [
-    ("object_area", "1.2.3", "object_area: expected a number, as [f] says; found '1.2.3'"),
+    ("object_area", "1.2.3", "object_area: expected a number, as [f] declares; found '1.2.3'"),
     ("object_area", "1,5", "object_area: expected a number"),  # the others have a point
     ("object_annotation_status", "predit", "object_annotation_status: expected one of predicted, validated"),
     ("object_annotation_category", "", "object_annotation_category: expected a category, as there is a status"),
     ("object_id", "na", "object_id: expected the id of the object; found nothing"),
     ("img_file_name", "", "img_file_name: expected the file of an image; found nothing"),
-    ("img_file_name", "c.png", "img_file_name: expected an image that is there, relative to the table; found 'c.png'"),
+    ("img_file_name", "c.png", "img_file_name: expected an existing image, relative to the table; found 'c.png'"),
     ("img_file_name", "/a.png", "img_file_name: expected a path relative to the table; found '/a.png'"),
     (
         "img_file_name",
         "./b.png",
-        "img_file_name: expected an image that no earlier row gives this object; found 'b.png'",
+        "img_file_name: expected an image that no earlier row has for this object; found 'b.png'",
     ),
 ]
 
@@ -372,7 +376,7 @@ def test_faults_of_the_header_and_the_row_of_types(tmp_path):
     assert not {"note", "feature_shape", "object_shape"} & set(frame)
     raw = as_bytes().replace(b"object_comment", b"Object_Area ")
     (folder / "ecotaxa_a.tsv").write_bytes(raw)
-    assert "row 1, column object_area: expected each column once" in faults_of(folder)[0]
+    assert "row 1, column object_area: expected each column name once" in faults_of(folder)[0]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +407,7 @@ def test_a_short_row_is_filled_and_a_long_one_shows_what_is_too_much(tmp_path, c
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_a.tsv").write_bytes(b"\n".join(lines))
     assert faults_of(folder) == [
-        "ecotaxa_a.tsv, row 5: expected 17 values, as in the header; found 19; the extra ones are 'more', 'and more'",
+        "ecotaxa_a.tsv, row 5: expected 17 values, as in the header; found 19; the extra values are 'more', 'and more'",
     ]
     frame = read_source(folder, keep_going=True).frame
     assert list(frame["object_id"]) == ["o1", "o1/1"]
@@ -430,7 +434,7 @@ def test_no_tables_and_no_good_rows(tmp_path):
     with pytest.raises(InputError, match=r"expected tables named ecotaxa\*.tsv or ecotaxa\*.txt; found none"):
         read_source(tmp_path / "in", source_format="ecotaxa")
     folder = write(tmp_path / "bad", [["a.png", "0"]])
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         read_source(folder, keep_going=True)
 
 
@@ -506,7 +510,7 @@ def test_a_real_table_without_a_column_of_statuses_is_read(real, caplog):
             "duplicate_in_tsv",
             1,
             1,
-            ["row 4, column img_file_name: expected an image that no earlier row gives this object"],
+            ["row 4, column img_file_name: expected an image that no earlier row has for this object"],
         ),
         ("empty_tsv2", 1, 0, ["expected a table of EcoTaxa; found none (expected a table; the file is empty)"]),
         ("tsv_issues", 9, 2, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
@@ -522,6 +526,6 @@ def test_real_malformed_tables(real, folder, n_faults, n_good, expected, caplog)
             n_kept = len(read_source(real / "malformed" / folder, keep_going=True))
         except InputError as error:
             n_kept = 0
-            assert "expected images, found none" in str(error)
+            assert "expected images; found none" in str(error)
     assert n_kept == n_good
     assert caplog.text.count("left out: ") == n_faults

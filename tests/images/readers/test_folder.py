@@ -55,7 +55,7 @@ def test_a_folder_named_like_a_split_beside_classes_is_a_class(tmp_path):
 
 
 def test_an_image_beside_the_split_folders_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match=r"overview\.png lies beside the split folders \['test', 'train'\]"):
+    with pytest.raises(InputError, match=r"overview\.png is beside the split folders \['test', 'train'\]"):
         read_folder(plant(tmp_path, "train/a/1.png", "test/a/2.png", "overview.png"))
 
 

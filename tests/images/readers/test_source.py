@@ -17,7 +17,7 @@ def test_a_zip_that_is_no_source_is_told_with_what_to_do(tmp_path):
     ):
         read_source(file)
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"set\.zip: .* for it is no ZIP, or not whole: copy it again"):
+    with pytest.raises(InputError, match=r"set\.zip: .* because it is not a ZIP, or incomplete: copy it again"):
         read_source(file)
 
 
