@@ -188,7 +188,7 @@ def test_images_are_drawn_evenly_and_that_is_said(monkeypatch, caplog):
     assert list(levels.looked["example"]) == [f"image {number}" for number in (0, 5, 10, 15, 20)]
     with caplog.at_level(logging.INFO):
         levels.report(AUTO)
-    assert "21 of 21 images have more than 8 bits (5 of them looked at, evenly spaced); their largest" in caplog.text
+    assert "21 of 21 images have more than 8 bits (5 of them decoded, evenly spaced); their largest" in caplog.text
 
 
 def test_8_bits_beside_12_are_told(tmp_path, drawn):
@@ -196,7 +196,7 @@ def test_8_bits_beside_12_are_told(tmp_path, drawn):
     levels = find_grey_levels([*paths, *drawn[4:]])
     (told,) = levels.warnings(AUTO)
     assert levels.white_level == 4095
-    assert "6 images of 8 bits, which keep their values, beside 4 of more, whose white is 4095" in told
+    assert "6 images of 8 bits, which keep their values, and 4 images of more bits, whose white is 4095" in told
     assert levels.to_dict()["kinds"] == {"TIFF I;16": 4, "array uint8": 6}
 
 
@@ -216,7 +216,7 @@ def test_two_cameras_of_which_one_ends_at_12_bits_are_told(tmp_path, drawn):
 def test_floats_of_two_scales_are_told():
     pictures = [Image.fromarray(np.full((9, 9), value, np.float32)) for value in (200, 60000)]
     (told,) = find_grey_levels(pictures).warnings(AUTO)
-    assert "1 of 2 images, such as image 0, are floats of at most 255, taken as 0 to 255" in told
+    assert "1 of 2 images, such as image 0, are floats of at most 255, read as 0 to 255" in told
     one = [Image.fromarray(np.full((9, 9), value, np.float32)) for value in (0.2, 1)]
     levels = find_grey_levels(one)
     assert (levels.white_level, levels.warnings(AUTO)) == (None, [])
@@ -239,7 +239,7 @@ def test_colour_is_counted_unless_it_is_kept_or_grey_in_truth(tmp_path, drawn):
     paths = save(tmp_path, [*grey, *coloured], "png", np.uint8)
     levels = find_grey_levels(paths)
     assert levels.warnings(AUTO) == [
-        "2 of 8 images are in colour and will be turned to grey; --set preparation.color=color keeps it"
+        "2 of 8 images are in colour and will be converted to grey; --set preparation.color=color keeps it"
     ]
     assert levels.warnings(AUTO.model_copy(update={"color": "color"})) == []
     assert find_grey_levels(save(tmp_path, grey, "jpg", np.uint8)).warnings(AUTO) == []
@@ -266,7 +266,7 @@ def test_16_bits_in_each_channel_are_told():
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0))
     png += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (told,) = find_grey_levels([png]).warnings(AUTO)
-    assert "1 of 1 images have 16 bits in each of several channels, such as image 0; the upper 8 of them" in told
+    assert "1 of 1 images have 16 bits in each of several channels, such as image 0; only the upper 8 bits" in told
 
 
 @pytest.mark.parametrize(("bits", "white"), [(8, 255), (16, 4095), (16, 65535)])

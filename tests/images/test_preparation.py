@@ -327,7 +327,7 @@ def write_png(path, side):
 JPEG = encode(Image.fromarray(ramp(200, 200)), "JPEG")
 FAULTS = {
     "empty.png": (b"", "the file is empty"),
-    "text.jpg": (b"this is no image", "no image of a known format"),
+    "text.jpg": (b"this is no image", "not an image of a known format"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "cannot be decoded: image file is truncated"),
     "head.png": (encode(grey_image("L"), "PNG")[:60], "cannot be decoded"),
     "cut.tif": (encode(grey_image("L"), "TIFF")[:-5000], "cannot be decoded"),

@@ -274,7 +274,7 @@ def test_images_without_a_body_are_gaps_and_counted(tmp_path, caplog):
     assert table["area"][1] == disc(10, 41).sum()
     told = [record.getMessage() for record in caplog.records]
     assert any("1 of 3 images cannot be read" in text and "broken.png" in text for text in told)
-    assert any("1 of 3 images are of one grey level" in text for text in told)
+    assert any("1 of 3 images have only one grey level" in text for text in told)
     with pytest.raises(InputError, match=r"none of the 1 images can be read.*broken\.png"):
         measure_shapes([tmp_path / "broken.png"], progress=False)
     assert measure_shapes([], progress=False).shape == (0, len(DEFINITIONS))

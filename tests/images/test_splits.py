@@ -177,7 +177,7 @@ def test_any_column_may_group():
 
 
 def test_an_unknown_column_or_wrong_fractions_are_refused():
-    with pytest.raises(InputError, match=r"no column cruise; it has \['object_id'"):
+    with pytest.raises(InputError, match=r"no column cruise; its columns are \['object_id'"):
         split_catalog(build(["a"]), group_by="cruise")
     for fractions in [(0.5, 0.5), (0.0, 0.5, 0.5), (0.7, 0.2, 0.2)]:
         with pytest.raises(SettingError, match="fractions"):

@@ -152,7 +152,7 @@ def test_faults_are_listed_with_their_reason_and_remembered(images, tmp_path, mo
     paths = [images[0], images[1], str(tmp_path / "none.png"), images[3], images[4]]
     found = prepare(paths, tmp_path)
     assert found.faults == {
-        1: "the file is no image of a known format",
+        1: "the file is not an image of a known format",
         2: "the file does not exist",
         3: "1×1 pixels: a side is under 3",
     }

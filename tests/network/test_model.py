@@ -104,7 +104,7 @@ def test_a_single_image_must_come_in_a_list(model, pictures, files, single):
 
 
 def test_a_broken_image_is_named_by_its_number(model, pictures):
-    with pytest.raises(InputError, match="image 2: the file is no image"):
+    with pytest.raises(InputError, match="image 2: the file is not an image"):
         model.embed([*pictures[:2], b"broken", *pictures[2:]])
 
 

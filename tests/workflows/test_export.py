@@ -125,7 +125,7 @@ def test_names_without_all_probabilities_are_no_scores(files, tmp_path):
 )
 def test_a_class_called_as_rejected_images_is_never_dropped_as_one(files, tmp_path, change):
     folder, names = files
-    with pytest.raises(InputError, match="names: expected class names other than unknown"):
+    with pytest.raises(InputError, match="predictions: expected class names other than unknown"):
         export(change(names), folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
 
 

@@ -285,7 +285,9 @@ def test_broken_files_are_told(tmp_path):
         read_source(tmp_path / "a.npz")
     for name in ("../a", "..", "/a", "a//b"):
         np.savez(tmp_path / "a.npz", **{name: PICTURES})
-        with pytest.raises(InputError, match=f"the array name '{name}' cannot be part of a path; save the array as images"):
+        with pytest.raises(
+            InputError, match=f"the array name '{name}' cannot be part of a path; save the array as images"
+        ):
             read_source(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", images=PICTURES, labels=np.array(list("abcd"), dtype=object))
     with pytest.raises(InputError, match=r"labels as np\.array"):

@@ -424,7 +424,7 @@ def test_an_image_that_cannot_be_decoded_is_told_unless_there_are_many(tmp_path,
     assert [line.partition(": ")[0] for line in lines] == [
         f"ecotaxa_a.tsv, row {n}, column img_file_name" for n in (4, 5)
     ]
-    assert "expected an image; found 'b.png', the file is no image" in lines[0]
+    assert "expected an image; found 'b.png', the file is not an image" in lines[0]
     monkeypatch.setattr(ecotaxa, "N_OPENED", 1)
     assert len(read_source(folder)) == 3
 

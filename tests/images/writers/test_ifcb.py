@@ -90,7 +90,7 @@ def test_refused_and_unnamed_images_are_told_of(catalog, tmp_path, caplog):
     counts = write_class_scores(tmp_path, catalog, names, CLASSES)
     assert (counts.n_bins, counts.n_images, counts.n_unknown, counts.n_unnamed) == (1, 3, 1, 1)
     assert "1 images were rejected (unknown)" in caplog.text
-    assert "1 images of the catalog have no name" in caplog.text
+    assert "1 images of the catalog have no prediction" in caplog.text
     assert read_as_a_dashboard_does(tmp_path, NEW).index.tolist() == [2, 7, 65535]
 
 
