@@ -24,7 +24,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from parts import N_NEIGHBORS
+from parts import N_NEIGHBORS, rank_in_classes, shuffle_in_classes
 from sklearn.base import BaseEstimator, ClassifierMixin
 from tqdm import tqdm
 
@@ -42,14 +42,12 @@ def draw_sample(
     codes: NDArray[np.intp], n_each: NDArray[np.intp], spread: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows of the calibration set and the rows of the sample."""
-    order = rng.permutation(len(codes))
-    rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+    order, rank = shuffle_in_classes(codes, rng)
     is_calibration = rank < n_each[codes[order]]
     calibration, pool = order[is_calibration], order[~is_calibration]
     shares = np.exp(rng.normal(0, spread, len(n_each)))
     wanted = rng.multinomial(N_IMAGES, shares / shares.sum())
-    rank = pd.Series(pool).groupby(codes[pool]).cumcount().to_numpy()
-    return calibration, pool[rank < wanted[codes[pool]]]
+    return calibration, pool[rank_in_classes(codes[pool]) < wanted[codes[pool]]]
 
 
 class Probabilities(ClassifierMixin, BaseEstimator):

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from parts import shuffle_in_classes
 from scipy.stats import kstest
 from tqdm import tqdm
 
@@ -37,14 +38,13 @@ Described = tuple[NDArray[np.float64], NDArray[np.float64]]  # log-probabilities
 
 def draw_sample(codes: NDArray[np.intp], n: int, spread: float, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return n rows, without replacement, in which the share of each class is multiplied by a log-normal factor."""
-    order = rng.permutation(len(codes))
+    order, rank = shuffle_in_classes(codes, rng)
     left = np.bincount(codes)
     share = left * np.exp(rng.normal(0, spread, len(left)))
     taken = np.zeros_like(left)
     while (missing := n - taken.sum()) > 0:  # a class may have too few
         weight = share * (left > taken)
         taken += np.minimum(rng.multinomial(missing, weight / weight.sum()), left - taken)
-    rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
     return order[rank < taken[codes[order]]]
 
 
@@ -81,8 +81,7 @@ class World:
         found = []
         for seed in tqdm(range(n_samples), leave=False):
             rng = np.random.default_rng(seed)
-            order = rng.permutation(len(codes))
-            rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+            order, rank = shuffle_in_classes(codes, rng)
             calibration, pool = order[rank % 2 == 0], order[rank % 2 == 1]
             correct = CountCorrection(logs[calibration], codes[calibration], method=correction)
             fit = MixtureTest(correct, logs[calibration], codes[calibration], novelty[calibration], seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.classifiers.prediction import Method, fit_classifier
@@ -53,6 +54,17 @@ def embed_part(model: EmbeddingModel, part: Part, views: int = 1, precision: Pre
 def predict_part(reference: EmbeddingTable, query: EmbeddingTable, method: Method) -> NDArray[np.str_]:
     """Predict the classes of a part from the vectors of another."""
     return fit_classifier(reference, method, N_NEIGHBORS).predict(query.vectors)
+
+
+def shuffle_in_classes(codes: NDArray[np.intp], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows in random order, and of each row its rank in this order among those of its class."""
+    order = rng.permutation(len(codes))
+    return order, rank_in_classes(codes[order])
+
+
+def rank_in_classes(codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rank of each row, in order, among the rows of its class."""
+    return pd.Series(codes).groupby(codes).cumcount().to_numpy()
 
 
 def claim_run(run: RunFolder, settings: Settings, **more: object) -> None:

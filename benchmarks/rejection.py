@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from parts import N_NEIGHBORS
+from parts import N_NEIGHBORS, shuffle_in_classes
 from tqdm import tqdm
 
 from plankton_embed.analysis.counts import count_sample
@@ -37,10 +37,9 @@ LEAST_LEFT, N_SAMPLE, N_UNKNOWN, N_BOOTSTRAP = 10, 1000, 250, 40
 
 def divide(codes: NDArray[np.intp], n_each: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the calibration rows, `n_each` of each class with enough images, and the other rows of these classes."""
-    order = np.random.default_rng(seed).permutation(len(codes))
-    position = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    order, position = (a[np.bincount(codes)[codes[order]] >= n_each + LEAST_LEFT] for a in (order, position))
-    return order[position < n_each], order[position >= n_each]
+    order, rank = shuffle_in_classes(codes, np.random.default_rng(seed))
+    order, rank = (a[np.bincount(codes)[codes[order]] >= n_each + LEAST_LEFT] for a in (order, rank))
+    return order[rank < n_each], order[rank >= n_each]
 
 
 def measure(run: RunFolder, method: str, n_each: int, n_draws: int, rate: float) -> dict[str, object]:

@@ -137,10 +137,7 @@ class ImageCatalog(Shown):
         return self.select((self.frame["split"] == name).to_numpy())
 
     def with_classes(
-        self,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        class_map: Mapping[str, str] | None = None,
+        self, include: Sequence[str] = (), exclude: Sequence[str] = (), class_map: Mapping[str, str] | None = None
     ) -> ImageCatalog:
         """Rename, merge and drop classes.
 

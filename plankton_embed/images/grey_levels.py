@@ -42,15 +42,8 @@ PAGED_FORMATS = ("TIFF", "GIF", "WEBP", "PNG")
 BITS_TAG, LARGEST_TAGS, TEXT_TAGS = 258, (281, 341), (270, 51123)  # of TIFF; the last is Micro-Manager's
 BITS_IN_TEXT = re.compile(r'(?:SignificantBits="|"BitDepth(?:-\w+)?":\s*"?)(\d{1,2})\b')  # OME, Micro-Manager
 
-TYPES = {
-    "kind": str,
-    "declared": int,
-    "is_float": bool,
-    "smallest": float,
-    "largest": float,
-    "bulk": float,
-    "example": str,
-}
+TYPES = {"kind": str, "declared": int, "is_float": bool} | dict.fromkeys(("smallest", "largest", "bulk"), float)
+TYPES |= {"example": str}
 
 logger = logging.getLogger(__name__)
 

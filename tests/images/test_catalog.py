@@ -93,7 +93,7 @@ def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
     assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
 
 
-def test_similar_class_names_are_told_once_with_the_class_map_that_joins_them(caplog):
+def test_similar_class_names_are_reported_once_with_the_class_map_that_joins_them(caplog):
     labels = ["Copepod", "copepod", "Copepod", "cope\u00a0pod", "a, b", "A,_b", "other", None]
     warn_of_similar_classes(build(labels))
     (record,) = caplog.records
@@ -430,7 +430,7 @@ def test_the_real_benchmark_catalog(data_folder, ndsb_folder):
     assert summary.sizes["width"].min() > 10
 
 
-def test_good_rows_of_a_faulty_catalog_are_kept_when_asked(write):
+def test_good_rows_of_a_faulty_catalog_are_kept_on_request(write):
     text = "object_id,path,split\no1,a.png,train\n,,test\no3,c.png,holdout\no1,d.png,val\no3,e.png,val\n,f.png,\n"
     path = write(text)
     faults = Faults(keep_going=True)

@@ -134,7 +134,7 @@ def test_ids_and_labels_that_a_gap_made_floats_of_are_whole(tmp_path, suffix):
     assert apply_corrections(catalog, frame).catalog.labels == ["2"]
 
 
-def test_rows_that_a_stray_quote_takes_in_are_told(tmp_path):
+def test_rows_that_a_stray_quote_takes_in_are_reported(tmp_path):
     text = 'object_id,action,label,reason\na,delete,,"blurred\nb,delete,,2" wide\nc,keep,,\n'
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(InputError, match=r"c\.csv cannot be read as CSV: row 2: .* found a quote .* 2 lines"):

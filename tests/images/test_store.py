@@ -271,7 +271,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(images, tmp_pa
         prepare(images[:2], tmp_path / "file")
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path, images):
+def test_the_cache_is_where_the_environment_sets_it(monkeypatch, tmp_path, images):
     monkeypatch.setenv("PLANKTON_EMBED_CACHE", str(tmp_path / "named"))
     prepare(images[:1], None)
     assert len(files(tmp_path / "named")) == 1

@@ -294,21 +294,10 @@ def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
     """
     if not tables:
         return
-    nothing = pd.Series([], dtype=STRING)
-    rows = pd.DataFrame(
-        {
-            "ecotaxa_id": pd.concat([table.text["object_id"] for table in tables], ignore_index=True),
-            **{
-                name: pd.concat(
-                    [table.text.get(f"{name}_id", nothing.reindex(table.text.index)) for table in tables],
-                    ignore_index=True,
-                )
-                for name in ("acq", "sample")
-            },
-            "path": pd.concat([table.text["path"] for table in tables], ignore_index=True),
-            "rank": np.concatenate([table.numbers.get("img_rank", np.zeros(len(table.rows))) for table in tables]),
-        }
-    )
+    columns = {"object_id": "ecotaxa_id", "acq_id": "acq", "sample_id": "sample", "path": "path"}
+    parts = [table.text.reindex(columns=[*columns]).astype(STRING) for table in tables]
+    rows = pd.concat(parts, ignore_index=True).rename(columns=columns)
+    rows["rank"] = np.concatenate([table.numbers.get("img_rank", np.zeros(len(table.rows))) for table in tables])
     doubled = rows.duplicated(["ecotaxa_id", "path"]) & rows["ecotaxa_id"].notna()
     _refuse(tables, doubled, "img_file_name", "an image that no earlier row has for this object")
     good = rows[np.concatenate([table.is_good for table in tables])].fillna({"rank": 0})

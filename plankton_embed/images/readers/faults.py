@@ -77,9 +77,10 @@ class Faults:
 
     def add_cells(self, file: Path, table: pd.DataFrame, is_bad: pd.DataFrame, expected: Mapping[str, str]) -> None:
         """Add a fault for each cell of a mask; the index of the table is the line in the file, `expected` by column."""
+        is_empty = table.isna()
         for row, column in np.argwhere(is_bad.to_numpy()):
-            name, cell = table.columns[column], table.iat[row, column]
-            found = "nothing" if pd.isna(cell) else repr(str(cell))
+            name = table.columns[column]
+            found = "nothing" if is_empty.iat[row, column] else repr(str(table.iat[row, column]))
             self.add(file, expected[name], found, row=int(table.index[row]), column=name)
 
     def add_unreadable(self, paths: Sequence[str], reasons: Mapping[int, str], *, kept: bool = False) -> None:

@@ -476,7 +476,7 @@ def _parse_rows(text: str, names: list[str], wanted: Sequence[str], adc: Path, f
     bad = numbers.isna() & table.notna() | np.isinf(numbers)
     bad[[*BOX]] |= boxes.isna() | (boxes < 0) | (boxes % 1 != 0)
     faults.add_cells(
-        adc, table, bad, dict.fromkeys(table, "a number") | dict.fromkeys(BOX, "a whole number, 0 or more")
+        adc, table, bad, dict.fromkeys(map(str, table), "a number") | dict.fromkeys(BOX, "a whole number, 0 or more")
     )
     good: pd.DataFrame = numbers[~bad.any(axis=1)]
     return good

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from plankton_embed import spreadsheet
 from plankton_embed.errors import InputError
@@ -38,12 +38,17 @@ def to_utf8(raw: bytes) -> bytes:
 
 
 def read_rows(
-    lines: Sequence[str], delimiter: str, names: Sequence[str], index: ArrayLike, dtype: Mapping[str, str] | None = None
+    lines: Sequence[str],
+    delimiter: str,
+    names: Sequence[str],
+    index: NDArray[np.intp],
+    dtype: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return lines of as many cells as there are names, all without quotes, as a table with an index."""
-    text = io.StringIO("\n".join(lines))
     options: dict[str, Any] = {"header": None, "quoting": csv.QUOTE_NONE, "low_memory": False, "dtype": dtype}
-    return pd.read_csv(text, sep=delimiter, names=[*names], **options).set_axis(pd.Index(index), axis=0)
+    table = pd.read_csv(io.StringIO("\n".join(lines)), sep=delimiter, names=[*names], **options)
+    table.index = pd.Index(index)
+    return table
 
 
 def to_numbers(text: pd.Series, decimal_comma: bool = True) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

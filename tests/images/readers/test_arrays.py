@@ -170,7 +170,7 @@ def test_labels_as_pandas_writes_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a\nb\nc\n", "expected 4 rows, one for each image, or one more with a header; found 3"),
         ("a\nb\nc\na\nb\n", "found 5"),  # five classes, the first of which is no header
@@ -190,12 +190,12 @@ def test_labels_as_pandas_writes_them(tmp_path):
         ('id,class\n0,"a\n1,b\n2,c"\n3,d\n', "row 2: .* found a quote that takes in 3 lines"),
     ],
 )  # fmt: skip
-def test_wrong_labels_are_told(tmp_path, text, told):
-    with pytest.raises(InputError, match=told):
+def test_wrong_labels_are_reported(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
         labels_of(tmp_path, text)
 
 
-def test_good_labels_of_a_half_good_table_are_kept_when_asked(tmp_path, caplog):
+def test_good_labels_of_a_half_good_table_are_kept_on_request(tmp_path, caplog):
     assert labels_of(tmp_path, "0,a\n1,b\nx,c\n3,d\n", keep_going=True) == ["a", "b", None, "d"]
     assert labels_of(tmp_path, "0,a\n1,b\n1,c\n3,d\n", keep_going=True) == ["a", None, None, "d"]
     assert labels_of(tmp_path, "a\nb\n", keep_going=True) == [None] * 4
@@ -213,21 +213,21 @@ def test_a_folder_is_known_by_its_one_array(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (["a.npy", "b.npz"], "expected one array .* found a.npy, b.npz; name the file"),
         (["a.npy", "x.csv", "y.csv"], "expected one CSV, the labels; found x.csv, y.csv"),
     ],
 )
-def test_a_folder_of_several_is_told(tmp_path, files, told):
+def test_a_folder_of_several_is_reported(tmp_path, files, message):
     for name in files:
         np.save(tmp_path / "some.npy", PICTURES)
         (tmp_path / "some.npy").rename(tmp_path / name)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(tmp_path)
 
 
-def test_labels_twice_are_told(tmp_path):
+def test_labels_twice_are_reported(tmp_path):
     np.savez(tmp_path / "a.npz", images=PICTURES, labels=list("abcd"))
     (tmp_path / "labels.csv").write_text("a\nb\nc\nd\n")
     with pytest.raises(InputError, match=r"holds labels; found more labels in .*labels\.csv"):
@@ -238,7 +238,7 @@ FLAT = np.zeros((4, 81), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (FLAT, r"found shape \(4, 81\); reshape each row"),
         (FLAT[0], r"found shape \(81,\)"),
@@ -256,17 +256,17 @@ FLAT = np.zeros((4, 81), dtype=np.uint8)
     ],
 )
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_arrays_of_no_images_are_told(tmp_path, array, told, kind):
+def test_arrays_of_no_images_are_reported(tmp_path, array, message, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "npy":
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, images=array)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(path)
 
 
-def test_broken_files_are_told(tmp_path):
+def test_broken_files_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", PICTURES)
     np.savez(tmp_path / "a.npz", x=PICTURES, y=PICTURES)
     with pytest.raises(InputError, match="one of three or four dimensions; found x, y among x, y"):
@@ -299,7 +299,7 @@ def test_broken_files_are_told(tmp_path):
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_8_bits_in_uint16_are_read_as_such_and_told(tmp_path, kind, channels, caplog):
+def test_8_bits_in_uint16_are_read_as_such_and_reported(tmp_path, kind, channels, caplog):
     pictures = np.random.default_rng(0).integers(0, 201, (4, 6, 9, *channels)).astype(np.uint16)
     path = tmp_path / f"a.{kind}"
     np.save(path, pictures) if kind == "npy" else np.savez(path, images=pictures)

@@ -133,7 +133,7 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
         ("a/00012", r"files without a suffix \(1\), such as a/00012"),
     ],
 )
-def test_what_lies_beside_class_folders_is_counted_and_named(tmp_path, file, words, caplog):
+def test_files_beside_class_folders_is_counted_and_named(tmp_path, file, words, caplog):
     plant(tmp_path, "a/1.png", "b/2.png", file)
     assert len(read_source(tmp_path)) == 2
     (message,) = caplog.messages
@@ -154,5 +154,5 @@ def test_a_challenge_set_has_its_own_files(tmp_path, caplog):
     (tmp_path / "taxa.csv").write_text("objid,taxon\n1,a\n2,\n")
     (tmp_path / "features_native.csv").write_text("objid,area\n1,5\n2,6\n")
     assert len(read_source(tmp_path)) == 1
-    told = [text for text in caplog.messages if "not read" in text]
-    assert len(told) == 1 and "(1), such as own/b/3.png" in told[0]
+    message = [text for text in caplog.messages if "not read" in text]
+    assert len(message) == 1 and "(1), such as own/b/3.png" in message[0]

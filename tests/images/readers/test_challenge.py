@@ -119,7 +119,7 @@ def test_labels_are_validated_and_numbers_of_nines_are_missing(flowcam, caplog):
         read_source(flowcam, status="sure")
 
 
-def test_the_class_is_of_the_column_asked_for(flowcam):
+def test_the_class_is_of_the_column_requested(flowcam):
     every = "validated,predicted,dubious,empty"
     assert read_source(flowcam, label_column="level1", status=every).labels == ["copepods"] * 3 + ["detritus"]
     names = read_source(flowcam, label_column="unique_name", status=every).labels
@@ -181,7 +181,7 @@ def change(flowcam, old, new, name="meta.csv"):
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told", "n_good"),
+    ("name", "old", "new", "message", "n_good"),
     [
         ("meta.csv", "32756765,", "32756763,", "row 6, column objid: expected .* once; found 32756763 again", 3),
         ("meta.csv", "32756765,", ",", "row 6, column objid: expected the id of an object; found an empty cell", 3),
@@ -189,9 +189,9 @@ def change(flowcam, old, new, name="meta.csv"):
         ("features_native.csv", "32756765,", "32756761,", "native.csv, row 4, column objid: .* 32756761 again", 4),
     ],
 )  # fmt: skip
-def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_good):
+def test_faulty_rows_are_reported_or_ignored(flowcam, name, old, new, message, n_good):
     change(flowcam, old, new, name)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(flowcam)
     good = read_source(flowcam, keep_going=True)
     assert len(good) == n_good
@@ -199,7 +199,7 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told", "column", "left"),
+    ("name", "old", "new", "message", "column", "left"),
     [
         ("meta.csv", "43.685,7.3155,2013", "93.685,7.3155,2013", "row 2, column latitude: .*93.685", "latitude", None),
         ("meta.csv", "-43.5,-7", "-43.5,7°W", "row 4, column longitude: .*-180 to 180; found '7°W'", "longitude", None),
@@ -210,11 +210,11 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
         ("features_native.csv", "500,5.5", "500,wide", "native.csv, row 4, .*'wide'; .* empty", "feature_mean", None),
     ],
 )  # fmt: skip
-def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, column, left):
+def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, message, column, left):
     whole = read_source(flowcam).frame
     change(flowcam, old, new, name)
     frame = read_source(flowcam).frame
-    assert re.search(f"kept: .*{told}", caplog.text)
+    assert re.search(f"kept: .*{message}", caplog.text)
     differs = frame[column].astype(object).ne(whole[column]) & whole[column].notna()
     assert differs.sum() == 1
     value = frame.loc[differs, column].iloc[0]
@@ -223,7 +223,7 @@ def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, 
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told"),
+    ("name", "old", "new", "message"),
     [
         ("meta.csv", "objid", "id_of", "expected a column objid; found id_of, projid"),
         ("meta.csv", "unique_name,lineage,level1,level2", "a,b,c,d", "expected a column with classes, level2, level1"),
@@ -232,15 +232,15 @@ def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, 
         ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on, by objid; found none"),
     ],
 )
-def test_what_makes_a_set_unreadable_is_told(flowcam, name, old, new, told):
+def test_what_makes_a_set_unreadable_is_reported(flowcam, name, old, new, message):
     change(flowcam, old, new, name)
     if name == "meta.csv":
         (flowcam / "features_native.csv").unlink()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(flowcam)
 
 
-def test_what_lies_beside_is_counted(flowcam, caplog):
+def test_files_beside_is_counted(flowcam, caplog):
     change(flowcam, "32756765,133", "99,133")
     put_images(flowcam, {f"imgs/{objid}.png": objid for objid in [*IDS, "99"]}, "zip")
     (flowcam / "features_more.csv").write_text("objid,name,only\n32756761,a,1\n32756763,b,3\n")
@@ -271,7 +271,7 @@ def test_tables_as_spreadsheets_save_them(flowcam):
         read_source(flowcam)
 
 
-def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_told(tmp_path, caplog):
+def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_reported(tmp_path, caplog):
     put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:3]}, "folder")
     meta = "objid,level2,latitude\n" + "".join(f"{objid},a,45.5\n" for objid in IDS[:3])
     (tmp_path / "meta.csv").write_text(meta)
@@ -303,7 +303,7 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path):
     assert read_source(tmp_path).paths == [str(tmp_path / "imgs" / "a" / f"{objid}.png") for objid in kept]
 
 
-def test_two_images_of_an_object_are_told(tmp_path):
+def test_two_images_of_an_object_are_reported(tmp_path):
     put_images(tmp_path, {f"imgs/a/{objid}.png": objid for objid in IDS} | {"imgs/b/32756763.jpg": IDS[0]}, "zip")
     (tmp_path / "meta.csv").write_text(META, encoding="utf-8")
     with pytest.raises(
@@ -312,7 +312,7 @@ def test_two_images_of_an_object_are_told(tmp_path):
         read_source(tmp_path)
 
 
-def test_missing_and_broken_files_are_told(flowcam):
+def test_missing_and_broken_files_are_reported(flowcam):
     (flowcam / "features_native.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(InputError, match=r"features_native\.csv\.gz cannot be read as CSV: Not a gzipped file"):
         (flowcam / "features_native.csv").rename(flowcam / "kept")
@@ -336,7 +336,7 @@ def test_missing_and_broken_files_are_told(flowcam):
         read_source(flowcam / "meta.csv")
 
 
-def test_a_set_without_classes_is_told(flowcam):
+def test_a_set_without_classes_is_reported(flowcam):
     change(flowcam, "Calanoida", "")
     change(flowcam, "detritus", "")
     change(flowcam, '"a, b"\n', "NA\n")

@@ -65,7 +65,7 @@ def change(row, column, value):
 
 
 def faults_of(source):
-    """Return the told faults of a source, one a line, without its folder."""
+    """Return the reported faults of a source, one per line, without its folder."""
     with pytest.raises(InputError) as error:
         read_source(source)
     assert recognize_format(source) == "ecotaxa"
@@ -111,7 +111,7 @@ def test_every_way_to_write_a_table_reads_the_same(tmp_path_factory, **variation
     pd.testing.assert_frame_equal(found, expected)
 
 
-def test_blank_rows_are_passed_over_and_lines_still_counted(tmp_path):
+def test_blank_rows_are_ignored_and_lines_still_counted(tmp_path):
     lines = as_bytes(change(2, "object_area", "x")).split(b"\n")
     lines[3:3] = [b"", b"\t" * (len(HEADER) - 1)]
     folder = write(tmp_path / "in")
@@ -152,7 +152,7 @@ def test_a_folder_of_images_with_other_tables_of_that_name_is_none_of_ecotaxa(tm
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "message"),
     [
         ("", "expected a table; the file is empty"),
         ("\ufeff\n", "expected a table; the file is empty"),
@@ -160,10 +160,10 @@ def test_a_folder_of_images_with_other_tables_of_that_name_is_none_of_ecotaxa(tm
         ("object_id\n", "in row 1; found no img_file_name"),
     ],
 )
-def test_a_table_without_its_header_is_told(tmp_path, start, told):
+def test_a_table_without_its_header_is_reported(tmp_path, start, message):
     (tmp_path / "ecotaxa_a.tsv").write_text(start, encoding="utf-8")
     for source in (tmp_path, tmp_path / "ecotaxa_a.tsv"):
-        with pytest.raises(InputError, match=rf"ecotaxa_a\.tsv: .*{told}"):
+        with pytest.raises(InputError, match=rf"ecotaxa_a\.tsv: .*{message}"):
             read_source(source)
 
 
@@ -290,7 +290,7 @@ def test_names_that_lead_out_of_a_zip_are_faults(tmp_path):
     assert len(read_source(path, keep_going=True)) == 3
 
 
-def test_broken_zips_are_told(tmp_path):
+def test_broken_zips_are_reported(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be read as a ZIP"):
         read_source(tmp_path / "x.zip", source_format="ecotaxa")
@@ -302,7 +302,7 @@ def test_broken_zips_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told", "expected"),
+    ("column", "value", "message", "expected"),
     [
         ("object_date", "20140433", "a date, YYYYMMDD or YYYY-MM-DD; found '20140433'; the image has no time", None),
         ("object_date", "2014-0420", "a date, YYYYMMDD or YYYY-MM-DD; found '2014-0420'; the image has no time", None),
@@ -310,12 +310,12 @@ def test_broken_zips_are_told(tmp_path):
         ("object_time", "5:31", "found '5:31'; the image has only its date; the cell is read as empty", "2020-01-31"),
     ],
 )
-def test_a_bad_date_or_time_costs_the_cell(tmp_path, caplog, column, value, told, expected):
+def test_a_bad_date_or_time_empties_the_cell(tmp_path, caplog, column, value, message, expected):
     faults = Faults()
     catalog = read_source(write(tmp_path / "in", change(0, column, value)), faults=faults)
     assert (len(catalog), faults.n_lost, faults.n_kept) == (3, 0, 1)
     assert f"ecotaxa_a.tsv, row 3, column {column}: expected a" in caplog.text
-    assert told in caplog.text
+    assert message in caplog.text
     assert catalog.frame["time"].fillna("").tolist() == [expected or "", "2020-01-31T12:34:56Z", ""]
 
 
@@ -331,10 +331,10 @@ def test_positions_of_zero_are_kept_and_reported_once(tmp_path, caplog):
     frame = read_source(write(tmp_path / "in", rows, header, types=False), faults=faults).frame
     assert frame["latitude"].fillna(-9).tolist() == [0, 0, 0, -9]
     assert (faults.n_lost, faults.n_kept) == (0, 1)
-    told = (
+    message = (
         "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; empty"
     )
-    assert caplog.text.count("0°, 0°") == caplog.text.count(told) == 1
+    assert caplog.text.count("0°, 0°") == caplog.text.count(message) == 1
 
 
 BAD_VALUES = [
@@ -355,7 +355,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("column", "value", "expected"), BAD_VALUES)
-def test_a_bad_value_is_told_with_its_place_and_the_other_rows_are_good(tmp_path, column, value, expected):
+def test_a_bad_value_is_reported_with_its_place_and_the_other_rows_are_good(tmp_path, column, value, expected):
     folder = write(tmp_path / "in", change(0, column, value))
     row = 4 if value == "./b.png" else 3  # the second of the pair
     (line,) = faults_of(folder)
@@ -393,7 +393,7 @@ def test_faults_of_the_header_and_the_row_of_types(tmp_path):
         (as_bytes(encoding="utf-16-le"), "found a zero byte"),
     ],
 )
-def test_a_table_that_is_none_is_told_and_the_others_are_read(tmp_path, raw, expected):
+def test_a_table_that_is_none_is_reported_and_the_others_are_read(tmp_path, raw, expected):
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_b.tsv").write_bytes(raw)
     (line,) = faults_of(folder)
@@ -417,7 +417,7 @@ def test_a_short_row_is_filled_and_a_long_one_shows_what_is_too_much(tmp_path, c
     assert len(read_source(folder)) == 3  # nothing but an empty cell is too much
 
 
-def test_an_image_that_cannot_be_decoded_is_told_unless_there_are_many(tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_decoded_is_reported_unless_there_are_many(tmp_path, monkeypatch):
     folder = write(tmp_path / "in")
     (folder / "b.png").write_bytes(b"no image")
     lines = faults_of(folder)
@@ -469,7 +469,7 @@ def test_real_tables(real, folder, n_rows, n_objects, n_files, n_labelled):
     assert all(Path(path).is_file() for path in catalog.paths)
 
 
-def test_both_real_exports_tell_the_same_of_the_same_objects(real):
+def test_both_real_exports_agree_of_the_same_objects(real):
     doi, by_taxon = (
         read_source(real / "export" / name).frame.set_index("object_id") for name in ("doi", "tsv_by_taxon")
     )

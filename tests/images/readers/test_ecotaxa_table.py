@@ -115,7 +115,7 @@ def test_a_cell_that_holds_rows_is_a_fault_where_other_cells_have_line_ends(tmp_
 
 
 @pytest.mark.parametrize("header", ["image_file_name\tobject_id\tsample_id", "[t]\t[t]\t[t]"])
-def test_a_table_beside_images_that_lacks_a_column_is_not_passed_over(tmp_path, header):
+def test_a_table_beside_images_that_lacks_a_column_is_not_ignored(tmp_path, header):
     folder = write_rows(tmp_path, ["sample_id"], [["s"]] * 2)
     table = folder / "ecotaxa_tow.tsv"
     table.write_text("\n".join([header, *table.read_text().split("\n")[1:]]))
@@ -151,12 +151,12 @@ def test_declared_types_count_for_free_object_columns_alone(tmp_path, caplog):
     row = catalog.frame.iloc[0]
     assert (row["acq_id"], row["acq_lut_filter"], row["latitude"], row["sample_x"]) == ("x", "no", 45.5, 3)
     assert list(catalog.features) == ["area"]
-    for told in (
+    for message in (
         "row 2, column acq_id: expected [t] or [f]; found nothing; the column is read as its own type",
         "row 3, column acq_lut_filter: expected numbers, as [f] declares; found 'no'; the column is read as text",
         "row 2, column object_lat: expected [t] or [f]; found '[n]'",
     ):
-        assert told in caplog.text
+        assert message in caplog.text
     for kind in ("[n]", ""):
         (folder / "ecotaxa_tow.tsv").write_text(text.replace("[z]\t[f]", f"[z]\t{kind}"))
         with pytest.raises(InputError, match=r"row 2, column object_area: expected \[t\] or \[f\]"):
@@ -440,13 +440,13 @@ def test_three_decimals_behind_commas_are_decimals_where_no_number_has_a_point(t
     assert catalog.features["area"].tolist() == [12.5, 13]
 
 
-def test_a_column_of_numbers_that_becomes_text_is_told(tmp_path, caplog):
+def test_a_column_of_numbers_that_becomes_text_is_reported(tmp_path, caplog):
     catalog = read_source(write_rows(tmp_path, ["object_area"], [["12.5"], ["13"], ["bad"]]))
     assert catalog.features.empty
     assert "row 4, column object_area: expected numbers, as most cells are; found 'bad'; the column is" in caplog.text
 
 
-def test_categories_that_are_ids_alone_are_told(tmp_path, caplog):
+def test_categories_that_are_ids_alone_are_reported(tmp_path, caplog):
     columns = ["object_annotation_category", "object_annotation_category_id", "object_annotation_status"]
     rows = [["Copepoda", "25828", "validated"], ["", "25828", "validated"]]
     assert read_source(write_rows(tmp_path, columns, rows)).labels == ["Copepoda", None]

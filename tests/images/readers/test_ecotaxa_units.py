@@ -42,13 +42,13 @@ def test_the_pixel_size_of_a_planktoscope(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [("process_particle_pixel_size_mm", 10.6, "10600 µm"), ("process_pixel_size", 0.0106, "0.0106 µm")],
 )
-def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog, name, value, told):
+def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog, name, value, message):
     catalog = read_source(write(tmp_path, [name], [(value,)] * 2))
     assert column(catalog, "pixel_size") is None
-    expected = f"column {name}: expected pixels of 0.05 to 1000 µm; found {value} in 2 rows, which would be {told}"
+    expected = f"column {name}: expected pixels of 0.05 to 1000 µm; found {value} in 2 rows, which would be {message}"
     assert expected in caplog.text
 
 
@@ -81,15 +81,15 @@ def test_volumes_and_factors_that_contradict_one_another_are_reported_at_once(tm
     assert "column sample_total_volume: expected one volume in all rows of a sample_id" in caplog.text
 
 
-def test_volumes_that_cannot_be_cost_the_cell(tmp_path, caplog):
+def test_volumes_that_cannot_be_empty_the_cell(tmp_path, caplog):
     rows = [("a", "x", 5e8, 2), ("b", "x", 1e-9, 2), ("c", "x", 1e-8, 2)]
     assert column(read_source(write(tmp_path, NET, rows)), "volume") == pytest.approx(
         [np.nan, np.nan, 1e-8], nan_ok=True
     )
-    told = (
+    message = (
         "column sample_tot_vol: expected m³ of water, a number above 1e-9 and up to 1e6; found '500000000.0'; the cell"
     )
-    assert told in caplog.text
+    assert message in caplog.text
     scope = [("s", "a", "planktoscope", 1e-4, 40, 60, ""), ("t", "a", "planktoscope", 2, 40, 6e12, "")]
     assert column(read_source(write(tmp_path / "scope", SCOPE, scope)), "volume") is None
     assert "row 2, column acq_imaged_volume: expected ml imaged, a number above 0.001" in caplog.text
@@ -173,7 +173,7 @@ def test_a_uvp_needs_the_number_of_images(tmp_path, caplog):
 
 def test_options_that_have_no_meaning_are_refused(tmp_path):
     net = write(tmp_path / "net", NET, [("a", "x", 10, 1)])
-    for option, told in (
+    for option, message in (
         ({"dilution": "multiply"}, "dilution: it applies to volumes of a PlanktoScope"),
         ({"images_per_sample": 5}, "images_per_sample: it applies to tables of a UVP"),
         ({"images_per_sample": "0"}, None),
@@ -181,7 +181,7 @@ def test_options_that_have_no_meaning_are_refused(tmp_path):
         ({"feature_unit": "mm"}, "feature_unit: expected px or um; found 'mm'"),
         ({"dilution": "double"}, "dilution: expected multiply or divide or ignore; found 'double'"),
     ):
-        with pytest.raises(SettingError, match=told):
+        with pytest.raises(SettingError, match=message):
             read_source(net, **option)
     scope = write(tmp_path / "scope", SCOPE, [("s", "a", "planktoscope", 2, 40, 60, 1)])
     with pytest.raises(SettingError, match="has a sample_dilution_factor other than 1; leave it out"):

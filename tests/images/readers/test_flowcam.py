@@ -82,7 +82,7 @@ def test_runs_below_a_folder_and_what_is_recognised(tmp_path):
     assert not recognize(tmp_path, ["a/run1/run1.csv", "gone.lst"])
 
 
-def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_told(tmp_path):
+def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_reported(tmp_path):
     write_run(tmp_path, end="\r\n")
     file = tmp_path / "run.lst"
     wanted = read_source(tmp_path).frame
@@ -96,7 +96,7 @@ def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_to
 
 
 @pytest.mark.parametrize("count", ["²", "9" * 5000, "-1"])
-def test_a_count_of_fields_that_is_none_is_told(tmp_path, count):
+def test_a_count_of_fields_that_is_none_is_reported(tmp_path, count):
     write_run(tmp_path)
     replace("num-fields|15", f"num-fields|{count}")(tmp_path)
     with pytest.raises(
@@ -185,7 +185,7 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
+def test_faults_are_reported_and_good_rows_are_offered(tmp_path, name, caplog):
     spoil, n_good, message = BREAKS[name]
     write_run(tmp_path)
     write_run(tmp_path / "good", "good")

@@ -290,14 +290,14 @@ def test_position(tmp_path, lines, place):
         assert (frame[name].iloc[0] if name in frame else None) == value
 
 
-def test_beads_skip_and_files_of_other_names_are_passed_over(tmp_path):
+def test_beads_skip_and_files_of_other_names_are_ignored(tmp_path):
     write_bin(tmp_path / "data" / "a")
     write_bin(tmp_path / "beads" / "b", OLD)
     write_bin(tmp_path / "data" / "Skip", "D20130526T095208_IFCB013")
     (tmp_path / "data" / "decoy.adc").touch()
     (tmp_path / "data" / f"{NEW}_class.h5").touch()
     assert set(read_source(tmp_path).frame["ifcb_bin"]) == {NEW}
-    assert set(read_source(tmp_path / "beads").frame["ifcb_bin"]) == {OLD}  # for it is asked for by name
+    assert set(read_source(tmp_path / "beads").frame["ifcb_bin"]) == {OLD}  # because it is given by name
     with pytest.raises(InputError, match="found none; the 1 below folders named skip or beads are ignored"):
         read_source(write_bin(tmp_path / "c" / "beads", OLD).parent)
     with pytest.raises(InputError, match=r"decoy\.adc: expected a file of an IFCB bin, named like"):
@@ -371,7 +371,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
+def test_faults_are_reported_and_good_rows_are_offered(tmp_path, name, caplog):
     spoil, n_good, message = BREAKS[name]
     write_bin(tmp_path)
     write_bin(tmp_path / "good", OLD)
@@ -387,7 +387,7 @@ def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
     assert all(picture.size for picture in pictures_of(catalog))
 
 
-def test_a_name_without_a_date_and_a_bin_that_stands_twice_are_faults(tmp_path):
+def test_a_name_without_a_date_and_a_bin_that_is_there_twice_are_faults(tmp_path):
     write_bin(tmp_path / "a")
     write_bin(tmp_path / "b")
     write_bin(tmp_path / "c", "D20131326T095207_IFCB013")
@@ -434,7 +434,7 @@ def cut(suffix, n_bytes):
     return spoil
 
 
-def test_an_image_that_two_rows_name_is_told(tmp_path, caplog):
+def test_an_image_that_two_rows_name_is_reported(tmp_path, caplog):
     write_bin(tmp_path)
     adc = tmp_path / f"{NEW}.adc"
     rows = adc.read_text().splitlines(keepends=True)
@@ -446,13 +446,13 @@ def test_an_image_that_two_rows_name_is_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda hdr: hdr.unlink(), f"{NEW}: expected .adc, .hdr and .roi; found no .hdr; its images are read, without"),
         (lambda hdr: hdr.write_text(""), f"{NEW}.hdr: expected the settings of the instrument; found an empty file; i"),
     ],
 )
-def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, told, caplog):
+def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, message, caplog):
     write_bin(tmp_path)
     spoil(tmp_path / f"{NEW}.hdr")  # which would tell a fast run
     faults = Faults()
@@ -460,7 +460,7 @@ def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, told, caplog):
     assert len(frame) == 3
     assert "volume" not in frame
     assert (faults.n_lost, faults.n_kept) == (0, 2)
-    assert told in caplog.text
+    assert message in caplog.text
     assert "found a bin with missing images, rows or settings; its images have no volume" in caplog.text
 
 

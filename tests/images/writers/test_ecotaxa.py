@@ -39,7 +39,7 @@ def make_names(ids=IDS, labels=LABELS):
     return pd.DataFrame({"object_id": ids, "label": labels, "probability": 0.5})
 
 
-def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
+def test_every_predicted_object_has_its_row_and_rejected_ones_have_none(tmp_path):
     path = tmp_path / "ecotaxa_names.tsv"
     counts = write_ecotaxa(path, make_catalog(tmp_path), make_names())
     assert (
@@ -57,7 +57,7 @@ def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
 
 
 @pytest.mark.parametrize("status", ["validated", "dubious", "discarded", "Validated ", "V", "anything"])
-def test_what_a_person_has_decided_is_kept_unless_told(tmp_path, caplog, status):
+def test_what_a_person_has_decided_is_kept_unless_overridden(tmp_path, caplog, status):
     catalog = make_catalog(tmp_path, annotation_status=["predicted", status, None, None, "predicted"])
     path = tmp_path / "ecotaxa.tsv"
     counts = write_ecotaxa(path, catalog, make_names())
