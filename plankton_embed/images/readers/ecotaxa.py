@@ -240,7 +240,7 @@ def _read_tables(start: Path, names: Iterable[str], load: Callable[[str], bytes]
         try:
             tables.append(read_table(raw, file))
         except InputError as fault:
-            faults.add(file, "a table of EcoTaxa", f"another file ({fault})")
+            faults.add(file, "a table of EcoTaxa", f"something else ({fault})")
     return tables
 
 

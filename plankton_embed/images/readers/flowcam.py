@@ -317,10 +317,8 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
     for name in (name for name, kind in types.items() if kind == "guid"):
         lengths = table[name].str.len()
         bad[name] = lengths < lengths.max()  # usually the last field: the list was cut there
-    expected = {name: NUMBERS.get(kind, f"a {kind}") for name, kind in types.items()} | dict.fromkeys(
-        BOX, "a number from 0"
-    )
-    faults.add_cells(file, table, bad, expected)
+    needed = {name: NUMBERS.get(kind, f"a {kind}") for name, kind in types.items()}
+    faults.add_cells(file, table, bad, needed | dict.fromkeys(BOX, "a number from 0"))
     doubled = numbers["id"].duplicated() & ~bad["id"]
     for line, number in numbers.loc[doubled, "id"].items():
         found = f"{number:.0f}, which is also in an earlier row"

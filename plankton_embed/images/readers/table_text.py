@@ -46,7 +46,7 @@ def read_rows(
 ) -> pd.DataFrame:
     """Return lines of as many cells as there are names, all without quotes, as a table with an index."""
     options: dict[str, Any] = {"header": None, "quoting": csv.QUOTE_NONE, "low_memory": False, "dtype": dtype}
-    table = pd.read_csv(io.StringIO("\n".join(lines)), sep=delimiter, names=[*names], **options)
+    table: pd.DataFrame = pd.read_csv(io.StringIO("\n".join(lines)), sep=delimiter, names=[*names], **options)
     table.index = pd.Index(index)
     return table
 

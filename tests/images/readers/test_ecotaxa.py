@@ -512,7 +512,12 @@ def test_a_real_table_without_a_column_of_statuses_is_read(real, caplog):
             1,
             ["row 4, column img_file_name: expected an image that no earlier row has for this object"],
         ),
-        ("empty_tsv2", 1, 0, ["expected a table of EcoTaxa; found none (expected a table; the file is empty)"]),
+        (
+            "empty_tsv2",
+            1,
+            0,
+            ["expected a table of EcoTaxa; found something else (expected a table; the file is empty)"],
+        ),
         ("tsv_issues", 9, 2, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
     ],
 )

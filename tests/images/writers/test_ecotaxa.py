@@ -220,7 +220,7 @@ def test_ids_and_images_that_ecotaxa_would_misread_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"object_id x, img_file_name i\.png is in two rows"):
         write_ecotaxa(path, twice, make_names(["a"], ["c"]), image_names=True)
     samples = make_catalog(tmp_path, ["s1/x", "s2/x"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
-    with pytest.raises(InputError, match="several objects are called x, each of another sample"):
+    with pytest.raises(InputError, match="several objects have the id x, each in another sample"):
         write_ecotaxa(path, samples, make_names(["s1/x", "s2/x"], ["c", "d"]))
     assert not path.exists()
 
