@@ -1,11 +1,11 @@
-"""A million rows: a catalog written and read, beside plain pandas with the same frame, in one run.
+"""A million rows: a catalog is written and read, and plain pandas does the same with the same frame, in one run.
 
     python benchmarks/catalogs.py --rows 1000000
 
-Each line is a process of its own: it draws the rows and writes them, or it reads them; the peak is that of the whole
-process (the drawn rows among it), the seconds are those of the call alone, on the clock and of the processors. `build`
-is `ImageCatalog.from_rows`. Pandas keeps what it is given: it cleans no text, checks nothing and knows no paths, and in
-its CSV only what needs quotes has them.
+Each line is a separate process, which draws the rows and writes them, or reads them. The peak memory is that of the
+whole process, drawn rows included; the seconds (wall clock, and of all processors) are those of the call alone. `build`
+is `ImageCatalog.from_rows`. Pandas does not clean text, check values or resolve paths, and its CSV has quotes only
+where they are needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_SECONDS, MOST_GB = 30, 2
 
 
 def draw_rows(n: int) -> pd.DataFrame:
-    """Draw rows such as a survey's: samples with place, time and depth, a tenth without label, numeric features."""
+    """Draw rows as of a survey: samples with position, time and depth, a tenth without label, numeric features."""
     rng = np.random.default_rng(0)
     sample, class_index = rng.integers(0, N_SAMPLES, n), rng.integers(0, N_CLASSES, n)
     label = np.array([f"Class name {i:03}" for i in range(N_CLASSES)], dtype=object)[class_index]
@@ -58,14 +58,14 @@ def draw_rows(n: int) -> pd.DataFrame:
 
 
 def measure(call: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """Return what a call gives, and its seconds."""
+    """Return the result of a call, and its seconds."""
     wall, processors = time.perf_counter(), time.process_time()
     result = call()
     return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processors}
 
 
 def run_step(who: str, step: str, path: Path, n: int) -> list[dict[str, Any]]:
-    """Write or read the rows, as a catalog or with pandas alone; return a line for each call."""
+    """Write or read the rows, as a catalog or with pandas alone; return one line per call."""
     is_csv = path.suffix == ".csv"
     lines = []
     if step == "write":
@@ -100,20 +100,20 @@ def main() -> None:
         for suffix in ("csv", "parquet"):
             for who in ("catalog", "pandas"):
                 for step in ("write", "read"):
-                    asked = [who, step, f"{folder}/{who}.{suffix}", "--rows", str(arguments.rows)]
-                    command = [sys.executable, __file__, "--step", *asked]
+                    step_options = [who, step, f"{folder}/{who}.{suffix}", "--rows", str(arguments.rows)]
+                    command = [sys.executable, __file__, "--step", *step_options]
                     lines += json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     table = pd.DataFrame(lines)
     print(table.round(2).to_string(index=False, na_rep=""))
     sums = table.groupby(["format", "who"])[["seconds", "cpu_seconds"]].sum().unstack("who")
     for name, row in sums.iterrows():
         ratios = ", ".join(
-            f"{row[kind, 'catalog'] / row[kind, 'pandas']:.2f} of its {kind}" for kind in sums.columns.levels[0]
+            f"{row[kind, 'catalog'] / row[kind, 'pandas']:.2f} ({kind})" for kind in sums.columns.levels[0]
         )
-        print(f"{name}: built, written and read, the catalog takes against pandas {ratios}")
+        print(f"{name}: built, written and read, ratios of the catalog to pandas: {ratios}")
     seconds = sums["seconds", "catalog"].max()
     peak = table.loc[table["who"] == "catalog", "peak_gb"].max()
-    print(f"at most {seconds:.1f} s (asked: {MOST_SECONDS}) and {peak:.2f} GB (asked: {MOST_GB})")
+    print(f"at most {seconds:.1f} s (limit: {MOST_SECONDS}) and {peak:.2f} GB (limit: {MOST_GB})")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Do groups among unnamed images match classes that the network never saw? By adjusted mutual information.
+"""Do clusters of unlabelled images match classes that the network has never seen? By adjusted mutual information.
 
     python benchmarks/clusters.py runs/seen_unseen/vectors/unseen_train.parquet
 
-The vectors bear the true labels, which only the scores see. All are cut into as many groups as `clusters` takes of
-itself (the root of the number of images) and as there are classes; HDBSCAN finds its own number, and the images that it
-leaves out count as one group. k-means: scikit-learn's, the best of ten starts; mean and spread over five seeds.
+The vectors have the true labels, which only the scores use. The images are divided into as many clusters as `clusters`
+chooses by default (the root of the number of images), and into as many as there are classes. HDBSCAN finds its own
+number; the images that it leaves out count as one cluster. k-means: scikit-learn's, the best of ten starts; mean and
+standard deviation over five seeds.
 """
 
 from __future__ import annotations

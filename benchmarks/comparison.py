@@ -1,24 +1,23 @@
-"""Beside `compare`: trunks that know other classes, mixes like those of systems A and B, and what A's leak is worth.
+"""Additions to `compare`: trunks pretrained on other classes, class mixes of systems A and B, the effect of A's leak.
 
     python benchmarks/comparison.py trunks ndsb121.csv ndsb40.csv --root ndsb -o runs/trunks
     python benchmarks/comparison.py mix ndsb121.csv --root ndsb -o runs/mix [--budget MINUTES]
     python benchmarks/comparison.py three ndsb121.csv --root ndsb -o runs/three [--budget MINUTES]
     python benchmarks/comparison.py leak ndsb121.csv --root ndsb -o runs/leak
 
-`trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that the
-second lacks, its test images too, since none of them is asked about: weights for
-`compare ndsb40.csv --weights resnet18=runs/trunks/resnet18 --weights vgg19=runs/trunks/vgg19`.
+`trunks` trains a ResNet-18 (as an embedding) and a VGG-19 (by softmax) on the classes of the first catalog that are not
+in the second, with their test images, because these classes are not scored. The weights are for `compare ndsb40.csv
+--weights resnet18=runs/trunks/resnet18 --weights vgg19=runs/trunks/vgg19`.
 
 `mix` merges the 20 largest classes into one, thins the training images of the others geometrically down to 2, leaves
-the test images as they are, and compares the systems that start from scratch, A's way to grow small classes among them.
+the test images as they are, and compares the systems trained from scratch, with A's growth of small classes among them.
 
-`three` takes three groups of classes in the shares of system B's, 79, 19 and 3, and compares B's nets, each of its ways
-to find the rare class, trees on features, and the embedding; without a budget each learns as long as its own settings
-say.
+`three` takes three groups of classes in the shares of system B (79, 19 and 3), and compares B's nets, its methods for
+the rare class, trees on features, and the embedding. Without a budget, each trains as long as its own settings require.
 
 `leak` trains system A's pixel MLP on a random 80 % of the images, small classes grown to 1,000, and scores it on the
-rest: once divided before growing, once after, as A did, and on the images of that rest that nothing was made of. The
-validation images that stop it are divided off in the same way, before or after.
+rest: once divided before growing, once after, as A did, and also on the images of that rest without a grown copy in
+training. The validation images for early stopping are separated in the same way, before or after.
 """
 
 from __future__ import annotations
@@ -49,8 +48,10 @@ from plankton_embed.workflows.compare import compare
 
 N_MERGED, LEAST, MAJORITY = 20, 2, "majority"
 MIX_MINUTES = 8.0
-MIX_SETTINGS = {"training.sampling": "square_root"}  # what README says of rare classes
-FROM_SCRATCH = [name for name in DEFAULT_SYSTEMS if not SYSTEMS[name].pretrained]  # the trunks know some of the images
+MIX_SETTINGS = {"training.sampling": "square_root"}  # the advice of the README for rare classes
+FROM_SCRATCH = [
+    name for name in DEFAULT_SYSTEMS if not SYSTEMS[name].pretrained
+]  # pretrained trunks have seen some of the images
 OF_B = [name for name, system in SYSTEMS.items() if system.origin == "B"]
 THREE = {"copepod": 79, "hydromedusae": 19, "shrimp": 3}  # first words of class names; the shares of B's classes
 TRUNK_SETTINGS = {
@@ -61,17 +62,17 @@ TRUNK_SETTINGS = {
 }
 
 
-def select_outside(whole: ImageCatalog, known: ImageCatalog) -> ImageCatalog:
-    """Keep the classes that `known` lacks; their test images become training images."""
-    outside = whole.with_classes(exclude=known.classes)
+def select_outside(whole: ImageCatalog, other: ImageCatalog) -> ImageCatalog:
+    """Keep the classes that `other` does not have; their test images become training images."""
+    outside = whole.with_classes(exclude=other.classes)
     return ImageCatalog(outside.frame.assign(split=outside.frame["split"].replace("test", "train")))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NormalisedVGG(NetClassifier):
-    """A VGG-19 that learns from scratch in few epochs: with a norm, without dropout, on the mean of an image's cells.
+    """A VGG-19 that learns from scratch in few epochs: with batch norm, without dropout, with average pooling.
 
-    `start`: the weights of one that has learned. `to_plain` gives those of the plain VGG-19 that computes the same.
+    `start`: weights of a trained one. `to_plain` returns the weights of a plain VGG-19 that computes the same.
     """
 
     start: dict[str, Tensor] | None = None
@@ -106,7 +107,7 @@ class NormalisedVGG(NetClassifier):
 
 
 def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
-    """Train a VGG-19 from scratch on system D's three channels: small images first, then the size it is asked about."""
+    """Train a VGG-19 from scratch on system D's three channels: small images first, then the size of the comparison."""
     labels, start = np.array(catalog.labels, dtype=str), None
     train, val = ((catalog.frame["split"] == name).to_numpy() for name in ("train", "val"))
     for side, rate in ((32, 5e-4), (64, 2e-4)):
@@ -123,10 +124,10 @@ def train_vgg(catalog: ImageCatalog, folder: Path, minutes: float) -> None:
 
 
 def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST, seed: int = 0) -> ImageCatalog:
-    """Merge the largest classes into one, and leave each other class a share of its training images.
+    """Merge the largest classes into one, and keep a share of the training images of each other class.
 
     The shares fall geometrically with the rank of the class, from all of the largest down to `least` images of the
-    last. Images of val are thinned with the same share, but for one a class; those of test stay.
+    last. Images of val are thinned by the same share, but every class keeps one; those of test stay.
     """
     frame = catalog.frame
     order = frame["label"].value_counts().index
@@ -142,7 +143,7 @@ def thin_out(catalog: ImageCatalog, n_merged: int = N_MERGED, least: int = LEAST
 
 
 def pick_three(catalog: ImageCatalog, seed: int = 0) -> ImageCatalog:
-    """Take the groups of classes of THREE as three classes, every split thinned to the shares that stand there."""
+    """Take the groups of classes of THREE as three classes, each split thinned to the shares in THREE."""
     frame = catalog.frame.assign(label=catalog.frame["label"].str.split("_").str[0])
     frame = frame[frame["label"].isin(THREE)]
     unit = frame["split"].map(frame[frame["label"] == "copepod"]["split"].value_counts()) / THREE["copepod"]
@@ -150,13 +151,13 @@ def pick_three(catalog: ImageCatalog, seed: int = 0) -> ImageCatalog:
 
 
 def _keep_some(frame: pd.DataFrame, most: pd.Series, seed: int) -> ImageCatalog:
-    """Keep at random so many images of each class and split."""
-    place = frame.sample(frac=1, random_state=seed).groupby(["label", "split"]).cumcount().reindex(frame.index)
-    return ImageCatalog(frame[place < most].reset_index(drop=True))
+    """Keep at random at most `most` images of each class and split."""
+    rank = frame.sample(frac=1, random_state=seed).groupby(["label", "split"]).cumcount().reindex(frame.index)
+    return ImageCatalog(frame[rank < most].reset_index(drop=True))
 
 
 def compare_rare(images: ImageCatalog, output: Path, systems: list[str], budget: float | None) -> None:
-    """Compare on classes of unequal size; print beside the scores who names the largest class alone."""
+    """Compare on classes of unequal size; also print how often the largest class is predicted."""
     counts = images.split("train").frame["label"].value_counts()
     print(f"{len(counts)} classes, {counts.sum()} training images: {counts.iloc[0]} of {counts.index[0]}, then "
           f"{counts.iloc[1]} down to {counts.min()}")  # fmt: skip
@@ -170,9 +171,9 @@ def compare_rare(images: ImageCatalog, output: Path, systems: list[str], budget:
         predictions = pd.read_csv((inner if inner.is_dir() else folder) / "predictions.csv")
         right = predictions["label"] == predictions["true_label"]
         rows[name] = {
-            "named_largest": (predictions["label"] == counts.index[0]).mean(),
+            "predicted_largest": (predictions["label"] == counts.index[0]).mean(),
             "recall_rarest": right.groupby(predictions["true_label"]).mean().reindex(rarest).mean(),
-            "never_named": len(set(predictions["true_label"]) - set(predictions["label"])),
+            "never_predicted": len(set(predictions["true_label"]) - set(predictions["label"])),
         }
     table = found.summary.set_index("name")[["accuracy", "f1_macro"]].join(pd.DataFrame(rows).T)
     table.to_csv(output / "rare.csv")
@@ -187,19 +188,19 @@ def measure_leak(catalog: ImageCatalog, output: Path) -> None:
     rows = []
     for leak in (False, True):
         train, test = divide_and_grow(pixels, labels, leak=leak)
-        validation = None  # a tenth is held out of what has grown, twins and all
+        validation = None  # a tenth of the grown images is split off, copies included
         if not leak:
             own = np.unique(train.sources)
-            train, held = divide_and_grow(pixels[own], labels[own], HELD_OUT)
-            validation = held.images, held.labels
+            train, validation_part = divide_and_grow(pixels[own], labels[own], HELD_OUT)
+            validation = validation_part.images, validation_part.labels
         net = PixelMLP(progress=True).fit(train.images, train.labels, validation)
-        names = net.predict(test.images)
+        predicted = net.predict(test.images)
         parts = {"all test images": np.full(len(test), True)}
         if leak:
-            parts["without a twin in training"] = ~np.isin(test.sources, train.sources)
+            parts["without a copy in training"] = ~np.isin(test.sources, train.sources)
         for part, mask in parts.items():
             if mask.any():
-                scores = score_predictions(test.labels[mask], names[mask], n_bootstrap=0)
+                scores = score_predictions(test.labels[mask], predicted[mask], n_bootstrap=0)
                 rows.append({"leak": leak, "part": part, "n": scores.n_images, **scores.metrics})
     table = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)
@@ -221,10 +222,10 @@ def main() -> None:
     whole = ImageCatalog.load(arguments.catalogs[0], root=arguments.root)
     if arguments.part == "trunks":
         outside = select_outside(whole, ImageCatalog.load(arguments.catalogs[1], root=arguments.root))
-        place = arguments.output / "resnet18"
+        folder = arguments.output / "resnet18"
         wanted = arguments.only or ("resnet18", "vgg19")
         if "resnet18" in wanted:
-            pe.train(outside, place, settings=TRUNK_SETTINGS, resume=(place / "settings.yaml").exists())
+            pe.train(outside, folder, settings=TRUNK_SETTINGS, resume=(folder / "settings.yaml").exists())
         if "vgg19" in wanted:
             train_vgg(outside, arguments.output / "vgg19", arguments.minutes)
         return

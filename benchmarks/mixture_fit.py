@@ -1,14 +1,15 @@
-"""Does the test of corrected counts fail where it should, and only there?
+"""Does the test of corrected counts reject samples where it should, and only there?
 
     plankton-embed embed runs/ndsb121 ifcb_groups -o ifcb.parquet
     python benchmarks/mixture_fit.py runs/ndsb121 --others ifcb.parquet zooscan.parquet
 
-Each sample divides the images of val and test anew: half of each class calibrate, and 1,000 of the rest are the sample.
-The share of each class in it is that of val and test times a log-normal factor of its own (--spread); a class gives no
-more images than it has. Printed first: the test of uniformity (Kolmogorov-Smirnov) of the p-values under label shift
-alone, and how many are below .05, .01 and .001. Then the power where a tenth of the sample comes from other images: of
-unseen classes (20, drawn by each --seeds, which reference and calibration lack; the network has seen them), and of each
-file of `--others`. The temperature of the probabilities is that of all images of val.
+For each sample, the images of val and test are divided anew: half of each class are the calibration set, and 1,000 of
+the rest are the sample. The share of each class in it is that in val and test times a log-normal factor of its own
+(--spread); a class gives at most the images it has. Printed first: the test of uniformity (Kolmogorov-Smirnov) of the
+p-values under label shift alone, and how many are below .05, .01 and .001. Then the power where a tenth of the sample
+are other images: of unseen classes (20, drawn with each of --seeds; reference and calibration set have none of them,
+but the network has seen them), and of each file of `--others`. The temperature of the probabilities is fitted on all
+images of val.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from parts import shuffle_in_classes
 from scipy.stats import kstest
 from tqdm import tqdm
 
@@ -35,23 +37,22 @@ Described = tuple[NDArray[np.float64], NDArray[np.float64]]  # log-probabilities
 
 
 def draw_sample(codes: NDArray[np.intp], n: int, spread: float, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return n rows, without replacement, in which each class is a log-normal factor commoner than among all."""
-    order = rng.permutation(len(codes))
+    """Return n rows, without replacement, in which the share of each class is multiplied by a log-normal factor."""
+    order, rank = shuffle_in_classes(codes, rng)
     left = np.bincount(codes)
     share = left * np.exp(rng.normal(0, spread, len(left)))
     taken = np.zeros_like(left)
     while (missing := n - taken.sum()) > 0:  # a class may have too few
         weight = share * (left > taken)
         taken += np.minimum(rng.multinomial(missing, weight / weight.sum()), left - taken)
-    turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-    return order[turn < taken[codes[order]]]
+    return order[rank < taken[codes[order]]]
 
 
 @dataclass(frozen=True)
 class World:
-    """A reference, calibration images for its temperature, and images that are divided anew; without some classes."""
+    """A reference, calibration images for its temperature, and images to divide anew; without some classes."""
 
-    known: EmbeddingTable
+    reference: EmbeddingTable
     val: EmbeddingTable
     divided: EmbeddingTable
 
@@ -59,15 +60,15 @@ class World:
     def load(cls, run: RunFolder, without: NDArray[np.str_]) -> World:
         """Read the vectors of a run, without those classes."""
         tables = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "val", "test"))
-        known, val, test = (table.select(~np.isin(table.label.astype(str), without)) for table in tables)
-        return cls(known, val, val.join(test))
+        reference, val, test = (table.select(~np.isin(table.label.astype(str), without)) for table in tables)
+        return cls(reference, val, val.join(test))
 
     def p_values(
         self, others: EmbeddingTable | None, correction: CorrectionMethod, n_samples: int, spread: float
     ) -> NDArray[np.float64]:
-        """Return the p-values of samples, a tenth of which are other images where there are such."""
-        classifier = fit_classifier(self.known, "centroid", calibration=self.val)
-        measures = Rejector().fit(self.known.vectors, self.known.label)
+        """Return the p-values of samples; a tenth of each are other images, if given."""
+        classifier = fit_classifier(self.reference, "centroid", calibration=self.val)
+        measures = Rejector().fit(self.reference.vectors, self.reference.label)
 
         def describe(table: EmbeddingTable) -> Described:
             order, logs = classifier.assess(table.vectors)
@@ -80,11 +81,10 @@ class World:
         found = []
         for seed in tqdm(range(n_samples), leave=False):
             rng = np.random.default_rng(seed)
-            order = rng.permutation(len(codes))
-            turn = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
-            held, pool = order[turn % 2 == 0], order[turn % 2 == 1]
-            correct = CountCorrection(logs[held], codes[held], method=correction)
-            fit = MixtureTest(correct, logs[held], codes[held], novelty[held], seed)
+            order, rank = shuffle_in_classes(codes, rng)
+            calibration, pool = order[rank % 2 == 0], order[rank % 2 == 1]
+            correct = CountCorrection(logs[calibration], codes[calibration], method=correction)
+            fit = MixtureTest(correct, logs[calibration], codes[calibration], novelty[calibration], seed)
             rows = pool[draw_sample(codes[pool], N_IMAGES - n_other, spread, rng)]
             sample = [logs[rows], novelty[rows]]
             if other is not None:
@@ -107,9 +107,9 @@ if __name__ == "__main__":
     whole = World.load(run, np.array([], dtype=str))
     cases: dict[str, tuple[World, EmbeddingTable | None]] = {"label shift alone": (whole, None)}
     for seed in arguments.seeds:
-        unseen = np.random.default_rng(seed).choice(whole.known.classes, N_UNSEEN, replace=False)
-        strangers = whole.divided.select(np.isin(whole.divided.label.astype(str), unseen))
-        cases[f"a tenth of unseen classes, {seed}"] = (World.load(run, unseen), strangers)
+        unseen = np.random.default_rng(seed).choice(whole.reference.classes, N_UNSEEN, replace=False)
+        unseen_images = whole.divided.select(np.isin(whole.divided.label.astype(str), unseen))
+        cases[f"a tenth of unseen classes, {seed}"] = (World.load(run, unseen), unseen_images)
     cases |= {f"a tenth of {path.stem}": (whole, EmbeddingTable.load(path)) for path in arguments.others}
     rows = []
     for correction in arguments.corrections:

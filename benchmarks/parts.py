@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.classifiers.prediction import Method, fit_classifier
@@ -50,27 +51,40 @@ def embed_part(model: EmbeddingModel, part: Part, views: int = 1, precision: Pre
     return EmbeddingTable(model.embed_prepared(part.images, views=views, precision=precision), label=part.label)
 
 
-def name_part(known: EmbeddingTable, asked: EmbeddingTable, method: Method) -> NDArray[np.str_]:
-    """Name the images of a part by the vectors of another."""
-    return fit_classifier(known, method, N_NEIGHBORS).predict(asked.vectors)
+def predict_part(reference: EmbeddingTable, query: EmbeddingTable, method: Method) -> NDArray[np.str_]:
+    """Predict the classes of a part from the vectors of another."""
+    return fit_classifier(reference, method, N_NEIGHBORS).predict(query.vectors)
+
+
+def shuffle_in_classes(codes: NDArray[np.intp], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows in random order, and of each row its rank in this order among those of its class."""
+    order = rng.permutation(len(codes))
+    return order, rank_in_classes(codes[order])
+
+
+def rank_in_classes(codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rank of each row, in order, among the rows of its class."""
+    return pd.Series(codes).groupby(codes).cumcount().to_numpy()
 
 
 def claim_run(run: RunFolder, settings: Settings, **more: object) -> None:
-    """Note in a folder what is to be trained and scored there; end the program where it holds something else."""
-    asked = settings.flat() | more
+    """Record in a folder the settings of its training and scoring; end the program if it has other settings."""
+    claimed = settings.flat() | more
     path = run.path / "asked.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(asked)):
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(claimed)):
         raise SystemExit(f"{run.path} holds a training with other settings; choose another -o")
-    write_json(path, asked)
+    write_json(path, claimed)
 
 
 def parse_arguments(description: str, **more: tuple[type, object, str]) -> argparse.Namespace:
-    """Read the arguments that all benchmarks take, and `more`: name -> type, default, help."""
+    """Parse the arguments of all benchmarks, and `more`: name -> type, default, help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("catalog", help="CSV with path, label, split, such as ndsb40.csv")
-    parser.add_argument("--root", help="where its relative paths start")
+    parser.add_argument("--root", help="folder from which its relative paths start")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for states and results")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="settings of ours to change")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="settings of plankton_embed to change"
+    )
     for name, (kind, default, text) in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"{text} [{default}]")
     return parser.parse_args()

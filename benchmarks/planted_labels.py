@@ -1,18 +1,18 @@
-"""Wrong labels planted among the training images: how many of the first suspects are they?
+"""Wrong labels are planted among the training images: how many of them are among the first suspects?
 
     python benchmarks/planted_labels.py ndsb40.csv --root ndsb -o runs/planted --folds 2
     python benchmarks/planted_labels.py ndsb121.csv --root ndsb -o runs/filed --cluster 100 --clean runs/ndsb121
 
-A share of the training labels is swapped to a random other class. With --folds 1 one network learns from all of them,
-wrong ones included, and `suspects` ranks its training vectors as it does for every run (the head names each fifth from
-the others). With more folds a network a fold learns from the other folds, and `suspects` ranks the vectors of images
-that it has never seen; the rankings are put together by their scores. As many suspects are taken as labels were
-planted, so precision and recall are one number: as they are listed (groups first), by the score, and by each signal. A
-run is gone on with, a finished one is used.
+A share of the training labels is swapped to a random other class. With --folds 1, one network learns from all labels,
+wrong ones included, and `suspects` ranks its training vectors as for every run (the head predicts each fifth from the
+others). With more folds, one network per fold learns from the other folds, and `suspects` ranks the vectors of images
+that it has never seen; the rankings are merged by their scores. The number of suspects taken equals the number of
+planted labels, so precision and recall are equal. They are given for the list as written (groups first), for the score,
+and for each signal. An interrupted run is continued, a finished one is used.
 
-With --cluster N the labels are not swapped at random: N images of one class that look alike are filed under another, as
-when a person learned a class wrongly. They are half of a k-means cluster of a class, in the vectors of a network that
-was trained on the right labels (--clean); class, cluster and the other class are drawn by the seed.
+With --cluster N the labels are not swapped at random: N similar images of one class are labelled as another class, as
+if a person had learned a class wrongly. They are half of a k-means cluster of a class, in the vectors of a network
+trained on the right labels (--clean); class, cluster and the other class are drawn with the seed.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def plant(labels: pd.Series, share: float, seed: int) -> pd.Series:
 
 
 def file_cluster(labels: pd.Series, clean: EmbeddingTable, n: int, seed: int) -> pd.Series:
-    """Return n labels of one class, half of a k-means cluster, as another class; by a seed.
+    """Return n labels of one class, half of a k-means cluster, changed to another class.
 
     Args:
-        labels: of the training images, by row of the catalog; in the order of the vectors.
-        clean: their vectors, of a network that was trained on the right labels.
-        n: images to file wrongly.
-        seed: of the draws.
+        labels: labels of the training images, indexed by row of the catalog, in the order of the vectors.
+        clean: their vectors, from a network trained on the right labels.
+        n: number of images to mislabel.
+        seed: seed of the draws.
     """
     random = np.random.default_rng(seed)
     counts = labels.value_counts().sort_index()
@@ -74,10 +74,10 @@ def main() -> None:
     arguments = parse_arguments(
         __doc__ or "",
         share=(float, 0.05, "share of the training labels to swap"),
-        folds=(int, 1, "networks, each trained on the other folds; 1: one, trained on all"),
-        seed=(int, 0, "of the swapped labels and of the folds"),
-        cluster=(int, 0, "images of one cluster to file under another class; 0: swap labels at random"),
-        clean=(Path, None, "run on the right labels, in whose vectors clusters are found"),
+        folds=(int, 1, "networks, each trained on the other folds; 1: one network, trained on all"),
+        seed=(int, 0, "seed of the swapped labels and of the folds"),
+        cluster=(int, 0, "images of one cluster to label as another class; 0: swap labels at random"),
+        clean=(Path, None, "run on the right labels; clusters are found in its vectors"),
     )
     frame = ImageCatalog.load(arguments.catalog, root=arguments.root).frame.reset_index(drop=True)
     train = frame.index[frame["split"] == "train"]
@@ -114,7 +114,7 @@ def main() -> None:
         rows[signal] = {f"found in {n}": found[:n].sum() / len(wrong) for n in (len(wrong), 2 * len(wrong))}
     table = pd.DataFrame(rows).T
     table.to_csv(arguments.output / f"results_{arguments.folds}.csv", index_label="signal")
-    print(f"{len(wrong)} of {len(train)} labels planted; the share of them among the first suspects")
+    print(f"{len(wrong)} of {len(train)} labels planted; share of them found among the first suspects")
     print(table.round(3).to_string())
 
 

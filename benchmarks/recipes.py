@@ -1,10 +1,10 @@
-"""Recipes side by side, at equal epochs over several seeds: objectives, samplings, size inputs, trunks.
+"""Compares recipes at equal epochs over several seeds: objectives, samplings, size inputs, trunks.
 
     python benchmarks/recipes.py ndsb40.csv --root ndsb -o runs/recipes --table objectives --epochs 8 --seeds 3
 
-Validation images are named by the vectors of the training images, by nearest centroid and by kNN (k = 10). Trainings
-that are finished are not repeated; other epochs or settings need another folder. Trunks differ in speed: compare their
-seconds too. Nothing is measured on test.
+The classes of validation images are predicted from the vectors of the training images, by nearest centroid and by kNN
+(k = 10). Finished trainings are not repeated; other epochs or settings need another folder. Trunks differ in speed, so
+compare their seconds too. Nothing is measured on test.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import pandas as pd
-from parts import Part, claim_run, embed_part, name_part, parse_arguments, read_parts
+from parts import Part, claim_run, embed_part, parse_arguments, predict_part, read_parts
 
 from plankton_embed.classifiers.prediction import WITHOUT_TRAINING
 from plankton_embed.classifiers.scoring import score_predictions
@@ -48,9 +48,9 @@ def train_and_score(settings: Settings, parts: dict[str, Part], run: RunFolder, 
     model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to("auto")
     history = train_model(model, train.images, train.class_index, settings, run)
     scores = {"seconds": sum(record.seconds for record in history.records)}
-    known, asked = (embed_part(model, parts[name], views, "auto") for name in ("train", "val"))
+    reference, query = (embed_part(model, parts[name], views, "auto") for name in ("train", "val"))
     for method in WITHOUT_TRAINING:
-        metrics = score_predictions(asked.label, name_part(known, asked, method), n_bootstrap=0).metrics
+        metrics = score_predictions(query.label, predict_part(reference, query, method), n_bootstrap=0).metrics
         scores |= {f"{metric} {method}": metrics[metric] for metric in METRICS}
     return scores
 
@@ -58,7 +58,7 @@ def train_and_score(settings: Settings, parts: dict[str, Part], run: RunFolder, 
 def main() -> None:
     arguments = parse_arguments(
         __doc__ or "",
-        table=(str, "objectives", f"what differs: {', '.join(TABLES)}"),
+        table=(str, "objectives", f"what to compare: {', '.join(TABLES)}"),
         epochs=(int, 8, "epochs of every training"),
         seeds=(int, 3, "trainings of every recipe"),
         views=(int, 1, "views of an image to average"),

@@ -1,10 +1,10 @@
-"""Relations that repeat: the exact search against comparing all, with FAISS's range search, in one run.
+"""Search of parallel relations: the exact search against comparing all pairs with FAISS's range search, in one run.
 
     python benchmarks/relations.py RUN/vectors/test.parquet --sizes 300 1000
 
-The rival puts all n (n - 1) / 2 relations x - y into a flat FAISS index and asks for those within ε of each, and of
-each turned round; where there are more than 100,000, for those of 20,000 of them, drawn at random, and its time is
-taken in proportion. What both find is compared. The window of the 2019 report stands beside them with its recall.
+The rival puts all n (n - 1) / 2 relations x - y into a flat FAISS index and searches for relations within ε of each,
+and of the reverse of each. If there are more than 100,000, only 20,000 of them, drawn at random, are queries, and its
+time is scaled up. The results of both are compared. The window of the 2019 report is also run, with its recall.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Corners = dict[tuple[int, ...], float]
 
 
 def search_all(points: NDArray[np.float64], epsilon: float) -> tuple[float, Corners, float]:
-    """Compare relations with all, in both directions; return seconds for all, what was found, the share asked."""
+    """Compare relations with all, in both directions; return seconds for all, the results, and the share of queries."""
     first, second = np.triu_indices(len(points), 1)
     relations = (points[first] - points[second]).astype(np.float32)
     rng = np.random.default_rng(0)
-    asked = np.sort(
+    queries = np.sort(
         rng.permutation(len(relations))[: len(relations) if len(relations) <= MOST_RELATIONS else N_QUERIES]
     )
     found: Corners = {}
@@ -40,15 +40,15 @@ def search_all(points: NDArray[np.float64], epsilon: float) -> tuple[float, Corn
     index = faiss.IndexFlatL2(relations.shape[1])
     index.add(relations)
     for sign in (1, -1):
-        limits, _, rows = index.range_search(sign * relations[asked], (epsilon + TOLERANCE) ** 2)
-        own = np.repeat(asked, np.diff(limits).astype(np.int64))
+        limits, _, rows = index.range_search(sign * relations[queries], (epsilon + TOLERANCE) ** 2)
+        own = np.repeat(queries, np.diff(limits).astype(np.int64))
         for p, q in zip(own.tolist(), rows.tolist(), strict=True):
             x1, y1 = first[p], second[p]
             x2, y2 = (first[q], second[q]) if sign == 1 else (second[q], first[q])
             if len({x1, y1, x2, y2}) == 4:
                 ends = sorted([tuple(sorted((int(x1), int(y2)))), tuple(sorted((int(y1), int(x2))))])
                 found[(*ends[0], *ends[1])] = float(np.linalg.norm(points[x1] - points[y1] - points[x2] + points[y2]))
-    share = len(asked) / len(relations)
+    share = len(queries) / len(relations)
     return (time.perf_counter() - start) / share, found, share
 
 
@@ -81,18 +81,18 @@ def main() -> None:
         rows.append({**common, "method": "window of 2019", "seconds": time.perf_counter() - start})
         rows[-1] |= {"found": len(window), "recall": len(window.keys() & ours.keys()) / max(len(ours), 1)}
         rival_seconds, rival, share = search_all(points, arguments.epsilon)
-        name = "FAISS range search, both signs" + (f", {share:.1%} asked" if share < 1 else "")
+        name = "FAISS range search, both signs" + (f", {share:.1%} of the queries" if share < 1 else "")
         rows.append({**common, "method": name, "seconds": rival_seconds, "found": len(rival)})
         rows[-1]["times ours"] = rival_seconds / seconds
         if share == 1:
             apart = {c: d for c, d in (ours | rival).items() if (c in ours) != (c in rival)}
             far = [d for d in apart.values() if abs(d - arguments.epsilon) > TOLERANCE]
             print(
-                f"{n} images: {len(ours)} found; {len(far)} found by one alone (not within {TOLERANCE:g} of the limit)"
+                f"{n} images: {len(ours)} found; {len(far)} found by only one (not within {TOLERANCE:g} of the limit)"
             )
         else:
             missed = [d for c, d in rival.items() if c not in ours and abs(d - arguments.epsilon) > TOLERANCE]
-            print(f"{n} images: of {len(rival)} that the asked relations found, ours lacks {len(missed)}")
+            print(f"{n} images: of {len(rival)} found by the queries, {len(missed)} are missing in ours")
         print(rows[-1], flush=True)
     print(pd.DataFrame(rows).round(4).to_string(index=False, na_rep=""))
 

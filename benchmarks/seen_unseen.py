@@ -1,10 +1,10 @@
-"""Refusing and enrolling classes that the network never saw, against the same on raw pixels (PCA to 64 numbers).
+"""Rejecting and enrolling classes that the network has never seen, against the same on raw pixels (PCA to 64 numbers).
 
     python benchmarks/seen_unseen.py ndsb121.csv --root ndsb -o runs/seen_unseen
 
-Trains on the other classes alone (a run is gone on with, a finished one is used). Both rows: AUROC of refusing unseen
-test images, the share of them refused where 5 % of the known ones are, and the balanced accuracy on test over the
-unseen classes, and over all, when ten training images of each unseen class are enrolled (mean and spread over draws).
+Trains only on the other classes (an interrupted run is continued, a finished one is used). For both: AUROC of rejecting
+unseen test images, the share of them rejected where 5 % of the known ones are, and the balanced accuracy on test over
+the unseen classes, and over all, with ten training images of each unseen class enrolled (mean and sd over draws).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ N_EXAMPLES, DIMENSION = 10, 64
 
 @dataclass(frozen=True)
 class Space:
-    """Vectors of one model: known classes to train and to calibrate on, examples of unseen ones, test images of all."""
+    """Vectors of one model: reference and calibration set of seen classes, examples of unseen ones, all test images."""
 
-    known: EmbeddingTable
-    held: EmbeddingTable
+    reference: EmbeddingTable
+    calibration: EmbeddingTable
     examples: EmbeddingTable
     test: EmbeddingTable
 
 
 def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings) -> Space:
-    """Train on the seen classes, where that is not finished; return the vectors."""
+    """Train on the seen classes, unless that is finished; return the vectors."""
     folder = arguments.output / "ours"
     if not (folder / "scores.json").exists():
         pe.seen_unseen(arguments.catalog, folder, unseen=unseen, settings=settings, root=arguments.root)
@@ -52,7 +52,7 @@ def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings) -> S
 
 
 def reduce_pixels(arguments: Namespace, unseen: list[str], settings: Settings) -> Space:
-    """Reduce the prepared pixels by a PCA of the known training images."""
+    """Reduce the prepared pixels with a PCA of the training images of seen classes."""
     parts = read_parts(arguments.catalog, arguments.root, settings)
     is_unseen = {name: np.isin(part.label.astype(str), unseen) for name, part in parts.items()}
     pixels = {name: part.images.batch(slice(None))[0].reshape(len(part.label), -1) for name, part in parts.items()}
@@ -71,19 +71,19 @@ def reduce_pixels(arguments: Namespace, unseen: list[str], settings: Settings) -
 
 
 def score_space(space: Space, n_draws: int) -> dict[str, float]:
-    """Refuse, then enroll, the unseen classes."""
+    """Reject, then enroll, the unseen classes."""
     scores: dict[str, float] = {}
     for measure in get_args(NoveltyScore):
         found = evaluate_predictions(
-            space.known, space.test, PredictionOptions("knn", N_NEIGHBORS, 0.05, measure), space.held
+            space.reference, space.test, PredictionOptions("knn", N_NEIGHBORS, 0.05, measure), space.calibration
         )
         scores["accuracy, known classes"] = found.scores.metrics["accuracy"]
         scores[f"AUROC, {measure}"] = found.open_set.auroc
-        scores[f"unseen refused at 5 %, {measure}"] = found.open_set.refused_at_5
-        scores[f"refused of known, {measure}"] = found.open_set.known_refused
-        scores[f"refused of unseen, {measure}"] = found.open_set.unseen_refused
+        scores[f"unseen rejected at 5 %, {measure}"] = found.open_set.refused_at_5
+        scores[f"rejected of known, {measure}"] = found.open_set.known_refused
+        scores[f"rejected of unseen, {measure}"] = found.open_set.unseen_refused
     draws = measure_learning(
-        space.known, space.examples, space.test, examples=(N_EXAMPLES,), n_draws=n_draws, n_neighbors=N_NEIGHBORS
+        space.reference, space.examples, space.test, examples=(N_EXAMPLES,), n_draws=n_draws, n_neighbors=N_NEIGHBORS
     )
     names = {"new_only": "unseen among themselves", "new": "unseen among all", "all": "all"}
     for method, rows in draws.groupby("method"):
@@ -96,7 +96,7 @@ def score_space(space: Space, n_draws: int) -> dict[str, float]:
 def main() -> None:
     arguments = parse_arguments(
         __doc__ or "",
-        unseen=(Path, Path(__file__).with_name("ndsb121_unseen.txt"), "file with the unseen classes, one a line"),
+        unseen=(Path, Path(__file__).with_name("ndsb121_unseen.txt"), "file with the unseen classes, one per line"),
         draws=(int, 10, "draws of the ten examples"),
     )
     unseen = arguments.unseen.read_text(encoding="utf-8").split()

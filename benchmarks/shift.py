@@ -1,12 +1,12 @@
-"""Does `shift` flag other instruments, and leave further images of the same one alone?
+"""Does `shift` flag other instruments, but not further images of the same instrument?
 
     python benchmarks/shift.py runs/ndsb40 --new ifcb=ifcb.parquet --new zooscan=zooscan.parquet
 
-NAME=VECTORS were made by the model of the run (`plankton-embed embed`). Beside them stand draws from the run's own test
-images: 20 of 300 and 20 of 50 at random, which should be left alone; and 20 of 150 whose mix of classes is far from
-that of the val images (weights of the classes from a Dirichlet distribution, alpha .1), whose verdict should be
-`class mix`. Flagged: p < .001, and an effect above those of 100 draws from val. Last, the time that 5,000 vectors
-against 20,000 take.
+NAME=VECTORS were made with the model of the run (`plankton-embed embed`). They are compared with draws from the run's
+own test images: 20 of 300 and 20 of 50 at random, which should not be flagged; and 20 of 150 whose mix of classes is
+far from that of the val images (class weights from a Dirichlet distribution, alpha .1), whose verdict should be `class
+mix`. Flagged means p < .001 and an effect above those of 100 draws from val. Last, the time for 5,000 vectors against
+20,000.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = ["n_images", "verdict", "vectors_effect", "vectors_draws", "vectors_p"
 
 
 def draw_rows(test: EmbeddingTable, size: int, seed: int, alpha: float | None = None) -> NDArray[np.intp]:
-    """Draw rows; with `alpha`, weights of the classes are drawn first, the more unequal the smaller it is."""
+    """Draw rows; with `alpha`, class weights are drawn first, which are more unequal for a smaller alpha."""
     rng = np.random.default_rng(seed)
     if alpha is None:
         return rng.choice(len(test), size, replace=False)
@@ -43,25 +43,29 @@ def draw_rows(test: EmbeddingTable, size: int, seed: int, alpha: float | None = 
 
 
 def time_large() -> float:
-    """Return the seconds that 5,000 vectors of 64 numbers against 20,000 take, all of them drawn at random."""
+    """Return the seconds for 5,000 random vectors of 64 numbers against 20,000."""
     rng = np.random.default_rng(0)
-    known, new = (EmbeddingTable(rng.normal(size=(n, 64)), label=np.full(n, "a")) for n in (20_000, 5_000))
-    names = (
+    reference, new = (EmbeddingTable(rng.normal(size=(n, 64)), label=np.full(n, "a")) for n in (20_000, 5_000))
+    predictions = (
         pd.DataFrame({"best_label": rng.choice(list("abcdefgh"), len(table)), "probability": 0.5,
                       "novelty_score": rng.random(len(table)), "threshold": 1.0})
-        for table in (known, new)
+        for table in (reference, new)
     )  # fmt: skip
-    known_names, new_names = names
+    reference_predictions, new_predictions = predictions
     start = time.perf_counter()
-    find_shift(known, known_names, new, new_names)
+    find_shift(reference, reference_predictions, new, new_predictions)
     return time.perf_counter() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a finished run with val and test")
-    parser.add_argument("--new", action="append", default=[], metavar="NAME=VECTORS", help="what should be flagged")
-    parser.add_argument("--method", choices=get_args(Method), default="centroid", help="of naming [centroid]")
+    parser.add_argument(
+        "--new", action="append", default=[], metavar="NAME=VECTORS", help="vectors that should be flagged"
+    )
+    parser.add_argument(
+        "--method", choices=get_args(Method), default="centroid", help="method of prediction [centroid]"
+    )
     arguments = parser.parse_args()
     run = RunFolder(Path(arguments.run))
     pd.set_option("display.width", 200, "display.max_columns", 30)

@@ -2,8 +2,8 @@
 
     python benchmarks/softmax_rival.py ndsb40.csv --root ndsb -o runs/softmax_rival [--ours runs/mine]
 
-The rival is the trunk with one linear layer to the classes, trained by cross-entropy. Both are scored on test, with the
-views that the settings name; the p-values are McNemar's, exact, and corrected for their number (Holm).
+The rival is the trunk with one linear layer to the classes, trained with cross-entropy. Both are scored on test, with
+the views of the settings; the p-values are of McNemar's exact test, corrected for their number (Holm).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from parts import claim_run, embed_part, name_part, parse_arguments, read_parts
+from parts import claim_run, embed_part, parse_arguments, predict_part, read_parts
 
 import plankton_embed as pe
 from plankton_embed.baselines.softmax import train_softmax
@@ -32,18 +32,18 @@ def main() -> None:
     parts = read_parts(arguments.catalog, arguments.root, settings)
     run = RunFolder(arguments.output / "rival")
     claim_run(run, settings)
-    known, val = parts["train"], parts["val"]
-    rival = train_softmax(known.images, known.class_index, (val.images, val.class_index), settings, run)
+    train, val = parts["train"], parts["val"]
+    rival = train_softmax(train.images, train.class_index, (val.images, val.class_index), settings, run)
 
     test, views = parts["test"], settings.embedding.views
-    named = rival.embed_prepared(test.images, views=views, progress=True).argmax(axis=1)
-    rival_right = named == test.class_index
+    predicted = rival.embed_prepared(test.images, views=views, progress=True).argmax(axis=1)
+    rival_right = predicted == test.class_index
     model = EmbeddingModel.load(ours)
     results: dict[str, object] = {"n_test": len(test.label), "views": views, "softmax": float(rival_right.mean())}
-    known, asked = (embed_part(model, parts[name], views) for name in ("train", "test"))
+    reference, query = (embed_part(model, parts[name], views) for name in ("train", "test"))
     by_method: dict[str, dict[str, float]] = {}
     for method in METHODS:
-        our_right = name_part(known, asked, method) == asked.label
+        our_right = predict_part(reference, query, method) == query.label
         only_ours, only_rival, p_value = compare_right(our_right, rival_right)
         by_method[method] = {
             "accuracy": float(our_right.mean()),

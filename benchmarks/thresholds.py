@@ -1,11 +1,11 @@
-"""Is the share of refused images the one that was asked for? Over twenty divisions of a run's val and test images.
+"""Is the share of rejected images the requested one? Over twenty divisions of a run's val and test images.
 
     python benchmarks/thresholds.py runs/ndsb40
 
-Each seed divides the labelled vectors of val and test anew, class by class: as many as val holds calibrate the
-thresholds (kNN, k = 10, gives the names), the others are refused or not. Printed for every measure and rate: the
-refused share of known images, averaged over classes and seeds, and how it spreads over the classes. The network has
-seen none of them; its best epoch was chosen on val, as always.
+For each seed, the labelled vectors of val and test are divided anew, class by class: as many as in val are the
+calibration set of the thresholds (kNN, k = 10, gives the predictions), the others are rejected or not. Printed for
+every measure and rate: the rejected share of known images, averaged over classes and seeds, and how it differs between
+classes. The network was not trained on these images; its best epoch was chosen on val, as always.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ RATES = (0.05, 0.1, 0.2)
 
 
 def measure_shares(run: RunFolder, n_seeds: int) -> pd.DataFrame:
-    """Return the refused share of known images: one row a measure, rate, seed and class."""
-    known, val, test = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "val", "test"))
+    """Return the rejected share of known images: one row per measure, rate, seed and class."""
+    reference, val, test = (EmbeddingTable.load(run.vectors(name)) for name in ("train", "val", "test"))
     images = add_examples(val, test)
     truth = images.label.astype(str)
-    names = fit_classifier(known, "knn", N_NEIGHBORS).predict(images.vectors)
+    predicted = fit_classifier(reference, "knn", N_NEIGHBORS).predict(images.vectors)
     classes, codes = np.unique(truth, return_inverse=True)
     rows = []
     for measure in get_args(NoveltyScore):
-        rejector = Rejector(measure).fit(known.vectors, known.label)
+        rejector = Rejector(measure).fit(reference.vectors, reference.label)
         for rate in RATES:
             for seed in range(n_seeds):
-                held = hold_out(codes, len(val) / len(images), seed)
-                rejector.calibrate(images.vectors[held], names[held], rate)
-                refused = rejector.reject(images.vectors[~held], names[~held])
-                shares = pd.Series(refused).groupby(truth[~held]).mean()
+                is_calibration = hold_out(codes, len(val) / len(images), seed)
+                rejector.calibrate(images.vectors[is_calibration], predicted[is_calibration], rate)
+                rejected = rejector.reject(images.vectors[~is_calibration], predicted[~is_calibration])
+                shares = pd.Series(rejected).groupby(truth[~is_calibration]).mean()
                 rows += [(measure, rate, seed, label, shares[label]) for label in classes]
-    return pd.DataFrame(rows, columns=["measure", "rate", "seed", "label", "refused"])
+    return pd.DataFrame(rows, columns=["measure", "rate", "seed", "label", "rejected"])
 
 
 def main() -> None:
@@ -54,14 +54,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="divisions [20]")
     arguments = parser.parse_args()
     shares = measure_shares(RunFolder(Path(arguments.run)), arguments.seeds)
-    by_class = shares.groupby(["measure", "rate", "label"])["refused"].mean()
+    by_class = shares.groupby(["measure", "rate", "label"])["rejected"].mean()
     spread = by_class.groupby(["measure", "rate"]).agg(["mean", "std", "min", "median", "max"])
-    by_seed = shares.groupby(["measure", "rate", "seed"])["refused"].mean()
+    by_seed = shares.groupby(["measure", "rate", "seed"])["rejected"].mean()
     spread["sd over seeds"] = by_seed.groupby(["measure", "rate"]).std()
-    print("Refused share of known images: mean over classes and seeds, then how the classes differ")
+    print("Rejected share of known images: mean over classes and seeds, then how the classes differ")
     print(spread.round(3).to_string())
     worst = by_class.xs(RATES[0], level="rate").unstack("measure").sort_values(get_args(NoveltyScore)[0])
-    print(f"\nBy class, {RATES[0]:.0%} asked for")
+    print(f"\nBy class, {RATES[0]:.0%} requested")
     print(worst.round(3).to_string())
 
 

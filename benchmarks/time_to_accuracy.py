@@ -1,10 +1,11 @@
-"""How much sooner the default recipe reaches what the recipe of 2019 reaches: both from scratch, in one run.
+"""How much sooner the default recipe reaches the accuracy of the recipe of 2019: both from scratch, in one run.
 
     python benchmarks/time_to_accuracy.py ndsb40.csv --root ndsb -o runs/time_to_accuracy
 
-The rival is `training.objective=reference_2019`, to the letter. Every `--every` seconds of training both are scored:
-validation images named by the centroids of the training images, the batch norms measured anew before. The time that
-scoring takes counts for neither. Ours is trained on the rival's trunk, Inception-v3, and on that of the settings.
+The rival is `training.objective=reference_2019`, exactly. Every `--every` seconds of training both are scored: the
+classes of validation images are predicted from the centroids of the training images, after the batch norms are measured
+again. The time for scoring does not count. Ours is trained with the rival's trunk, Inception-v3, and with that of the
+settings.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from parts import Part, embed_part, name_part, parse_arguments, read_parts
+from parts import Part, embed_part, parse_arguments, predict_part, read_parts
 from torch import Tensor
 
 from plankton_embed.network.model import EmbeddingModel
@@ -34,14 +35,14 @@ class TimeIsUpError(Exception):
 
 
 class TimedObjective(Objective):
-    """An objective that looks at the clock and, now and then, at the space."""
+    """An objective that scores the space at intervals and stops at a time limit."""
 
     def __init__(self, settings: Settings, model: EmbeddingModel, parts: dict[str, Part], every: float, limit: float):
         super().__init__()
-        known = parts["train"]
-        n_classes = int(known.class_index.max()) + 1
+        train = parts["train"]
+        n_classes = int(train.class_index.max()) + 1
         self.objective = build_objective(settings.training, n_classes, model.dimension)
-        self.feed = BatchFeed(known.images, known.class_index, known.images.log_sides("none"), model.device)
+        self.feed = BatchFeed(train.images, train.class_index, train.images.log_sides("none"), model.device)
         self.settings, self.model, self.parts = settings, model, parts
         self.every, self.limit = every, limit
         self.scored: list[tuple[float, float]] = []
@@ -52,10 +53,10 @@ class TimedObjective(Objective):
         seconds = time.perf_counter() - self.started
         if seconds >= self.every * (len(self.scored) + 1):
             rows = np.random.default_rng(len(self.scored)).permutation(len(self.parts["train"].label))
-            model = replace(self.model, net=deepcopy(self.model.net))  # the step that is under way needs its own
+            model = replace(self.model, net=deepcopy(self.model.net))  # the current training step needs the original
             measure_statistics(model.net, self.feed, rows[:STATISTICS_IMAGES], self.settings.training)
-            known, asked = (embed_part(model, self.parts[name], precision="auto") for name in ("train", "val"))
-            accuracy = float((name_part(known, asked, "centroid") == asked.label).mean())
+            reference, query = (embed_part(model, self.parts[name], precision="auto") for name in ("train", "val"))
+            accuracy = float((predict_part(reference, query, "centroid") == query.label).mean())
             self.scored.append((seconds, accuracy))
             print(f"{seconds:7.0f} s  {accuracy:.3f}", flush=True)
             self.started = time.perf_counter() - seconds
@@ -68,11 +69,11 @@ class TimedObjective(Objective):
 def train_for(settings: Settings, parts: dict[str, Part], output: Path, every: float, minutes: float) -> pd.DataFrame:
     """Train from scratch until the time is up; return validation accuracy over seconds of training."""
     model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to("auto")
-    known = parts["train"]
+    train = parts["train"]
     timed = TimedObjective(settings, model, parts, every, 60 * minutes)
     with contextlib.suppress(TimeIsUpError):
         train_model(
-            model, known.images, known.class_index, settings, RunFolder(output), objective=timed, progress=False
+            model, train.images, train.class_index, settings, RunFolder(output), objective=timed, progress=False
         )
     return pd.DataFrame(timed.scored, columns=["seconds", "centroid_accuracy"])
 
@@ -80,7 +81,7 @@ def train_for(settings: Settings, parts: dict[str, Part], output: Path, every: f
 def main() -> None:
     arguments = parse_arguments(
         __doc__ or "",
-        minutes=(float, 30.0, "what the recipe of 2019 is given"),
+        minutes=(float, 30.0, "training minutes of the recipe of 2019"),
         every=(float, 20.0, "seconds between scores"),
     )
     shared = ["network.weights=none", "training.checkpoint_minutes=1e9"]

@@ -1,14 +1,15 @@
-"""Tows that differ more than independent images do: how often do intervals hold the truth, by image and by sample?
+"""Tows that differ more than independent images: how often do intervals contain the truth, by image and by sample?
 
     python benchmarks/tows.py                                   # 20 stations for each of three seeds
 
-Every station is simulated anew. Its classes are overlapping normal distributions. Every tow has a mix of classes of its
-own (log-normal, standard deviation 1 over the classes) and shifts all its images by a step of its own (normal, standard
-deviation 0.5 in each of three dimensions, where a class has 1), so that the errors of the classifier differ from tow to
-tow. 20 tows of 40 images calibrate. The station counted has 1 tow of 240 images or 8 tows of 30, none of which
-calibrates. Printed for each seed: the share of classes (with at least 5 true images) whose nominal 90 % interval holds
-the true count, by image and by sample, and the mean width of the intervals over the true count. Then the same for
-nominal 95 % intervals of the accuracy, from 20 labelled tows; they should hold the accuracy over 4,000 other tows.
+Every station is simulated anew. Its classes are overlapping normal distributions. Every tow has its own mix of classes
+(log-normal, standard deviation 1 over the classes) and shifts all its images by its own step (normal, standard
+deviation 0.5 in each of three dimensions; that of a class is 1), so the errors of the classifier differ from tow to
+tow. 20 tows of 40 images are the calibration set. The station has 1 tow of 240 images or 8 tows of 30, not used for
+calibration. Printed for each seed: the share of classes (with at least 5 true images) whose nominal 90 % interval
+contains the true count, with intervals by image and by sample, and the mean width of the intervals / true count. Then
+the same for nominal 95 % intervals of the accuracy, from 20 labelled tows; they should contain the accuracy over 4,000
+other tows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from plankton_embed.analysis.quantification import LEVEL, METHODS, CorrectionMet
 from plankton_embed.classifiers.scoring import score_predictions
 
 N_CLASSES, LEAST_COUNT, N_DRAWS = 10, 5, 100
-N_TOWS, N_EACH = 20, 40  # that calibrate
+N_TOWS, N_EACH = 20, 40  # of the calibration set
 STATIONS = {"1 tow": (1, 240), "8 tows": (8, 30)}
 MIX, SPREAD, N_REFERENCE = 1.0, 2.2, 4000
 
@@ -45,23 +46,23 @@ class Sea:
         tows = np.repeat(np.arange(n_tows), n_each)
         points = self.rng.normal(self.centres[codes] + self.rng.normal(0, self.step, (n_tows, 3))[tows], 1)
         distances = ((points[:, None] - self.centres) ** 2).sum(axis=2)
-        return codes, log_softmax(self.bias - 0.65 * distances, axis=1), tows  # too sure by 30 %, and biased
+        return codes, log_softmax(self.bias - 0.65 * distances, axis=1), tows  # overconfident by 30 %, and biased
 
 
 def measure_counts(rng: np.random.Generator, step: float, method: CorrectionMethod, station: str) -> pd.DataFrame:
-    """Return one row a way to draw and class of a station: `true`, `low`, `high`."""
+    """Return one row per resampling unit and class of a station: `true`, `low`, `high`."""
     sea = Sea(rng, step)
-    known, logs, tows = sea.tow(N_TOWS, N_EACH)
-    codes, asked, of = sea.tow(*STATIONS[station])
+    true_codes, logs, tows = sea.tow(N_TOWS, N_EACH)
+    codes, query, of = sea.tow(*STATIONS[station])
     true, rows = np.bincount(codes, minlength=N_CLASSES), []
-    for drawn_by, held, here in (("image", None, None), ("sample", tows, of)):
-        found = CountCorrection(logs, known, None, method, samples=held, n_draws=N_DRAWS).correct(asked, here)
+    for drawn_by, samples, here in (("image", None, None), ("sample", tows, of)):
+        found = CountCorrection(logs, true_codes, None, method, samples=samples, n_draws=N_DRAWS).correct(query, here)
         rows.append(pd.DataFrame({"drawn by": drawn_by, "true": true, "low": found.low, "high": found.high}))
     return pd.concat(rows).query("true >= @LEAST_COUNT")
 
 
 def measure_accuracy(rng: np.random.Generator, step: float) -> pd.DataFrame:
-    """Return one row a way to draw: the accuracy over many tows as `true`, `low` and `high` from a few."""
+    """Return one row per resampling unit: `true`, the accuracy over many tows, and `low` and `high` from a few."""
     sea = Sea(rng, step)
     codes, logs, _ = sea.tow(N_REFERENCE, N_EACH)
     true, rows = float((logs.argmax(axis=1) == codes).mean()), []
@@ -73,16 +74,20 @@ def measure_accuracy(rng: np.random.Generator, step: float) -> pd.DataFrame:
 
 
 def summarise(found: pd.DataFrame) -> dict[str, float]:
-    """Return how often the intervals hold the truth, and how wide they are, by image and by sample."""
+    """Return how often the intervals contain the truth, and how wide they are, by image and by sample."""
     holds = found["true"].between(found["low"], found["high"]).groupby(found["drawn by"]).mean()
     width = ((found["high"] - found["low"]) / found["true"]).groupby(found["drawn by"]).mean()
-    return {**holds.add_prefix("hold by ").to_dict(), **width.add_prefix("width by ").to_dict(), "n": len(found) // 2}
+    return {
+        **holds.add_prefix("coverage by ").to_dict(),
+        **width.add_prefix("width by ").to_dict(),
+        "n": len(found) // 2,
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--stations", type=int, default=20)
-    parser.add_argument("--step", type=float, default=0.5, help="standard deviation of the tows' steps [0.5]")
+    parser.add_argument("--step", type=float, default=0.5, help="standard deviation of the steps of the tows [0.5]")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[13, 14, 15])
     arguments = parser.parse_args()

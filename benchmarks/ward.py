@@ -1,11 +1,11 @@
-"""Ward's linkage of many vectors: ours against fastcluster's, one after the other in one run.
+"""Ward's linkage of many vectors: ours against fastcluster, one after the other in one run.
 
     pip install -e ".[cpu,bench]"
     python benchmarks/ward.py --sizes 20000 100000
 
-Each runs in a process of its own, which tells its time and its peak memory, the vectors and the libraries included.
-The vectors: `classes`, unit vectors of 100 classes with a falling spectrum, as an embedding has them; `gauss`, normal
-in all 64 dimensions. Heights are compared one by one. SciPy's linkage needs all distances at once: 4 n (n - 1) bytes.
+Each runs in a separate process, which reports its time and its peak memory, with the vectors and the libraries. The
+vectors: `classes`, unit vectors of 100 classes with a decreasing spectrum, similar to an embedding; `gauss`, normal in
+all 64 dimensions. Heights are compared one by one. SciPy's linkage needs all distances at once: 4 n (n - 1) bytes.
 """
 
 from __future__ import annotations

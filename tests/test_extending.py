@@ -32,7 +32,7 @@ def test_a_reader_is_one_file_and_one_name(tmp_path, monkeypatch):
     pd.DataFrame(rows).to_csv(tmp_path / "scenes.csv", index=False)
     assert source.read_source(tmp_path).labels == ["copepod", "medusa", "copepod"]
     assert source.read_source(tmp_path, prefix="A").labels == ["copepod", "medusa"]
-    with pytest.raises(SettingError, match="prefix: it goes with the format scenes"):
+    with pytest.raises(SettingError, match="prefix: it applies to the format scenes"):
         source.read_source(tmp_path, source_format="folder", prefix="A")
 
 

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from plankton_embed.images.views import n_views
+
 BLOCK = 1024  # images at a time, outside training
-N_VIEWS = 8  # views of a square image; one that is not square has half as many
 Sampling = Literal["natural", "balanced"]
 Pixels = NDArray[np.uint8]
 Codes = NDArray[np.intp]
@@ -37,38 +38,20 @@ def draw_epoch(
         Rows and views, (m,) each; views are numbers for `turn_images`. Within an epoch an image has the same view twice
         only after all its views.
     """
-    sizes, n_views = np.bincount(codes), N_VIEWS if image_shape[0] == image_shape[1] else N_VIEWS // 2
+    sizes, most = np.bincount(codes), n_views(*image_shape[:2])
     mean_size = -(-len(codes) // len(sizes))
     if sampling == "balanced":
         targets = np.full(len(sizes), mean_size)
     else:
-        targets = np.maximum(sizes, np.minimum(mean_size, n_views * sizes)) if grow_rare else sizes
+        targets = np.maximum(sizes, np.minimum(mean_size, most * sizes)) if grow_rare else sizes
     rows, views = [], []
     for c, target in enumerate(targets):
         members = np.flatnonzero(codes == c)
         rounds = -(-target // len(members))
         rows.append(np.concatenate([rng.permutation(len(members)) for _ in range(rounds)])[:target])
-        turned = (
-            rng.integers(n_views, size=len(members))[rows[-1]] + np.repeat(np.arange(rounds), len(members))[:target]
-        )
+        turned = rng.integers(most, size=len(members))[rows[-1]] + np.repeat(np.arange(rounds), len(members))[:target]
         is_turned = turn or (grow_rare and sizes[c] < mean_size)
-        views.append(turned % n_views if is_turned else np.zeros(target, dtype=np.intp))
+        views.append(turned % most if is_turned else np.zeros(target, dtype=np.intp))
         rows[-1] = members[rows[-1]]
     order = rng.permutation(int(targets.sum()))
     return np.concatenate(rows)[order], np.concatenate(views)[order]
-
-
-def turn_images(pixels: Pixels, views: Codes) -> Pixels:
-    """Return images in the given views (n,): 0 unchanged; the first half turned, the second half mirrored and turned.
-
-    Square images have the views 0-7, in quarter turns; others have 0-3, in half turns.
-    """
-    if not views.any():
-        return pixels
-    square, turned = pixels.shape[1] == pixels.shape[2], pixels.copy()
-    half = (N_VIEWS if square else N_VIEWS // 2) // 2
-    for view in np.unique(views):
-        these = views == view
-        picture = pixels[these][:, :, ::-1] if view >= half else pixels[these]
-        turned[these] = np.rot90(picture, (view % half) * (1 if square else 2), axes=(1, 2))
-    return turned

@@ -35,8 +35,8 @@ from plankton_embed.baselines.net_batches import (
     Sampling,
     balance_weights,
     draw_epoch,
-    turn_images,
 )
+from plankton_embed.images.views import turn_images
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 FIGURES = ("loss", "accuracy", "f1_macro", "precision_macro", "recall_macro")  # columns of the history

@@ -1,4 +1,4 @@
-"""Training-only changes, drawn anew for each image and applied to the whole batch on its device."""
+"""Training-time augmentation, drawn anew for each image and applied to the whole batch on its device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from plankton_embed.images.views import FIRST_MIRRORED
 from plankton_embed.settings import AugmentationSettings
 
 
@@ -18,9 +19,9 @@ def augment(
 
     Args:
         images: float (b, channels, T, T), 0-255.
-        background: float (b, channels), what fills the borders that open up.
-        views: int (b,), the quarter turn and mirror each image is given first (see `balance.EpochPlan`).
-        settings: how far the changes go.
+        background: float (b, channels), the fill of the borders that open up.
+        views: int (b,), the view that each image is turned to first (see `images.views`).
+        settings: limits of the changes.
         generator: the source of chance, on the CPU.
 
     Returns:
@@ -37,13 +38,13 @@ def augment(
 
 
 def _draw_matrices(views: Tensor, settings: AugmentationSettings, generator: torch.Generator) -> Tensor:
-    """Return (b, 2, 3) affine matrices that say where each output pixel comes from."""
+    """Return (b, 2, 3) affine matrices that map each output pixel to its place in the image."""
     n = len(views)
-    mirror = torch.where(views >= 4, -1.0, 1.0)
+    mirror = torch.where(views >= FIRST_MIRRORED, -1.0, 1.0)
     if settings.flip:
         mirror = mirror * (torch.randint(0, 2, (n,), generator=generator) * 2 - 1)
     (turn,) = _uniform(1, n, settings.rotation, generator)
-    angle = torch.deg2rad(turn) + (views % 4) * (math.pi / 2)
+    angle = torch.deg2rad(turn) + (views % FIRST_MIRRORED) * (math.pi / 2)
     (zoom,) = _uniform(1, n, settings.zoom, generator)
     (stretch,) = torch.exp(_uniform(1, n, math.log1p(settings.stretch), generator))
     shift = _uniform(2, n, 2 * settings.shift, generator)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-N_VIEWS = 8  # the four quarter turns of an image and of its mirror image
+from plankton_embed.images.views import N_VIEWS
 
 Sampling = Literal["balanced", "square_root", "natural"]
 
@@ -18,8 +18,7 @@ Sampling = Literal["balanced", "square_root", "natural"]
 class EpochPlan:
     """Which images one epoch shows, and how, class by class.
 
-    `rows`: the row numbers of each class, int (n_c,). `views`, likewise: 0 is the image as it is, 1-3 its quarter
-    turns, 4-7 the mirror image and its quarter turns.
+    `rows`: the row numbers of each class, int (n_c,). `views`, likewise: a view of each image (see `images.views`).
     """
 
     rows: list[NDArray[np.int64]]
@@ -31,24 +30,24 @@ def balance_epoch(
 ) -> EpochPlan:
     """Draw the images of one epoch.
 
-    A class that has more images than its due gives a random part of them; one with fewer gives every image in turn,
-    each time round in another of its eight views, so that up to eight times its size no picture comes twice.
+    A class with more images than its quota gives a random part of them. A class with fewer gives all its images again
+    and again, each time in another of the eight views, so up to eight times its size the epoch repeats no picture.
 
     Args:
         class_index: (n,) class code of every training image, 0 … C-1, each code present.
-        n_images: images of the epoch, about; every class gives at least two.
+        n_images: approximate number of images of the epoch; every class gives at least two.
         rng: the source of chance.
-        sampling: what a class gives: `balanced` the same as any other, `square_root` as the root of its size,
-            `natural` as its size.
+        sampling: number of images per class: `balanced`: equal; `square_root`: proportional to the root of its size;
+            `natural`: proportional to its size.
     """
     sizes = np.bincount(class_index)
     weights = sizes ** {"balanced": 0.0, "square_root": 0.5, "natural": 1.0}[sampling]
-    dues = np.maximum(2, np.rint(n_images * weights / weights.sum())).astype(int)
+    quotas = np.maximum(2, np.rint(n_images * weights / weights.sum())).astype(int)
     rows, views = [], []
-    for members, due in zip(split_by_class(class_index), dues, strict=True):
-        rounds = -(-due // len(members))
-        rows.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:due])
-        views.append(np.repeat(np.arange(rounds), len(members))[:due] % N_VIEWS)
+    for members, quota in zip(split_by_class(class_index), quotas, strict=True):
+        rounds = -(-quota // len(members))
+        rows.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:quota])
+        views.append(np.repeat(np.arange(rounds), len(members))[:quota] % N_VIEWS)
     return EpochPlan(rows, views)
 
 

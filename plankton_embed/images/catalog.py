@@ -1,4 +1,4 @@
-"""ImageCatalog: one row an image, with its label, split and sample."""
+"""ImageCatalog: one row per image, with its label, split and sample."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ from plankton_embed.images.preparation import DECODER_FAULTS, hash_pixels, open_
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar, write_atomically
-from plankton_embed.spreadsheet import MISSING as MISSING
-from plankton_embed.spreadsheet import clean_label as clean_label
-from plankton_embed.spreadsheet import list_lines, read_raw, read_spreadsheet
+from plankton_embed.spreadsheet import clean_label, list_lines, read_raw, read_spreadsheet
 
 if TYPE_CHECKING:
     from plankton_embed.images.catalog_summary import CatalogSummary
@@ -50,34 +48,29 @@ logger = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
-UNKNOWN = "unknown"  # the label of a rejected image, so that no class may have it
+UNKNOWN = "unknown"  # the label of rejected images; no class may have it
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 # m³: a run of an IFCB that stopped after a second has 4e-9; the largest nets (RMT 25, towed for 5 km) filter about 1e5
 SMALLEST_VOLUME, LARGEST_VOLUME = 1e-9, 1e6
-LIMITS = {  # column -> least (not itself), most, and what is expected
-    "volume": (SMALLEST_VOLUME, LARGEST_VOLUME, "m³ of water of a sample, above 1e-9 (a microlitre) and up to 1e6"),
-    "subsample_factor": (0.0, 1e9, "times that the imaged part goes into the sample, above 0 and up to 1e9"),
+LIMITS = {  # column -> lower limit (excluded), upper limit, and what is expected
+    "volume": (SMALLEST_VOLUME, LARGEST_VOLUME, "m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6"),
+    "subsample_factor": (0.0, 1e9, "sample / imaged part, above 0 and up to 1e9"),
 }
 
 
 @dataclass(frozen=True, repr=False)
 class ImageCatalog(Shown):
-    """Images and what is known of them.
+    """Images and their metadata.
 
-    `frame` has one row an image and always the columns `object_id` (unique text), `path` (absolute; it may go on
-    inside a file, see `images.containers`) and `label` (text, missing where unknown). Optional are `split` (train, val
-    or test), `sample_id`, the columns of METADATA_COLUMNS, numeric features, whose names start with `feature_`,
-    `lineage` (`A>B>C`), `annotation_status`, and any others. `summary` is what `pe.catalog` found in these rows.
+    `frame` has one row per image and always the columns `object_id` (unique text), `path` (absolute; it may continue
+    inside a file, see `images.containers`) and `label` (text, missing where unknown). Optional columns are `split`
+    (train, val or test), `sample_id`, those of METADATA_COLUMNS, numeric features (`feature_…`), `lineage` (`A>B>C`),
+    `annotation_status`, and any others. `summary` is what `pe.catalog` found in these rows.
     """
 
     frame: pd.DataFrame
@@ -89,14 +82,14 @@ class ImageCatalog(Shown):
     @property
     def paths(self) -> list[str]:
         """Absolute path of every image."""
-        return list(map(str, self.frame["path"].to_numpy(dtype=object)))  # an Arrow column is slow to walk
+        return list(map(str, self.frame["path"].to_numpy(dtype=object)))  # iterating over an Arrow column is slow
 
     @property
     def pixel_size(self) -> NDArray[np.float32] | None:
         """µm per pixel of every image, from the column `pixel_size` (nan where empty); None without that column.
 
         Raises:
-            InputError: a value is no number.
+            InputError: a value is not a number.
         """
         if "pixel_size" not in self.frame:
             return None
@@ -110,7 +103,7 @@ class ImageCatalog(Shown):
         """Class name of every image, None where unknown."""
         label = self.frame["label"]
         names = label.to_numpy(dtype=object)
-        return [str(name) if known else None for name, known in zip(names, label.notna().to_numpy(), strict=True)]
+        return [str(name) if given else None for name, given in zip(names, label.notna().to_numpy(), strict=True)]
 
     @property
     def classes(self) -> list[str]:
@@ -144,45 +137,42 @@ class ImageCatalog(Shown):
         return self.select((self.frame["split"] == name).to_numpy())
 
     def with_classes(
-        self,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        class_map: Mapping[str, str] | None = None,
+        self, include: Sequence[str] = (), exclude: Sequence[str] = (), class_map: Mapping[str, str] | None = None
     ) -> ImageCatalog:
         """Rename, merge and drop classes.
 
         Args:
-            include: keep only these classes (unlabelled rows are dropped too); empty keeps all.
+            include: keep only these classes, which drops unlabelled rows too; empty keeps all.
             exclude: drop these classes.
-            class_map: old name -> new name, applied last; two old names with one new name merge, an empty new
-                name drops the class, names not in the map stay. The names in `unvalidated_label` are renamed too; their
-                images stay, where the class is dropped without that name.
+            class_map: old name -> new name, applied last. Two old names with one new name merge, an empty new name
+                drops the class, names not in the map stay. Names in `unvalidated_label` are renamed too; if their class
+                is dropped, their images stay without that name.
 
         Raises:
-            SettingError: a name that no image has.
+            SettingError: no image has one of the names.
         """
-        known = set(self.classes)
+        classes = set(self.classes)
         unvalidated = set(self.frame["unvalidated_label"].dropna()) if "unvalidated_label" in self.frame else set()
         include, exclude = [clean_label(c) for c in include], [clean_label(c) for c in exclude]
         renames = {clean_label(old): clean_label(new) for old, new in (class_map or {}).items()}
         for option, names in (("include", include), ("exclude", exclude), ("class map", list(renames))):
-            strangers = sorted(set(names) - known - unvalidated)
-            if strangers:
-                raise SettingError(f"{option}: no image has the class {strangers}; the classes are {sorted(known)}")
+            unknown = sorted(set(names) - classes - unvalidated)
+            if unknown:
+                raise SettingError(f"{option}: no image has the class {unknown}; the classes are {sorted(classes)}")
         label = self.frame["label"]
         dropped = [old for old, new in renames.items() if not new]
         keep = ~label.isin([*exclude, *dropped])
         if include:
             keep &= label.isin(include)
         frame = self.frame[keep].reset_index(drop=True)
-        new = {name: renames.get(name, name) or None for name in known | unvalidated}
+        new = {name: renames.get(name, name) or None for name in classes | unvalidated}
         columns = [name for name in ("label", "unvalidated_label") if renames and name in frame]
         frame = frame.assign(**{name: pd.Series(frame[name].map(new).tolist(), dtype="str") for name in columns})
         return ImageCatalog(frame)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, root: str | Path = ".") -> ImageCatalog:
-        """Make a catalog of a data frame; the columns are checked and cleaned as those of a file (see `from_rows`)."""
+        """Make a catalog from a data frame; its columns are checked and cleaned as in `from_rows`."""
         return cls.from_rows(frame, "frame", root)
 
     @classmethod
@@ -195,22 +185,22 @@ class ImageCatalog(Shown):
         faults: Faults | None = None,
         line_of: Callable[[int], int] | None = None,
     ) -> ImageCatalog:
-        """Build from columns, checking and cleaning them.
+        """Make a catalog from columns, which are checked and cleaned.
 
         Args:
-            rows: columns by name; `path` is needed. A row without `object_id` has its path, as given, as id. Whole
-                numbers that gaps have made floats of are whole: in columns of text, and in those of no unit. Rows in
-                which all is empty are left out.
-            source: what an error calls the rows.
-            root: folder that relative paths start from; by default the current one.
-            allow_empty: whether no rows are fine.
-            faults: gathers rows without a path, with an unknown split, with the `object_id` of an earlier row, or with
-                values that should be numbers; by default they are an error. Volumes and sub-sampling factors that
-                cannot be (LIMITS) are emptied, which is a warning.
-            line_of: the line of the file on which a row starts, counted from 0; by default rows are counted from 1.
+            rows: columns by name; `path` is required. A row without `object_id` gets its path, as given. Whole numbers
+                that became floats because of empty cells become whole again, in columns of text and in those without a
+                unit. Rows with empty cells only are left out.
+            source: the source of the rows, for errors.
+            root: folder from which relative paths start; by default the current one.
+            allow_empty: accept a catalog without rows.
+            faults: collects rows without a path, with an unknown split, with the `object_id` of an earlier row, or with
+                text in place of numbers; by default they are an error. Impossible volumes and sub-sampling factors
+                (LIMITS) are emptied with a warning.
+            line_of: row (from 0) -> the line of the file on which it starts; by default rows are counted from 1.
 
         Raises:
-            InputError: no `path`, a doubled column, no rows, or there are faults.
+            InputError: `path` is missing, a column is there twice, there are no rows, or there are faults.
         """
         faults = Faults(source) if faults is None else faults
         line_of = line_of or (lambda row: row + 1)
@@ -223,7 +213,7 @@ class ImageCatalog(Shown):
             if column in frame:
                 frame[column] = clean_text(frame[column], clean_label if column.endswith("label") else str.strip)
         is_bad = frame["path"].isna().to_numpy(dtype=bool, copy=True)
-        is_empty = frame[is_bad].isna().all(axis=1)  # as spreadsheets leave them below a table
+        is_empty = frame[is_bad].isna().all(axis=1)  # spreadsheets leave such rows below a table
         for row in is_empty.index[~is_empty]:
             faults.add(source, "the path of an image", "an empty cell", row=line_of(int(row)), column="path")
         for column in frame.columns.difference([*TEXT_COLUMNS]):
@@ -244,7 +234,7 @@ class ImageCatalog(Shown):
         if is_bad.any():
             frame = frame[~is_bad].reset_index(drop=True)
         if frame.empty and not allow_empty:
-            raise InputError(f"{source}: expected images, found none")
+            raise InputError(f"{source}: expected images; found none")
         if "label" not in frame:
             frame["label"] = pd.Series([None] * len(frame), dtype="str")
         if "split" in frame:
@@ -257,16 +247,17 @@ class ImageCatalog(Shown):
     def load(cls, path: str | Path, root: str | Path | None = None, faults: Faults | None = None) -> ImageCatalog:
         """Read a CSV (comma, semicolon or tab; UTF-8, Latin-1, or UTF-16 with its mark) or Parquet catalog.
 
-        A comma is decimal where it does not separate the columns and makes numbers of all that a column holds. Cells
-        that leave it in doubt (1.234 beside it) are an error; with `faults.keep_going` they are emptied and reported.
+        A comma is read as a decimal sign where it does not separate the columns and all cells of a column are numbers
+        that way. Ambiguous cells (1.234 beside decimal commas) are an error; with `faults.keep_going` they are emptied
+        and reported.
 
         Args:
             path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others.
-            root: folder that relative image paths start from; by default the folder of the file.
-            faults: gathers rows that are wrong; by default they are an error.
+            root: folder from which relative image paths start; by default the folder of the file.
+            faults: collects wrong rows; by default they are an error.
 
         Raises:
-            InputError: the file is missing, unreadable or lacks what a catalog needs.
+            InputError: the file is missing, unreadable or without the columns of a catalog.
         """
         path = Path(path)
         if not path.is_file():
@@ -318,20 +309,20 @@ class ImageCatalog(Shown):
 
 
 def is_unknown(name: str) -> bool:
-    """Return whether a name is that of rejected images (`unknown`), or so but for capitals and outer blanks."""
+    """Return whether a name is `unknown`, the label of rejected images; capitals and outer blanks do not count."""
     return unicodedata.normalize("NFKC", name).strip().casefold() == UNKNOWN
 
 
 def refuse_unknown(classes: Iterable[str], where: str | Path, remedy: str = "") -> None:
-    """Refuse classes that are called like rejected images (see `is_unknown`).
+    """Refuse classes whose name is the label of rejected images (see `is_unknown`).
 
     Args:
         classes: class names.
-        where: what an error calls their source.
-        remedy: what to do; by default the class map that renames the class.
+        where: their source, for the error.
+        remedy: what to do; by default, how to rename the class with a class map.
 
     Raises:
-        InputError: there is one.
+        InputError: there is such a class.
     """
     taken = list(filter(is_unknown, classes))
     if taken:
@@ -349,7 +340,7 @@ def refuse_unknown(classes: Iterable[str], where: str | Path, remedy: str = "") 
 
 
 def warn_of_similar_classes(catalog: ImageCatalog) -> None:
-    """Warn of class names that differ only in capitals, blanks, underscores or hyphens, and show how to join them."""
+    """Warn about class names that differ only in capitals, blanks, underscores or hyphens; show how to merge them."""
     counts = catalog.frame["label"].value_counts()
     similar: dict[str, list[str]] = {}
     for name in counts.index:  # the class with most images first
@@ -360,8 +351,8 @@ def warn_of_similar_classes(catalog: ImageCatalog) -> None:
         pairs = pd.DataFrame([(old, names[0]) for names in groups for old in names[1:]], columns=["old", "new"])
         described = [" and ".join(f"{name!r} ({counts[name]:,} images)" for name in names) for names in groups]
         logger.warning(
-            "class names that differ only in capitals, blanks, underscores or hyphens: %s; where they are one class, "
-            "join them in a catalog with --class-map and a CSV of these lines:\n%s",
+            "class names that differ only in capitals, blanks, underscores or hyphens: %s; if they are one class, "
+            "merge them with catalog --class-map and a CSV of these lines:\n%s",
             "; ".join(described),
             pairs.to_csv(index=False, lineterminator="\n").rstrip(),
         )
@@ -371,11 +362,11 @@ def read_class_map(path: str | Path, classes: Iterable[str] = ()) -> dict[str, s
     """Read a class map: a CSV whose first two columns are old and new class name; an empty new name drops the class.
 
     Args:
-        path: the CSV; its first line is a header, of any words but these:
-        classes: the classes that are renamed, where they are known.
+        path: the CSV; its first line is a header, which must not be a class.
+        classes: the classes of the images, if known.
 
     Raises:
-        InputError: as `read_spreadsheet`; there is no second column, a class has two new names, or is the header.
+        InputError: as `read_spreadsheet`; or the second column is missing, a class has two new names or is the header.
     """
     frame = read_spreadsheet(path, "class map")
     if frame.shape[1] < 2:
@@ -384,7 +375,7 @@ def read_class_map(path: str | Path, classes: Iterable[str] = ()) -> dict[str, s
     if first != "old" and first in classes:
         raise InputError(
             f"class map {path}, row 1: expected a header, such as old,new; found the class {first!r}, which would be "
-            "lost; put the line old,new above it"
+            "ignored; put the line old,new above it"
         )
     pairs = frame.iloc[:, :2].map(clean_label).drop_duplicates()
     doubled = pairs.iloc[:, 0].duplicated()
@@ -398,19 +389,19 @@ def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | No
     hashes, reasons = hash_images(paths, progress)
     if paths and len(reasons) == len(paths):
         raise InputError(
-            f"none of the {len(paths)} images can be read, the first being {paths[0]}: {reasons[0]}; is --root right?"
+            f"none of the {len(paths)} images can be read; the first is {paths[0]}: {reasons[0]}; is --root right?"
         )
     return hashes
 
 
 def hash_images(paths: Sequence[str], progress: bool = True) -> tuple[list[str | None], dict[int, str]]:
-    """Return the same hashes, and for each row whose image cannot be read the reason."""
+    """Return the same hashes, and the reason for each row whose image cannot be read."""
     found = map_images(_hash_image, paths, "reading", progress)
     return [hashed for hashed, _ in found], {row: reason for row, (hashed, reason) in enumerate(found) if not hashed}
 
 
 def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
-    """Apply a function to every path (or image) on all cores, in order, with a progress bar for what takes long."""
+    """Apply a function to every path (or image) on all cores; return the results in order."""
     chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     results: list[T] = []
     bar = progress_bar(len(paths), title, "image", shown=progress)
@@ -422,7 +413,7 @@ def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progr
 
 
 def _hash_image(path: str) -> tuple[str | None, str]:
-    """Return the hash of an image's pixels and nothing, or None and why it cannot be read."""
+    """Return the hash of an image's pixels and empty text, or None and why it cannot be read."""
     try:
         return hash_pixels(open_image(path)), ""
     except DECODER_FAULTS as error:
@@ -430,10 +421,10 @@ def _hash_image(path: str) -> tuple[str | None, str]:
 
 
 def _resolve_paths(paths: pd.Series, root: str | Path = ".") -> pd.Series:
-    """Return paths (text, none missing) as absolute ones without `.`, `..` and doubled separators; links stay.
+    """Return paths (text, none missing) as absolute paths without `.`, `..` and double separators; links stay.
 
     Args:
-        paths: those that are relative start from `root`.
+        paths: relative ones start from `root`.
         root: a folder; by default the current one.
     """
     start = os.path.abspath(root)  # noqa: PTH100  (keeps links as they are)
@@ -448,7 +439,7 @@ def _resolve_paths(paths: pd.Series, root: str | Path = ".") -> pd.Series:
 
 
 def _empty_absurd(frame: pd.DataFrame, source: str, faults: Faults) -> None:
-    """Empty volumes and factors that cannot be; each column with such is a fault."""
+    """Empty impossible volumes and factors; each column with such values is a fault."""
     for column, (least, most, expected) in LIMITS.items():
         if column not in frame:
             continue
@@ -467,7 +458,7 @@ def _empty_absurd(frame: pd.DataFrame, source: str, faults: Faults) -> None:
 def _check_rows(
     frame: pd.DataFrame, is_bad: NDArray[np.bool_], source: str, faults: Faults, line_of: Callable[[int], int]
 ) -> NDArray[np.bool_]:
-    """Note rows with an unknown split or with the `object_id` of an earlier good row; return which these are."""
+    """Report rows with an unknown split or with the `object_id` of an earlier good row; return their mask."""
     wrong = np.zeros(len(frame), dtype=bool)
     if "split" in frame:
         codes, names = pd.factorize(frame["split"])
@@ -480,11 +471,11 @@ def _check_rows(
     for row in doubled:
         faults.add(
             source,
-            "an object_id of its own in every row",
+            "a different object_id in every row",
             f"{frame['object_id'].iloc[row]!r} again",
             row=line_of(int(row)),
             column="object_id",
-            remedy="where several objects share an image, give each an id",
+            remedy="if several objects share an image, give each object an id",
         )
     wrong[doubled] = True
     return wrong
@@ -493,4 +484,4 @@ def _check_rows(
 def _standard_splits(column: pd.Series) -> pd.Series:
     codes, names = pd.factorize(column)
     standard = np.array([*(SPLIT_NAMES[n.lower()] for n in names), None], dtype=object)
-    return pd.Series(standard[codes], dtype="str")  # a missing one has code -1, the last
+    return pd.Series(standard[codes], dtype="str")  # missing values have the code -1, the last entry

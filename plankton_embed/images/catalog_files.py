@@ -1,4 +1,4 @@
-"""The table of a catalog as a file: CSV and Parquet, in and out."""
+"""Reads and writes the table of a catalog as CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.spreadsheet import (
     DECIMAL_COMMA,
+    MISSING,
     THOUSANDS,
     drop_points,
     is_text,
@@ -30,47 +31,36 @@ from plankton_embed.spreadsheet import (
     read_raw,
     to_text,
 )
-from plankton_embed.spreadsheet import MISSING as MISSING
-from plankton_embed.spreadsheet import clean_label as clean_label
 
-TEXT_COLUMNS = (  # a class or a sample may be called NA or 007; the last column is of corrections
-    *(
-        "object_id",
-        "path",
-        "label",
-        "unvalidated_label",
-        "split",
-        "sample_id",
-        "lineage",
-        "annotation_status",
-        "ecotaxa_id",
-    ),
+TEXT_COLUMNS = (  # a class or a sample may be called NA or 007
+    *("object_id", "path", "label", "unvalidated_label", "split", "sample_id", "lineage", "annotation_status"),
+    "ecotaxa_id",
     *("img_file_name", "category_id", "acq_id", "process_id", "objid", "ifcb_bin", "correction_label", "contradicts"),
 )
 METADATA_COLUMNS = {
     "latitude": "degrees north",
     "longitude": "degrees east",
-    "time": "ISO 8601, in UTC where the source tells",
+    "time": "ISO 8601, in UTC where the source gives it",
     "depth_min": "m",
     "depth_max": "m",
     "pixel_size": "µm per pixel",
-    "volume": "m³ of water that the sample stands for",
-    "volume_of": "what the volume is of: sea water, or fluid that was run",
-    "subsample_factor": "times that the imaged part goes into the sample",
-    "size_unit": "unit of areas and axes: px, um or unknown; without it pixels",
+    "volume": "m³ of water that the sample represents",
+    "volume_of": "what was measured: sea water, or fluid that was run",
+    "subsample_factor": "sample / imaged part",
+    "size_unit": "unit of areas and axes: px, um or unknown; pixels where the column is missing",
 }
 NUMBER_COLUMNS = (*(name for name in METADATA_COLUMNS if name not in ("time", "volume_of", "size_unit")),)
 NUMBER = "a number such as 1234.5"
-FEATURE_PREFIX = "feature_"  # of the columns with numeric features, whatever their source calls them
+FEATURE_PREFIX = "feature_"  # of the names of all columns with numeric features
 STR = pd.Series(dtype="str").dtype  # object before pandas 3
 ASCII_BLANKS = "".join(filter(str.isspace, map(chr, range(128))))
-N_ROWS_AT_ONCE = 50_000  # written to a CSV
+N_ROWS_AT_ONCE = 50_000  # when a CSV is written
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a CSV with all text in quotes, so that line ends inside it come back; byte for byte as pandas does.
+    """Write a CSV with quotes around all text, so that line ends in it are kept; byte for byte the output of pandas.
 
-    Columns of text, numbers and truth values are written many times faster; a frame with others is left to pandas.
+    Columns of text, numbers and booleans are written much faster than by pandas, which writes frames with others.
     """
     header = frame.iloc[:0].to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
     with Path(path).open("wb") as file:
@@ -78,10 +68,9 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         for start in range(0, len(frame), N_ROWS_AT_ONCE):
             rows = frame.iloc[start : start + N_ROWS_AT_ONCE]
             cells = [_to_cells(rows.iloc[:, number]) for number in range(rows.shape[1])]
-            known = [cell for cell in cells if cell is not None]
-            if not known or len(known) < len(cells):
+            if not cells or any(cell is None for cell in cells):
                 break
-            lines = join_values(join_values(*known, between=","), os.linesep)
+            lines = join_values(join_values(*cells, between=","), os.linesep)
             whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), pa.scalar("", lines.type))
             file.write(whole[0].as_buffer())
         else:
@@ -94,25 +83,25 @@ def clean_text(column: pd.Series, clean: Callable[[str], str] = str.strip) -> pd
 
     Args:
         column: values of any kind.
-        clean: gives text without outer blanks, and leaves ASCII without outer blanks as it is.
+        clean: removes outer blanks; it must not change ASCII text without outer blanks.
     """
     text = to_arrow(column)
     if text is None:
-        values = column.astype(object)  # to_numpy makes 0.0 of a category 0 where another value is missing
+        values = column.astype(object)  # to_numpy turns a category 0 into 0.0 where another value is missing
         return pd.Series(to_text(values, clean), dtype="str")
     plain = pc.and_(pc.string_is_ascii(text), pc.equal(text, pc.ascii_trim(text, ASCII_BLANKS)))
-    mended = pc.fill_null(pc.or_(pc.invert(plain), pc.equal(text, "")), False)
-    new = [clean(value) or None for value in text.filter(mended).to_pylist()]
-    return from_arrow(pc.replace_with_mask(text, mended, pa.array(new, text.type)))
+    to_clean = pc.fill_null(pc.or_(pc.invert(plain), pc.equal(text, "")), False)
+    new = [clean(value) or None for value in text.filter(to_clean).to_pylist()]
+    return from_arrow(pc.replace_with_mask(text, to_clean, pa.array(new, text.type)))
 
 
 def holds_numbers(column: str) -> bool:
-    """Say whether a column of this name holds measured numbers."""
+    """Return whether a column of this name holds measured numbers."""
     return column.strip() in NUMBER_COLUMNS or column.strip().startswith(FEATURE_PREFIX)
 
 
 def clean_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return a column of text as numbers, and the values that are not numbers by row."""
+    """Return a column of text as numbers, and the values that are not numbers, indexed by row."""
     text = clean_text(column)
     text = text.mask(text.isin(MISSING))
     numbers = pd.to_numeric(text, errors="coerce")
@@ -120,7 +109,7 @@ def clean_numbers(column: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def keep_whole(column: pd.Series) -> pd.Series:
-    """Return a column of numbers that are all whole, but for gaps, as whole numbers; any other as it is."""
+    """Return a column as whole numbers if all its numbers are whole and some cells are empty; any other unchanged."""
     if not column.isna().any():
         return column
     values = column.dropna().to_numpy(dtype=np.float64)
@@ -129,7 +118,7 @@ def keep_whole(column: pd.Series) -> pd.Series:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table in which whole numbers with gaps keep all their digits, which pandas would make floats of."""
+    """Read a table; whole numbers keep all digits beside empty cells, where pandas would turn them into floats."""
     table = pq.read_table(path)
     table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])  # of pandas
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
@@ -141,7 +130,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def read_csv(path: Path, faults: Faults) -> pd.DataFrame:
-    """Read text columns as text (a class may be called NA), the rest as pandas finds it."""
+    """Read text columns as text (a class may be called NA), the others with the types that pandas finds."""
     raw = read_raw(path, "catalog")
     try:
         frame = _parse_csv(raw, path)
@@ -156,7 +145,7 @@ def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
     options: dict[str, Any] = {"na_values": {c: MISSING for c in columns if c not in as_text}}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.DtypeWarning)
-        try:  # in pieces, which is fast, where a column has one type in all of them
+        try:  # in pieces: fast, and right where a column has one type in all pieces
             frame = parse_table(raw, path, dtype=as_text, **options)
             numbers = frame.select_dtypes("number")
             if not ((numbers.max() >= 2**53) | (numbers.min() <= -(2**53))).any():
@@ -164,23 +153,23 @@ def _parse_csv(raw: bytes, path: Path) -> pd.DataFrame:
         except pd.errors.DtypeWarning:
             pass
     frame = parse_table(raw, dtype=as_text, low_memory=False, **options)
-    floats = frame.select_dtypes("float").abs().max() >= 2**53  # whole numbers with gaps may have lost digits
+    floats = frame.select_dtypes("float").abs().max() >= 2**53  # whole numbers beside empty cells may have lost digits
     longest = [column for column in floats.index[floats] if not holds_numbers(column)]
     if longest:
         text = parse_table(raw, dtype=str, **options)
         for column in longest:
             if text[column].dropna().str.fullmatch(r"-?\d+").all():
                 frame[column] = text[column]
-                with suppress(ValueError, OverflowError):  # longer than 64 bits: they stay text
+                with suppress(ValueError, OverflowError):  # longer than 64 bits: keep the text
                     frame[column] = text[column].astype("Int64")
     return frame
 
 
 def _read_numbers(frame: pd.DataFrame, raw: bytes, path: Path, faults: Faults) -> pd.DataFrame:
-    """Read whole numbers that are written as floats in columns of text, and numbers with a decimal comma elsewhere.
+    """Read whole numbers written as floats in columns of text, and numbers with a decimal comma in the others.
 
-    Beside decimal commas, numbers such as 1.234, and in such a column all that is no number with a comma, are faults,
-    which cost the cell.
+    Beside decimal commas, numbers such as 1.234 are faults, and so are the cells of such a column that are not numbers
+    with a comma; the cells are emptied.
     """
     _, delimiter = read_header(raw)
     with_commas: list[str] = []
@@ -199,7 +188,7 @@ def _read_numbers(frame: pd.DataFrame, raw: bytes, path: Path, faults: Faults) -
         if numbers is not None:
             frame[column] = numbers
             with_commas.append(column)
-    if with_commas:  # 1.234 may be a thousand there
+    if with_commas:  # 1.234 may mean 1234 there
         points = [str(c) for c in frame.select_dtypes("float") if c not in with_commas]
         text = parse_table(raw, dtype=str)[points]
         for column in points:
@@ -218,7 +207,7 @@ def _read_numbers(frame: pd.DataFrame, raw: bytes, path: Path, faults: Faults) -
                 row=lines[int(str(row))],
                 column=column.strip(),
                 kept=faults.keep_going,
-                remedy="write all numbers alike",
+                remedy="use one decimal sign for all numbers",
             )
         frame[column] = frame[column].mask(frame.index.isin(cells.index))
     faults.report()
@@ -226,7 +215,7 @@ def _read_numbers(frame: pd.DataFrame, raw: bytes, path: Path, faults: Faults) -
 
 
 def to_arrow(column: pd.Series) -> Any:
-    """Return a column as Arrow's text, None where it is something else."""
+    """Return a column as Arrow text; None if it is not text."""
     if column.dtype != object and not isinstance(column.dtype, pd.StringDtype):
         return None
     try:
@@ -238,19 +227,19 @@ def to_arrow(column: pd.Series) -> Any:
 
 
 def from_arrow(text: Any) -> pd.Series:
-    """Return Arrow's text as a column of the type that pandas calls `str`."""
+    """Return Arrow text as a column of the pandas type `str`."""
     column: pd.Series = text.to_pandas(types_mapper=lambda _: STR if isinstance(STR, pd.StringDtype) else None)
     return column
 
 
 def join_values(*parts: Any, between: str = "") -> Any:
-    """Join columns of Arrow's text, and pieces of text that are the same for all rows, row by row."""
+    """Concatenate columns of Arrow text, and constant pieces of text, row by row."""
     parts = tuple(pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in (*parts, between))
     return pc.binary_join_element_wise(*parts)
 
 
 def _to_cells(column: pd.Series) -> Any:
-    """Return a column as Arrow's text, as it stands in a CSV; None where its type is a rare one."""
+    """Return a column as Arrow text in the form of a CSV; None for a rare type."""
     text = to_arrow(column)
     if text is not None:
         cells = join_values('"', pc.replace_substring(text, '"', '""'), '"')
@@ -263,7 +252,7 @@ def _to_cells(column: pd.Series) -> Any:
         cells = pc.cast(pa.array(values, from_pandas=True), pa.large_string())
         size = np.abs(values)
         exponent = pc.fill_null(pc.match_substring(cells, "e"), False).to_numpy(zero_copy_only=False)
-        odd = exponent | (size >= 1e15) | ((size > 0) & (size < 1e-4))  # Arrow's exponents begin elsewhere
+        odd = exponent | (size >= 1e15) | ((size > 0) & (size < 1e-4))  # Arrow uses exponents for other sizes
         cells = pc.if_else(pa.array((values == np.trunc(values)) & ~odd), join_values(cells, ".0"), cells)
         cells = pc.replace_with_mask(cells, pa.array(odd), pa.array(map(repr, values[odd].tolist()), cells.type))
     elif column.dtype.kind == "b":

@@ -1,4 +1,4 @@
-"""What a catalog holds: classes, sizes, gaps, marks."""
+"""Summarizes a catalog: classes, image sizes, empty cells, marks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from plankton_embed.images.catalog import ImageCatalog, map_images
 from plankton_embed.images.marks import find_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
 from plankton_embed.settings import PreparationSettings
-from plankton_embed.spreadsheet import MISSING as MISSING
-from plankton_embed.spreadsheet import clean_label as clean_label
 
 logger = logging.getLogger(__name__)
 
-MOST_SEARCHED = 2000  # images of a catalog in which a summary looks for marks
+MOST_SEARCHED = 2000  # number of images in which a summary looks for marks
 
 
 @dataclass(frozen=True)
 class CatalogSummary:
-    """What a catalog holds.
+    """The contents of a catalog.
 
-    `classes`: label, count, share (one row a class, largest first). `gaps`: column, missing, percent.
-    `sizes`: width, height, area in pixels, one row a readable image. `size_quantiles`: the same at 0, 5, 25, 50,
-    75, 95 and 100 %. `n_unreadable` counts images whose size could not be read. `grey_levels`: bits and white level
-    (`GreyLevels.to_dict`), None where nobody looked. `marked`: rows of images with a scale bar, its text or corner
-    marks burnt in (see `images.marks`), of the `n_searched` in which they were looked for.
+    `classes`: label, count, share (one row per class, largest first). `gaps` (empty cells): column, missing, percent.
+    `sizes`: width, height, area in pixels, one row per readable image. `size_quantiles`: the same at 0, 5, 25, 50, 75,
+    95 and 100 %. `n_unreadable`: number of images whose size could not be read. `grey_levels`: bits and white level
+    (`GreyLevels.to_dict`), None if they were not determined. `marked`: rows of images with a scale bar, its text or
+    corner marks burnt in (see `images.marks`), among the `n_searched` images that were searched.
     """
 
     n_images: int
@@ -69,17 +67,16 @@ def summarize(
     n_unreadable: int | None = None,
     sizes: Sequence[tuple[int, ...] | None] | None = None,
 ) -> CatalogSummary:
-    """Count classes and gaps, describe the image sizes, look for marks burnt into images and log them.
+    """Count classes and empty cells, describe the image sizes, and search images for marks.
 
-    Marks are looked for in 2,000 images at most, spread over the catalog.
+    At most 2,000 images, evenly spaced over the catalog, are searched for marks; a note in the log counts those found.
 
     Args:
         catalog: the images.
         progress: show a bar.
-        grey_levels: passed on.
-        n_unreadable: images that cannot be read, where all were decoded; by default those whose size cannot.
-        sizes: width and height of every image, None where unknown (`GreyLevels.sizes`); by default read from the
-            headers.
+        grey_levels: for the attribute of that name.
+        n_unreadable: number of images that cannot be read, if all were decoded; by default, whose size cannot be read.
+        sizes: width and height of every image, None if unknown (`GreyLevels.sizes`); by default read from the headers.
     """
     counts = catalog.frame["label"].value_counts()
     classes = pd.DataFrame(
@@ -104,10 +101,10 @@ def summarize(
     has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
     marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
     if marked:
-        of = f"{len(searched)} images" if len(searched) == len(catalog) else f"{len(searched)} images looked at"
+        of = f"{len(searched)} images" + " searched" * (len(searched) < len(catalog))
         logger.info(
             "marks: %d of %s have a scale bar, text or corner marks burnt in; preparation.remove_marks=auto (the "
-            "default) takes them out before preparing and measuring",
+            "default) removes them before preparing and measuring",
             len(marked),
             of,
         )
@@ -126,7 +123,7 @@ def summarize(
 
 
 def _image_size(path: str) -> tuple[int, ...] | None:
-    """Return width and height, of a file from its header; None where it cannot be read."""
+    """Return width and height, of a file from its header; None if it cannot be read."""
     try:
         with Image.open(path) if Path(path).is_file() else open_image(path) as image:
             return image.size
@@ -135,7 +132,7 @@ def _image_size(path: str) -> tuple[int, ...] | None:
 
 
 def _has_marks(path: str) -> bool:
-    """Tell whether marks are burnt into an image; not, where it cannot be read."""
+    """Return whether marks are burnt into an image; False if it cannot be read."""
     try:
         return bool(find_marks(to_8bit(open_image(path), PreparationSettings(color="grey"))).kinds)
     except DECODER_FAULTS:  # InputError is a ValueError

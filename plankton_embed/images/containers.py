@@ -1,12 +1,12 @@
-"""Images that lie inside another file: their path goes on inside it.
+"""Images inside another file: the path of the image continues inside that file.
 
 imgs.zip/imgs/123.jpg              a file in a ZIP
 D20130526T095207_IFCB013.roi/96x45+1       raw grey pixels, WIDTHxHEIGHT+FIRST BYTE
 IFCB5_2012_028_081515.roi/180x86+36927+0+0&113x45+52407+150+25
-                                   several of them joined, each WIDTHxHEIGHT+FIRST BYTE+LEFT+TOP in the whole: the
-                                   later ones over the earlier, the gaps filled with the median of their edges
+                                   several boxes joined, each WIDTHxHEIGHT+FIRST BYTE+LEFT+TOP in the whole image: later
+                                   boxes cover earlier ones, and gaps get the median of their edges
 collage.tif/59x63+843+1633         a box of a picture, WIDTHxHEIGHT+LEFT+TOP
-collage.tif/59x63+843+1633&mask.tif        the same, white where the same box of the mask beside it is black
+collage.tif/59x63+843+1633&mask.tif        the same, white where that box of the mask in the same folder is black
 images.npy/17                      a row of an array (N, height, width[, channels])
 images.npz/images/17               a row of one of several arrays
 """
@@ -25,16 +25,16 @@ from PIL import Image
 
 from plankton_embed.errors import InputError
 
-N_KEPT_OPEN = 8  # containers of each kind; images come in the order of their container
+N_KEPT_OPEN = 8  # containers per kind; images are usually read container by container
 RAW = re.compile(r"(\d+)x(\d+)\+(\d+)(?:\+(\d+)\+(\d+))?")
 BOX = re.compile(r"(\d+)x(\d+)\+(\d+)(?:\+(\d+))?(?:&(.+))?")
 
 
 def split_path(path: str | Path) -> tuple[Path, str]:
-    """Return the file that lies on the disk, and the way on inside it (empty for a plain file).
+    """Return the file on the disk, and the path inside it (empty for a plain file).
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     whole = Path(path)
     if whole.exists():
@@ -46,11 +46,11 @@ def split_path(path: str | Path) -> tuple[Path, str]:
 
 
 def read_image(path: str | Path) -> bytes | NDArray[np.generic]:
-    """Return the bytes of an image file, or the pixels (height, width[, channels]) of one that is no file of its own.
+    """Return the bytes of an image file, or the pixels (height, width[, channels]) of an image inside another file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is there, and has no such image inside.
+        FileNotFoundError: the file does not exist.
+        InputError: there is no such image inside the file.
     """
     container, inside = split_path(path)
     if not inside:
@@ -59,7 +59,7 @@ def read_image(path: str | Path) -> bytes | NDArray[np.generic]:
 
 
 def image_exists(path: str | Path) -> bool:
-    """Say whether the file of an image, or the one it lies in, is on the disk."""
+    """Return whether the file of an image, or the file that contains it, exists."""
     try:
         split_path(path)
     except OSError:
@@ -68,13 +68,13 @@ def image_exists(path: str | Path) -> bool:
 
 
 def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
-    """Return the bytes or the pixels that lie inside a file; see the head of this module for the ways.
+    """Return the bytes or the pixels of an image inside a file; see the top of this module for the paths.
 
     Raises:
         InputError: there is no such image inside.
     """
     suffix = container.suffix.lower()
-    stamp = container.stat().st_mtime_ns  # a file written anew is opened anew
+    stamp = container.stat().st_mtime_ns  # a file that was rewritten is opened again
     try:
         if suffix == ".zip":
             return _open_zip(container, stamp, os.getpid()).read(inside)
@@ -98,22 +98,22 @@ def read_inside(container: Path, inside: str) -> bytes | NDArray[np.generic]:
 
 @lru_cache(N_KEPT_OPEN)
 def open_array(path: Path, stamp: int, name: str = "") -> tuple[NDArray[np.generic], float]:
-    """Return an array of a .npy file, on the disk, or a named one of a .npz file, in memory; and its largest value.
+    """Return the array of a .npy file (memory-mapped) or a named one of a .npz file (in memory), and its largest value.
 
-    Nothing is unpickled. The largest value (nan for uint8 and bool, which need none) separates 0-1 from 0-255, and 8
-    bits in a wider type.
+    Nothing is unpickled. The largest value (nan for uint8 and bool) distinguishes 0-1 from 0-255, and 8 bits in a wider
+    type from more bits.
     """
     if path.suffix.lower() == ".npy":
         array = np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     else:
         with np.load(path, allow_pickle=False) as arrays:
             array = np.asarray(arrays[name])
-    known = array.dtype in (np.uint8, np.bool_)
-    return array, np.nan if known or array.size == 0 else float(array.max())
+    is_8bit = array.dtype in (np.uint8, np.bool_)
+    return array, np.nan if is_8bit or array.size == 0 else float(array.max())
 
 
 def _as_pixels(array: NDArray[np.generic], largest: float, row: int) -> NDArray[np.generic]:
-    """Return a row; where the array holds 0-255 in a wider type, as uint8."""
+    """Return a row, as uint8 where the array holds 0-255 in a wider type."""
     pixels = np.array(array[row])
     is_float = pixels.dtype.kind == "f"
     if (is_float and 1 < largest <= 255) or (pixels.dtype.kind in "iu" and largest <= 255):
@@ -164,5 +164,5 @@ def _read_raw(file: Path, inside: str) -> NDArray[np.uint8]:
 
 def _cut(picture: NDArray[np.generic], left: int, top: int, width: int, height: int) -> NDArray[np.generic]:
     if top + height > picture.shape[0] or left + width > picture.shape[1] or min(width, height) < 1:
-        raise ValueError(f"the box reaches beyond the picture, {picture.shape[1]}×{picture.shape[0]} pixels")
+        raise ValueError(f"the box reaches beyond the picture of {picture.shape[1]}×{picture.shape[0]} pixels")
     return picture[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Corrections of labels, made by a person: into a new catalog, and out of it again."""
+"""Applies a person's corrections of labels to a catalog, and undoes them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 CORRECTIONS_FILE = "corrections.csv"
 ACTIONS = ("keep", "relabel", "delete")
 COLUMNS = ("object_id", "action", "label", "reason")
-UNTOUCHED = ("action", "keep")  # the column that a person fills in, and what it holds before
+UNTOUCHED = ("action", "keep")  # the column that a person fills in, and its value before
 CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
 
 
 @dataclass(frozen=True, repr=False)
 class CorrectedCatalog(Shown):
-    """A catalog with corrections applied, and what they changed; the images and the catalog before stay as they are.
+    """A catalog with corrections applied, and the changes; the images and the old catalog stay as they are.
 
-    `changes` has the rows that were changed as they were before, and `correction_action`, `correction_label` (the new
-    one, None where deleted), `correction_reason` and `correction_place` (the row in the catalog before): enough to undo
-    them. `n_kept`: images that were to be kept.
+    `changes` has the changed rows as they were before, with `correction_action`, `correction_label` (the new label,
+    None where deleted), `correction_reason` and `correction_place` (the row in the old catalog), so that they can be
+    undone. `n_kept`: number of images with the action keep.
     """
 
     catalog: ImageCatalog
@@ -41,17 +41,17 @@ class CorrectedCatalog(Shown):
 
 
 def read_corrections(path: str | Path) -> pd.DataFrame:
-    """Read corrections from a CSV with the columns `object_id`, `action`, `label` and, if wanted, `reason` and others.
+    """Read corrections from a CSV with the columns `object_id`, `action`, `label` and, optionally, `reason` and others.
 
     Raises:
-        InputError: no such file, a column is missing, an action is unknown, an id is doubled, or there is no new label;
-            file and row are named.
+        InputError: the file or a column is missing, an action is unknown, an id is there twice, or a new label is
+            missing; the message gives file and row.
     """
     return check_corrections(read_spreadsheet(path, "corrections file"), f"corrections {path}")
 
 
 def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.DataFrame:
-    """Return the four columns, checked and cleaned; `source` is what an error calls them."""
+    """Return the four columns, checked and cleaned; `source` is their source, for errors."""
     missing = [name for name in COLUMNS[:3] if name not in frame]
     if missing:
         raise InputError(f"{source}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
@@ -63,7 +63,7 @@ def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.Da
             raise InputError(f"{source}, row {number}: action: expected {', '.join(ACTIONS)}; found {row['action']!r}")
         if row["action"] == "relabel" and not row["label"]:
             raise InputError(
-                f"{source}, row {number}: expected a label to relabel {row['object_id']} with; found an empty cell"
+                f"{source}, row {number}: expected the new label of {row['object_id']}; found an empty cell"
             )
     doubled = frame["object_id"][frame["object_id"].duplicated()]
     if len(doubled):
@@ -72,28 +72,28 @@ def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.Da
 
 
 def apply_corrections(catalog: ImageCatalog, corrections: pd.DataFrame) -> CorrectedCatalog:
-    """Return a catalog in which images are relabelled or left out as a person decided.
+    """Return a catalog with images relabelled or left out as a person decided.
 
     Args:
-        catalog: what to correct; it stays as it is.
-        corrections: `object_id`, `action` (keep, relabel or delete), `label` (used by relabel), `reason`.
+        catalog: the catalog to correct; it is not changed.
+        corrections: `object_id`, `action` (keep, relabel or delete), `label` (for relabel), `reason`.
 
     Raises:
-        InputError: as `read_corrections`; or an image is not in the catalog, or none would be left.
+        InputError: as `read_corrections`; or an image is not in the catalog, or no image would be left.
     """
     checked = check_corrections(corrections).set_index("object_id")
     frame = catalog.frame
-    strangers = checked.index[~checked.index.isin(frame["object_id"])]
-    if len(strangers):
+    missing = checked.index[~checked.index.isin(frame["object_id"])]
+    if len(missing):
         raise InputError(
-            f"corrections: {len(strangers)} images are not in the catalog, such as {strangers[0]}; give "
+            f"corrections: {len(missing)} images are not in the catalog, such as {missing[0]}; give "
             "the catalog that the vectors were made from"
         )
     action = frame["object_id"].map(checked["action"])
     before = pd.Series(catalog.labels, index=frame.index, dtype=object)
     after = before.where(action != "relabel", frame["object_id"].map(checked["label"]))
     if bool((action == "delete").all()):
-        raise InputError("corrections: they delete every image of the catalog; keep some")
+        raise InputError("corrections: they delete every image of the catalog; keep some images")
     changed = (action == "delete") | ((action == "relabel") & (after != before))
     changes = frame.assign(
         correction_action=action,
@@ -106,10 +106,10 @@ def apply_corrections(catalog: ImageCatalog, corrections: pd.DataFrame) -> Corre
 
 
 def undo_corrections(catalog: ImageCatalog, changes: pd.DataFrame) -> ImageCatalog:
-    """Return the catalog as it was before corrections were applied, from their `changes`.
+    """Return the catalog as it was before corrections, from their `changes`.
 
     Raises:
-        InputError: the changes are none, of another catalog, or of one that was corrected again since.
+        InputError: these are not changes, or of another catalog, or it was corrected again afterwards.
     """
     missing = [name for name in ("object_id", "label", *CHANGES) if name not in changes]
     if missing:
@@ -125,13 +125,13 @@ def undo_corrections(catalog: ImageCatalog, changes: pd.DataFrame) -> ImageCatal
         or bool((deleted["correction_place"] >= n_before).any())
     ):
         raise InputError(
-            "changes: the catalog is not as they left it; give the one that was made with them, and undo later "
-            "corrections first"
+            "changes: the catalog does not match them; give the catalog that was written together with them, and undo "
+            "later corrections first"
         )
     label = frame["label"].where(
         ~frame["object_id"].isin(relabelled.index), frame["object_id"].map(relabelled["label"])
     )
-    place = np.setdiff1d(np.arange(n_before), deleted["correction_place"])
+    kept = np.setdiff1d(np.arange(n_before), deleted["correction_place"])
     whole = pd.concat([frame.assign(label=label), deleted.reindex(columns=frame.columns)], ignore_index=True)
-    order = np.argsort(np.concatenate([place, deleted["correction_place"]]), kind="stable")
+    order = np.argsort(np.concatenate([kept, deleted["correction_place"]]), kind="stable")
     return ImageCatalog(whole.iloc[order].reset_index(drop=True))

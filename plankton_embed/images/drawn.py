@@ -1,8 +1,7 @@
-"""Draws a plankton set: grey images of twelve plankton-like classes, so that demo, tests and docs need no download."""
+"""Draws grey images of twelve plankton-like classes, so that demo, tests and docs need no download."""
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from plankton_embed.errors import OutputError, SettingError
-from plankton_embed.output import progress_bar
+from plankton_embed.output import progress_bar, write_atomically
 
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -22,7 +21,7 @@ _SHORTEST, _LONGEST, _TYPICAL = 30, 250, 95  # longest side of an image, in pixe
 _HAIR = 0.7  # the thinnest line a pen leaves, in pixels
 
 
-# --- the pen: marks in body coordinates, drawn at any scale and rotation -------------------------------------------
+# --- pen: marks in body coordinates, drawn at any scale and rotation ------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ class _Mark:
 
 
 class _Pen:
-    """Collects marks in body coordinates: x runs from head (0) to tail (about 1), y is the ventral side."""
+    """Collects marks in body coordinates: x runs from head (0) to tail (approximately 1), y is the ventral side."""
 
     def __init__(self, headings: Array | None = None) -> None:
-        """Take the headings of the body axis, in radians, at equal steps from x = 0 to 1; None is a straight body."""
+        """Give the headings of the body axis, in radians, at equal steps from x = 0 to 1; None: a straight body."""
         self._headings = headings
         self.marks: list[_Mark] = []
 
     def fill(self, *outlines: Array, ink: float) -> None:
-        """Fill outlines as one layer; ink 0..1 darkens what lies below, negative ink rubs it out."""
+        """Fill outlines as one layer; ink 0..1 darkens the layers below, negative ink erases them."""
         self.marks.append(_Mark([self._bend(o) for o in outlines], None, ink))
 
     def stroke(self, *lines: Array, width: float | Array, ink: float, tip: float = 1.0) -> None:
@@ -52,7 +51,7 @@ class _Pen:
         self.marks.append(_Mark([self._bend(line) for line in lines], widths, ink))
 
     def _bend(self, points: Array) -> Array:
-        """Lay points given along a straight axis onto the bent one."""
+        """Move points given along a straight axis to the bent axis."""
         if self._headings is None:
             return points
         at = np.linspace(0.0, 1.0, len(self._headings))
@@ -87,7 +86,7 @@ class _Pen:
 
 
 def _bounds(marks: list[_Mark], paths: list[list[Array]]) -> tuple[Array, Array]:
-    """Return the lowest and the highest corner that the marks reach, line widths counted."""
+    """Return the lowest and the highest corner of the marks, including line widths."""
     low, high = [], []
     for mark, layer in zip(marks, paths, strict=True):
         for i, path in enumerate(layer):
@@ -98,7 +97,7 @@ def _bounds(marks: list[_Mark], paths: list[list[Array]]) -> tuple[Array, Array]
 
 
 def _lay(canvas: Image.Image, outlines: list[Array], ink: float) -> None:
-    """Lay one translucent layer over what is already on the canvas."""
+    """Draw one translucent layer over the canvas."""
     points = np.concatenate(outlines)
     low = np.maximum(np.floor(points.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, canvas.size)
@@ -127,12 +126,16 @@ def _ribbon(line: Array, widths: Array) -> Array:
 def _path(
     x: float, y: float, heading: float, length: float, turn: float = 0.0, sway: float = 0.0, phase: float = 0.0
 ) -> Array:
-    """Return a line from (x, y) that turns by turn radians in all and sways about its course."""
+    """Return a line from (x, y) that turns by turn radians in total and sways about its course."""
     t = np.linspace(0.0, 1.0, 24)
     course = heading + turn * t + sway * np.sin(7.0 * t + phase)
     steps = np.column_stack([np.cos(course), np.sin(course)]) * length / (len(t) - 1)
     steps[0] = x, y
     return np.cumsum(steps, axis=0)
+
+
+def _close(outline: Array) -> Array:
+    return np.vstack([outline, outline[:1]])
 
 
 def _segment(x0: float, y0: float, x1: float, y1: float) -> Array:
@@ -158,7 +161,7 @@ def _blob(rng: Rng, x: float, y: float, radius: float, rough: float) -> Array:
 
 
 def _smooth(x: Sequence[float], y: Sequence[float], n: int = 56) -> tuple[Array, Array]:
-    """Return n points on a smooth curve through about the points (x, y), its two ends kept."""
+    """Return n points on a smooth curve near the points (x, y), with the same two ends."""
     at = np.linspace(x[0], x[-1], n)
     value = np.interp(at, x, y)
     for _ in range(2):
@@ -173,7 +176,7 @@ def _body(x: Sequence[float], half: Sequence[float], lift: float = 0.0) -> Array
 
 
 def _bow(rng: Rng, arc: float, wave: float) -> Array:
-    """Return headings of a body axis bent by about arc radians, with an S-bend of about wave radians."""
+    """Return headings of a body axis with a random bend of standard deviation arc and S-bend of wave (radians)."""
     t = np.linspace(0.0, 1.0, 33)
     return np.asarray(rng.normal(0, arc) * t + rng.normal(0, wave) * np.sin(2 * np.pi * t + rng.uniform(0, 6)))
 
@@ -298,7 +301,7 @@ def _diatom_chain(rng: Rng) -> _Pen:
     pen.stroke(*(_segment(0.5 * pitch, y, 1 - 0.5 * pitch, y) for y in (-tall * 0.6, tall * 0.6)), width=0.01, ink=0.55)
     walls = [_oval(x, 0, long, tall, 0, corner) for x in middles]
     pen.fill(*walls, ink=rng.uniform(0.3, 0.5))
-    pen.stroke(*(np.vstack([wall, wall[:1]]) for wall in walls), width=0.014, ink=0.6)
+    pen.stroke(*(_close(wall) for wall in walls), width=0.014, ink=0.6)
     plump = rng.uniform(0.35, 0.7)
     plasts = [
         _blob(rng, x + rng.normal(0, long * 0.15), rng.normal(0, tall * 0.15), min(long, tall) * plump, 0.15)
@@ -319,7 +322,7 @@ def _radiolarian(rng: Rng) -> _Pen:
     pen.fill(_blob(rng, 0, 0, halo, 0.03), ink=rng.uniform(0.15, 0.35))
     pen.stroke(*rays, width=rng.uniform(0.012, 0.022), ink=rng.uniform(0.5, 0.7), tip=0.35)
     shell = _oval(0, 0, halo * 0.8, halo * 0.8)
-    pen.stroke(np.vstack([shell, shell[:1]]), width=0.018, ink=rng.uniform(0.1, 0.5))
+    pen.stroke(_close(shell), width=0.018, ink=rng.uniform(0.1, 0.5))
     grains = rng.normal(0, halo * 0.45, (int(rng.integers(6, 22)), 2))
     pen.fill(*(_oval(x, y, 0.02, 0.02) for x, y in grains), ink=0.25)
     pen.fill(_blob(rng, 0, 0, core * 1.15, 0.05), ink=0.4)
@@ -340,7 +343,7 @@ def _appendicularian(rng: Rng) -> _Pen:
     tilt = rng.normal(0, 0.15)
     trunk = _oval(-long * 0.55, -long * 0.1, long, long * plump, tilt)
     pen.fill(trunk, ink=rng.uniform(0.4, 0.55))
-    pen.stroke(np.vstack([trunk, trunk[:1]]), width=0.014, ink=0.45)
+    pen.stroke(_close(trunk), width=0.014, ink=0.45)
     pen.fill(_blob(rng, -long * 0.1, -long * 0.1, long * plump * 0.75, 0.12), ink=rng.uniform(0.5, 0.8))
     pen.fill(_oval(-long * 1.1, -long * 0.15, long * 0.22, long * 0.15, tilt), ink=0.45)
     return pen
@@ -488,8 +491,8 @@ def _fish_egg(rng: Rng) -> _Pen:
     yolk, off = rng.uniform(0.34, 0.46), rng.normal(0, 0.02, 2)
     ball = _oval(off[0], off[1], yolk, yolk * oval)
     pen.fill(ball, ink=rng.uniform(0.05, 0.35))
-    pen.stroke(np.vstack([ball, ball[:1]]), width=0.012, ink=rng.uniform(0.1, 0.4))
-    pen.stroke(np.vstack([wall, wall[:1]]), width=rng.uniform(0.018, 0.035), ink=0.7)
+    pen.stroke(_close(ball), width=0.012, ink=rng.uniform(0.1, 0.4))
+    pen.stroke(_close(wall), width=rng.uniform(0.018, 0.035), ink=0.7)
     angle = rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.4:
         embryo = _path(
@@ -526,14 +529,14 @@ CLASSES: tuple[str, ...] = tuple(_DRAW)
 
 
 def _clouds(rng: Rng, size: tuple[int, int], grain: float) -> Array:
-    """Return smooth noise of spread about 1, as (height, width); grain is the size of its bumps in pixels."""
+    """Return smooth noise of standard deviation near 1, (height, width); grain is the size of its bumps in pixels."""
     coarse = tuple(max(2, int(side / grain) + 2) for side in size[::-1])
     noise = Image.fromarray(rng.normal(size=coarse).astype(np.float32))
     return np.asarray(noise.resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
 
 
 def _photograph(ink: Image.Image, rng: Rng) -> Image.Image:
-    """Return the grey image of a body that dims the light where its ink lies: defocus, uneven light, specks, noise."""
+    """Return the grey image of a body whose ink absorbs light, with defocus, uneven light, specks and noise."""
     long_side = max(ink.size)
     blur = min(rng.gamma(2.0, 0.35), 0.4 + long_side / 80)
     dark = np.asarray(ink.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float64) / 255
@@ -548,7 +551,7 @@ def _photograph(ink: Image.Image, rng: Rng) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
 
 
-# --- the public room -----------------------------------------------------------------------------------------------
+# --- public functions ----------------------------------------------------------------------------------------------
 
 
 def draw_plankton(label: str, rng: np.random.Generator) -> Image.Image:
@@ -580,13 +583,13 @@ def draw_set(
     classes: Sequence[str] = CLASSES,
     progress: bool = True,
 ) -> Path:
-    """Draw a folder of plankton images, one subfolder for each class: folder/<class>/<class>_0001.png and on.
+    """Draw a folder of plankton images, one subfolder per class: folder/<class>/<class>_0001.png and so on.
 
-    Each image depends on seed, class and number alone, so a small set is a prefix of a large one. Files that are
-    already there are left as they are.
+    Each image depends only on seed, class and number, so a small set is a part of a large one. Existing files are
+    kept.
 
     Args:
-        folder: where the class folders go; made when it is missing.
+        folder: the folder of the class folders; created if it is missing.
         n_per_class: images in each class, 1 or more; default 100.
         seed: which set to draw, 0 or more; default 0.
         classes: the labels to draw; default all of CLASSES.
@@ -597,12 +600,12 @@ def draw_set(
 
     Raises:
         SettingError: n_per_class is below 1, seed is below 0, or a label is unknown.
-        OutputError: a class folder cannot be made.
+        OutputError: a class folder cannot be created.
     """
     if n_per_class < 1:
-        raise SettingError(f"n_per_class: expected 1 or more, found {n_per_class}; give the images wanted per class.")
+        raise SettingError(f"n_per_class: expected 1 or more images per class; found {n_per_class}")
     if seed < 0:
-        raise SettingError(f"seed: expected 0 or more, found {seed}; give a whole number from 0 up.")
+        raise SettingError(f"seed: expected a whole number, 0 or more; found {seed}")
     _check_labels(classes)
     folder = Path(folder)
     wanted = [(label, number) for label in dict.fromkeys(classes) for number in range(1, n_per_class + 1)]
@@ -610,26 +613,19 @@ def draw_set(
         try:
             (folder / label).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{folder / label}: cannot make this folder ({error}); choose another place.") from error
-    for label, number in progress_bar(wanted, "draw plankton", "image", shown=progress):
+            raise OutputError(
+                f"{folder / label}: the folder cannot be created ({error}); choose another folder"
+            ) from error
+    for label, number in progress_bar(wanted, "drawing plankton", "image", shown=progress):
         path = folder / label / f"{label}_{number:04d}.png"
         if not path.exists():
             image = draw_plankton(label, np.random.default_rng([seed, zlib.crc32(label.encode()), number]))
-            _save(image, path)
+            with write_atomically(path) as temporary:
+                image.save(temporary, format="PNG")
     return folder
 
 
 def _check_labels(labels: Sequence[str]) -> None:
     unknown = [label for label in labels if label not in _DRAW]
     if unknown:
-        raise SettingError(f"no such plankton class: {', '.join(map(repr, unknown))}; known are {', '.join(CLASSES)}.")
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    """Write a PNG under a passing name and then rename it, so that no half file is ever seen."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(part, format="PNG")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        raise SettingError(f"classes: expected some of {', '.join(CLASSES)}; found {', '.join(map(repr, unknown))}")

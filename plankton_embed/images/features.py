@@ -1,4 +1,4 @@
-"""Numeric features of the images: what they hold, and how they are prepared for classifiers that take tables."""
+"""Numeric features of images: their summary, and their preparation for classifiers of tables."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 
-BLOCK = 50_000  # rows that are compared at once
-FEWEST_COMMON = 3  # rows that two columns must share to be compared; two rows always lie on a line
+BLOCK = 50_000  # rows per step of the correlations
+FEWEST_COMMON = 3  # rows that two columns must share to be compared; two rows always correlate perfectly
 
 
 class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Drop columns that tell nothing, scale the others by their mean and sd, and fill their gaps with the mean, 0.
+    """Drop uninformative columns, scale the others by their mean and sd, and fill missing values with the mean, 0.
 
-    Dropped are columns with more gaps than `max_missing`, constant ones, and those whose `|r|` with an earlier one that
-    is kept is above `max_correlation`. r is over the rows that have both. nan, infinite values and numbers too large
-    for float32 are gaps. The sd is that of the population (divided by n).
+    A column is dropped if it has more missing values than `max_missing`, if it is constant, or if its `|r|` with an
+    earlier, kept column is above `max_correlation`. r is over the rows that have both values. nan, infinite values and
+    numbers too large for float32 are missing values. The sd is that of the population (divided by n).
 
     Args:
-        max_correlation: `|r|` from which on the later column of a pair is dropped.
-        max_missing: share of gaps, 0 to 1, from which on a column is dropped.
+        max_correlation: the later column of a pair with a larger `|r|` is dropped.
+        max_missing: a column with a larger share of missing values, 0 to 1, is dropped.
 
     Attributes:
-        mean_: float64 (k,) of each column; nan where it has nothing but gaps.
-        scale_: float64 (k,) sd of each column; 0 where it has nothing but gaps.
-        missing_: (k,) number of gaps.
-        correlation_: float64 (k, k), `|r|` between columns; nan with a constant one.
+        mean_: float64 (k,) of each column; nan where all values are missing.
+        scale_: float64 (k,) sd of each column; 0 where all values are missing.
+        missing_: (k,) number of missing values.
+        correlation_: float64 (k, k), `|r|` between columns; nan for constant columns.
         reasons_: (k,) text, why each column is dropped; empty where it is kept.
         kept_: bool (k,).
     """
@@ -46,7 +46,7 @@ class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Learn which columns to keep, and their means and sds.
 
         Args:
-            X: (n, k) numbers, an array or a DataFrame, whose column names then stand in the reasons.
+            X: (n, k) numbers, an array or a DataFrame; the reasons use its column names.
             y: not used.
 
         Raises:
@@ -60,7 +60,9 @@ class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", np.arange(frame.shape[1]))
         self.missing_ = frame.isna().sum().to_numpy()
         self.mean_ = frame.mean().to_numpy()
-        self.scale_ = frame.std(ddof=0).where(frame.max() > frame.min(), 0.0).to_numpy()  # sums of equal numbers err
+        self.scale_ = (
+            frame.std(ddof=0).where(frame.max() > frame.min(), 0.0).to_numpy()
+        )  # the sd of equal numbers may not be exactly 0
         is_constant = self.scale_ == 0
         self.correlation_ = _correlate(values, self.mean_, np.where(is_constant, np.nan, self.scale_))
         self.reasons_ = np.full(frame.shape[1], "", dtype=object)
@@ -79,7 +81,7 @@ class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the kept columns, float32 (n, n_kept): scaled, and 0 where there is a gap."""
+        """Return the kept columns, float32 (n, n_kept): scaled, and 0 where a value is missing."""
         check_is_fitted(self)
         values = self._validate(X, reset=False)[:, self.kept_]
         scaled = (values - self.mean_[self.kept_]) / self.scale_[self.kept_]
@@ -106,13 +108,13 @@ class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class FeatureSummary:
-    """What the numeric features of a catalog hold.
+    """Statistics of the numeric features of a catalog.
 
-    `columns` has one row a feature, in the catalog's order: feature, missing and percent (gaps, of all images), mean
-    and sd (of the training part where there are splits, else of all images), mean_scaled and sd_scaled (of all images,
-    scaled by mean and sd; nan where these are no help), and dropped, the reason why classifiers leave it out (empty
-    where they do not). `correlation`: |r| between features, by name on both sides. `n_images`: in the catalog;
-    `n_fitted`: those that mean, sd and |r| are of.
+    `columns` has one row per feature, in the catalog's order: feature, missing and percent (missing values, over all
+    images), mean and sd (of the training images if there are splits, else of all), mean_scaled and sd_scaled (of all
+    images, scaled by mean and sd; nan where the sd is 0), and dropped, the reason why classifiers leave it out (empty
+    where they use it). `correlation`: |r| between features, with their names as index and columns. `n_images`: images
+    of the catalog; `n_fitted`: images from which mean, sd and |r| were computed.
     """
 
     columns: pd.DataFrame
@@ -122,14 +124,14 @@ class FeatureSummary:
 
 
 def summarize_features(catalog: ImageCatalog) -> FeatureSummary:
-    """Count gaps, and measure means, sds and correlations, with the very steps of `FeaturePreparation`.
+    """Count missing values, and compute means, sds and correlations exactly as `FeaturePreparation` does.
 
     Raises:
         InputError: the catalog has no features.
     """
     features = catalog.features
     if features.empty:
-        raise InputError("expected a catalog with features, columns feature_…; found none")
+        raise InputError("expected a catalog with features (columns feature_…); found none")
     is_training = (catalog.frame["split"] == "train").to_numpy() if catalog.has_splits else np.zeros(len(catalog), bool)
     fitted = features[is_training] if is_training.any() else features
     preparation = FeaturePreparation().fit(fitted)
@@ -155,16 +157,16 @@ def summarize_features(catalog: ImageCatalog) -> FeatureSummary:
 def _correlate(
     values: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return |r| of all pairs of columns over the rows that have both; nan where these are few or constant."""
+    """Return |r| of all pairs of columns over the rows that have both values; nan where these are few or constant."""
     n_columns = values.shape[1]
     sums = np.zeros((4, n_columns, n_columns))
     for start in range(0, len(values), BLOCK):
         scaled = (values[start : start + BLOCK] - mean) / scale
-        known = ~np.isnan(scaled)
-        scaled[~known] = 0
-        has = known.astype(np.float64)
+        present = ~np.isnan(scaled)
+        scaled[~present] = 0
+        has = present.astype(np.float64)
         sums += has.T @ has, scaled.T @ has, (scaled * scaled).T @ has, scaled.T @ scaled
-    n, total, squares, products = sums  # over the common rows; [i, j] is of column i where j is known too
+    n, total, squares, products = sums  # over common rows; [i, j] is of column i where j is present too
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = squares / n - (total / n) ** 2
         spread[(n < FEWEST_COMMON) | (spread < 1e-12)] = np.nan

@@ -1,4 +1,4 @@
-"""The grey levels of a source: how many bits its images use, and the one value that is white in all of them."""
+"""Grey levels of a source: the bits that its images use, and the white level that is the same for all of them."""
 
 from __future__ import annotations
 
@@ -30,52 +30,45 @@ from plankton_embed.images.preparation import (
 from plankton_embed.settings import PreparationSettings
 
 BITS = {255: 8, 1023: 10, 4095: 12, 16383: 14, 65535: 16}  # by white level
-MOST_DECODED = 2000  # images of more than 8 bits, evenly spaced over the source
-MOST_COLOURED = 1000  # images with several channels, looked at for real colour
-HOT_PIXELS = 2  # the brightest pixels of an image, which a fault of the camera may have made
-FEW = 100  # hot pixels are in at most one image in so many
-NEARLY_BLACK = 16  # times darker than the white level: four bits
-NEARLY_FULL = 0.9  # of a white level that needs no doubt
+MOST_DECODED = 2000  # number of images of more than 8 bits that are decoded, evenly spaced over the source
+MOST_COLOURED = 1000  # number of images with several channels that are checked for colour
+HOT_PIXELS = 2  # number of the brightest pixels of an image that may be camera faults
+FEW = 100  # at most one image in so many has hot pixels
+NEARLY_BLACK = 16  # an image so many times darker than the white level (four bits) is nearly black
+NEARLY_FULL = 0.9  # share of the white level from which on it is certain
 
 SETTING = "preparation.white_level_16bit"
 PAGED_FORMATS = ("TIFF", "GIF", "WEBP", "PNG")
 BITS_TAG, LARGEST_TAGS, TEXT_TAGS = 258, (281, 341), (270, 51123)  # of TIFF; the last is Micro-Manager's
 BITS_IN_TEXT = re.compile(r'(?:SignificantBits="|"BitDepth(?:-\w+)?":\s*"?)(\d{1,2})\b')  # OME, Micro-Manager
 
-TYPES = {
-    "kind": str,
-    "declared": int,
-    "is_float": bool,
-    "smallest": float,
-    "largest": float,
-    "bulk": float,
-    "example": str,
-}
+TYPES = {"kind": str, "declared": int, "is_float": bool} | dict.fromkeys(("smallest", "largest", "bulk"), float)
+TYPES |= {"example": str}
 
 logger = logging.getLogger(__name__)
 
 
 class _Header(NamedTuple):
-    """What an image says before it is decoded; `declared` is the white level that it names, 0 where it names none."""
+    """What is known of an image before it is decoded; `declared`: the white level stated in the file, 0 for none."""
 
     kind: str
     size: tuple[int, ...]  # width and height
     has_more_bits: bool = False
     has_channels: bool = False
-    is_cut: bool = False  # to 8 bits a channel, by Pillow
+    is_cut: bool = False  # Pillow cuts it to 8 bits per channel
     has_pages: bool = False
     declared: int = 0
 
 
 @dataclass(frozen=True)
 class GreyLevels:
-    """What the images of a source hold.
+    """The grey levels of the images of a source.
 
-    `kinds` counts images by format and Pillow mode; `n_more_bits` those of more than 8 bits. `looked` has one row for
-    each of these that was decoded: `kind`, `declared`, `is_float`, `smallest`, `largest`, `bulk` (the largest value
-    but for the HOT_PIXELS brightest pixels), `example` (its path or number). `n_coloured` is an estimate unless
-    `colour_counted`. `several_pages` and `cut` name the images with more than one page, and those whose channels have
-    16 bits, of which Pillow keeps the upper 8. `sizes`: width and height of every image, None where its header
+    `kinds`: number of images by format and Pillow mode; `n_more_bits`: number with more than 8 bits. `looked` has one
+    row for each of the latter that was decoded: `kind`, `declared`, `is_float`, `smallest`, `largest`, `bulk` (the
+    largest value without the HOT_PIXELS brightest pixels), `example` (its path or number). `n_coloured` is an estimate
+    unless `colour_counted`. `several_pages`: images with more than one page; `cut`: images whose channels have 16 bits,
+    of which Pillow keeps the upper 8. `sizes`: width and height of every image, None if its header
     cannot be read.
     """
 
@@ -90,7 +83,7 @@ class GreyLevels:
 
     @property
     def n_images(self) -> int:
-        """Images that could be opened."""
+        """Number of images that could be opened."""
         return sum(self.kinds.values())
 
     @cached_property
@@ -100,11 +93,11 @@ class GreyLevels:
 
     @cached_property
     def white_level(self) -> int | None:
-        """The smallest of 255, 1023, 4095, 16383 and 65535 that no image exceeds; None where no image needs one.
+        """The smallest of 255, 1023, 4095, 16383 and 65535 that no image exceeds; None if no image needs one.
 
-        Up to HOT_PIXELS pixels an image, in at most one image in a hundred, do not count. What a file declares is the
-        least: 10, 12 or 14 bits in a TIFF's BitsPerSample, MaxSampleValue, SMaxSampleValue or the text of OME and
-        Micro-Manager (16 bits there say nothing: that is the room, not the camera), and a PGM's largest value.
+        Up to HOT_PIXELS pixels per image, in at most one image in a hundred, do not count. It is at least the level
+        declared in a file: 10, 12 or 14 bits in a TIFF's BitsPerSample, MaxSampleValue, SMaxSampleValue or the text of
+        OME and Micro-Manager (16 bits there are the width of the format, not of the camera), and a PGM's largest value.
         """
         if self.scaled.empty:
             return None
@@ -113,23 +106,23 @@ class GreyLevels:
 
     @property
     def bits(self) -> int:
-        """The bit depth that the white level stands for: 8, 10, 12, 14 or 16."""
+        """The bit depth of the white level: 8, 10, 12, 14 or 16."""
         return BITS[self.white_level or 255]
 
     def exceeding(self, level: int) -> pd.DataFrame:
-        """Return the rows of `scaled` with values above a white level, none where these are a few hot pixels."""
+        """Return the rows of `scaled` with values above a white level; empty if these are a few hot pixels."""
         above = self.scaled[self.scaled["largest"] > level]
         are_hot = len(above) * FEW <= len(self.scaled) and bool((above["bulk"] <= level).all())
         return above[:0] if are_hot else above
 
     def resolve(self, preparation: PreparationSettings) -> PreparationSettings:
-        """Return a preparation whose white level is a number: its own or, for `auto`, the one found (else 65535)."""
+        """Return a preparation with a number as white level: its own or, for `auto`, the one found (else 65535)."""
         if preparation.white_level_16bit != "auto":
             return preparation
         return preparation.model_copy(update={"white_level_16bit": self.white_level or WHITE_LEVEL})
 
     def report(self, preparation: PreparationSettings) -> None:
-        """Log the white level, and warn of what may be wrong; with the settings that a user gave."""
+        """Log the white level and warn about doubts, given the user's settings."""
         if self.white_level is not None and preparation.white_level_16bit == "auto":
             logger.info(
                 "%s of %s images have more than 8 bits%s; their largest value is %s: %d bits, white is %d (%s)",
@@ -145,7 +138,7 @@ class GreyLevels:
             logger.warning("%s", line)
 
     def report_for_model(self, preparation: PreparationSettings) -> None:
-        """Warn where images do not fit the preparation of a model, whose own white level is used."""
+        """Warn if the images do not fit the preparation of a model; the model's white level is used."""
         level = preparation.white_level_16bit
         if level != "auto":
             remedy = f"convert the images so that {level} is white, or use a model trained on images like these"
@@ -153,21 +146,21 @@ class GreyLevels:
                 logger.warning("%s", line)
 
     def warnings(self, preparation: PreparationSettings) -> list[str]:
-        """Return what a user should know, one line each, with the settings that a user gave."""
+        """Return the warnings, one line each, given the user's settings."""
         level = preparation.white_level_16bit
-        remedy = f"leave {SETTING} out to have the white level found"
+        remedy = f"leave {SETTING} out, then the white level is found"
         doubts = self._doubts() if level == "auto" else self._misfits(level, SETTING, remedy)
         lines = [*doubts, *self._mixtures(), *self._faults()]
         if self.n_coloured and preparation.color == "grey":
-            about = "" if self.colour_counted else "about "
+            about = "" if self.colour_counted else "approximately "
             lines.append(
-                f"{about}{self.n_coloured:,} of {self.n_images:,} images are in colour and will be turned to grey; "
+                f"{about}{self.n_coloured:,} of {self.n_images:,} images are in colour and will be converted to grey; "
                 "--set preparation.color=color keeps it"
             )
         return lines
 
     def to_dict(self, preparation: PreparationSettings | None = None) -> dict[str, Any]:
-        """Return plain values, ready for JSON; warnings with the settings that a user gave, by default none."""
+        """Return plain values, ready for JSON; the warnings are for the user's settings (default: none given)."""
         return {
             "white_level": self.white_level,
             "bits": self.bits,
@@ -183,102 +176,102 @@ class GreyLevels:
     @property
     def _sampled(self) -> str:
         n = len(self.looked)
-        return "" if n == self.n_more_bits else f" ({n:,} of them looked at, evenly spaced)"
+        return "" if n == self.n_more_bits else f" ({n:,} of them decoded, evenly spaced)"
 
     def _doubts(self) -> Iterator[str]:
-        """Report where the white level that was found may be another."""
-        level, held = self.white_level, self.scaled
+        """Yield a warning where the white level found may be wrong."""
+        level, scaled = self.white_level, self.scaled
         if level is None:
             return
-        largest, is_declared = held["largest"].max(), held["declared"].max() == level
+        largest, is_declared = scaled["largest"].max(), scaled["declared"].max() == level
         if is_declared and largest * NEARLY_BLACK <= level:
             yield (
                 f"the files declare {self.bits} bits, and the largest value is {_number(largest)}: with the white "
-                f"level {level} the images become nearly black. If they use fewer bits, --set "
+                f"level {level} the images become nearly black. If they use fewer bits, give --set "
                 f"{SETTING}={_level_for(largest)}"
             )
-        if not is_declared and level != WHITE_LEVEL and held["bulk"].max() < NEARLY_FULL * level:
+        if not is_declared and level != WHITE_LEVEL and scaled["bulk"].max() < NEARLY_FULL * level:
             yield (
                 f"the largest value of the images of more than 8 bits is {_number(largest)}, so {self.bits} bits are "
                 f"assumed: white is {level}. If the camera has more bits and all images are dark, give its white level "
                 f"(--set {SETTING}=65535 for 16 bits)"
             )
-        hot = held[(held["largest"] > level) & (held["largest"] <= WHITE_LEVEL)]
+        hot = scaled[(scaled["largest"] > level) & (scaled["largest"] <= WHITE_LEVEL)]
         if len(hot):
             yield (
-                f"{_of(hot, held)} have one or two pixels above the white level {level} (up to "
-                f"{_number(hot['largest'].max())}): taken for faults of the camera, they become white. If they are "
-                f"not, --set {SETTING}={_level_for(hot['largest'].max())}"
+                f"{_of(hot, scaled)} have one or two pixels above the white level {level} (up to "
+                f"{_number(hot['largest'].max())}): these count as camera faults and become white. If they are "
+                f"not, give --set {SETTING}={_level_for(hot['largest'].max())}"
             )
         below = _level_below(level)
-        above = held[held["largest"] > below]
-        are_few = len(above) * FEW <= len(held) or (len(above) == 1 and above["bulk"].iloc[0] <= below)
-        if not is_declared and are_few and len(above) < len(held):
-            largest = held.drop(above.index)["largest"].max()
+        above = scaled[scaled["largest"] > below]
+        are_few = len(above) * FEW <= len(scaled) or (len(above) == 1 and above["bulk"].iloc[0] <= below)
+        if not is_declared and are_few and len(above) < len(scaled):
+            largest = scaled.drop(above.index)["largest"].max()
             yield (
-                f"only {_of(above, held)} have values above {_number(largest)}; because of them white is {level}. If "
-                f"these values are faults, --set {SETTING}={_level_for(largest)}"
+                f"only {_of(above, scaled)} have values above {_number(largest)}; because of them white is {level}. If "
+                f"these values are faults, give --set {SETTING}={_level_for(largest)}"
             )
 
     def _misfits(self, level: int, whose: str, remedy: str) -> Iterator[str]:
-        """Report where a given white level cannot be right."""
-        held, found = self.scaled, self.white_level
+        """Yield a warning where a given white level cannot be right."""
+        scaled, found = self.scaled, self.white_level
         if found is None:
             return
-        above, largest = self.exceeding(level), held["largest"].max()
-        is_certain = (held["declared"] == found).any() or int((held["largest"] == found).sum()) > 1
+        above, largest = self.exceeding(level), scaled["largest"].max()
+        is_certain = (scaled["declared"] == found).any() or int((scaled["largest"] == found).sum()) > 1
         if len(above):
             yield (
-                f"{_of(above, held)} have values above {whose} {level} (up to {_number(above['largest'].max())}), "
+                f"{_of(above, scaled)} have values above {whose} {level} (up to {_number(above['largest'].max())}), "
                 f"which become white: they have {self.bits} bits. {remedy}"
             )
         elif largest * NEARLY_BLACK <= level or (found < level and is_certain):
             yield (
                 f"the largest value of the images of more than 8 bits is {_number(largest)} ({self.bits} bits), far "
-                f"below {whose} {level}, so they become dark. Unless they are so dark in truth: {remedy}"
+                f"below {whose} {level}, so they become dark. Unless they really are so dark: {remedy}"
             )
 
     def _mixtures(self) -> Iterator[str]:
-        """Report where a source holds several bit depths."""
-        level, held = self.white_level, self.scaled
+        """Yield a warning where a source has several bit depths."""
+        level, scaled = self.white_level, self.scaled
         n_others = self.n_images - self.n_more_bits
         if level is None:
             return
         if n_others:
             yield (
-                f"bit depths are mixed: {n_others:,} images of 8 bits, which keep their values, beside "
-                f"{self.n_more_bits:,} of more, whose white is {level} ({SETTING})"
+                f"bit depths are mixed: {n_others:,} images of 8 bits, which keep their values, and "
+                f"{self.n_more_bits:,} images of more bits, whose white is {level} ({SETTING})"
             )
-        darkest = held.groupby("kind")["largest"].max()
+        darkest = scaled.groupby("kind")["largest"].max()
         darkest = darkest[darkest * NEARLY_BLACK <= level]
-        for kind, largest in darkest.items() if len(darkest) < held["kind"].nunique() else ():
+        for kind, largest in darkest.items() if len(darkest) < scaled["kind"].nunique() else ():
             yield (
                 f"bit depths are mixed: {self.kinds[str(kind)]:,} images ({kind}) hold at most {_number(largest)}, "
-                f"others up to {_number(held['largest'].max())}; all have the white level {level} ({SETTING}), which "
-                f"makes the first nearly black. Convert them, or make a catalog of each"
+                f"others up to {_number(scaled['largest'].max())}; all have the white level {level} ({SETTING}), which "
+                f"makes the first nearly black. Convert them, or make separate catalogs"
             )
         for lower in (lower for lower in BITS if lower < level):
-            full = held[(held["largest"] == lower) | (held["declared"] == lower)]
-            below, above = held[held["largest"] <= lower], held[held["largest"] > lower]
+            full = scaled[(scaled["largest"] == lower) | (scaled["declared"] == lower)]
+            below, above = scaled[scaled["largest"] <= lower], scaled[scaled["largest"] > lower]
             if _are_apart(below["largest"], above["largest"], lower):
                 full = below
             full = full[~full["kind"].isin(darkest.index)]
-            if len(full) >= max(2, len(held) // FEW):
+            if len(full) >= max(2, len(scaled) // FEW):
                 end = lower if (full["largest"] == lower).any() else full["largest"].max()
                 yield (
-                    f"bit depths may be mixed: {_of(full, held)} end at {end:.0f} ({BITS[lower]} bits), others at "
-                    f"{_number(held['largest'].max())}; all have the white level {level} ({SETTING}). Convert them, or "
-                    "make a catalog of each"
+                    f"bit depths may be mixed: {_of(full, scaled)} end at {end:.0f} ({BITS[lower]} bits), others at "
+                    f"{_number(scaled['largest'].max())}; all have the white level {level} ({SETTING}). "
+                    "Convert them, or make separate catalogs"
                 )
-        small = held[held["is_float"] & (held["largest"] <= 255)]
+        small = scaled[scaled["is_float"] & (scaled["largest"] <= 255)]
         if len(small) and level == WHITE_LEVEL:
             yield (
-                f"{_of(small, held)} are floats of at most 255, taken as 0 to 255, beside others of up to "
-                f"{_number(held['largest'].max())}; save all in one scale, such as uint16"
+                f"{_of(small, scaled)} are floats of at most 255, read as 0 to 255; others reach "
+                f"{_number(scaled['largest'].max())}; save all images on one scale, such as uint16"
             )
 
     def _faults(self) -> Iterator[str]:
-        """Report what is lost of some images."""
+        """Yield a warning where a part of some images is lost."""
         beyond = self.scaled[self.scaled["largest"] > WHITE_LEVEL]
         if len(beyond):
             yield (
@@ -289,13 +282,13 @@ class GreyLevels:
         if len(negative):
             yield (
                 f"{_of(negative, self.looked)} have values below 0 (down to {_number(negative['smallest'].min())}), "
-                "which become black; add an offset to the images if they show something"
+                "which become black; add an offset to the images if these values matter"
             )
         if self.cut:
             yield (
                 f"{len(self.cut):,} of {self.n_images:,} images have 16 bits in each of several channels, such as "
-                f"{self.cut[0]}; the upper 8 of them are used, so that 10, 12 or 14 bits become nearly black. Save "
-                "such images with 8 bits a channel, or as 16-bit grey"
+                f"{self.cut[0]}; only the upper 8 bits are used, so 10, 12 or 14 bits become nearly black. Save "
+                "such images with 8 bits per channel, or as 16-bit grey"
             )
         if self.several_pages:
             yield (
@@ -305,15 +298,15 @@ class GreyLevels:
 
 
 def find_grey_levels(images: Sequence[ImageSource], progress: bool = True, *, with_colour: bool = True) -> GreyLevels:
-    """Find out how many bits the images of a source use, which value is white, and which are in colour.
+    """Find how many bits the images of a source use, which value is white, and how many are in colour.
 
-    Headers are read of all images. Of those with more than 8 bits up to MOST_DECODED, evenly spaced, are decoded, and
-    of those with several channels up to MOST_COLOURED. Images that cannot be read are passed over.
+    The headers of all images are read. Up to MOST_DECODED of the images with more than 8 bits, and up to MOST_COLOURED
+    of those with several channels, are decoded, evenly spaced. Images that cannot be read are ignored.
 
     Args:
-        images: what `preparation.open_image` takes: paths, the bytes of files, PIL images, arrays.
-        progress: show bars.
-        with_colour: look for colour too.
+        images: paths, the bytes of files, PIL images, or arrays, as for `preparation.open_image`.
+        progress: show progress bars.
+        with_colour: check for colour too.
     """
     headers = map_images(_read_header, images, "reading headers", progress)
     deep = [row for row, header in enumerate(headers) if header and header.has_more_bits]
@@ -342,7 +335,7 @@ def find_grey_levels(images: Sequence[ImageSource], progress: bool = True, *, wi
 def resolve_white_level(
     preparation: PreparationSettings, images: Sequence[ImageSource], progress: bool = True
 ) -> PreparationSettings:
-    """Return a preparation whose white level is a number; `auto` is found over the images, and reported."""
+    """Return a preparation with a number as white level; `auto` is found from the images and reported."""
     if preparation.white_level_16bit != "auto":
         return preparation
     levels = find_grey_levels(images, progress, with_colour=False)
@@ -351,7 +344,7 @@ def resolve_white_level(
 
 
 def _read_header(source: ImageSource) -> _Header | None:
-    """Return what an image says of itself; None where it cannot be opened."""
+    """Return the header of an image; None if it cannot be opened."""
     try:
         if isinstance(source, str | Path):
             container, inside = split_path(source)
@@ -380,13 +373,13 @@ def _describe(image: Image.Image) -> _Header:
     try:
         has_pages = image.format in PAGED_FORMATS and getattr(image, "is_animated", False)
         declared = _declared_level(image) if more_bits else 0
-    except DECODER_FAULTS:  # a broken tag or a broken second page; the first may be whole
+    except DECODER_FAULTS:  # a broken tag or second page; the first page may be intact
         pass
     return _Header(kind, image.size, more_bits, channels, is_cut, has_pages, declared)
 
 
 def _declared_level(image: Image.Image) -> int:
-    """Return the white level that the file itself names, 0 where it names none."""
+    """Return the white level stated in the file, 0 for none."""
     if image.format == "PPM":  # Pillow stretches values of fewer bits to 16
         arguments = image.tile[0].args  # type: ignore[attr-defined]
         return WHITE_LEVEL if isinstance(arguments, tuple) and arguments[1] < WHITE_LEVEL else 0
@@ -400,7 +393,7 @@ def _declared_level(image: Image.Image) -> int:
 
 
 def _measure(source: ImageSource) -> tuple[bool, float, float, float] | None:
-    """Return whether an image is of floats, its smallest and largest value, and the largest but for hot pixels."""
+    """Return whether an image has floats, its smallest and largest value, and the largest without hot pixels."""
     try:
         image = open_image(source)
         values: NDArray[np.generic] = np.asarray(image).ravel()
@@ -413,7 +406,7 @@ def _measure(source: ImageSource) -> tuple[bool, float, float, float] | None:
 
 
 def _is_coloured(source: ImageSource) -> bool:
-    """Return whether the channels of an image differ, in more than one pixel of a thousand."""
+    """Return whether the channels of an image differ in more than one pixel per thousand."""
     try:
         pixels = np.asarray(to_8bit(open_image(source), PreparationSettings(color="color"))).astype(np.int16)
     except DECODER_FAULTS:
@@ -422,15 +415,15 @@ def _is_coloured(source: ImageSource) -> bool:
 
 
 def _spread(rows: Sequence[int], most: int) -> list[int]:
-    """Return at most so many, evenly spaced from the first to the last."""
+    """Return at most `most` rows, evenly spaced from the first to the last."""
     if len(rows) <= most:
         return list(rows)
-    return [rows[place] for place in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return [rows[position] for position in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _are_apart(below: pd.Series, above: pd.Series, level: int) -> bool:
-    """Return whether largest values are in two groups, the lower of which nearly fills its white level."""
-    if len(below) == 0 or len(above) < 2 or len(above) * FEW <= len(below):  # so few are reported as such
+    """Return whether the largest values form two groups, the lower of which nearly reaches its white level."""
+    if len(below) == 0 or len(above) < 2 or len(above) * FEW <= len(below):  # so few are reported elsewhere
         return False
     return bool(above.min() >= 2 * below.max() and below.quantile(0.1) > level / 2)
 
@@ -443,8 +436,8 @@ def _level_below(level: int) -> int:
     return max((lower for lower in BITS if lower < level), default=0)
 
 
-def _of(rows: pd.DataFrame, held: pd.DataFrame) -> str:
-    return f"{len(rows):,} of {len(held):,} images, such as {rows['example'].iloc[0]},"
+def _of(rows: pd.DataFrame, all_rows: pd.DataFrame) -> str:
+    return f"{len(rows):,} of {len(all_rows):,} images, such as {rows['example'].iloc[0]},"
 
 
 def _name(source: ImageSource, row: int) -> str:

@@ -1,25 +1,27 @@
-"""Straight lines of ink on a smooth ground, as scale bars and corner marks have them."""
+"""Finds straight lines of ink on a smooth background: the lines of scale bars and corner marks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONTRAST = 60  # grey levels between ink and ground, from one pixel to the next
+CONTRAST = 60  # grey levels between ink and background, from one pixel to the next
 SHORTEST_LINE, SHORTEST_BAR, SHORTEST_LONE_BAR = 5, 8, 20  # pixels; a lone bar has neither text nor corner marks
 THICKEST_BAR, THICKEST_CORNER, THICKEST_FIBRE = 16, 5, 4  # pixels
-PAD = 3  # pixels of ground around the image, so that marks at its border have an outer edge too
+PAD = 3  # pixels of background around the image, so that marks at its border have an outer edge too
 Grey = NDArray[np.int16]
 Mask = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Line:
     """A straight horizontal line of constant thickness and grey level, rows and columns half open.
 
-    `arms`: lengths of the vertical lines that start at its ends: left up, left down, right up, right down.
+    `arms`: lengths of the vertical lines from its ends: left up, left down, right up, right down.
     """
 
     top: int
@@ -42,7 +44,7 @@ class Line:
 
     @property
     def contrast(self) -> float:
-        """Grey levels between ink and ground."""
+        """Grey levels between ink and background."""
         return abs(self.ink - self.ground)
 
     @property
@@ -53,20 +55,20 @@ class Line:
 
     @property
     def corner(self) -> tuple[int, int] | None:
-        """Where it can be the horizontal arm of a corner mark: (0 left, 1 right; 0 top, 1 bottom)."""
+        """The corner of which it can be the horizontal arm: (0 left, 1 right; 0 top, 1 bottom), or None."""
         longest = int(np.argmax(self.arms))
         others = max(arm for number, arm in enumerate(self.arms) if number != longest)
         alike = self.length <= 3 * (self.arms[longest] + self.thickness) <= 9 * self.length
         if others > 1 or self.arms[longest] < 4 or not alike or self.thickness > THICKEST_CORNER:
             return None
-        return longest // 2, (longest + 1) % 2  # an arm that runs down belongs to a corner at the top
+        return longest // 2, (longest + 1) % 2  # an arm downwards belongs to a corner at the top
 
     def has_ink_of(self, other: Line) -> bool:
-        """Whether both are drawn in one grey level."""
+        """Whether both have the same grey level."""
         return abs(self.ink - other.ink) <= 0.25 * other.contrast
 
     def draw(self, mask: Mask) -> None:
-        """Mark its pixels."""
+        """Set its pixels in a mask."""
         mask[self.top : self.bottom, self.left : self.right] = True
         for number, arm in enumerate(self.arms):
             columns = slice(self.left, self.left + self.thickness)
@@ -77,7 +79,7 @@ class Line:
 
 
 def find_lines(pixels: NDArray[np.uint8]) -> list[Line]:
-    """Return the drawn lines of an image, each once, the longest edges first."""
+    """Return the drawn lines of an image, each once, those with the longest edges first."""
     height, width = pixels.shape
     corners = sorted([pixels[0, 0], pixels[0, -1], pixels[-1, 0], pixels[-1, -1]])
     grey = np.full((height + 2 * PAD, width + 2 * PAD), corners[2], dtype=np.int16)
@@ -85,7 +87,7 @@ def find_lines(pixels: NDArray[np.uint8]) -> list[Line]:
     across = grey.shape[1]
     flat, step = grey.ravel(), (grey[1:] - grey[:-1]).ravel()
     edges = np.flatnonzero(np.abs(step) >= CONTRAST)
-    # runs: edges side by side in a row, of one direction, with ink of one level from each to the next
+    # runs: adjacent edges in a row, of one direction, with ink of nearly one level
     ink, darker = flat[edges + across], step[edges] < 0
     is_next = (edges[1:] - edges[:-1] == 1) & (darker[1:] == darker[:-1]) & (np.abs(ink[1:] - ink[:-1]) <= 8)
     if not (is_next[:-2] & is_next[1:-1] & is_next[2:]).any():
@@ -113,9 +115,9 @@ def find_lines(pixels: NDArray[np.uint8]) -> list[Line]:
 def _find_likely(
     grey: Grey, rows: NDArray[np.intp], starts: NDArray[np.intp], stops: NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    """Return the numbers of the runs that can be the upper edge of a line, by five places of each.
+    """Return the numbers of the runs that can be the upper edge of a line, by five columns of each.
 
-    The opposite edge is below them all at one distance, and the first and last row of ink are of one level each.
+    In all five the opposite edge is at one distance below, and the first and the last row of ink have one level each.
     """
     columns = starts[:, None] + ((stops - starts - 1)[:, None] * np.array([0.3, 0.4, 0.5, 0.6, 0.7])).astype(np.intp)
     below = np.minimum(rows[:, None] + np.arange(THICKEST_BAR + 3), len(grey) - 1)
@@ -134,7 +136,7 @@ def _find_likely(
 
 
 def _measure_line(grey: Grey, top: int, start: int, stop: int) -> Line | None:
-    """Follow a line from the first row of its ink, over the columns start to stop; None where it is not a drawn one."""
+    """Measure a line from its first row of ink, over the columns start to stop; None if it was not drawn."""
     ground = middle_of(grey[top - 1, start:stop])
     bottom = top
     levels: list[float] = []
@@ -177,7 +179,7 @@ def _measure_line(grey: Grey, top: int, start: int, stop: int) -> Line | None:
 
 
 def _extend(same: Mask, start: int, stop: int) -> tuple[int, int]:
-    """Return the run of true columns around the middle of start to stop."""
+    """Return the run of true columns around the middle of start and stop."""
     middle = (start + stop) // 2
     if not same[middle]:
         return middle, middle
@@ -186,11 +188,11 @@ def _extend(same: Mask, start: int, stop: int) -> tuple[int, int]:
 
 
 def _measure_arm(grey: Grey, row: int, step: int, column: int, width: int, ink: float, contrast: float) -> int:
-    """Return the length of a vertical line of the same ink and thickness, that starts at a row and runs by steps."""
+    """Return the length of a vertical line of the same ink and thickness that starts at a row and goes by steps."""
     rows = np.arange(row, -1, -1) if step < 0 else np.arange(row, len(grey))
     inked = (np.abs(grey[rows, column : column + width] - ink) <= max(12, 0.25 * contrast)).all(axis=1)
     length = len(rows) if inked.all() else int(inked.argmin())
-    if length >= 3:  # it is a line of its own, not the side of a body
+    if length >= 3:  # it must be a separate line, not the side of a body
         beside = np.abs(grey[rows[:length]][:, [column - 2, column + width + 1]] - ink) >= contrast / 3
         if beside.mean() < 0.8:
             return len(rows)
@@ -198,5 +200,10 @@ def _measure_arm(grey: Grey, row: int, step: int, column: int, width: int, ink: 
 
 
 def middle_of(values: NDArray[np.integer]) -> float:
-    """Return the median, of two the upper one; for a few values this takes a tenth of the time of `np.median`."""
+    """Return the median, the upper one of two; for a few values this is ten times as fast as `np.median`."""
     return float(np.sort(values)[len(values) // 2])
+
+
+def border_of(pixels: NDArray[T]) -> NDArray[T]:
+    """Return the outermost pixels of an image (height, width[, channels]), (n[, channels])."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])

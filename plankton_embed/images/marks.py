@@ -1,4 +1,4 @@
-"""Marks burnt into images: scale bars, their text, corner marks and codes are found, and filled or cut off."""
+"""Finds marks burnt into images (scale bars, their text, corner marks and codes), and fills them or cuts them off."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from plankton_embed.images.mark_lines import (
     Grey,
     Line,
     Mask,
+    border_of,
     find_lines,
     middle_of,
 )
 
-SMALLEST_IMAGE = 12  # pixels a side, below which there is no room for marks
-BLANK, NOISE, RINGING = 4, 24, 40  # grey levels: of a blank strip, of a clean ground, and beside ink after JPEG
+SMALLEST_IMAGE = 12  # pixels per side; a smaller image has no room for marks
+BLANK, NOISE, RINGING = (
+    4,
+    24,
+    40,
+)  # range of grey levels in a blank strip, in a clean background, and beside ink after JPEG
 Kind = Literal["bar", "text", "corner", "code"]
 
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What is burnt into an image.
+    """The marks burnt into an image.
 
     Attributes:
-        mask: bool (height, width), the pixels of marks and of the halo that JPEG leaves around them.
-        kinds: those found, of `bar`, `text`, `corner` and `code`; empty where the image has no marks.
-        box: left, top, right, bottom (exclusive) of the picture without the strips that hold marks and nothing else.
+        mask: bool (height, width), the pixels of marks and of the JPEG halo around them.
+        kinds: the kinds found: `bar`, `text`, `corner`, `code`; empty if the image has no marks.
+        box: left, top, right, bottom (exclusive) of the picture without the strips that hold only marks.
     """
 
     mask: Mask
@@ -45,11 +50,11 @@ class Marks:
 def find_marks(image: Image.Image | NDArray[np.uint8]) -> Marks:
     """Find scale bars, text beside them, corner marks and codes that software has drawn into an image.
 
-    Drawn lines are known by what no lens gives: straight to the pixel, of one thickness and one grey level, with an
-    edge of one or two pixels all around. A bar counts near the upper or lower border, with text or corner marks of its
-    ink, or alone if it is black or white and in a blank strip; corner marks count in twos, or with a bar; text counts
-    beside a bar or, as a code, at the upper or lower border of an image with other marks. Every image is judged by
-    itself, and what is not certain is left as it is.
+    A drawn line differs from anything seen through a lens: it is exactly straight, has one thickness and one grey
+    level, and an edge of one or two pixels all around. A bar counts if it is near the upper or lower border and has
+    text or corner marks of the same ink, or if it is alone, black or white, in a blank strip. Corner marks count in
+    pairs or with a bar. Text counts beside a bar or, as a code, at the upper or lower border of an image with other
+    marks. Each image is judged by itself; doubtful marks are left in the image.
 
     Args:
         image: 8 bit, grey or colour, as a Pillow image (mode L or RGB) or an array (height, width[, 3]).
@@ -65,7 +70,7 @@ def find_marks(image: Image.Image | NDArray[np.uint8]) -> Marks:
     corners = _pair_corners(lines)
     corner_marks = _draw(corners, pixels.shape)
     bars: list[Line] = []
-    lettered = blank
+    text = blank
     grey = pixels.astype(np.int16)
     for line in lines:
         if not line.is_bar or min(line.top, height - line.bottom) > height / 3:
@@ -75,18 +80,18 @@ def find_marks(image: Image.Image | NDArray[np.uint8]) -> Marks:
             continue
         if letters.any() or any(line.has_ink_of(corner) for corner in corners) or _is_lone_bar(grey, line):
             bars.append(line)
-            lettered = lettered | letters
+            text = text | letters
     if not bars and not corners:
         return Marks(blank, (), (0, 0, width, height))
     inks = bars or corners
     corners += [line for line in lines if line.corner and line not in corners and line.has_ink_of(inks[0])]
     corner_marks = _draw(corners, pixels.shape)
     drawn = _draw(bars, pixels.shape)
-    code = _find_codes(grey, inks[0], drawn | lettered | corner_marks)
-    mask = _add_halo(grey, _dilate(drawn | lettered | code, 1)) | _add_halo(grey, corner_marks)
+    code = _find_codes(grey, inks[0], drawn | text | corner_marks)
+    mask = _add_halo(grey, _dilate(drawn | text | code, 1)) | _add_halo(grey, corner_marks)
     is_there: dict[Kind, bool] = {
         "bar": bool(bars),
-        "text": bool(lettered.any()),
+        "text": bool(text.any()),
         "corner": bool(corners),
         "code": bool(code.any()),
     }
@@ -94,10 +99,10 @@ def find_marks(image: Image.Image | NDArray[np.uint8]) -> Marks:
 
 
 def remove_marks(image: Image.Image) -> Image.Image:
-    """Return the image without its marks: strips that hold nothing else are cut off, other marks are filled.
+    """Return the image without its marks: strips with only marks are cut off, other marks are filled.
 
-    Where a strip is cut off, the picture keeps as much ground beside its content as it has on the other side. Filled
-    pixels are copies of the ground nearby, with its noise. An image without marks is returned as it is.
+    Where a strip is cut off, the picture keeps as much background beside its content as on the other side. Filled
+    pixels are copies of the background nearby, with its noise. An image without marks is returned unchanged.
 
     Args:
         image: 8 bit, of mode L or RGB.
@@ -111,7 +116,7 @@ def remove_marks(image: Image.Image) -> Image.Image:
 
 
 def _pair_corners(lines: list[Line]) -> list[Line]:
-    """Return the lines that are corner marks: two or more of one ink and size, each in its corner."""
+    """Return the lines that are corner marks: two or more of the same ink and size, each in its corner."""
     found = [line for line in lines if line.corner is not None]
     paired = set()
     for number, one in enumerate(found):
@@ -148,7 +153,7 @@ class _Pieces:
 
     @classmethod
     def find(cls, grey: Grey, like: Line, own: Mask, tallest: int) -> _Pieces | None:
-        """Part the ink of a line's grey level, outside of what is marked already, into pieces; None if there is none.
+        """Divide ink of a line's grey level, outside of known marks, into pieces; None if there is no such ink.
 
         Drawn pieces have sharp edges and are as dark as the line somewhere. Letters are drawn pieces 4 pixels high or
         more; dots and hyphens are lower.
@@ -173,7 +178,7 @@ class _Pieces:
         return self.bottoms - self.tops
 
     def grow(self, line: Mask) -> Mask:
-        """Add to a line of text the drawn pieces that go on with it to either side, a blank's width apart."""
+        """Add to a line of text the drawn pieces that continue it to either side, up to the width of a blank away."""
         size = self.heights[line].max()
         first, last = self.tops[line].min() - size // 3, self.bottoms[line].max() + size // 3
         while True:
@@ -194,12 +199,12 @@ class _Pieces:
         return pixels
 
     def stands_alone(self, line: Mask) -> bool:
-        """Tell whether the box of a line of text holds no other ink."""
+        """Return whether the box of a line of text holds no other ink."""
         box = self.box(line)
         return not ((self.labels > 0) & ~self.mask(line))[box].any()
 
     def count_letters(self, line: Mask) -> int:
-        """Return how many letters of a line have one base and one height; 0 where they are solid, as bodies are."""
+        """Return how many letters of a line have the same base and height; 0 if they are solid like bodies."""
         letters = line & self.is_letter
         if not letters.any() or self.fill[letters].mean() > 0.75:
             return 0
@@ -210,7 +215,7 @@ class _Pieces:
         return int(alike.sum(axis=1).max())
 
     def has_strokes(self, line: Mask) -> bool:
-        """Tell whether the line is a few words whose letters run together: low, wide, three strokes or more a row."""
+        """Return whether the line may be a few words with joined letters: low, wide, three strokes or more per row."""
         inked = self.inked[self.box(line)] >= 0.5
         strokes = (np.diff(inked.astype(np.int8), axis=1, prepend=0) == 1).sum(axis=1)
         height, width = inked.shape
@@ -220,7 +225,7 @@ class _Pieces:
 
 
 def _find_text(grey: Grey, bar: Line, known: Mask) -> Mask:
-    """Return the pixels of text above, below or beside a bar: small sharp pieces of its ink in a line of their own."""
+    """Return the pixels of text above, below or beside a bar: small sharp pieces of its ink in a separate line."""
     found = np.zeros(grey.shape, dtype=bool)
     tallest = max(24, bar.length // 4)
     start, stop = max(0, bar.top - 2 * tallest), min(len(grey), bar.bottom + 2 * tallest)
@@ -237,7 +242,7 @@ def _find_text(grey: Grey, bar: Line, known: Mask) -> Mask:
     seeds = [near & side for side in (above, below, ~above & ~below) if (near & side).any()]
     lines = [line for line in map(pieces.grow, seeds) if pieces.stands_alone(line)]
     texts = [line for line in lines if pieces.count_letters(line) >= 2]
-    if not texts:  # unless they are all that the picture shows
+    if not texts:  # words with joined letters, unless the picture shows nothing else
         shown = (np.abs(grey - bar.ground) > CONTRAST) & ~_dilate(known, 1)
         for line in lines:
             rest = shown.copy()
@@ -280,9 +285,9 @@ def _is_sharp(inked: NDArray[np.floating]) -> Mask:
 
 
 def _is_free(grey: Grey, bar: Line, known: Mask) -> bool:
-    """Tell whether a bar has nothing but known marks between it and the border, and the picture shows something else.
+    """Return whether only known marks are between a bar and the border, and the picture shows something else.
 
-    A short bar must have nothing around it either: it may be a piece of a body that a threshold has cut up.
+    A short bar must have nothing around it either, because it may be a piece of a body that was thresholded.
     """
     own = _dilate(_draw([bar], grey.shape) | known, 1)
     inked = (grey - bar.ground) / (bar.ink - bar.ground) >= 0.5
@@ -297,7 +302,7 @@ def _is_free(grey: Grey, bar: Line, known: Mask) -> bool:
 
 
 def _is_lone_bar(grey: Grey, bar: Line) -> bool:
-    """Tell whether a line alone can be a scale bar: black or white, in a blank strip, with a picture beside it."""
+    """Return whether a line alone can be a scale bar: black or white, in a blank strip, with a picture beside it."""
     if bar.length < SHORTEST_LONE_BAR and bar.thickness < 2:
         return False
     if bar.thickness < THICKEST_FIBRE and NOISE < bar.ink < 255 - NOISE:
@@ -318,7 +323,7 @@ def _draw(lines: list[Line], shape: tuple[int, ...]) -> Mask:
 
 
 def _add_halo(grey: Grey, mask: Mask) -> Mask:
-    """Return the mask with the lighter edge of letters and with what JPEG leaves around ink, up to three pixels."""
+    """Return the mask extended by up to three pixels: the lighter edge of letters, and the JPEG halo around ink."""
     for _ in range(3 if mask.any() else 0):
         wider = _dilate(mask, 1)
         ring, beyond = wider & ~mask, _dilate(wider, 2) & ~wider
@@ -339,14 +344,14 @@ def _find_box(grey: Grey, mask: Mask, bars: list[Line]) -> tuple[int, int, int, 
         at_bottom = bar.top + bar.bottom > height
         rows = slice(bar.top, None) if at_bottom else slice(0, bar.bottom)
         columns = slice(max(0, bar.left - 8), bar.right + 8)
-        noise = int(2 * (np.abs(grey - bar.ground) * ~mask)[rows, columns].max(initial=0))  # that JPEG leaves around it
+        noise = int(2 * (np.abs(grey - bar.ground) * ~mask)[rows, columns].max(initial=0))  # of JPEG around it
         if at_bottom:
             kept = _find_strip(grey[:bottom], mask[:bottom], bar.top, noise)
             was_cut, bottom = kept < bottom, kept
         else:
             kept = _find_strip(grey[top:][::-1], mask[top:][::-1], height - bar.bottom, noise)
             was_cut, top = kept < height - top, height - kept
-        if was_cut and abs(bar.left - (width - bar.right)) <= 2:  # the picture was made wide enough to hold the bar
+        if was_cut and abs(bar.left - (width - bar.right)) <= 2:  # the picture was widened to hold the bar
             first, last = _find_columns(grey[top:bottom], mask[top:bottom])
             margin = max(2, min(first, width - 1 - last))
             left, right = max(0, first - margin), min(width, last + 1 + margin)
@@ -354,14 +359,14 @@ def _find_box(grey: Grey, mask: Mask, bars: list[Line]) -> tuple[int, int, int, 
 
 
 def _find_columns(grey: Grey, mask: Mask) -> tuple[int, int]:
-    """Return the first and last column that shows anything but ground and marks."""
-    away = np.where(mask, 0, np.abs(grey - _border_level(grey)))
+    """Return the first and last column that shows more than background and marks."""
+    away = np.where(mask, 0, np.abs(grey - int(middle_of(border_of(grey)))))
     shown = np.flatnonzero(away.max(axis=0) > 2)
     return (int(shown[0]), int(shown[-1])) if len(shown) else (0, grey.shape[1] - 1)
 
 
 def _find_strip(grey: Grey, mask: Mask, bar_top: int, noise: int) -> int:
-    """Return how many rows belong to the picture above a strip that holds a bar; all where there is no such strip."""
+    """Return how many rows above a strip with a bar belong to the picture; all if there is no such strip."""
     height = len(grey)
     clear = ~mask
     if not clear[bar_top:].any():
@@ -373,10 +378,12 @@ def _find_strip(grey: Grey, mask: Mask, bar_top: int, noise: int) -> int:
     if not blank[bar_top:].all() or blank.all():
         return height
     last = int(np.flatnonzero(~blank)[-1])  # row of the picture
-    if np.mean(~mask[last] & (away[last] > limit[last])) >= 0.5:  # the strip has another ground than the picture
+    if (
+        np.mean(~mask[last] & (away[last] > limit[last])) >= 0.5
+    ):  # the background of the strip differs from that of the picture
         step = np.abs(np.median(grey[: max(1, last - 7)]) - level)
         halo = (away[max(0, last - 7) : last + 1] <= min(2 * NOISE, step / 3)).mean(axis=1) > 0.9
-        return last + 1 - int(halo[::-1].cumprod().sum())  # without the rows that JPEG makes of the step
+        return last + 1 - int(halo[::-1].cumprod().sum())  # without the rows in which JPEG blurs the step
     margin = max(2, int((~blank).argmax()))
     first_mark = int(mask[last + 1 :].any(axis=1).argmax())
     return last + 1 + min(margin, first_mark)
@@ -385,8 +392,8 @@ def _find_strip(grey: Grey, mask: Mask, bar_top: int, noise: int) -> int:
 def _fill(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
     """Return the pixels with those of the mask replaced by their mirror image in the nearest edge of the mask.
 
-    Where the mirror image is unlike that edge, such as a body, the edge itself is copied; where a thick mark ends at a
-    body, the ground around the mark.
+    Where the mirror image differs from that edge (such as a body), the edge itself is copied; where a thick mark ends
+    at a body, the background around the mark.
     """
     grey = (pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))).astype(np.int16)
     rows, columns = np.nonzero(mask)
@@ -413,13 +420,8 @@ def _fill(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
     return filled
 
 
-def _border_level(pixels: NDArray[np.integer]) -> int:
-    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    return int(middle_of(border))
-
-
 def _dilate(mask: Mask, reach: int) -> Mask:
-    """Return the pixels within so many rows and columns of those of a mask."""
+    """Return the pixels within `reach` rows and columns of a mask."""
     grown = mask.view(np.uint8)
     for axis in (0, 1):
         grown = ndimage.maximum_filter1d(grown, 2 * reach + 1, axis=axis, mode="constant")

@@ -1,4 +1,4 @@
-"""The definition of the pixels that the network sees, from image file to square uint8 array."""
+"""Prepares images for the network: from an image file to a square uint8 array."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.containers import read_inside, split_path
+from plankton_embed.images.mark_lines import border_of
 from plankton_embed.images.marks import remove_marks
 from plankton_embed.settings import PreparationSettings
 
-SMALLEST_SIDE = 3  # pixels; smaller images show nothing
-MOST_PIXELS = 89_478_485  # Pillow's own line, above which a small file can fill the memory
-WHITE_LEVEL = 65535  # of a setting "auto" that no source has turned into a number
+SMALLEST_SIDE = 3  # pixels; smaller images are refused
+MOST_PIXELS = 89_478_485  # the limit of Pillow; above it a small file can fill the memory
+WHITE_LEVEL = 65535  # in place of "auto" where no white level was found
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
-REPORT_SIDE = 299  # the side for which the report states its limits of 100 and 200 pixels
+REPORT_SIDE = 299  # the limits of 100 and 200 pixels in the report are for this side
 
 DECODER_FAULTS = (
     OSError,
-    SyntaxError,  # Pillow's word for a broken PNG
+    SyntaxError,  # raised by Pillow for a broken PNG
     ValueError,
     TypeError,
     LookupError,
@@ -43,12 +44,11 @@ ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 def open_image(source: ImageSource) -> Image.Image:
     """Return a decoded image from a path, the bytes of a file, a PIL image, or an array.
 
-    A path may go on inside a file, such as a ZIP or a collage (see `images.containers`).
-
-    Arrays are (height, width), (height, width, 1) or (height, width, 3), uint8, uint16, bool, or float in 0-1.
+    A path may continue inside a file, such as a ZIP or a collage (see `images.containers`). Arrays are (height, width),
+    (height, width, 1) or (height, width, 3), uint8, uint16, bool, or float in 0-1.
 
     Raises:
-        InputError: it is no image, is cut short, is under 3 px a side or over 89 million pixels.
+        InputError: it is not an image, is cut short, has a side under 3 px or over 89 million pixels.
     """
     if isinstance(source, str | Path):
         source = _look_inside(source)
@@ -62,16 +62,16 @@ def open_image(source: ImageSource) -> Image.Image:
 def prepare_image(
     source: ImageSource, settings: PreparationSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
-    """Turn an image into the square that the network sees.
+    """Turn an image into the square input of the network.
 
-    First marks that are burnt in, such as scale bars, are removed (`settings.remove_marks`; see `images.marks`).
-    Portrait images are turned by 90°. An image whose longest side is under 100·T/299 grows four times, under
-    200·T/299 twice (T: `target_size`); then it is shrunk, if need be, to T, and padded to T×T, centred. The growing
-    and shrinking are one resampling. (Source: the report of INF368-VectorEmbedding, at T = 299.)
+    First, burnt-in marks such as scale bars are removed (`settings.remove_marks`; see `images.marks`). Portrait images
+    are turned by 90°. An image whose longest side is under 100·T/299 (T: `target_size`) is enlarged four times, under
+    200·T/299 twice. Then it is reduced to T, if it is larger, and padded to T×T, centred. Enlarging and reducing are
+    one resampling. (Source: the report of INF368-VectorEmbedding, at T = 299.)
 
     Returns:
-        pixels uint8 (T, T, channels), background uint8 (channels,), and the (width, height) of the image as it came,
-        or without the strip that held nothing but marks, where one was cut off.
+        pixels uint8 (T, T, channels), background uint8 (channels,), and the original (width, height) of the image,
+        without strips of marks that were cut off.
 
     Raises:
         InputError: see `open_image`.
@@ -103,7 +103,7 @@ def prepare_image(
 
 
 def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:
-    """Return the path of a plain file as it is, else the bytes or pixels that lie inside another file."""
+    """Return the path of a plain file, or the bytes or pixels of an image inside another file."""
     try:
         container, inside = split_path(path)
     except FileNotFoundError as error:
@@ -114,7 +114,7 @@ def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:
 
 
 def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Return an image with its pixels loaded and turned as its EXIF says; a file is opened, not read as a whole."""
+    """Return an image with its pixels loaded and turned according to its EXIF; a file is not read as a whole."""
     try:
         if isinstance(source, Image.Image):
             return _load(source)
@@ -129,7 +129,7 @@ def _decode(source: str | Path | bytes | Image.Image) -> Image.Image:
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"the file cannot be opened: {error.strerror}") from error
     except UnidentifiedImageError as error:
-        raise InputError("the file is no image of a known format") from error
+        raise InputError("the file is not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"too many pixels: over the limit of {MOST_PIXELS:,}") from error
     except DECODER_FAULTS as error:
@@ -143,7 +143,7 @@ def _load(image: Image.Image) -> Image.Image:
     image.load()
     upright = ImageOps.exif_transpose(image)
     if has_more_bits(image) and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO:
-        upright.info["white_is_zero"] = True  # Pillow inverts 1 to 8 bits alone
+        upright.info["white_is_zero"] = True  # Pillow inverts only 1 to 8 bits
     return upright
 
 
@@ -154,7 +154,7 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
         raise InputError(f"expected an array (height, width), (…, 1) or (…, 3); found shape {array.shape}")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise InputError("expected float pixels between 0 and 1; found others. Scale them, or pass uint8")
+            raise InputError("expected float pixels between 0 and 1; found others; scale them, or pass uint8")
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
@@ -171,16 +171,16 @@ def has_more_bits(image: Image.Image) -> bool:
 
 
 def to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
-    """Return an image of any Pillow mode in 8-bit grey or colour; 16-bit values are scaled, transparency becomes white.
+    """Return an image of any Pillow mode in 8-bit grey or colour; more bits are scaled, transparency becomes white.
 
-    More than 8 bits are divided by the setting's white level (`auto` counts as 65535 here: `images.grey_levels` finds
-    the number over a source). Float images of at most 1 are 0-1; those of at most 255 are 0-255 where no white level
-    below 65535 was found.
+    Values of more than 8 bits are divided by the white level of the settings (`auto` counts as 65535 here;
+    `images.grey_levels` finds the number for a source). Float images of at most 1 are read as 0-1; those of at most 255
+    as 0-255 if no white level below 65535 was found.
     """
     if has_more_bits(image):
         values: NDArray[np.floating[Any]] = np.asarray(image, dtype=np.float32)
         if not np.isfinite(values).all():
-            raise ValueError("it holds values that are not finite")
+            raise ValueError("it has values that are not finite")
         values = values / _white(float(values.max()), image.mode == "F", settings)
         if settings.scaling_16bit == "source" and image.info.get("white_is_zero"):
             values = 1 - values
@@ -189,7 +189,7 @@ def to_8bit(image: Image.Image, settings: PreparationSettings) -> Image.Image:
 
 
 def _lay_on_white(image: Image.Image) -> Image.Image:
-    """Return an image without transparency: on white where it has some, else as it is."""
+    """Return an image with its transparency, if any, replaced by white."""
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
@@ -197,22 +197,22 @@ def _lay_on_white(image: Image.Image) -> Image.Image:
 
 
 def hash_pixels(image: Image.Image) -> str:
-    """Return a hash of all that preparation reads of a decoded image, 32 hexadecimal digits.
+    """Return a hash of everything in a decoded image that preparation uses, 32 hexadecimal digits.
 
-    Images with equal pixels have equal hashes, whatever their file format, compression, metadata and mode: grey values
-    in three channels count as grey, palettes as the colours they mean, transparency as white.
+    Images with equal pixels have equal hashes, whatever their file format, compression, metadata and mode: grey in
+    three channels counts as grey, palettes count as their colours, and transparency as white.
 
     Raises:
-        ValueError: it holds values that are not finite.
+        ValueError: it has values that are not finite.
     """
     pixels: NDArray[Any]
-    if image.mode.startswith(("I", "F")):
+    if has_more_bits(image):
         pixels = np.asarray(image, dtype=np.float32 if image.mode == "F" else np.int32)
         if not np.isfinite(pixels).all():
-            raise ValueError("it holds values that are not finite")
+            raise ValueError("it has values that are not finite")
         kind = image.mode.partition(";")[0] + "16" * (";" in image.mode)  # both byte orders are I16
         kind += " white is zero" * bool(image.info.get("white_is_zero"))
-    elif image.mode in ("YCbCr", "LAB"):  # their grey is not that of their colours
+    elif image.mode in ("YCbCr", "LAB"):  # their grey differs from the grey of their colours
         pixels, kind = np.asarray(image), image.mode
     else:
         image = _lay_on_white(image)
@@ -235,6 +235,5 @@ def _white(largest: float, is_float: bool, settings: PreparationSettings) -> int
 
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:
     if settings.background == "border":
-        border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-        return np.asarray(np.median(border, axis=0), dtype=np.uint8)
+        return np.asarray(np.median(border_of(pixels), axis=0), dtype=np.uint8)
     return np.full(settings.n_channels, 255 if settings.background == "white" else 0, dtype=np.uint8)

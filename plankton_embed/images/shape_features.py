@@ -1,4 +1,4 @@
-"""Features of the body that an image shows, under the names of ZooProcess, measured with scikit-image."""
+"""Shape and grey-level features of the body in an image, named as in ZooProcess, measured with scikit-image."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from plankton_embed.errors import InputError, needs_extra
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.grey_levels import resolve_white_level
+from plankton_embed.images.mark_lines import border_of
 from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, ImageSource, open_image, to_8bit
 from plankton_embed.output import progress_bar
@@ -69,28 +70,28 @@ DEFINITIONS = {
     "cv": "100 stddev / mean; nan where mean is 0",
     "sr": "100 stddev / range; nan where range is 0",
     "meanpos": "(mean - max) / (mean - min); nan where range is 0",
-    "histcum1": "grey level below which a quarter of the body lies",
+    "histcum1": "grey level below which a quarter of the body is",
     "histcum2": "the same for a half",
     "histcum3": "the same for three quarters",
     "slope": "of the cumulative share of pixels on the grey level, least squares from min to max; nan where range is 0",
-    "nb1": "regions of the quarter of the body farthest from the ground's grey level",
+    "nb1": "regions of the quarter of the body farthest from the background's grey level",
     "nb2": "the same for a half",
     "nb3": "the same for three quarters",
-    "centroids": "distance of the centre of area from the centre of |grey level - ground|",
+    "centroids": "distance of the centre of area from the centre of |grey level - background|",
     "cdexc": "centroids / √area_exc",
 }
 """Name and definition of every feature. Lengths are in pixels, grey levels 0 (black) to 255.
 
-The names, and where no other is stated the definitions, are those of the ZooProcess manual, as EcoTaxa lists them
+The names and, unless stated otherwise, the definitions are those of the ZooProcess manual, as listed by EcoTaxa
 (Gorsky et al. 2010, J. Plankton Res. 32:285; Minkowski dimension: Bérubé and Jébrak 1999, Comput. Geosci. 25:1059).
-Published text leaves symetrieh, symetriev, thickr and the edge pixels of several others open: these are ours, so
-numbers of ZooProcess itself and these do not belong in one column. Left out: `fcons` and `symetriehc`, for the same
-reason, and places within the picture (x, y, bx …), which say nothing of the body.
+No publication defines symetrieh, symetriev, thickr and the edge pixels of several others exactly. The definitions here
+are our own, so do not put numbers of ZooProcess and these into one column. `fcons` and `symetriehc` are left out for
+the same reason, and positions in the picture (x, y, bx …) because they do not describe the body.
 """
 
 RADII = (1, 2, 4, 8)  # pixels, for the Minkowski dimension
 N_PER_CHUNK = 64
-N_FOR_PROCESSES = 512  # images from which on starting more processes pays
+N_FOR_PROCESSES = 512  # with at least so many images, several processes are faster
 
 
 def measure_shapes(
@@ -102,31 +103,32 @@ def measure_shapes(
 ) -> pd.DataFrame:
     """Measure the body of every image; see DEFINITIONS.
 
-    The body is what Otsu's threshold parts from the ground, on whichever side of it the median of the border does not
-    lie: dark on light or light on dark. All its regions count as one body, for the threshold cuts antennae, chains and
-    pale bodies into pieces. Grey levels are taken as they are, those of more than 8 bits on the scale of `white_level`.
+    Otsu's threshold separates the body from the background, which is the side of the median of the border: dark on
+    light or light on dark. All regions count as one body, because the threshold cuts antennae, chains and pale bodies
+    into pieces. Grey levels are not changed; those of more than 8 bits are on the scale of `white_level`.
 
     Args:
-        images: a catalog, or what `open_image` takes.
-        progress: show a bar.
-        largest_only: measure the largest region alone (diagonal neighbours are joined), for pictures that show
-            neighbours or specks; ZooProcess has one region a picture.
-        white_level: the value that is white in images of more than 8 bits; `auto`: found over these images.
-        remove_marks: take scale bars, their text and corner marks out first (see `images.marks`), or measure them too.
+        images: a catalog, or images as for `open_image`.
+        progress: show a progress bar.
+        largest_only: measure only the largest region (diagonal neighbours are joined), for pictures that show other
+            bodies or specks; ZooProcess has one region per picture.
+        white_level: the value that is white in images of more than 8 bits; `auto`: found from these images.
+        remove_marks: remove scale bars, their text and corner marks first (see `images.marks`), or measure them too.
 
     Returns:
-        One row an image, in order; float64. All nan where an image is of one grey level or cannot be read; these are
-        counted in a warning.
+        One row per image, in order; float64. All nan if an image has only one grey level or cannot be read; a warning
+        counts such images.
 
     Raises:
         DependencyError: scikit-image is not installed.
         InputError: not one image can be read.
     """
-    _check_skimage()
+    with needs_extra("measuring shape features", "features"):
+        import skimage  # noqa: F401
     sources: Sequence[ImageSource] = images.paths if isinstance(images, ImageCatalog) else images
     chunks = [sources[start : start + N_PER_CHUNK] for start in range(0, len(sources), N_PER_CHUNK)]
-    asked = PreparationSettings(color="grey", white_level_16bit=white_level, remove_marks=remove_marks)
-    settings = resolve_white_level(asked, sources, progress)
+    given = PreparationSettings(color="grey", white_level_16bit=white_level, remove_marks=remove_marks)
+    settings = resolve_white_level(given, sources, progress)
     n_jobs = -1 if len(sources) >= N_FOR_PROCESSES else 1
     rows: list[dict[str, float] | str] = []
     with progress_bar(len(sources), "measuring", "image", shown=progress) as bar:
@@ -144,7 +146,7 @@ def measure_shapes(
         logger.warning("%d of %d images cannot be read, and have no features; %s", len(faults), len(rows), first)
     n_empty = sum(not row for row in rows)
     if n_empty:
-        logger.warning("%d of %d images are of one grey level, and have no features", n_empty, len(rows))
+        logger.warning("%d of %d images have only one grey level, and no features", n_empty, len(rows))
     measured = [row if isinstance(row, dict) else {} for row in rows]
     return pd.DataFrame(measured, columns=list(DEFINITIONS), index=range(len(rows)), dtype=np.float64)
 
@@ -155,7 +157,7 @@ def add_shape_features(
     largest_only: bool = False,
     remove_marks: Literal["auto", "off"] = "auto",
 ) -> ImageCatalog:
-    """Return the catalog with columns `feature_…` of `measure_shapes`; those that it has already stay as they are.
+    """Return the catalog with the columns `feature_…` of `measure_shapes`; existing columns are kept.
 
     Raises:
         DependencyError: scikit-image is not installed.
@@ -167,17 +169,17 @@ def add_shape_features(
 
 
 def find_body(grey: NDArray[np.uint8], largest_only: bool = False) -> tuple[NDArray[np.bool_], float] | None:
-    """Return the mask of what is not ground, and the ground's grey level; None where all is equal.
+    """Return the mask of the body, and the grey level of the background; None if all pixels are equal.
 
     Args:
         grey: (height, width).
-        largest_only: of the largest region alone.
+        largest_only: only the largest region.
     """
     from skimage.filters import threshold_otsu
 
     if grey.min() == grey.max():
         return None
-    ground = float(np.median(np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])))
+    ground = float(np.median(border_of(grey)))
     threshold = threshold_otsu(grey)
     body = grey <= threshold if ground > threshold else grey > threshold
     if not largest_only:
@@ -187,7 +189,7 @@ def find_body(grey: NDArray[np.uint8], largest_only: bool = False) -> tuple[NDAr
 
 
 def measure_shape(grey: NDArray[np.uint8], largest_only: bool = False) -> dict[str, float]:
-    """Return the features of the body in a grey image (height, width); none where it is of one grey level."""
+    """Return the features of the body in a grey image (height, width); empty if it has only one grey level."""
     found = find_body(grey, largest_only)
     if found is None:
         return {}
@@ -208,8 +210,8 @@ def _measure_outline(filled: NDArray[np.bool_], area_exc: int) -> dict[str, floa
 
     rows, columns = np.nonzero(filled)
     area = len(rows)
-    (xx, xy), (_, yy) = np.cov(columns, rows, ddof=0) + np.eye(2) / 12  # a pixel has a spread of its own
-    tilt, spread = 0.5 * math.atan2(-2 * xy, xx - yy), math.hypot(xx - yy, 2 * xy)  # rows run downwards
+    (xx, xy), (_, yy) = np.cov(columns, rows, ddof=0) + np.eye(2) / 12  # the variance of a pixel itself
+    tilt, spread = 0.5 * math.atan2(-2 * xy, xx - yy), math.hypot(xx - yy, 2 * xy)  # rows are counted downwards
     major, minor = (2 * math.sqrt(2 * (xx + yy + sign * spread)) for sign in (1, -1))
     ends = np.stack([filled.argmax(1), filled.shape[1] - filled[:, ::-1].argmax(1)], axis=1)[1:-1]  # of each row
     heights = np.repeat(np.arange(len(ends)), 2)
@@ -246,7 +248,7 @@ def _measure_outline(filled: NDArray[np.bool_], area_exc: int) -> dict[str, floa
 
 
 def _asymmetry(filled: NDArray[np.bool_], tilt: float) -> float:
-    """Return the share of pixels whose mirror image in an axis through the centre lies outside."""
+    """Return the share of pixels whose mirror image in an axis through the centre is outside the body."""
     rows, columns = np.nonzero(filled)
     x, y = columns - columns.mean(), rows - rows.mean()
     cosine, sine = math.cos(2 * tilt), math.sin(2 * tilt)
@@ -314,7 +316,7 @@ def _measure_grey(levels: NDArray[np.uint8]) -> dict[str, float]:
 def _measure_depth(
     filled: NDArray[np.bool_], levels: NDArray[np.uint8], ground: float, area_exc: int
 ) -> dict[str, float]:
-    """Return the features of how far the body's grey levels are from the ground's."""
+    """Return the features of the difference of the body's grey levels from the background's."""
     depth = np.where(filled, np.abs(levels - ground), 0)
     rows, columns = np.nonzero(filled)
     weights = depth[filled]
@@ -327,7 +329,7 @@ def _measure_depth(
 def _measure_chunk(
     sources: Sequence[ImageSource], largest_only: bool, settings: PreparationSettings
 ) -> list[dict[str, float] | str]:
-    """Return the features of each image, empty where there is no body, or what is wrong with the image."""
+    """Return the features of each image, empty without a body, or the reason why it cannot be read."""
     rows: list[dict[str, float] | str] = []
     for source in sources:
         try:
@@ -338,8 +340,3 @@ def _measure_chunk(
             image = without_marks(image) if settings.remove_marks == "auto" else image
             rows.append(measure_shape(np.asarray(image), largest_only))
     return rows
-
-
-def _check_skimage() -> None:
-    with needs_extra("measuring shape features", "features"):
-        import skimage  # noqa: F401

@@ -1,6 +1,6 @@
-"""Train, val and test: stratified by class, grouped so that nothing is torn apart, checked for leaks by pixels.
+"""Splits into train, val and test: stratified by class, with groups kept together, and checked for leaks by pixels.
 
-Copies with two labels are found here too.
+Also finds copies of one image with two labels.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ def split_catalog(
     group_by: str | None = None,
     hashes: Sequence[str | None] | None = None,
 ) -> ImageCatalog:
-    """Give every image a split, each class divided by `fractions`, each group kept on one side.
+    """Give every image a split: each class is divided by `fractions`, and each group stays in one split.
 
-    A class of single images is divided exactly (largest remainders); with groups, as nearly as they allow. Every class
+    A class without groups is divided exactly (largest remainders), with groups as closely as they allow. Every class
     has a training image.
 
     Args:
-        catalog: the images; a `split` column there is replaced. Unlabelled images are divided like one more class.
-        fractions: share of train, val and test.
+        catalog: the images; its column `split` is replaced. Unlabelled images are divided like one more class.
+        fractions: shares of train, val and test.
         seed: same seed, same split.
-        group_by: a column (such as `sample_id`) whose equal values stay together; an empty value is its own group.
-        hashes: content hashes, one a row; images with equal pixels then stay together. Objects that share an image
-            file always do.
+        group_by: a column (such as `sample_id`) whose equal values stay together; an empty value is a group by itself.
+        hashes: content hashes, one per row; images with equal pixels then stay together. Objects that share an image
+            file always stay together.
 
     Raises:
-        InputError: `group_by` is no column of the catalog.
+        InputError: `group_by` is not a column of the catalog.
         SettingError: `fractions` are not three numbers that sum to 1, the first above 0.
     """
     if group_by is not None and group_by not in catalog.frame:
-        raise InputError(f"group_by: the catalog has no column {group_by}; it has {list(catalog.frame.columns)}")
+        raise InputError(
+            f"group_by: the catalog has no column {group_by}; its columns are {list(catalog.frame.columns)}"
+        )
     shares = SplitSettings.validate_or_explain({"fractions": tuple(fractions)}).fractions
     keys = [catalog.frame["path"]]
     if group_by is not None:
@@ -63,19 +65,19 @@ def split_catalog(
 def check_leaks(
     catalog: ImageCatalog, hashes: Sequence[str | None], *, drop_duplicates: bool = False
 ) -> tuple[ImageCatalog, NDArray[np.bool_]]:
-    """Make sure that no picture is in two splits: that decoded pixels are equal in no two images of them.
+    """Check that no picture is in two splits, by comparing decoded pixels.
 
     Args:
         catalog: images with splits.
-        hashes: content hashes, one a row.
-        drop_duplicates: drop such images from the lesser side (train before val before test), so that the test
-            images stay what they were.
+        hashes: content hashes, one per row.
+        drop_duplicates: drop such images from the lower split (train before val before test), so that the test images
+            stay the same.
 
     Returns:
         The catalog, and the mask of the rows it kept.
 
     Raises:
-        InputError: images have copies in another split and `drop_duplicates` is false; the files are named. Or an
+        InputError: images have copies in another split and `drop_duplicates` is false (the files are listed); or an
             image has no split.
     """
     if not catalog.has_splits:
@@ -99,7 +101,7 @@ def check_leaks(
         f"{len(leaks)} images have copies in another split (equal pixels, in whatever format or file):\n"
         + "\n".join(names)
         + more
-        + "\nScores would be too good; correct the column split, or drop such images (from train rather than val, from "
+        + "\nScores would be too high; correct the column split, or drop such images (from train rather than val, from "
         "val rather than test) with --drop-duplicates (split.drop_duplicates=true)."
     )
 
@@ -107,14 +109,14 @@ def check_leaks(
 def note_copies(
     catalog: ImageCatalog, hashes: Sequence[str | None], keep: NDArray[np.bool_], faults: Faults, *, kept: bool
 ) -> None:
-    """Note the images that have a copy in another split.
+    """Report the images that have a copy in another split.
 
     Args:
         catalog: images with splits.
-        hashes: content hashes, one a row.
+        hashes: content hashes, one per row.
         keep: (n,) the rows that `check_leaks` keeps.
-        faults: where they are noted.
-        kept: whether the others stay in the catalog.
+        faults: collects them.
+        kept: whether the other rows stay in the catalog.
     """
     paths, split = catalog.paths, catalog.frame["split"]
     first = {hashes[row]: row for row in np.flatnonzero(keep)[::-1].tolist()}
@@ -131,7 +133,7 @@ def mark_contradictions(catalog: ImageCatalog, hashes: Sequence[str | None]) -> 
 
     Args:
         catalog: the images.
-        hashes: content hashes, one a row.
+        hashes: content hashes, one per row.
     """
     frame = catalog.frame.drop(columns=CONTRADICTS, errors="ignore")
     rows = pd.DataFrame({"hash": np.array([*hashes], dtype=object), "label": frame["label"].astype(object)})
@@ -147,7 +149,7 @@ def mark_contradictions(catalog: ImageCatalog, hashes: Sequence[str | None]) -> 
 
 
 def is_learnable(catalog: ImageCatalog) -> NDArray[np.bool_]:
-    """Return (n,) whether no contradiction keeps an image from being used: in train and val they do, test is scored."""
+    """Return (n,) whether an image can be used: contradictory images of train and val are not, those of test are."""
     if CONTRADICTS not in catalog.frame:
         return np.ones(len(catalog), dtype=bool)
     doubtful = catalog.frame[CONTRADICTS].notna() & (catalog.frame["split"] != "test")
@@ -155,20 +157,20 @@ def is_learnable(catalog: ImageCatalog) -> NDArray[np.bool_]:
 
 
 def note_contradictions(catalog: ImageCatalog, faults: Faults, left_out: NDArray[np.bool_] | None = None) -> None:
-    """Note the images that `mark_contradictions` has marked, with both labels and both files.
+    """Report the images that `mark_contradictions` has marked, with both labels and both files.
 
     Args:
         catalog: the images.
-        faults: where they are noted.
-        left_out: (n,) which of them are lost; by default all are kept.
+        faults: collects them.
+        left_out: (n,) which images are lost; by default none.
     """
     if CONTRADICTS not in catalog.frame:
         return
     frame = catalog.frame
-    place = pd.Index(frame["object_id"]).get_indexer(pd.Index(frame[CONTRADICTS].fillna("")))
+    other_row = pd.Index(frame["object_id"]).get_indexer(pd.Index(frame[CONTRADICTS].fillna("")))
     paths, labels = catalog.paths, catalog.labels
     for row in np.flatnonzero(frame[CONTRADICTS].notna()):
-        other = place[row]  # -1 where it was dropped
+        other = other_row[row]  # -1 where it was dropped
         copy = f"{labels[other]!r} in {paths[other]}" if other >= 0 else f"another in {frame[CONTRADICTS].iloc[row]}"
         faults.add(
             paths[row],
@@ -182,10 +184,10 @@ def note_contradictions(catalog: ImageCatalog, faults: Faults, left_out: NDArray
 
 
 def _join_groups(keys: Sequence[pd.Series[Any]]) -> NDArray[np.intp]:
-    """Number the groups of rows that share a value in any of the keys; a missing value joins nothing."""
+    """Number the groups of rows that share a value in any of the keys; missing values do not count."""
     n_nodes = n = len(keys[0])
     links = []
-    for key in keys:  # every value is a node too, linked with its rows
+    for key in keys:  # every value is a node too, linked to its rows
         code, values = pd.factorize(key.reset_index(drop=True))
         rows = np.flatnonzero(code >= 0)
         links.append(np.stack([rows, n_nodes + code[rows]]))
@@ -198,7 +200,7 @@ def _join_groups(keys: Sequence[pd.Series[Any]]) -> NDArray[np.intp]:
 def _assign(
     group: NDArray[np.intp], class_index: NDArray[np.intp], fractions: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Place the groups, largest first, where their classes lack most; then fill up with single images."""
+    """Assign groups, largest first, to the split where their classes lack most; then fill up with single images."""
     n_of_class = np.bincount(class_index)
     room = _apportion(n_of_class, np.broadcast_to(fractions, (len(n_of_class), 3)))
 
@@ -213,7 +215,7 @@ def _assign(
     for number in shuffled[np.argsort(-size[shuffled], kind="stable")].tolist():
         here = slice(first[number], first[number + 1])
         classes = of_class[here]
-        gain = (share[here] @ room[classes]).tolist()  # how much nearer to the wanted counts, in least squares
+        gain = (share[here] @ room[classes]).tolist()  # decrease of the squared distance from the wanted counts
         side = max(allowed, key=gain.__getitem__)
         room[classes, side] -= count[here]
         side_of[number] = side
@@ -226,7 +228,7 @@ def _assign(
     split[singles] = np.repeat(sides, _apportion(n_singles, np.maximum(room, 0)).ravel())
 
     has_train = np.bincount(class_index[split == 0], minlength=len(n_of_class)) > 0
-    for c in np.flatnonzero(~has_train):  # its smallest group goes to train; other classes only gain by it
+    for c in np.flatnonzero(~has_train):  # its smallest group moves to train
         rows = np.flatnonzero(class_index == c)
         if (split[rows] > 0).all():
             split[group == group[rows][np.argmin(size[group[rows]])]] = 0

@@ -1,4 +1,4 @@
-"""Prepared pixels, written once into one memory-mapped file, keyed by image content and preparation settings."""
+"""Prepared pixels, written once to memory-mapped files, keyed by image content and preparation settings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from plankton_embed.images.preparation import prepare_image
 from plankton_embed.output import progress_bar, write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
 
-LAYOUT_VERSION = "3"  # raise when preparation or the files below change meaning
-TODO, READY, FAULTY = 0, 1, 2
+LAYOUT_VERSION = "3"  # increase when preparation or the files change
+READY, FAULTY = 1, 2  # 0: not prepared yet
 CHUNK = 64
 
 
@@ -31,9 +31,9 @@ CHUNK = 64
 class PreparedImages:
     """Prepared images, in the order of their catalog.
 
-    `pixels` uint8 (m, T, T, channels), memory-mapped; `background` uint8 (m, channels); `size` int32 (m, 2), width
-    and height as they came; `rows` int (n,): which of the m are meant. `faults`: row -> reason, for images that
-    could not be prepared (their pixels are meaningless). `pixel_size` float32 (m,): µm per pixel, where known.
+    `pixels` uint8 (m, T, T, channels), memory-mapped; `background` uint8 (m, channels); `size` int32 (m, 2), original
+    width and height; `rows` int (n,): the selected rows of these m. `faults`: row -> reason, for images that could not
+    be prepared (their pixels are meaningless). `pixel_size` float32 (m,): µm per pixel, where known.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,38 +57,38 @@ class PreparedImages:
         return log_sides(self.size[self.rows], size_inputs, pixel_size)
 
     def select(self, mask: NDArray[Any]) -> PreparedImages:
-        """Keep the positions of a boolean mask or of numbers; the pixels stay where they are."""
+        """Keep the positions of a boolean mask or of numbers; the pixels are not copied."""
         return replace(self, rows=self.rows[mask])
 
 
 def log_sides(
     size: NDArray[np.integer], size_inputs: SizeInputs, pixel_size: NDArray[np.floating] | None = None
 ) -> NDArray[np.float32]:
-    """Return what a network with size inputs is shown: float32 (n, 2), the logs of both sides over 100, longer first.
+    """Return the size inputs of a network: float32 (n, 2), log(side / 100) of both sides, the longer side first.
 
     Args:
         size: (n, 2) width and height, pixels.
-        size_inputs: whether the sides are meant in `pixels`, in `micrometres`, or not at all (`none`).
+        size_inputs: unit of the sides, `pixels` or `micrometres`; `none` is as `pixels`.
         pixel_size: (n,) µm per pixel, for sides in µm.
 
     Raises:
-        InputError: sides in µm are wanted, and an image has no pixel size above 0.
+        InputError: the unit is µm, and an image has no pixel size above 0.
     """
     sides = np.sort(size, axis=1)[:, ::-1].astype(float)
     if size_inputs == "micrometres":
-        known = np.zeros(len(size)) if pixel_size is None else np.asarray(pixel_size, dtype=float)
-        n_missing = int((~(np.isfinite(known) & (known > 0))).sum())
+        scale = np.zeros(len(size)) if pixel_size is None else np.asarray(pixel_size, dtype=float)
+        n_missing = int((~(np.isfinite(scale) & (scale > 0))).sum())
         if n_missing:
             raise InputError(
                 "side lengths in µm (network.size_inputs) need a pixel size above 0 for every image: expected a column "
-                f"pixel_size (µm per pixel), found none for {n_missing} of {len(known)} images"
+                f"pixel_size (µm per pixel), found none for {n_missing} of {len(scale)} images"
             )
-        sides *= known[:, None]
+        sides *= scale[:, None]
     return np.log(sides / 100).astype(np.float32)
 
 
 def cache_folder() -> Path:
-    """Return where prepared pixels are kept: $PLANKTON_EMBED_CACHE, or plankton_embed in the user's cache folder."""
+    """Return the folder of prepared pixels: $PLANKTON_EMBED_CACHE, or plankton_embed in the user's cache folder."""
     named = os.environ.get("PLANKTON_EMBED_CACHE")
     if named:
         return Path(named)
@@ -103,17 +103,17 @@ def prepare_images(
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> PreparedImages:
-    """Prepare every image, on all cores, or find it all prepared already.
+    """Prepare every image on all cores, or open the prepared ones if they exist.
 
-    The file is keyed by the pixels of the images (not their names) and by the settings, so it is shared by runs and
-    never stale. Stopped half-way, it goes on where it stood.
+    The files are keyed by the pixels of the images (not their names) and by the settings, so runs share them and they
+    are never out of date. If it is stopped, it continues there the next time.
 
     Args:
         paths: image files.
         hashes: their content hashes (`catalog.content_hashes`).
-        settings: the preparation; a white level `auto` is found over these images.
-        cache: folder to keep it in; by default `cache_folder()`.
-        progress: show a bar.
+        settings: the preparation; a white level `auto` is found from these images.
+        cache: folder of the files; by default `cache_folder()`.
+        progress: show a progress bar.
 
     Raises:
         OutputError: the cache cannot be written, or the disk is too small.
@@ -128,13 +128,13 @@ def prepare_images(
         "size": ((n, 2), np.int32),
         "status": ((n,), np.uint8),
     }
-    faults_path = folder / "faults.json"  # written last: its presence says that all is prepared
+    faults_path = folder / "faults.json"  # written last: if it exists, all images are prepared
     if not faults_path.exists():
         arrays = _open_arrays(folder, shapes)
         faults = _fill(paths, settings, arrays, progress)
         for array in arrays.values():
             array.flush()
-        # an image that was there when it was hashed and is gone now is tried again next time
+        # an image that has disappeared since it was hashed is tried again the next time
         if all(hashes[row] is None or image_exists(paths[row]) for row in faults):
             write_json(faults_path, faults)
     else:
@@ -146,15 +146,15 @@ def prepare_images(
 
 
 def _open_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> dict[str, np.memmap[Any, Any]]:
-    """Open the half-filled files of an earlier try, or lay out empty ones."""
+    """Open the files of an interrupted preparation, or create new ones."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        begun = (folder / "status.npy").exists()  # laid out last: its presence says that the others are whole
+        begun = (folder / "status.npy").exists()  # created last: if it exists, the other files are complete
         needed = int(np.prod(shapes["pixels"][0], dtype=np.int64))
         if not begun and needed > (free := shutil.disk_usage(folder).free):
             raise OutputError(
                 f"{folder} needs {needed / 1e9:.1f} GB for prepared images; {free / 1e9:.1f} GB are free. "
-                "Name another folder in the environment variable PLANKTON_EMBED_CACHE."
+                "Set another folder with the environment variable PLANKTON_EMBED_CACHE."
             )
         arrays = {}
         for name, (shape, dtype) in shapes.items():
@@ -171,24 +171,22 @@ def _fill(
     """Prepare the images that are not ready yet; return the faults."""
     faults: dict[int, str] = {}
 
-    def prepare(row: int) -> None:
-        try:
-            arrays["pixels"][row], arrays["background"][row], arrays["size"][row] = prepare_image(paths[row], settings)
-            arrays["status"][row] = READY
-        except InputError as fault:
-            faults[row] = str(fault)
-            arrays["status"][row] = FAULTY
-
-    def prepare_chunk(chunk: NDArray[np.int64]) -> None:
-        for row in chunk:
-            prepare(int(row))
+    def prepare(chunk: NDArray[np.int64]) -> None:
+        for row in chunk.tolist():
+            try:
+                square = prepare_image(paths[row], settings)
+                arrays["pixels"][row], arrays["background"][row], arrays["size"][row] = square
+                arrays["status"][row] = READY
+            except InputError as fault:
+                faults[row] = str(fault)
+                arrays["status"][row] = FAULTY
 
     rows = np.flatnonzero(arrays["status"] != READY)
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     bar = progress_bar(len(rows), "preparing", "image", shown=progress)
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for chunk, _ in zip(chunks, pool.map(prepare_chunk, chunks), strict=True):
+        for chunk, _ in zip(chunks, pool.map(prepare, chunks), strict=True):
             bar.update(len(chunk))
     finally:
         pool.shutdown(cancel_futures=True)

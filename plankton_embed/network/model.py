@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
+from plankton_embed.images.views import VIEWS, turn_view
 from plankton_embed.network.device import Precision, autocast, choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
@@ -33,7 +33,6 @@ FORMAT_VERSION = 2
 WEIGHTS_FILE = "model.safetensors"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 BATCH_SIZE = 64
-VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: (0, 1, 2, 3, 4, 5, 6, 7)}  # numbered as in `images.balance`
 
 
 @dataclass(eq=False, repr=False)
@@ -347,12 +346,6 @@ class EmbeddingModel(Shown, ModelHubMixin):
         return (
             f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
         )
-
-
-def turn_view(images: Tensor, view: int) -> Tensor:
-    """Return a view of images (b, channels, T, T): 0 unchanged, 1-3 quarter turns, 4-7 the same mirrored."""
-    mirrored = images.flip(3) if view >= 4 else images
-    return torch.rot90(mirrored, view % 4, (2, 3))
 
 
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
 from plankton_embed.baselines import net_classifier
 from plankton_embed.baselines.convnets import FourConvNet, LeNet
-from plankton_embed.baselines.net_batches import balance_weights, draw_epoch, turn_images
+from plankton_embed.baselines.net_batches import balance_weights, draw_epoch
 from plankton_embed.baselines.net_classifier import channel_moments, measure, weigh_loss
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.errors import InputError, OutputError, SettingError
@@ -188,19 +188,6 @@ def test_every_image_may_be_turned():
     rows, views = draw_epoch(codes, (8, 8), "natural", True, False, np.random.default_rng(0))
     assert sorted(rows) == list(range(410))
     assert (np.bincount(views, minlength=8) > 25).all()  # of 51 on average
-
-
-def test_views_are_all_different_and_by_hand():
-    square = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
-    turned = turn_images(np.repeat(square, 8, axis=0), np.arange(8))
-    assert len(np.unique(turned.reshape(8, -1), axis=0)) == 8
-    np.testing.assert_array_equal(turned[1], np.rot90(square[0]))
-    np.testing.assert_array_equal(turned[4], square[0, :, ::-1])
-    tall = np.arange(6, dtype=np.uint8).reshape(1, 3, 2)
-    turned = turn_images(np.repeat(tall, 4, axis=0), np.arange(4))
-    np.testing.assert_array_equal(turned[1], tall[0, ::-1, ::-1])
-    np.testing.assert_array_equal(turned[2], tall[0, :, ::-1])
-    np.testing.assert_array_equal(turned[3], tall[0, ::-1])
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 3, 3)])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plankton_embed.images.balance import N_VIEWS, balance_epoch, draw_evenly, draw_per_class, shuffle_by_class
+from plankton_embed.images.balance import balance_epoch, draw_evenly, draw_per_class, shuffle_by_class
+from plankton_embed.images.views import N_VIEWS
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 SAMPLINGS = st.sampled_from(["balanced", "square_root", "natural"])

@@ -93,7 +93,7 @@ def test_other_columns_are_kept_and_read_as_numbers_with_gaps(write):
     assert catalog.frame["taxon"].isna().tolist() == [False, True, True]
 
 
-def test_similar_class_names_are_told_once_with_the_class_map_that_joins_them(caplog):
+def test_similar_class_names_are_reported_once_with_the_class_map_that_joins_them(caplog):
     labels = ["Copepod", "copepod", "Copepod", "cope\u00a0pod", "a, b", "A,_b", "other", None]
     warn_of_similar_classes(build(labels))
     (record,) = caplog.records
@@ -163,14 +163,14 @@ def test_a_pixel_size_that_is_no_number_is_refused_and_shown(write, value):
     ("text", "reason"),
     [
         ("", "expected a line with the names of the columns; found an empty file"),
-        ("path,label\n", "expected images, found none"),
+        ("path,label\n", "expected images; found none"),
         ("file,label\na.png,x\n", r"expected a column named path; found \['file', 'label'\]"),
         ("path,label\na.png,x\n,y\n", "row 3, column path: expected the path of an image; found an empty cell"),
         (
             "object_id,path\no1,a.png\no2,b.png\no1,c.png\n",
             "row 4, column object_id: .*; found 'o1' again",
         ),
-        ("path\na.png\na.png\n", "row 3, column object_id.*found 'a.png' again; where several objects share an image"),
+        ("path\na.png\na.png\n", "row 3, column object_id.*found 'a.png' again; if several objects share an image"),
         ("path,split\na.png,train\nb.png,holdout\n", "row 3, column split: expected train, val, test; found 'holdout'"),
         ("path,label\na.png,x,\nb.png,y,\n", "expected 2 cells a row.*found 3 in row 2"),  # pandas would shift them
         ("path,label\na.png,x\nb.png,y,z\n", "expected 2 cells a row.*found 3 in row 3"),
@@ -430,7 +430,7 @@ def test_the_real_benchmark_catalog(data_folder, ndsb_folder):
     assert summary.sizes["width"].min() > 10
 
 
-def test_good_rows_of_a_faulty_catalog_are_kept_when_asked(write):
+def test_good_rows_of_a_faulty_catalog_are_kept_on_request(write):
     text = "object_id,path,split\no1,a.png,train\n,,test\no3,c.png,holdout\no1,d.png,val\no3,e.png,val\n,f.png,\n"
     path = write(text)
     faults = Faults(keep_going=True)

@@ -51,7 +51,7 @@ def build(labels, **columns):
 
 
 @pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "SEP=;\r"])
-def test_the_line_that_tells_excel_the_delimiter_is_passed_over(write, first):
+def test_the_line_that_gives_excel_the_delimiter_is_ignored(write, first):
     end = first.strip('SEPsep=;"')
     catalog = ImageCatalog.load(write(first + end.join(["path;label;depth_min", "a.png;x;1,5", ";;", ";;", ""])))
     assert (catalog.labels, catalog.frame["depth_min"].tolist()) == (["x"], [1.5])
@@ -197,7 +197,7 @@ def test_numbers_in_doubt_are_faults_with_row_and_column(write, text, reason):
         ("path;feature_a\na;0,5\nb;large\n\nc;2,5\nd;1 234,5\ne;7,5\n", [0.5, np.nan, 2.5, np.nan, 7.5], 2),
     ],
 )
-def test_numbers_in_doubt_beside_decimal_commas_cost_the_cell_when_asked(write, text, expected, n_kept):
+def test_numbers_in_doubt_beside_decimal_commas_empty_the_cell_on_request(write, text, expected, n_kept):
     path = write(text)
     with pytest.raises(InputError, match=r"catalog --keep-going reads what is good:\n.*beside the decimal commas"):
         ImageCatalog.load(path)
@@ -213,7 +213,7 @@ def test_tabs_part_decimal_commas_that_cannot_be_thousands(write):
     assert ImageCatalog.load(write(text, encoding="utf-16")).frame["depth_min"].tolist() == [1.234, 2.5]
 
 
-def test_rows_with_faults_are_left_out_when_asked(write):
+def test_rows_with_faults_are_left_out_on_request(write):
     faults = Faults(keep_going=True)
     path = write("path,label,feature_a\na.png,x,1\n,y,2\nc.png,z,?\n")
     catalog = ImageCatalog.load(path, faults=faults)
@@ -222,7 +222,7 @@ def test_rows_with_faults_are_left_out_when_asked(write):
         (3, "path", False),
         (4, "feature_a", False),
     ]
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         ImageCatalog.load(write("path,feature_a\na.png,?\n"), faults=Faults(keep_going=True))
 
 
@@ -241,12 +241,12 @@ e.png,x,calm
     ids=["in", "open", "end"],
 )
 @pytest.mark.parametrize("delimiter", ",;\t")
-def test_a_stray_quote_that_takes_in_rows_is_told_with_its_row(write, text, delimiter):
+def test_a_stray_quote_that_takes_in_rows_is_reported_with_its_row(write, text, delimiter):
     with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: .* found a quote .* takes in \d lines"):
         ImageCatalog.load(write(text.replace(",", delimiter)))
 
 
-def test_a_quote_in_the_last_row_that_is_not_closed_is_told_with_its_row(write):
+def test_a_quote_in_the_last_row_that_is_not_closed_is_reported_with_its_row(write):
     with pytest.raises(InputError, match=r"c\.csv cannot be read: row 3: found a quote that is not closed"):
         ImageCatalog.load(write('path,label,note\na.png,x,calm\nb.png,y,"big net\n'))
 
@@ -280,10 +280,10 @@ def test_numbers_that_are_categories_stay_whole_where_a_value_is_missing():
 def test_text_is_cleaned_as_one_by_one(values, data):
     kind = data.draw(st.sampled_from([None, "object", "category"]))
     label = pd.Series(values, dtype=kind)
-    held = label.tolist()  # pandas may have made other numbers of them
-    filled = [v for v in held if not (v is None or pd.isna(v))]
+    values = label.tolist()  # pandas may have made other numbers of them
+    filled = [v for v in values if not (v is None or pd.isna(v))]
     are_whole = all(isinstance(v, float) and str(v).endswith(".0") for v in filled)
-    shown = [v.decode() if isinstance(v, bytes) else v for v in held]
+    shown = [v.decode() if isinstance(v, bytes) else v for v in values]
     text = [None if v is None or pd.isna(v) else str(v).removesuffix(".0" if are_whole else "") for v in shown]
     expected = [None if v is None else clean_label(v) or None for v in text]
     found = build(label, sample_id=label)

@@ -15,7 +15,7 @@ from plankton_embed.images.catalog_summary import summarize
 
 
 def png_header(width, height):
-    """A PNG that says its size and holds no pixels."""
+    """A PNG with a size and without pixels."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
 

@@ -104,7 +104,7 @@ def test_a_container_written_anew_is_opened_anew(tmp_path):
         "plain.png/1",
     ],
 )
-def test_what_is_not_inside_is_told(places, tmp_path, way):
+def test_what_is_not_inside_is_reported(places, tmp_path, way):
     with pytest.raises(InputError, match="has no image"):
         open_image(tmp_path / way)
     assert content_hashes([places[0], str(tmp_path / way)])[1] is None

@@ -57,7 +57,7 @@ def test_undone_corrections_give_the_catalog_before(catalog, tmp_path):
 
 def test_changes_of_another_catalog_are_refused(catalog):
     done = apply_corrections(catalog, MANY)
-    with pytest.raises(InputError, match="not as they left it"):
+    with pytest.raises(InputError, match="the catalog does not match them"):
         undo_corrections(catalog, done.changes)
     with pytest.raises(InputError, match="place is missing"):
         undo_corrections(done.catalog, done.changes.drop(columns="correction_place"))
@@ -107,7 +107,7 @@ def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
         ("object_id,action,label\na,burn,", "row 2: action: expected keep, relabel, delete; found 'burn'"),
         (
             "object_id,action,label\na,keep,\nb,relabel, ",
-            "row 3: expected a label to relabel b with; found an empty cell",
+            "row 3: expected the new label of b; found an empty cell",
         ),
         ("object_id,action,label\na,keep,\na,delete,", "a is in several rows"),
         ("object_id,action,label\nz,keep,", "such as z"),
@@ -134,7 +134,7 @@ def test_ids_and_labels_that_a_gap_made_floats_of_are_whole(tmp_path, suffix):
     assert apply_corrections(catalog, frame).catalog.labels == ["2"]
 
 
-def test_rows_that_a_stray_quote_takes_in_are_told(tmp_path):
+def test_rows_that_a_stray_quote_takes_in_are_reported(tmp_path):
     text = 'object_id,action,label,reason\na,delete,,"blurred\nb,delete,,2" wide\nc,keep,,\n'
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(InputError, match=r"c\.csv cannot be read as CSV: row 2: .* found a quote .* 2 lines"):

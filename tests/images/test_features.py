@@ -149,7 +149,7 @@ def test_the_summary_scales_by_the_training_part():
     assert (summary.n_images, summary.n_fitted) == (400, 200)
 
 
-def test_a_catalog_without_features_is_told():
+def test_a_catalog_without_features_is_reported():
     with pytest.raises(InputError, match="expected a catalog with features"):
         summarize_features(ImageCatalog.from_rows({"path": ["a.png"]}))
 

@@ -160,25 +160,25 @@ def test_a_pgm_of_12_bits_is_read_in_16():
 
 
 @pytest.mark.parametrize("n_hot", [1, 2])
-def test_hot_pixels_of_one_image_in_hundreds_do_not_count_and_are_told(n_hot):
+def test_hot_pixels_of_one_image_in_hundreds_do_not_count_and_are_reported(n_hot):
     pictures = [np.full((12, 12), 4000, np.uint16) for _ in range(200)]
     pictures[17][3, 3 : 3 + n_hot] = 60000
     levels = find_grey_levels(pictures)
-    (told,) = levels.warnings(AUTO)
+    (line,) = levels.warnings(AUTO)
     assert levels.white_level == 4095
-    assert "1 of 200 images, such as image 17, have one or two pixels above the white level 4095 (up to 60,000)" in told
-    assert "--set preparation.white_level_16bit=65535" in told
+    assert "1 of 200 images, such as image 17, have one or two pixels above the white level 4095 (up to 60,000)" in line
+    assert "--set preparation.white_level_16bit=65535" in line
 
 
 @pytest.mark.parametrize(("n_images", "n_bright"), [(200, 5), (20, 1)])
-def test_what_moves_the_white_level_in_few_images_is_told(n_images, n_bright):
+def test_what_moves_the_white_level_in_few_images_is_reported(n_images, n_bright):
     pictures = [np.full((12, 12), 4000, np.uint16) for _ in range(n_images)]
     pictures[7][3, 3 : 3 + n_bright] = 60000
     levels = find_grey_levels(pictures)
-    (told,) = levels.warnings(AUTO)
+    (line,) = levels.warnings(AUTO)
     assert levels.white_level == 65535
-    assert f"only 1 of {n_images} images, such as image 7, have values above 4,000; because of them white is" in told
-    assert "--set preparation.white_level_16bit=4095" in told
+    assert f"only 1 of {n_images} images, such as image 7, have values above 4,000; because of them white is" in line
+    assert "--set preparation.white_level_16bit=4095" in line
 
 
 def test_images_are_drawn_evenly_and_that_is_said(monkeypatch, caplog):
@@ -188,47 +188,47 @@ def test_images_are_drawn_evenly_and_that_is_said(monkeypatch, caplog):
     assert list(levels.looked["example"]) == [f"image {number}" for number in (0, 5, 10, 15, 20)]
     with caplog.at_level(logging.INFO):
         levels.report(AUTO)
-    assert "21 of 21 images have more than 8 bits (5 of them looked at, evenly spaced); their largest" in caplog.text
+    assert "21 of 21 images have more than 8 bits (5 of them decoded, evenly spaced); their largest" in caplog.text
 
 
-def test_8_bits_beside_12_are_told(tmp_path, drawn):
+def test_8_bits_beside_12_are_reported(tmp_path, drawn):
     paths = save(tmp_path, [scale(picture, 4095) for picture in drawn[:4]])
     levels = find_grey_levels([*paths, *drawn[4:]])
-    (told,) = levels.warnings(AUTO)
+    (line,) = levels.warnings(AUTO)
     assert levels.white_level == 4095
-    assert "6 images of 8 bits, which keep their values, beside 4 of more, whose white is 4095" in told
+    assert "6 images of 8 bits, which keep their values, and 4 images of more bits, whose white is 4095" in line
     assert levels.to_dict()["kinds"] == {"TIFF I;16": 4, "array uint8": 6}
 
 
-def test_int32_of_8_bits_beside_12_bits_is_told(tmp_path, drawn):
+def test_int32_of_8_bits_beside_12_bits_is_reported(tmp_path, drawn):
     deep = save(tmp_path / "a", [scale(picture, 4095) for picture in drawn[:4]])
-    (told,) = find_grey_levels([*deep, *save(tmp_path / "b", drawn[4:], dtype=np.int32)]).warnings(AUTO)
-    assert "6 images (TIFF I) hold at most 255, others up to 4,095; all have the white level 4095" in told
+    (line,) = find_grey_levels([*deep, *save(tmp_path / "b", drawn[4:], dtype=np.int32)]).warnings(AUTO)
+    assert "6 images (TIFF I) hold at most 255, others up to 4,095; all have the white level 4095" in line
 
 
-def test_two_cameras_of_which_one_ends_at_12_bits_are_told(tmp_path, drawn):
+def test_two_cameras_of_which_one_ends_at_12_bits_are_reported(tmp_path, drawn):
     pictures = [scale(picture, 4095 if number % 2 else 65535) for number, picture in enumerate(drawn)]
-    (told,) = find_grey_levels(save(tmp_path, pictures)).warnings(AUTO)
-    assert "5 of 10 images, such as" in told
-    assert "end at 4095 (12 bits), others at 65,535" in told
+    (line,) = find_grey_levels(save(tmp_path, pictures)).warnings(AUTO)
+    assert "5 of 10 images, such as" in line
+    assert "end at 4095 (12 bits), others at 65,535" in line
 
 
-def test_floats_of_two_scales_are_told():
+def test_floats_of_two_scales_are_reported():
     pictures = [Image.fromarray(np.full((9, 9), value, np.float32)) for value in (200, 60000)]
-    (told,) = find_grey_levels(pictures).warnings(AUTO)
-    assert "1 of 2 images, such as image 0, are floats of at most 255, taken as 0 to 255" in told
+    (line,) = find_grey_levels(pictures).warnings(AUTO)
+    assert "1 of 2 images, such as image 0, are floats of at most 255, read as 0 to 255" in line
     one = [Image.fromarray(np.full((9, 9), value, np.float32)) for value in (0.2, 1)]
     levels = find_grey_levels(one)
     assert (levels.white_level, levels.warnings(AUTO)) == (None, [])
     assert np.unique(squares(one, levels.resolve(AUTO))).tolist() == [51, 255]
 
 
-def test_values_that_no_grey_level_holds_are_told(tmp_path):
+def test_values_that_no_grey_level_holds_are_reported(tmp_path):
     values = np.full((9, 9), 70000)
     values[0] = -5
-    told = " ".join(find_grey_levels(save(tmp_path, [values], dtype=np.int32)).warnings(AUTO))
-    assert "values above 65535 (up to 70,000), which become white" in told
-    assert "values below 0 (down to -5), which become black" in told
+    line = " ".join(find_grey_levels(save(tmp_path, [values], dtype=np.int32)).warnings(AUTO))
+    assert "values above 65535 (up to 70,000), which become white" in line
+    assert "values below 0 (down to -5), which become black" in line
 
 
 def test_colour_is_counted_unless_it_is_kept_or_grey_in_truth(tmp_path, drawn):
@@ -239,7 +239,7 @@ def test_colour_is_counted_unless_it_is_kept_or_grey_in_truth(tmp_path, drawn):
     paths = save(tmp_path, [*grey, *coloured], "png", np.uint8)
     levels = find_grey_levels(paths)
     assert levels.warnings(AUTO) == [
-        "2 of 8 images are in colour and will be turned to grey; --set preparation.color=color keeps it"
+        "2 of 8 images are in colour and will be converted to grey; --set preparation.color=color keeps it"
     ]
     assert levels.warnings(AUTO.model_copy(update={"color": "color"})) == []
     assert find_grey_levels(save(tmp_path, grey, "jpg", np.uint8)).warnings(AUTO) == []
@@ -247,17 +247,17 @@ def test_colour_is_counted_unless_it_is_kept_or_grey_in_truth(tmp_path, drawn):
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif"])
-def test_pages_after_the_first_are_told(tmp_path, drawn, suffix):
+def test_pages_after_the_first_are_reported(tmp_path, drawn, suffix):
     first, *others = [Image.fromarray(picture).resize((40, 30)) for picture in drawn[:3]]
     first.save(tmp_path / f"many.{suffix}", save_all=True, append_images=others)
     first.save(tmp_path / f"one.{suffix}")
     paths = [str(tmp_path / f"{name}.{suffix}") for name in ("one", "many")]
-    (told,) = find_grey_levels(paths).warnings(AUTO)
-    assert told.startswith(f"1 of 2 images have several pages or frames, such as {paths[1]}: the first of each is used")
+    (line,) = find_grey_levels(paths).warnings(AUTO)
+    assert line.startswith(f"1 of 2 images have several pages or frames, such as {paths[1]}: the first of each is used")
     assert (squares(paths[1:], AUTO) == squares(paths[:1], AUTO)).all()
 
 
-def test_16_bits_in_each_channel_are_told():
+def test_16_bits_in_each_channel_are_reported():
     rows = b"".join(b"\0" + np.full(9 * 3, 4095, ">u2").tobytes() for _ in range(9))
 
     def chunk(name, data):
@@ -265,8 +265,8 @@ def test_16_bits_in_each_channel_are_told():
 
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0))
     png += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (told,) = find_grey_levels([png]).warnings(AUTO)
-    assert "1 of 1 images have 16 bits in each of several channels, such as image 0; the upper 8 of them" in told
+    (line,) = find_grey_levels([png]).warnings(AUTO)
+    assert "1 of 1 images have 16 bits in each of several channels, such as image 0; only the upper 8 bits" in line
 
 
 @pytest.mark.parametrize(("bits", "white"), [(8, 255), (16, 4095), (16, 65535)])
@@ -298,7 +298,7 @@ def test_arrays_and_images_inside_files_are_looked_at(tmp_path, drawn):
 
 
 @pytest.mark.parametrize(
-    ("level", "largest", "told"),
+    ("level", "largest", "line"),
     [
         (65535, 4080, "is 4,080 (12 bits), far below the model's white level 65535"),
         (65535, 16383, "is 16,383 (14 bits), far below the model's white level 65535"),
@@ -308,19 +308,19 @@ def test_arrays_and_images_inside_files_are_looked_at(tmp_path, drawn):
         (65535, 65535, None),
     ],
 )
-def test_a_model_with_another_white_level_is_told(caplog, level, largest, told):
+def test_a_model_with_another_white_level_is_reported(caplog, level, largest, line):
     pictures = [np.full((9, 9), value, np.uint16) for value in (largest, largest, 30)]
     model = AUTO.model_copy(update={"white_level_16bit": level})
     find_grey_levels(pictures).report_for_model(model)
-    assert (told in caplog.text) if told else not caplog.messages
+    assert (line in caplog.text) if line else not caplog.messages
 
 
 def test_a_white_level_of_the_user_wins_and_is_checked():
     pictures = [np.full((9, 9), 4080, np.uint16)]
     own = AUTO.model_copy(update={"white_level_16bit": 65535})
-    (told,) = find_grey_levels(pictures).warnings(own)
-    assert "far below preparation.white_level_16bit 65535" in told
-    assert "leave preparation.white_level_16bit out" in told
+    (line,) = find_grey_levels(pictures).warnings(own)
+    assert "far below preparation.white_level_16bit 65535" in line
+    assert "leave preparation.white_level_16bit out" in line
     assert find_grey_levels(pictures).resolve(own) == own == resolve_white_level(own, pictures)
 
 
@@ -350,12 +350,12 @@ def test_the_case_of_twelve_bits(data_folder):
 
 
 @pytest.mark.parametrize("n_above", [2, 5])
-def test_bit_depths_are_told_where_no_image_reaches_its_white(drawn, n_above):
+def test_bit_depths_are_reported_where_no_image_reaches_its_white(drawn, n_above):
     grounds = [scale(np.minimum(picture, 230), white) for white in (16383, 65535) for picture in drawn]
     levels = find_grey_levels([np.asarray(ground, np.uint16) for ground in grounds[: 10 + n_above]])
-    (told,) = levels.warnings(PreparationSettings())
-    assert told.startswith("bit depths may be mixed: 10 of ")
-    assert "end at 14777 (14 bits), others at 59,110; all have the white level 65535" in told
+    (line,) = levels.warnings(PreparationSettings())
+    assert line.startswith("bit depths may be mixed: 10 of ")
+    assert "end at 14777 (14 bits), others at 59,110; all have the white level 65535" in line
 
 
 def test_images_of_all_brightnesses_are_not_of_several_depths(drawn):

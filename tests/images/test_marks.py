@@ -258,7 +258,7 @@ def test_a_summary_counts_and_reports_marks(marked_catalog, caplog, monkeypatch)
     monkeypatch.setattr("plankton_embed.images.catalog_summary.MOST_SEARCHED", 5)
     with caplog.at_level(logging.INFO):
         summary = summarize(marked_catalog, progress=False)
-    assert summary.n_searched == 5 and "marks: 2 of 5 images looked at" in caplog.text
+    assert summary.n_searched == 5 and "marks: 2 of 5 images searched" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
         assert summarize(ImageCatalog(marked_catalog.frame.iloc[[0]]), progress=False).marked == ()

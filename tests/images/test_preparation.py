@@ -83,7 +83,7 @@ def test_sizes_by_hand(side, size, inside, portrait):
 @given(st.integers(3, 400), st.integers(3, 400), st.sampled_from([75, 96, 150, 299]))
 @settings(max_examples=60)
 def test_any_size_follows_the_rule_of_the_report(width, height, side):
-    """Grow, then shrink, as the report says in two steps; ours is one, so a pixel of rounding may differ."""
+    """Grow, then shrink, as in the two steps of the report; ours is one step, so a pixel of rounding may differ."""
     long, short = max(width, height), min(width, height)
     growth = 4 if long < 100 * side / 299 else 2 if long < 200 * side / 299 else 1
     shrink = min(1, side / (long * growth))
@@ -295,7 +295,7 @@ def test_half_transparent_pixels_are_mixed_with_white():
     [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
 )
 @pytest.mark.parametrize("opened", [False, True])
-def test_images_are_turned_as_their_exif_says(orientation, upright, opened):
+def test_images_are_turned_by_their_exif(orientation, upright, opened):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.fromarray(ramp(90, 70)), "PNG", exif=exif)
@@ -327,7 +327,7 @@ def write_png(path, side):
 JPEG = encode(Image.fromarray(ramp(200, 200)), "JPEG")
 FAULTS = {
     "empty.png": (b"", "the file is empty"),
-    "text.jpg": (b"this is no image", "no image of a known format"),
+    "text.jpg": (b"this is no image", "not an image of a known format"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "cannot be decoded: image file is truncated"),
     "head.png": (encode(grey_image("L"), "PNG")[:60], "cannot be decoded"),
     "cut.tif": (encode(grey_image("L"), "TIFF")[:-5000], "cannot be decoded"),
@@ -347,7 +347,7 @@ def test_every_fault_has_its_own_reason(tmp_path, name, as_path):
         prepare_image(tmp_path / name if as_path else data, GREY)
 
 
-def test_files_that_cannot_be_opened_say_why(tmp_path):
+def test_files_that_cannot_be_opened_give_the_reason(tmp_path):
     with pytest.raises(InputError, match="the file does not exist"):
         prepare_image(tmp_path / "none.png", GREY)
     with pytest.raises(InputError, match="cannot be opened: Is a directory"):
@@ -384,7 +384,7 @@ def test_a_picture_of_30000_by_30000_is_refused_in_little_memory(tmp_path, name)
     path = tmp_path / name
     if name == "huge.png":
         write_png(path, 30_000)
-    else:  # as large on the disk as it says, and full of holes
+    else:  # of the right size, but sparse
         path.write_bytes(
             struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 0, 0, 0, 54, 40, 30000, 30000, 1, 8, 0, 0, 0, 0, 0, 0)
         )

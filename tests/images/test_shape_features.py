@@ -151,7 +151,7 @@ def test_the_angle_is_counter_clockwise(slope, angle):
     assert measure_shape(draw(bar))["angle"] == pytest.approx(angle, abs=1)
 
 
-def test_symmetry_tells_the_axis():
+def test_symmetry_shows_the_axis():
     y, x = np.mgrid[:80, :120]
     wedge = (np.abs(y - 40) <= (x - 20) / 5) & (x < 110)  # pointed on the left, alike above and below
     found = measure_shape(draw(wedge))
@@ -272,9 +272,9 @@ def test_images_without_a_body_are_gaps_and_counted(tmp_path, caplog):
     assert (table.dtypes == np.float64).all()
     assert table.isna().all(axis=1).tolist() == [True, False, True]
     assert table["area"][1] == disc(10, 41).sum()
-    told = [record.getMessage() for record in caplog.records]
-    assert any("1 of 3 images cannot be read" in text and "broken.png" in text for text in told)
-    assert any("1 of 3 images are of one grey level" in text for text in told)
+    message = [record.getMessage() for record in caplog.records]
+    assert any("1 of 3 images cannot be read" in text and "broken.png" in text for text in message)
+    assert any("1 of 3 images have only one grey level" in text for text in message)
     with pytest.raises(InputError, match=r"none of the 1 images can be read.*broken\.png"):
         measure_shapes([tmp_path / "broken.png"], progress=False)
     assert measure_shapes([], progress=False).shape == (0, len(DEFINITIONS))

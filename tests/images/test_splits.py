@@ -177,7 +177,7 @@ def test_any_column_may_group():
 
 
 def test_an_unknown_column_or_wrong_fractions_are_refused():
-    with pytest.raises(InputError, match=r"no column cruise; it has \['object_id'"):
+    with pytest.raises(InputError, match=r"no column cruise; its columns are \['object_id'"):
         split_catalog(build(["a"]), group_by="cruise")
     for fractions in [(0.5, 0.5), (0.0, 0.5, 0.5), (0.7, 0.2, 0.2)]:
         with pytest.raises(SettingError, match="fractions"):
@@ -185,7 +185,7 @@ def test_an_unknown_column_or_wrong_fractions_are_refused():
 
 
 @pytest.mark.parametrize("group_by", [None, "sample_id"])
-def test_a_hundred_thousand_images_are_divided_as_asked(group_by):
+def test_a_hundred_thousand_images_are_divided_as_requested(group_by):
     n = 100_000
     catalog = build([f"c{i % 121}" for i in range(n)], sample_id=[str(i // 10) for i in range(n)])
     done = split_catalog(catalog, hashes=[str(i) for i in range(n)], group_by=group_by)

@@ -152,7 +152,7 @@ def test_faults_are_listed_with_their_reason_and_remembered(images, tmp_path, mo
     paths = [images[0], images[1], str(tmp_path / "none.png"), images[3], images[4]]
     found = prepare(paths, tmp_path)
     assert found.faults == {
-        1: "the file is no image of a known format",
+        1: "the file is not an image of a known format",
         2: "the file does not exist",
         3: "1×1 pixels: a side is under 3",
     }
@@ -271,7 +271,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(images, tmp_pa
         prepare(images[:2], tmp_path / "file")
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path, images):
+def test_the_cache_is_where_the_environment_sets_it(monkeypatch, tmp_path, images):
     monkeypatch.setenv("PLANKTON_EMBED_CACHE", str(tmp_path / "named"))
     prepare(images[:1], None)
     assert len(files(tmp_path / "named")) == 1

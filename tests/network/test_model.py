@@ -16,7 +16,8 @@ from PIL import Image
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.drawn import draw_plankton
 from plankton_embed.images.store import log_sides, prepare_images
-from plankton_embed.network.model import EmbeddingModel, turn_view
+from plankton_embed.images.views import VIEWS, turn_view
+from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 NETWORK = NetworkSettings(trunk="resnet18", dimension=8)
@@ -104,7 +105,7 @@ def test_a_single_image_must_come_in_a_list(model, pictures, files, single):
 
 
 def test_a_broken_image_is_named_by_its_number(model, pictures):
-    with pytest.raises(InputError, match="image 2: the file is no image"):
+    with pytest.raises(InputError, match="image 2: the file is not an image"):
         model.embed([*pictures[:2], b"broken", *pictures[2:]])
 
 
@@ -318,20 +319,6 @@ def test_embedding_leaves_training_mode(model, pictures):
 
 
 # --- views
-
-
-VIEWS = {1: [0], 2: [0, 2], 4: [0, 1, 2, 3], 8: list(range(8))}
-
-
-def test_the_views_by_hand():
-    image = torch.tensor([[1, 2], [3, 4]])[None, None]
-    seen = [turn_view(image, view)[0, 0].tolist() for view in range(8)]
-    assert seen[0] == [[1, 2], [3, 4]]
-    assert seen[2] == [[4, 3], [2, 1]]
-    assert seen[4] == [[2, 1], [4, 3]]
-    assert seen[6] == [[3, 4], [1, 2]]
-    assert sorted(seen[1:4:2]) == [[[2, 4], [1, 3]], [[3, 1], [4, 2]]]  # whichever way a quarter turn goes
-    assert sorted(seen[5:8:2]) == [[[1, 3], [2, 4]], [[4, 2], [3, 1]]]
 
 
 @pytest.mark.parametrize("n_views", VIEWS)

@@ -118,12 +118,12 @@ def test_names_that_are_not_validated_are_labels_if_the_status_is_given(tmp_path
         lines.append(f"{number}.png\to{number}\t{('egg', 'mysid')[number % 2]}\tpredicted")
     (tmp_path / "ecotaxa_a.tsv").write_text("\n".join(lines) + "\n")
     with pytest.raises(
-        InputError, match=r"8 images have names that no person has validated; --status validated,predicted"
+        InputError, match=r"8 images have names that nobody has validated; --status validated,predicted"
     ):
         pe.train(tmp_path, tmp_path.with_name("run"), progress=False)
     assert pe.catalog(tmp_path, progress=False).classes == []
     assert pe.catalog(tmp_path, status="predicted", progress=False).classes == ["egg", "mysid"]
-    with pytest.raises(SettingError, match="dilution: it goes with volumes of a PlanktoScope"):
+    with pytest.raises(SettingError, match="dilution: it applies to volumes of a PlanktoScope"):
         pe.catalog(tmp_path, dilution="multiply", progress=False)
 
 

@@ -97,7 +97,7 @@ def test_options_without_meaning_are_refused(files, tmp_path, options, message):
     folder, predictions = files
     with pytest.raises(SettingError, match=re.escape(message)):
         export(predictions, folder / "catalog.csv", tmp_path / "ecotaxa.tsv", **options)
-    with pytest.raises(SettingError, match="root: it goes with a catalog file"):
+    with pytest.raises(SettingError, match="root: it applies to a catalog file"):
         export(predictions, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa.tsv", root=folder)
     assert not list(tmp_path.iterdir())
 
@@ -127,7 +127,7 @@ def test_predictions_without_all_probabilities_are_not_scores(files, tmp_path):
 )
 def test_a_class_called_as_rejected_images_is_never_dropped_as_one(files, tmp_path, change):
     folder, predictions = files
-    with pytest.raises(InputError, match="names: expected class names other than unknown"):
+    with pytest.raises(InputError, match="predictions: expected class names other than unknown"):
         export(change(predictions), folder / "catalog.csv", tmp_path / "ecotaxa.tsv")
 
 

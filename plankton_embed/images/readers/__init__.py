@@ -1,4 +1,4 @@
-"""One format of images a module, with `recognize(path, files)` and `read(path, faults, …)`; see `source`."""
+"""One module per format of images, with `recognize(path, files)` and `read(path, faults, …)`; see `source`."""
 
-READERS = ("ecotaxa", "ifcb", "flowcam", "challenge", "arrays")  # in the order in which they are asked
+READERS = ("ecotaxa", "ifcb", "flowcam", "challenge", "arrays")  # in the order in which they are tried
 FORMATS = (*READERS, "folder", "catalog")

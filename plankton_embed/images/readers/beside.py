@@ -1,4 +1,4 @@
-"""What a folder holds beside what was read: counted, named, and with the command that reads it."""
+"""Reports the files of a folder that were not read, with their number and the command that reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plankton_embed.images.readers.folder import is_image
 TABLES = frozenset({".csv", ".tsv", ".lst", ".adc", ".parquet"})
 SHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz"})
-OTHER_PICTURES = frozenset(  # and films, none of which is read
+OTHER_PICTURES = frozenset(  # and films; no reader takes them
     {
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".raw", ".heic", ".heif", ".avif", ".jxl"),
         *(".svg", ".eps", ".psd", ".xcf", ".exr", ".tga", ".pcx", ".ico", ".ppm", ".pbm", ".pnm"),
@@ -34,35 +34,34 @@ logger = logging.getLogger(__name__)
 
 
 def report_rest(path: Path, kind: str, files: Sequence[str], catalog: ImageCatalog, others: Iterable[str] = ()) -> None:
-    """Warn of the files of a folder that its catalog does not use, one warning a kind, with the way to read them.
+    """Warn about the files of a folder that the catalog does not use: one warning per kind, and how to read them.
 
     Args:
         path: the folder.
-        kind: the format it was read as.
-        files: its visible files, as relative paths with forward slashes (see `folder.list_files`).
+        kind: the format as which it was read.
+        files: its visible files as relative paths with forward slashes (see `folder.list_files`).
         catalog: what was read.
-        others: further formats that were recognized in it.
+        others: other formats that were recognized in it.
     """
-    rest = sorted(file for file in files if not is_image(file))
-    own, rest = _part(kind, rest)
+    own, rest = _divide(kind, sorted(file for file in files if not is_image(file)))
     if kind != "folder":
         _report_images(path, kind, [file for file in files if is_image(file)], own, catalog)
     for other in others:
-        found, rest = _part(other, rest)
-        way = _command(path, f"--format {other}", other)
-        _warn(path, found, f"files of the format {other}", f"read them with {way}")
+        found, rest = _divide(other, rest)
+        command = _command(path, f"--format {other}", other)
+        _warn(path, found, f"files of the format {other}", f"read them with {command}")
     kinds: dict[str, list[str]] = {}
     for file in rest:
         kinds.setdefault(_kind_of(file), []).append(file)
     if kind == "ecotaxa":
-        kinds.pop("archives", None)  # which that reader looks into itself
+        kinds.pop("archives", None)  # that reader opens and reports them
     remedies = {
-        "tables": "one with the columns path and label is a catalog, a source of its own: {command}",
-        "sheets of a spreadsheet program": "save one with the columns path and label as CSV, which is a catalog then",
-        "arrays": "each is a source of its own: {command}",
-        "archives": "unpack them, and give what they hold as a source of its own",
+        "tables": "a table with the columns path and label is a catalog; read it with {command}",
+        "sheets of a spreadsheet program": "save a sheet with the columns path and label as CSV: that is a catalog",
+        "arrays": "read each by itself: {command}",
+        "archives": "unpack them, and read what they hold by itself",
         "pictures in formats that are not read": "save them as PNG or TIFF",
-        "files without a suffix": "if they are images, give their names one, such as .png",
+        "files without a suffix": "if they are images, add a suffix such as .png to their names",
     }
     for what, remedy in remedies.items():
         found = kinds.pop(what, [])
@@ -71,7 +70,7 @@ def report_rest(path: Path, kind: str, files: Sequence[str], catalog: ImageCatal
     texts = [PurePosixPath(file).suffix.lower() or "without suffix" for found in kinds.values() for file in found]
     if texts:
         named = ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(texts).most_common(8))
-        logger.info("%s: passed over other files: %s", path, named)
+        logger.info("%s: ignored other files: %s", path, named)
 
 
 def _kind_of(file: str) -> str:
@@ -89,8 +88,8 @@ def _kind_of(file: str) -> str:
     return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), "texts")
 
 
-def _part(kind: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide files that are not images into those of a source of the format, and the others."""
+def _divide(kind: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide files that are not images into those that belong to a format, and the others."""
     runs = {_folder(file) for file in files if file.lower().endswith(".lst")}
 
     def is_of_format(file: str) -> bool:
@@ -100,52 +99,54 @@ def _part(kind: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
             return place.name.lower().startswith("ecotaxa") and suffix in ecotaxa.TABLE_SUFFIXES
         if kind == "ifcb":
             return suffix in ifcb.SUFFIXES and ifcb.BIN.fullmatch(place.stem) is not None
-        if kind == "flowcam":  # all that the instrument has written beside a list
+        if kind == "flowcam":  # all files in the folder of a list
             return _folder(file) in runs
         if kind == "challenge":
-            is_known = place.name in (*challenge.TABLES, *challenge.IMAGES) or place.name.startswith("features_")
-            return "/" not in file and is_known
+            belongs = place.name in (*challenge.TABLES, *challenge.IMAGES) or place.name.startswith("features_")
+            return "/" not in file and belongs
         return kind == "arrays" and "/" not in file and suffix in (*ARRAY_SUFFIXES, *LABEL_SUFFIXES)
 
     return [*filter(is_of_format, files)], [*filterfalse(is_of_format, files)]
 
 
 def _report_images(path: Path, kind: str, images: Sequence[str], own: Sequence[str], catalog: ImageCatalog) -> None:
-    """Warn of images that no row of the catalog is from."""
+    """Warn about images that are not in the catalog."""
     start = os.path.abspath(path) + os.sep  # noqa: PTH100  (keeps links as they are)
     used = {place.removeprefix(start).replace(os.sep, "/") for place in catalog.paths}
     if kind in ("ifcb", "flowcam", "arrays"):
-        used = {_folder(place) for place in used}  # of a box, the file
+        used = {_folder(place) for place in used}  # of an image inside a file: the file
     rest = [image for image in images if image not in used]
     if kind == "flowcam":
         rest = [image for image in rest if _strip_mask(image) not in used]
     if kind == "challenge":
         rest = [image for image in rest if not image.startswith("imgs/")]
-    if kind == "ecotaxa":  # whose reader reports them in the folders of tables and of their images
-        known = {_folder(file) for file in (*used, *own)}
-        rest = [image for image in rest if _folder(image) not in known]
+    if kind == "ecotaxa":  # its reader reports those beside tables and beside their images
+        reported = {_folder(file) for file in (*used, *own)}
+        rest = [image for image in rest if _folder(image) not in reported]
     if not rest:
         return
     taken = {parent for folder in {_folder(file) for file in (*used, *own)} for parent in _parents(folder)}
-    places: dict[str, int] = {}  # the highest folder of its own, "" where there is none -> images
+    places: dict[
+        str, int
+    ] = {}  # the highest folder without files of the format ("": there is none) -> number of images
     for image in rest:
         place = next((parent for parent in _parents(_folder(image)) if parent not in taken), "")
         places[place] = places.get(place, 0) + 1
     n_loose = places.pop("", 0)
-    ways = []
+    commands = []
     if (
         len(places) > 1
         and not any("/" in place or "," in place for place in places)
         and {_folder(image) for image in rest} >= {*places}
     ):
-        ways.append(_command(path, f"--format folder --include {shlex.quote(','.join(places))}", "classes"))
+        commands.append(_command(path, f"--format folder --include {shlex.quote(','.join(places))}", "classes"))
     else:
-        ways += [_command(path / place, "", PurePosixPath(place).name) for place in [*places][:MOST_COMMANDS]]
-    if len(places) > MOST_COMMANDS and len(ways) == MOST_COMMANDS:
-        ways.append(f"and so on for {len(places) - MOST_COMMANDS} more folders")
+        commands += [_command(path / place, "", PurePosixPath(place).name) for place in [*places][:MOST_COMMANDS]]
+    if len(places) > MOST_COMMANDS and len(commands) == MOST_COMMANDS:
+        commands.append(f"and so on for {len(places) - MOST_COMMANDS} more folders")
     if n_loose:
-        ways.append(f"for the {n_loose:,} beside the files of the format, a folder of their own")
-    _warn(path, rest, f"images that are not of the {kind} data", f"read them with {', '.join(ways)}")
+        commands.append(f"move the {n_loose:,} beside the files of the format into a folder of their own")
+    _warn(path, rest, f"images that are not of the {kind} data", f"read them with {', '.join(commands)}")
 
 
 def _warn(path: Path, files: Sequence[str], what: str, remedy: str) -> None:
@@ -160,7 +161,7 @@ def _command(source: Path, options: str, name: str) -> str:
 
 
 def _strip_mask(image: str) -> str:
-    """Return the collage whose mask an image would be, by its name."""
+    """Return the name of the collage to which an image would be the mask."""
     stem, suffix = os.path.splitext(image)  # noqa: PTH122
     return stem.removesuffix(MASK) + suffix
 

@@ -1,7 +1,7 @@
-"""Challenge sets: one image an object, named by its `objid`, in a ZIP or a folder, with tables of classes and features.
+"""Challenge sets: one image per object, named after its `objid`, in a ZIP or a folder; tables of classes and features.
 
 The FlowCam set is `imgs.zip` or `imgs/` with `meta.csv`; ZooScanNet and FlowCamNet are `imgs/<class>/` with
-`taxa.csv.gz`. Beside them lie tables of features, `features_*.csv` or `features_*.csv.gz`.
+`taxa.csv.gz`. The tables of features are in the same folder: `features_*.csv` or `features_*.csv.gz`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.feature_names import is_feature
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images
 from plankton_embed.images.readers.status import read_statuses, select_labels
-from plankton_embed.images.readers.table_text import find_sentinels, to_numbers, to_utf8
+from plankton_embed.images.readers.table_text import SENTINEL, find_sentinels, to_numbers, to_utf8
 from plankton_embed.spreadsheet import MISSING, parse_table, read_decimal_commas, read_header
 
 TABLES = ("meta.csv", "meta.csv.gz", "taxa.csv", "taxa.csv.gz")
-IMAGES = ("imgs.zip", "imgs")  # the first that is there
+IMAGES = ("imgs.zip", "imgs")  # the first that exists
 LABEL_COLUMNS = ("level2", "level1", "taxon_level2", "taxon_level1", "taxon", "unique_name")
 RANGES = {
     "latitude": (-90, 90),
@@ -38,13 +38,18 @@ RANGES = {
     "depth_max": (-12_000, 12_000),
 }
 STATUS = {"v": "validated", "p": "predicted", "d": "dubious"}  # EcoTaxa's letters
-KEPT = {"projid": "projid", "set": "split", "lineage": "lineage", "lineage_level1": "lineage"}  # and their new names
+KEPT = {
+    "projid": "projid",
+    "set": "split",
+    "lineage": "lineage",
+    "lineage_level1": "lineage",
+}  # column -> its name in the catalog
 
 logger = logging.getLogger(__name__)
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """Say whether this is a folder with images, `imgs` or `imgs.zip`, beside one of TABLES, or one of those tables."""
+    """Return whether this is a folder with `imgs` or `imgs.zip` and one of TABLES, or such a table."""
     folder, names = (path, files) if path.is_dir() else (path.parent, [path.name])
     return any(name in TABLES for name in names) and any((folder / name).exists() for name in IMAGES)
 
@@ -54,22 +59,23 @@ def read(
 ) -> ImageCatalog:
     """Read a challenge set: object id, class, place, time, depth, lineage and features of every labelled image.
 
-    Rows without a class are dropped, and counted in a note. Numbers of a table `features_native.csv` become
-    `feature_<column>`, or `feature_native_<column>` where another table has the same column; gaps stay gaps, and
-    infinite numbers are some. A comma is decimal where all of a column are numbers with it and it does not separate the
-    columns. Places on the scan, order numbers and tags (see `is_feature`) are `<table>_<column>`. Where the table has a
-    status, classes that are not validated go to the column `unvalidated_label`.
+    Rows without a class are dropped, and a warning counts them. Numbers of a table `features_native.csv` become
+    `feature_<column>`, or `feature_native_<column>` where another table has the same column. Empty cells stay empty;
+    infinite numbers count as empty. A comma is read as a decimal sign where it does not separate the columns and all
+    cells of a column are numbers that way. Positions on the scan, sequence numbers and tags (see `is_feature`) become
+    `<table>_<column>`. Where the table has a status, classes that are not validated go to the column
+    `unvalidated_label`.
 
     Args:
         path: the folder, or its table of classes.
-        faults: gathers rows without id or image, and cells that are wrong.
-        label_column: one of LABEL_COLUMNS, whose text is the class; by default the first that is there, `level2` in
+        faults: collects rows without an id or an image, and wrong cells.
+        label_column: one of LABEL_COLUMNS, whose text is the class; by default the first that exists, `level2` in
             the FlowCam set and `taxon` in ZooScanNet.
         status: statuses of the rows whose classes are labels (see `read_statuses`); by default `validated`.
 
     Raises:
         InputError: a file or a column is missing, or there are faults.
-        SettingError: `label_column` is none of the table's, or there is no such status.
+        SettingError: the table has no such `label_column`, or there is no such status.
     """
     statuses = read_statuses(status)
     path = Path(path)
@@ -82,11 +88,11 @@ def read(
     labelled = rows["label"].notna()
     if not labelled.any():
         raise InputError(
-            f"{table_path}: expected classes in the column {label_column}; found none; name another column"
+            f"{table_path}: expected classes in the column {label_column}; found none; choose another column"
         )
     if not labelled.all():
         logger.warning(
-            "%s: dropped %s of %s rows, which have no %s",
+            "%s: dropped %s of %s rows, because they have no %s",
             table_path,
             f"{(~labelled).sum():,}",
             f"{len(table):,}",
@@ -112,22 +118,22 @@ def _find_table(folder: Path) -> Path:
 
 def _choose_label(table: pd.DataFrame, path: Path, label_column: str | None) -> str:
     """Return the column of the classes."""
-    known = [name for name in LABEL_COLUMNS if name in table]
-    if not known:
+    present = [name for name in LABEL_COLUMNS if name in table]
+    if not present:
         raise InputError(
             f"{path}: expected a column with classes, {', '.join(LABEL_COLUMNS)}; found {', '.join(table.columns)}"
         )
-    if label_column is not None and label_column not in known:
-        raise SettingError(f"label_column: {path} has classes in {', '.join(known)}; found {label_column!r}")
-    return label_column or known[0]
+    if label_column is not None and label_column not in present:
+        raise SettingError(f"label_column: {path} has classes in {', '.join(present)}; found {label_column!r}")
+    return label_column or present[0]
 
 
 def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
-    """Return a CSV, perhaps in gzip, without empty rows; the index is the line of the file less 2.
+    """Read a CSV, which may be gzipped, without its empty rows; the index is the line of the file minus 2.
 
     Args:
         path: a table with a column `objid`, which is text.
-        as_text: leave the other columns as text too, else numbers are read where all of a column are such.
+        as_text: keep the other columns as text too; else a column of numbers only is read as numbers.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist")
@@ -151,23 +157,23 @@ def _read_table(path: Path, as_text: bool = True) -> pd.DataFrame:
 
 
 def _check_ids(table: pd.DataFrame, path: Path, faults: Faults) -> pd.DataFrame:
-    """Return the rows whose objid is there, and no earlier row's."""
+    """Return the rows with an objid that no earlier row has."""
     ids = table["objid"].str.strip()
     doubled = ids.duplicated() & ids.notna()
     for line, _ in _lines(ids[ids.isna()]):
-        faults.add(path, "an object's id", "an empty cell", row=line, column="objid")
+        faults.add(path, "the id of an object", "an empty cell", row=line, column="objid")
     for line, objid in _lines(ids[doubled]):
-        faults.add(path, "every objid once", f"{objid} again", row=line, column="objid")
+        faults.add(path, "each objid once", f"{objid} again", row=line, column="objid")
     return table.assign(objid=ids)[ids.notna() & ~doubled]
 
 
 def _lines(cells: pd.Series) -> Iterator[tuple[int, Any]]:
-    """Yield each cell of a table's column with its line of the file."""
+    """Yield each cell of a column with its line in the file."""
     return zip((cells.index.to_numpy() + 2).tolist(), cells.tolist(), strict=True)
 
 
 def _find_images(folder: Path, wanted: pd.Series, ids: pd.Series, table_path: Path, faults: Faults) -> pd.Series:
-    """Return the path of each wanted object's image below the folder; nothing where there is none."""
+    """Return the path of each wanted object's image below the folder; missing where it has no image."""
     place = next((name for name in IMAGES if (folder / name).exists()), None)
     if place is None:
         raise InputError(f"{folder}: expected images in {' or '.join(IMAGES)}; found neither")
@@ -175,24 +181,24 @@ def _find_images(folder: Path, wanted: pd.Series, ids: pd.Series, table_path: Pa
     stem = below.str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
     again = stem.duplicated()
     for second in below[again][stem[again].isin(wanted)]:
-        faults.add(folder / place, "one image an object", f"a second one, {second}")
+        faults.add(folder / place, "one image per object", f"a second image, {second}")
     found = below[~again].set_axis(stem[~again])
     paths: pd.Series = wanted.map(found)
     missing = wanted[paths.isna()]
     if len(missing) == len(wanted):
         raise InputError(
-            f"{folder / place}: expected images named {wanted.iloc[0]}.jpg and so on; found none of the table's"
+            f"{folder / place}: expected images named {wanted.iloc[0]}.jpg and so on, by objid; found none"
         )
     for line, objid in _lines(missing):
         faults.add(table_path, f"an image {objid}.jpg in {place}", "none", row=line, column="objid")
     n_spare = len(set(found.index) - set(ids))
     if n_spare:
-        logger.warning("%s: passed over %s images that are not in %s", folder / place, f"{n_spare:,}", table_path.name)
+        logger.warning("%s: ignored %s images that are not in %s", folder / place, f"{n_spare:,}", table_path.name)
     return f"{place}/" + paths
 
 
 def _list_images(place: Path) -> list[str]:
-    """Return the images in a ZIP or below a folder, by their relative paths; hidden ones are left out."""
+    """Return the relative paths of the visible images in a ZIP or below a folder."""
     try:
         if place.is_dir():
             return list(list_images(place))
@@ -205,7 +211,7 @@ def _list_images(place: Path) -> list[str]:
 
 
 def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: Faults) -> None:
-    """Put place, depth, time, status and lineage into `rows`; a cell that is wrong is read as empty."""
+    """Add position, depth, time, status and lineage to `rows`; a wrong cell is read as empty."""
 
     def note(bad: pd.Series, column: str, expected: str, outcome: str = "the cell is read as empty") -> None:
         for line, found in _lines(table.loc[bad, column]):
@@ -217,13 +223,14 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
             is_nines = pd.Series(find_sentinels(table[column], numbers), index=rows.index)
             is_inside = pd.Series(numbers, index=rows.index).between(low, high) & ~is_nines
             rows[column] = np.where(is_inside, numbers, np.nan)
-            nines = "a number of nines, which stands for a missing value; the cell is read as empty"
-            note(is_nines, column, "a measured value", nines)
+            note(is_nines, column, "a measured value", f"{SENTINEL}; the cell is read as empty")
             outside = ~is_inside & table[column].notna() & ~is_nines
             note(outside, column, f"a number from {low:,} to {high:,}")
     if {"depth_min", "depth_max"} <= set(rows):
         is_turned = rows["depth_min"] > rows["depth_max"]
-        note(is_turned, "depth_min", "the lesser of both depths", "it is below depth_max; both are kept as they are")
+        note(
+            is_turned, "depth_min", "the smaller of the two depths", "depth_max is above it; both are kept as they are"
+        )
     if "objdate" in table:
         rows["time"], bad_date, bad_time = _join_times(table)
         note(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD", "the object has no time")
@@ -236,7 +243,7 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
 
 
 def _join_times(table: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Return times as ISO 8601, which EcoTaxa keeps in UTC, and where a date and where a time is none."""
+    """Return times as ISO 8601 (UTC, as in EcoTaxa), and masks of the wrong dates and of the wrong times."""
     digits = table["objdate"].str.replace("-", "")
     day = pd.to_datetime(digits.where(digits.str.fullmatch(r"\d{8}", na=False)), format="%Y%m%d", errors="coerce")
     text = day.dt.strftime("%Y-%m-%d")
@@ -251,7 +258,7 @@ def _join_times(table: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
 
 
 def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame | None:
-    """Return the features of every table, by objid; None where there is no table."""
+    """Return the features of all tables, indexed by objid; None without a table."""
     paths = sorted(
         file for file in folder.glob("features_*.csv*") if file.name.endswith((".csv", ".csv.gz")) and file.is_file()
     )
@@ -260,7 +267,7 @@ def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame
         name = path.name.removeprefix("features_").split(".csv")[0]
         if name in tables:
             raise InputError(
-                f"{folder}: expected one table features_{name}; found it with .gz and without; take one away"
+                f"{folder}: expected one table features_{name}; found one with .gz and one without; remove one of them"
             )
         tables[name] = _read_numbers(path, ids, faults)
     n_tables = Counter(column for table in tables.values() for column in table)
@@ -275,15 +282,15 @@ def _read_features(folder: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame
 
 
 def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
-    """Return the columns of a table that hold numbers, by objid; gaps are nan."""
+    """Return the numeric columns of a table, indexed by objid; empty cells are nan."""
     table = _check_ids(_read_table(path, as_text=False), path, faults)
-    asked, given = set(ids), set(table["objid"])
-    if not asked & given:
-        first = f"none, the first is of {min(given)!r}" if given else "no rows"
+    in_set, given = set(ids), set(table["objid"])
+    if not in_set & given:
+        first = f"none; the first row is of {min(given)!r}" if given else "no rows"
         raise InputError(f"{path}: expected features of the set's objects; found {first}")
     for n_rows, what in (
-        (len(given - asked), "rows are of no object in the set"),
-        (len(asked - given), "objects have no row"),
+        (len(given - in_set), "rows do not belong to an object of the set"),
+        (len(in_set - given), "objects have no row"),
     ):
         if n_rows:
             logger.warning("%s: %s %s", path, f"{n_rows:,}", what)
@@ -295,7 +302,7 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
         else:
             values, bad = to_numbers(cells, decimal_comma=False)
         if bad.any() and np.isnan(values).all():
-            logger.warning("%s: passed over the column %s, which holds text", path, column)
+            logger.warning("%s: ignored the column %s, because it holds text", path, column)
             continue
         for line, found in _lines(table.loc[bad, column]):
             what = f"{found!r}; the cell is read as empty"

@@ -1,8 +1,8 @@
 """EcoTaxa tables, as they are imported and as they are exported: a folder of them, one, or a ZIP read in place.
 
 Tables are files named `ecotaxa*.tsv` or `ecotaxa*.txt`, at any depth, in UTF-8 or Latin-1. Images are named in
-`img_file_name`, relative to their table. Objects are told apart by `object_id`, over all tables of a source: a second
-image of an object, in the same table or in another, is one more row of the catalog, and the same image twice a fault.
+`img_file_name`, relative to their table. `object_id` identifies an object over all tables of a source: a second image
+of an object, in the same or another table, is one more row of the catalog; the same image twice is a fault.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from plankton_embed.images.readers.table_text import to_objects
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".tsv", ".txt")
-IMAGE_PREFIXES = ("img_", "acq_", "process_", "sample_")  # of columns that names to be sent to EcoTaxa do not have
-N_OPENED = 5_000  # most images of a source that are opened to see whether they are whole; later steps tell the others
+IMAGE_PREFIXES = ("img_", "acq_", "process_", "sample_")  # of columns that tables of predictions do not have
+N_OPENED = 5_000  # up to so many images of a source are opened to find broken ones; later steps report the others
 RENAMED = {  # columns of EcoTaxa -> of the catalog
     "object_annotation_category": "label",
     "object_annotation_category_id": "category_id",
@@ -58,10 +58,10 @@ ListFolder = Callable[[str], frozenset[str]]  # folder -> the names of its files
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """Say whether a folder or a ZIP holds tables of EcoTaxa, or a file is one, by its name or by its columns.
+    """Return whether a folder or a ZIP holds tables of EcoTaxa, or a file is one, by its name or its columns.
 
-    A folder of images in which all files called ecotaxa*.tsv are other tables, such as names to be sent there, is not.
-    A folder without images that holds ZIPs with tables is one, so that an error names these.
+    A folder of images does not count if its files called ecotaxa*.tsv are other tables, such as exported predictions.
+    A folder without images but with ZIPs of tables counts, so that an error can list the ZIPs.
     """
     if path.is_dir():
         tables = _list_tables(files)
@@ -95,31 +95,33 @@ def read(
 ) -> ImageCatalog:
     """Read tables of EcoTaxa: those of a folder, at any depth, of a ZIP, or a single one.
 
-    Columns of the catalog: `object_id` is the `object_id` of the table for the first image of an object (by `img_rank`,
-    then in order), with `/1`, `/2`, … for its further ones, and with its sample or acquisition before it where objects
-    of several have the same; `ecotaxa_id` and `img_file_name` are as in the table. `label` is the category as written
-    (`Name<Parent` where one name has several parents), missing where the object has none, only its id, which
-    `category_id` keeps, or a status that is not wanted: then `unvalidated_label` has it. `time` is in UTC, as EcoTaxa
-    has it. Numbers in free `object_` columns are features, except places, order numbers and tags (see `is_feature`);
-    all other columns keep their names, and columns without any value are left out. `pixel_size`, `volume`,
-    `subsample_factor` and `size_unit` are as `measure_sizes` finds them.
+    Columns of the catalog:
+    - `object_id`: for the first image of an object (by `img_rank`, then in order) the `object_id` of the table; further
+      images have `/1`, `/2`, … after it. Where several samples or acquisitions use one `object_id`, that of the sample
+      or acquisition is put before it. `ecotaxa_id` and `img_file_name` are as in the table.
+    - `label`: the category as written (`Name<Parent` where one name has several parents). It is missing where the
+      object has no category, only a category id (kept in `category_id`), or a status that is not in `status` (the
+      category is then in `unvalidated_label`).
+    - `time`: in UTC, as in EcoTaxa. `pixel_size`, `volume`, `subsample_factor`, `size_unit`: see `measure_sizes`.
+    - Numbers in free `object_` columns are features, except positions, sequence numbers and tags (see `is_feature`).
+      All other columns keep their names. Columns without any value are left out.
 
-    Names of columns are lower-cased. Cells that are empty, `na` or `nan` are missing, and so are infinite numbers, and
-    numbers of five or more nines where they are no features. A comma is decimal where all of a column are numbers with
-    it. `[t]` and `[f]` below the header say which free `object_` columns are text and which numbers; without them,
-    those are numbers that can be.
+    Column names are lower-cased. Cells that are empty, `na` or `nan`, infinite numbers, and (except in features)
+    numbers of five or more nines are missing. A comma is read as a decimal sign where all cells of a column are numbers
+    that way. `[t]` and `[f]` below the header declare which free `object_` columns are text and which are numbers;
+    without them, a column is numeric where all its values are numbers.
 
     Args:
         path: a folder, a ZIP or a table.
-        faults: where faults go. Up to N_OPENED images are opened, so that broken ones are told; of more than that,
-            it is only seen whether they are there.
-        status: statuses of the rows whose categories are labels (see `read_statuses`); by default `validated`. Labels
-            of tables without a column of statuses are all taken.
+        faults: collects the faults. Up to N_OPENED images are opened, so that broken ones are reported; where there are
+            more, only missing files are.
+        status: statuses of the rows whose categories are labels (see `read_statuses`); by default `validated`. Tables
+            without a column of statuses keep all their labels.
         dilution, images_per_sample, feature_unit: see `UnitOptions`.
 
     Raises:
         InputError: the source cannot be read, has no images, or has faults.
-        SettingError: an option has a wrong value, or has no meaning for these tables.
+        SettingError: an option has a wrong value, or does not apply to these tables.
     """
     statuses = read_statuses(status)
     options = UnitOptions(dilution, images_per_sample, feature_unit)
@@ -150,7 +152,7 @@ def read(
 
 
 def _is_meant(names: set[str]) -> bool:
-    """Return whether a header is that of a table of images, be it that names are missing, or there is none."""
+    """Return whether a header may be that of a table of images, even one with missing names or without a header."""
     is_whole = names.issuperset(MANDATORY)
     return is_whole or names <= {"[t]", "[f]"} or any(name.startswith(IMAGE_PREFIXES) for name in names)
 
@@ -174,17 +176,17 @@ def _list_zips(names: Iterable[str]) -> list[str]:
 
 
 def _read_zip(path: Path, faults: Faults) -> tuple[list[Table], ListFolder]:
-    """Return the tables of a ZIP, and what lists a folder inside it."""
+    """Return the tables of a ZIP, and a function that lists a folder inside it."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_FAULTS as error:
-        raise InputError(f"{path} cannot be read as a ZIP: {error}; is it whole? copy it again") from error
+        raise InputError(f"{path} cannot be read as a ZIP: {error}; is it complete? copy it again") from error
     with archive:
         members = _list_members(archive, path, faults)
         tables = _read_tables(path, _list_tables(members), archive.read, faults)
     if inner := _list_zips(members):
-        found = f"{_name_some(inner)}, whose content is not read"
-        faults.add(path, "tables and images outside of further ZIPs", found, kept=True, remedy=UNPACK)
+        found = f"{_name_some(inner)}, which is not read"
+        faults.add(path, "tables and images outside of inner ZIPs", found, kept=True, remedy=UNPACK)
     folders: dict[str, set[str]] = {}
     for name in members:
         folder, file = os.path.split(os.path.abspath(path / name))  # noqa: PTH100  (keeps links)
@@ -193,7 +195,7 @@ def _read_zip(path: Path, faults: Faults) -> tuple[list[Table], ListFolder]:
 
 
 def _read_folder(path: Path, faults: Faults) -> tuple[list[Table], ListFolder]:
-    """Return the tables of a folder, or a single one, and what lists a folder."""
+    """Return the tables of a folder, or a single one, and a function that lists a folder."""
     files = list(list_other_files(path)) if path.is_dir() else [path.name]
     start = path if path.is_dir() else path.parent
     names = _list_tables(files) if path.is_dir() else files
@@ -216,11 +218,11 @@ def _read_folder(path: Path, faults: Faults) -> tuple[list[Table], ListFolder]:
 
 
 def _list_members(archive: zipfile.ZipFile, path: Path, faults: Faults) -> list[str]:
-    """Return the names of the files in a ZIP; those that lead out of it are faults."""
+    """Return the names of the files in a ZIP; names that point outside of it are faults."""
     members = []
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
-            faults.add(path, "names of files inside the ZIP", f"{name!r}, which leads out of it")
+            faults.add(path, "names of files inside the ZIP", f"{name!r}, which points outside of it")
         elif not name.endswith("/"):
             members.append(name)
     return members
@@ -238,12 +240,12 @@ def _read_tables(start: Path, names: Iterable[str], load: Callable[[str], bytes]
         try:
             tables.append(read_table(raw, file))
         except InputError as fault:
-            faults.add(file, "a table of EcoTaxa", f"none ({fault})")
+            faults.add(file, "a table of EcoTaxa", f"something else ({fault})")
     return tables
 
 
 def _find_images(table: Table, list_folder: ListFolder) -> None:
-    """Find the path of every image; a file that is not there is a fault."""
+    """Find the path of every image; a missing file is a fault."""
     names = table.text["img_file_name"].fillna("").str.replace("\\", "/", regex=False)
     is_absolute = names.str.match(r"/|[A-Za-z]:/").to_numpy(dtype=bool)
     table.refuse(is_absolute, "img_file_name", "a path relative to the table")
@@ -251,16 +253,16 @@ def _find_images(table: Table, list_folder: ListFolder) -> None:
     parts = [os.path.split(path) for path in paths]
     is_there = np.array([file in list_folder(folder) for folder, file in parts])
     is_missing = ~is_there & (names != "").to_numpy() & ~is_absolute
-    table.refuse(is_missing, "img_file_name", "an image that is there, relative to the table")
+    table.refuse(is_missing, "img_file_name", "an existing image, relative to the table")
     table.text["path"] = pd.Series(paths, dtype=STRING)
 
 
 def _report_unnamed(path: Path, tables: Sequence[Table], list_folder: ListFolder, faults: Faults) -> None:
-    """Report images beside the tables, or beside the images that these name, that no row names."""
+    """Report images in the folders of the tables or of their images that are not in any row."""
     named = {image for table in tables for image in table.text["path"]}
     folders = {table.folder for table in tables} | {os.path.dirname(image) for image in named}  # noqa: PTH120
     if not path.is_dir() and not _is_zip(path) and len(_list_tables(list_folder(str(path.absolute().parent)))) > 1:
-        return  # the other tables may name them
+        return  # they may be in the other tables
     spare = sorted(
         image
         for folder in folders
@@ -270,13 +272,13 @@ def _report_unnamed(path: Path, tables: Sequence[Table], list_folder: ListFolder
         and (image := os.path.join(folder, name)) not in named  # noqa: PTH118
     )
     if spare:
-        found = f"{_name_some(spare)} that no row names, so not read"
+        found = f"{_name_some(spare)}, which no row lists, so not read"
         faults.add(
             path,
-            "images that the tables name",
+            "images that the tables list",
             found,
             kept=True,
-            remedy="is a table cut off, or a quote in it not closed?",
+            remedy="is a table cut off, or is a quote in it not closed?",
         )
 
 
@@ -287,28 +289,17 @@ def _name_some(names: Sequence[str]) -> str:
 def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
     """Give every image its own `object_id`; the same image of an object twice is a fault.
 
-    Objects of several samples with one `object_id` are different ones, and get that of their sample before it; so are
-    those of several acquisitions of one sample (fractions, runs).
+    Objects of several samples, or of several acquisitions of one sample (fractions, runs), are different objects even
+    if they share an `object_id`: the id of the sample or acquisition is put before it.
     """
     if not tables:
         return
-    nothing = pd.Series([], dtype=STRING)
-    rows = pd.DataFrame(
-        {
-            "ecotaxa_id": pd.concat([table.text["object_id"] for table in tables], ignore_index=True),
-            **{
-                name: pd.concat(
-                    [table.text.get(f"{name}_id", nothing.reindex(table.text.index)) for table in tables],
-                    ignore_index=True,
-                )
-                for name in ("acq", "sample")
-            },
-            "path": pd.concat([table.text["path"] for table in tables], ignore_index=True),
-            "rank": np.concatenate([table.numbers.get("img_rank", np.zeros(len(table.rows))) for table in tables]),
-        }
-    )
+    columns = {"object_id": "ecotaxa_id", "acq_id": "acq", "sample_id": "sample", "path": "path"}
+    parts = [table.text.reindex(columns=[*columns]).astype(STRING) for table in tables]
+    rows = pd.concat(parts, ignore_index=True).rename(columns=columns)
+    rows["rank"] = np.concatenate([table.numbers.get("img_rank", np.zeros(len(table.rows))) for table in tables])
     doubled = rows.duplicated(["ecotaxa_id", "path"]) & rows["ecotaxa_id"].notna()
-    _refuse(tables, doubled, "img_file_name", "an image that no earlier row gives this object")
+    _refuse(tables, doubled, "img_file_name", "an image that no earlier row has for this object")
     good = rows[np.concatenate([table.is_good for table in tables])].fillna({"rank": 0})
     own = good["ecotaxa_id"]
     for part, above, what in (("acq", ["sample"], "acquisitions of one sample"), ("sample", [], "samples")):
@@ -319,19 +310,17 @@ def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
             listed = " and ".join(map(str, good.loc[shared & (good["ecotaxa_id"] == first), part].unique()[:2]))
             n, name = good.loc[shared, "ecotaxa_id"].nunique(), "sample" if part == "sample" else "acquisition"
             found = (
-                f"{n:,} in several {what}, such as {first} in {listed}; they are different objects, called "
+                f"{n:,} in several {what}, such as {first} in {listed}; these are different objects, named "
                 f"{name}/object"
             )
-            faults.add(faults.source, f"each object_id in one {name}", found, column="object_id", kept=True)
+            faults.add(faults.source, f"each object_id in one {name} only", found, column="object_id", kept=True)
             own = own.where(~shared, good[part] + "/" + own)
     number = good.sort_values("rank", kind="stable").groupby(own, sort=False).cumcount().reindex(good.index)
     own_id = own.where(number == 0, own + "/" + number.astype(STRING))
     is_taken = (own_id.duplicated(keep=False) & ((number > 0) | (own != good["ecotaxa_id"]))).reindex(
         rows.index, fill_value=False
     )
-    _refuse(
-        tables, is_taken, "object_id", "an id that differs from those of further images, which are called ID/1, ID/2"
-    )
+    _refuse(tables, is_taken, "object_id", "an id other than those given to further images of an object, ID/1, ID/2")
     for table, ids, objects in zip(
         tables, _split(tables, own_id.reindex(rows.index)), _split(tables, own.reindex(rows.index)), strict=True
     ):
@@ -342,7 +331,7 @@ def _name_rows(tables: Sequence[Table], faults: Faults) -> None:
 
 
 def _open_images(tables: Sequence[Table]) -> dict[str, tuple[int, int]]:
-    """Return the sizes of all images; one that cannot be decoded is a fault. Too many are not looked at."""
+    """Return the sizes of all images; one that cannot be decoded is a fault. Above N_OPENED images: none is opened."""
     images = pd.concat([table.text["path"][table.is_good] for table in tables] or [pd.Series(dtype=STRING)])
     paths = images.unique().tolist()
     if len(paths) > N_OPENED:
@@ -371,15 +360,15 @@ def _refuse(tables: Sequence[Table], is_bad: pd.Series, column: str, expected: s
 
 
 def _split(tables: Sequence[Table], rows: pd.Series) -> list[pd.Series]:
-    """Part what holds for the rows of all tables by table."""
+    """Divide a value per row of all tables by table."""
     ends = np.cumsum([0, *(len(table.rows) for table in tables)])
     return [rows.iloc[start:end] for start, end in pairwise(ends)]
 
 
 def _join(tables: Sequence[Table]) -> tuple[pd.DataFrame, pd.Series]:
-    """Return the good rows of the tables below one another, and which come from a table with statuses.
+    """Return the good rows of all tables as one frame, and a mask of those from a table with statuses.
 
-    A column is numeric where every table with values in it has them as numbers. Columns without values are left out.
+    A column is numeric where it is so in every table that has values in it. Columns without values are left out.
     """
     joined: dict[str, pd.Series] = {"path": pd.Series(dtype="str")}
     for name in dict.fromkeys(str(name) for table in tables for name in table.text):
@@ -402,9 +391,9 @@ def _join(tables: Sequence[Table]) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
-    """Return the rows with `Name<Parent` as category wherever one name has several parents, or both forms.
+    """Return the rows with the category `Name<Parent` wherever one name has several parents or is written both ways.
 
-    The parent is in the category, or the last but one of the hierarchy.
+    The parent is taken from the category, else from the hierarchy (its second last name).
     """
     columns = ["object_annotation_category", "object_annotation_hierarchy"]
     if columns[0] not in frame:
@@ -413,19 +402,19 @@ def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
     pairs = given.drop_duplicates().dropna(subset=columns[0])
     parents: dict[str, set[str]] = {}
     forms: dict[tuple[str, str], set[str]] = {}
-    known = []
+    named = []
     for category, hierarchy in pairs.itertuples(index=False):
         name, _, parent = (part.strip() for part in category.partition("<"))
         above = [] if pd.isna(hierarchy) else [part.strip() for part in hierarchy.split(">")]
         if not parent and len(above) > 1 and above[-1].lower() == name.lower():
             parent = above[-2]
-        known.append((category, hierarchy, name, parent))
+        named.append((category, hierarchy, name, parent))
         if parent:
             parents.setdefault(name, set()).add(parent)
             forms.setdefault((name, parent), set()).add(category)
     renamed = {
         (category, hierarchy): f"{name}<{parent}"
-        for category, hierarchy, name, parent in known
+        for category, hierarchy, name, parent in named
         if parent and (len(parents[name]) > 1 or len(forms[name, parent]) > 1)
     }
     changed = {old: new for old, new in renamed.items() if old[0] != new}
@@ -438,25 +427,25 @@ def _separate_classes(frame: pd.DataFrame, faults: Faults) -> pd.DataFrame:
     names = sorted(set(new))
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     expected = "each class name under one parent, in one form"
-    told = f"others, which are read as the classes {shown}"
-    faults.add(faults.source, expected, told, column=columns[0], kept=True)
+    found_names = f"others, which are read as the classes {shown}"
+    faults.add(faults.source, expected, found_names, column=columns[0], kept=True)
     return frame.assign(**{columns[0]: frame[columns[0]].mask(is_new, pd.Series(found, dtype="str"))})
 
 
 def _report_null_island(frame: pd.DataFrame, faults: Faults) -> None:
-    """Note positions of exactly 0°, 0°, which are kept: a mooring is there, but most stand for no position."""
+    """Report positions of exactly 0°, 0°, which are kept: a mooring is there, but most mean a missing position."""
     if not {"object_lat", "object_lon"} <= {*frame}:
         return
     n = int(((frame["object_lat"] == 0) & (frame["object_lon"] == 0)).sum())
     if n:
         found = f"0°, 0° in {n:,} row{'s' if n > 1 else ''}, kept as it is"
-        remedy = "if there was no position, empty the cells"
+        remedy = "empty the cells if there was no position"
         expected = "measured positions"
         faults.add(faults.source, expected, found, column="object_lat, object_lon", kept=True, remedy=remedy)
 
 
 def _rename_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of EcoTaxa under the names of a catalog."""
+    """Return the columns of EcoTaxa with the names they have in a catalog."""
     if "object_date" in frame:
         frame = frame.assign(time=_join_time(frame))
     features = {

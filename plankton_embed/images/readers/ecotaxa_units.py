@@ -1,4 +1,4 @@
-"""What the numbers of EcoTaxa tables are in: pixel sizes, volumes of water, and the unit of sizes.
+"""Units of EcoTaxa tables: pixel sizes, volumes of water, sub-sampling factors, and the unit of body sizes.
 
 Sources: Picheral & Mériguet 2025, doi:10.5281/zenodo.14704251; PlanktoScope's documentation.
 """
@@ -19,11 +19,11 @@ from plankton_embed.spreadsheet import read_spreadsheet
 
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
-SMALLEST_PIXEL, LARGEST_PIXEL = 0.05, 1000.0  # µm; no instrument for plankton has others
-TOLERANCE = 0.1  # share by which a ratio of sizes may differ from 1, or from the pixel size
-FEWEST_VARIED = 10  # objects of different sizes, which fill the same share of their images only if these are cut close
-LEAST_FILL = 0.2  # of the side of an image, that an object fills at the least
-SIZES = ("area", "major", "minor")  # what body sizes are worked out from
+SMALLEST_PIXEL, LARGEST_PIXEL = 0.05, 1000.0  # µm; outside of these no plankton instrument works
+TOLERANCE = 0.1  # relative difference of a ratio of sizes from 1, or from the pixel size, that still counts as equal
+FEWEST_VARIED = 10  # if so many objects fill the same share of their images, the images are cropped tightly
+LEAST_FILL = 0.2  # the smallest share of an image's side that an object fills
+SIZES = ("area", "major", "minor")  # body sizes are computed from these
 PLANKTOSCOPE = ("acq_imaged_volume", "sample_concentrated_sample_volume", "sample_total_volume")
 MESHES = ("acq_minimum_mesh", "acq_maximum_mesh")
 
@@ -32,13 +32,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class UnitOptions:
-    """What a user says of the units of a source.
+    """What a user states about the units of a source.
 
     Attributes:
-        dilution: what `sample_dilution_factor` does to the number of objects: `multiply`, `divide` or `ignore`.
-        images_per_sample: of a UVP: how many images were taken, a number for all samples, or a CSV with the columns
+        dilution: how `sample_dilution_factor` changes the number of objects: `multiply`, `divide` or `ignore`.
+        images_per_sample: number of images that a UVP took: one number for all samples, or a CSV with the columns
             `sample` and `images`.
-        feature_unit: of areas and axes: `px` or `um`.
+        feature_unit: unit of areas and axes: `px` or `um`.
     """
 
     dilution: str | None = None
@@ -52,7 +52,7 @@ class UnitOptions:
                 raise SettingError(f"{name}: expected {' or '.join(allowed)}; found {value!r}")
 
     def n_images(self, samples: pd.Series) -> Floats:
-        """Return how many images were taken of each object's sample, nan where that is not given."""
+        """Return how many images were taken of each object's sample, nan where this is unknown."""
         given = self.images_per_sample
         if given is None:
             return np.full(len(samples), np.nan)
@@ -66,20 +66,20 @@ class UnitOptions:
 
 
 def measure_sizes(frame: pd.DataFrame, faults: Faults, options: UnitOptions, vignettes: pd.DataFrame) -> pd.DataFrame:
-    """Return `pixel_size` (µm), `volume` (m³), `subsample_factor` and `size_unit`, as far as they are known.
+    """Return those of `pixel_size` (µm), `volume` (m³), `subsample_factor` and `size_unit` that can be found.
 
     The concentration of objects is the sum of `subsample_factor / volume` over them.
 
     Args:
-        frame: columns of EcoTaxa, of all tables.
-        faults: gathers why something is missing.
-        options: of the user.
+        frame: the EcoTaxa columns of all tables.
+        faults: collects the reasons why something is missing.
+        options: what the user states.
         vignettes: `width` and `height` of every image in pixels, nan where it was not opened.
     """
     pixel_size = _measure_pixels(frame, faults)
     volume, factor = _measure_volumes(frame, faults, options)
-    known = {"pixel_size": pixel_size, "volume": volume, "subsample_factor": factor}
-    found: dict[str, object] = {name: values for name, values in known.items() if np.isfinite(values).any()}
+    sizes = {"pixel_size": pixel_size, "volume": volume, "subsample_factor": factor}
+    found: dict[str, object] = {name: values for name, values in sizes.items() if np.isfinite(values).any()}
     unit = _find_unit(frame, pixel_size, vignettes, faults, options.feature_unit)
     if (unit != "px").any():
         found["size_unit"] = pd.Series(unit, dtype="str")
@@ -90,11 +90,11 @@ def measure_sizes(frame: pd.DataFrame, faults: Faults, options: UnitOptions, vig
 
 
 def _measure_pixels(frame: pd.DataFrame, faults: Faults) -> Floats:
-    """Return µm per pixel, nan where not known.
+    """Return µm per pixel, nan where it is unknown.
 
-    `process_particle_pixel_size_mm` (ZooScan) is in mm, and so are `acq_pixel` and `process_pixel` of a UVP;
-    `process_pixel_size` of a PlanktoScope is in µm, and so is its `process_pixel`, which may be of another calibration.
-    With other instruments either occurs: 1 or more can only be µm, and less is left out.
+    In mm: `process_particle_pixel_size_mm` (ZooScan), `acq_pixel` and `process_pixel` of a UVP. In µm:
+    `process_pixel_size` of a PlanktoScope, and its `process_pixel`, which may be from another calibration. Other
+    instruments use either unit: a value of 1 or more must be µm, and smaller ones are left out.
     """
     is_uvp, is_planktoscope = _is_instrument(frame, "uvp"), _is_instrument(frame, "planktoscope")
     micrometres = _positive_numbers(frame, "process_pixel_size")
@@ -116,12 +116,12 @@ def _measure_pixels(frame: pd.DataFrame, faults: Faults) -> Floats:
         differs = np.isfinite(size) & np.isfinite(in_um) & (np.abs(in_um - size) > 0.01 * size)
         if differs.any():
             found = f"{in_um[differs][0]:g} µm in {differs.sum():,} rows; {size[differs][0]:g} µm is used"
-            _note(faults, column, "the pixel size that another column has", found)
+            _note(faults, column, "the same pixel size as in another column", found)
         size = np.where(np.isnan(size), in_um, size)
     if n_unknown:
-        expected = "pixel sizes whose unit is known by the instrument (UVP: mm, PlanktoScope: µm)"
-        found = f"{n_unknown:,} rows below 1 in an unknown unit in acq_pixel or process_pixel; left out"
-        _note(faults, "pixel_size", expected, found, "put µm into process_pixel_size")
+        expected = "pixel sizes whose unit follows from the instrument (UVP: mm, PlanktoScope: µm)"
+        found = f"{n_unknown:,} rows of acq_pixel or process_pixel below 1, in an unknown unit; left out"
+        _note(faults, "pixel_size", expected, found, "write µm into process_pixel_size")
     return size
 
 
@@ -129,7 +129,7 @@ def _measure_pixels(frame: pd.DataFrame, faults: Faults) -> Floats:
 
 
 def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) -> tuple[Floats, Floats]:
-    """Return the water of each object's sample, m³, and how many objects of it each one stands for."""
+    """Return the water of each object's sample (m³), and the number of its objects that each imaged one represents."""
     net = _positive_numbers(frame, "sample_tot_vol")
     imaged = _positive_numbers(frame, "acq_imaged_volume")
     per_image = _positive_numbers(frame, "acq_volimage")
@@ -139,29 +139,29 @@ def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) 
     volume = np.where(is_planktoscope | is_uvp, np.nan, net)
 
     lacks = np.isfinite(volume) & np.isnan(factor)
-    _tell_missing(faults, lacks, "acq_sub_part beside sample_tot_vol, for concentrations")
+    _report_missing(faults, lacks, "acq_sub_part besides sample_tot_vol, for concentrations")
     volume = np.where(lacks, np.nan, volume)
 
     if is_planktoscope.any():
-        water, times = _of_planktoscope(frame, is_planktoscope, faults, options.dilution)
+        water, times = _measure_planktoscope(frame, is_planktoscope, faults, options.dilution)
         volume, factor = np.where(is_planktoscope, water, volume), np.where(is_planktoscope, times, factor)
     elif options.dilution is not None:
         raise SettingError(
-            f"dilution: it goes with volumes of a PlanktoScope (acq_imaged_volume); {faults.source} has none; "
+            f"dilution: it applies to volumes of a PlanktoScope (acq_imaged_volume); {faults.source} has none; "
             "leave it out"
         )
     if is_uvp.any():
         samples = frame["sample_id"] if "sample_id" in frame else pd.Series(None, index=frame.index, dtype=object)
         water = per_image * options.n_images(samples) / 1000
         lacks = is_uvp & np.isnan(water)
-        expected = "acq_volimage (litres an image) of a UVP and the number of images taken of each sample"
-        _tell_missing(
+        expected = "acq_volimage (litres per image) of a UVP and the number of images taken of each sample"
+        _report_missing(
             faults, lacks, expected, "give it with catalog --images-per-sample (a number, or a CSV sample,images)"
         )
         volume, factor = np.where(is_uvp, water, volume), np.where(is_uvp & ~lacks, 1.0, factor)
     elif options.images_per_sample is not None:
         raise SettingError(
-            f"images_per_sample: it goes with tables of a UVP (acq_volimage); {faults.source} has none; leave it out"
+            f"images_per_sample: it applies to tables of a UVP (acq_volimage); {faults.source} has none; leave it out"
         )
     column = "sample_total_volume" if is_planktoscope.any() else "acq_volimage" if is_uvp.any() else "sample_tot_vol"
     _report_contradictions(frame, volume, column, ["sample_id"], faults)
@@ -170,7 +170,7 @@ def _measure_volumes(frame: pd.DataFrame, faults: Faults, options: UnitOptions) 
 
 
 def _report_contradictions(frame: pd.DataFrame, values: Floats, column: str, keys: list[str], faults: Faults) -> None:
-    """Note samples whose images have several volumes, or acquisitions whose images have several factors."""
+    """Report samples whose images have several volumes, and acquisitions whose images have several factors."""
     if not {*keys} <= {*frame}:
         return
     found = frame[keys].assign(value=values).dropna().drop_duplicates().groupby(keys)["value"].agg(list)
@@ -181,52 +181,49 @@ def _report_contradictions(frame: pd.DataFrame, values: Floats, column: str, key
     first = f"{name if isinstance(name, str) else name[-1]} ({', '.join(f'{v:g}' for v in sorted(several.iloc[0])[:5])}"
     if keys == ["sample_id"]:
         what, unit = "one volume in all rows of a sample_id", " m³)"
-        more, remedy = "abundance gives them no concentration", "fix them, or give other water another sample_id"
+        more = "abundance gives no concentration for them"
+        remedy = "correct them, or give different water a different sample_id"
     else:
-        what, unit, more, remedy = (
-            "one factor in all rows of an acq_id",
-            ")",
-            "each image counts by its own",
-            "fix them",
-        )
+        what, unit = "one factor in all rows of an acq_id", ")"
+        more, remedy = "each image counts with its own", "correct them"
     _note(faults, column, what, f"several in {len(several):,}, such as {first}{unit}; {more}", remedy)
 
 
-def _of_planktoscope(
+def _measure_planktoscope(
     frame: pd.DataFrame, is_planktoscope: NDArray[np.bool_], faults: Faults, dilution: str | None
 ) -> tuple[Floats, Floats]:
-    """Return the volume of sea water, m³, and the factor: concentrated over imaged volume, and the dilution.
+    """Return the volume of sea water in m³, and the factor: concentrated / imaged volume, corrected for the dilution.
 
-    Acquisitions of one sample between the same meshes are repeats, so the volumes that they imaged are added.
+    Acquisitions of one sample with the same meshes are repeats, so their imaged volumes are added.
     """
     imaged, concentrated, total = (np.where(is_planktoscope, _positive_numbers(frame, c), np.nan) for c in PLANKTOSCOPE)
     for column, values in zip(PLANKTOSCOPE, (imaged, concentrated, total), strict=True):
-        _tell_missing(faults, is_planktoscope & np.isnan(values), f"{column} of a PlanktoScope, for concentrations")
+        _report_missing(faults, is_planktoscope & np.isnan(values), f"{column} of a PlanktoScope, for concentrations")
     diluted = np.where(is_planktoscope, _positive_numbers(frame, "sample_dilution_factor"), np.nan)
     diluted = np.where(np.isnan(diluted), 1.0, diluted)
     is_diluted = diluted != 1
     if is_diluted.any() and dilution is None:
-        _tell_missing(
+        _report_missing(
             faults, is_diluted, f"the direction of sample_dilution_factor (here {diluted[is_diluted][0]:g})",
             "does it multiply the number of objects, or divide it? give catalog --dilution multiply, divide or ignore",
         )  # fmt: skip
     elif dilution is not None and not is_diluted.any():
         raise SettingError(
-            f"dilution: no image of {faults.source} has a sample_dilution_factor other than 1; leave it out"
+            f"dilution: no row of {faults.source} has a sample_dilution_factor other than 1; leave it out"
         )
     times = {"multiply": diluted, "divide": 1 / diluted, "ignore": np.ones(len(frame))}
     turn = np.where(is_diluted, np.nan, 1.0) if dilution is None else times[dilution]
     factor = concentrated / _add_repeats(frame, imaged, faults) * turn
-    is_known = np.isfinite(factor) & np.isfinite(total)
-    is_less = is_known & (concentrated < imaged)
+    is_complete = np.isfinite(factor) & np.isfinite(total)
+    is_less = is_complete & (concentrated < imaged)
     if is_less.any():
         found = f"{imaged[is_less][0]:g} ml of {concentrated[is_less][0]:g} ml in {is_less.sum():,} rows, kept as it is"
-        _note(faults, "acq_imaged_volume", "at most the concentrated sample's volume", found)
-    return np.where(is_known, total / 1000, np.nan), np.where(is_known, factor, np.nan)
+        _note(faults, "acq_imaged_volume", "at most the volume of the concentrated sample", found)
+    return np.where(is_complete, total / 1000, np.nan), np.where(is_complete, factor, np.nan)
 
 
 def _add_repeats(frame: pd.DataFrame, imaged: Floats, faults: Faults) -> Floats:
-    """Return the volume imaged of each object's sample, over its acquisitions; nan where one has several volumes."""
+    """Return the imaged volume of each object's sample, summed over acquisitions; nan where one has several volumes."""
     if "sample_id" not in frame or "acq_id" not in frame:
         return imaged
     keys = ["sample_id", *(name for name in MESHES if name in frame)]
@@ -235,7 +232,7 @@ def _add_repeats(frame: pd.DataFrame, imaged: Floats, faults: Faults) -> Floats:
     n_volumes = acquisitions.groupby([*keys, "acq_id"], dropna=False)["imaged"].nunique()
     several = n_volumes[n_volumes > 1].reset_index()
     if len(several):
-        found = f"others in {len(several):,}, such as {several['acq_id'].iloc[0]}; the sample has no volume"
+        found = f"several in {len(several):,}, such as {several['acq_id'].iloc[0]}; the sample has no volume"
         _note(faults, "acq_imaged_volume", "one volume in all rows of an acquisition", found)
     imaged = np.where(frame["sample_id"].isin(several["sample_id"]), np.nan, imaged)
     runs["imaged"] = imaged
@@ -245,14 +242,14 @@ def _add_repeats(frame: pd.DataFrame, imaged: Floats, faults: Faults) -> Floats:
     if (sums["size"] > 1).any():
         n = int((sums["size"] > 1).sum())
         expected = "one acquisition of each sample"
-        found = f"several of {n:,}; their imaged volumes are added, so that they count as one"
+        found = f"several of {n:,}; their imaged volumes are added, so they count as one"
         _note(faults, "acq_imaged_volume", expected, found)
     added = runs[keys].merge(sums.reset_index(), on=keys, how="left")["sum"].set_axis(runs.index)
     return added.reindex(frame.index).fillna(pd.Series(imaged, index=frame.index)).to_numpy(dtype=np.float64)
 
 
 def _read_counts(path: Path, samples: pd.Series) -> Floats:
-    """Return how many images a CSV (sample, images) gives for each object's sample."""
+    """Read from a CSV (sample, images) how many images were taken of each object's sample."""
     if not path.is_file():
         raise SettingError(
             f"images_per_sample: expected a number above 0, or a CSV with the columns sample and images; found {path}"
@@ -282,16 +279,16 @@ def _find_unit(
 ) -> NDArray[np.object_]:
     """Return the unit of areas and axes of each object: `px`, `um`, or `unknown`.
 
-    It is EcoTaxa's, pixels, unless boxes in pixels say otherwise: where a width over that of its box is the pixel size
-    for all objects, or where objects are larger than their own images, widths are in µm. Tables of a PlanktoScope come
-    in either unit, so that without such a sign theirs is `unknown`.
+    EcoTaxa's unit is pixels. Widths are in µm where they divided by the width of the box in pixels give the pixel size
+    for all objects, or where objects are larger than their own images. Tables of a PlanktoScope use either unit;
+    without such evidence it is `unknown`.
     """
     unit = np.full(len(frame), "px", dtype=object)
     measured = [name for name in SIZES if f"object_{name}" in frame]
     if given is not None:
         if not measured:
             raise SettingError(
-                f"feature_unit: it is that of object_area, object_major and object_minor; {faults.source} has none of "
+                f"feature_unit: it applies to object_area, object_major and object_minor; {faults.source} has none of "
                 "them; leave it out"
             )
         unit[:] = given
@@ -310,11 +307,11 @@ def _find_unit(
         found = _judge(table_ratio[rows], scale, is_exact=True) or _judge(image_ratio[rows], scale, is_exact=False)
         unit[rows] = found or np.where(is_planktoscope[rows], "either", "px")
     for name, outcome, remedy in (
-        ("um", "in µm, as boxes in pixels show: no pixel size is applied to them", "--feature-unit px says otherwise"),
-        ("unknown", "neither in pixels nor in µm, as boxes show; no body sizes are worked out from them",
-         "say with catalog --feature-unit px or um"),
+        ("um", "in µm, as boxes in pixels show: no pixel size is applied to them", "if not, give --feature-unit px"),
+        ("unknown", "neither in pixels nor in µm, as boxes show; no body sizes are computed from them",
+         "give catalog --feature-unit px or um"),
         ("either", "of a PlanktoScope, whose tables have pixels or µm, and nothing here shows which; no body sizes are "
-         "worked out from them", "say with catalog --feature-unit px or um"),
+         "computed from them", "give catalog --feature-unit px or um"),
     ):  # fmt: skip
         n = int((unit == name).sum())
         if n:
@@ -324,7 +321,7 @@ def _find_unit(
 
 
 def _compare_boxes(frame: pd.DataFrame) -> Floats:
-    """Return sizes over the same ones in pixels, of columns that hold both; nan where there are none."""
+    """Return sizes divided by the same sizes in pixels, where columns hold both; nan elsewhere."""
     pairs = []
     for side in ("width", "height"):
         boxes = [
@@ -343,18 +340,18 @@ def _compare_boxes(frame: pd.DataFrame) -> Floats:
 
 
 def _compare_images(frame: pd.DataFrame, vignettes: pd.DataFrame) -> Floats:
-    """Return widths and heights over those of the images; nan where one is not known."""
+    """Return the sizes of objects divided by those of their images; nan where one is unknown."""
     area = _positive_numbers(frame, "object_width") * _positive_numbers(frame, "object_height")
     return np.asarray(np.sqrt(area / (vignettes["width"] * vignettes["height"]).to_numpy()))
 
 
 def _judge(ratio: Floats, pixel_size: float, *, is_exact: bool) -> str | None:
-    """Return the unit of sizes by their ratios to sizes in pixels; None where these do not tell.
+    """Return the unit of sizes from their ratios to sizes in pixels; None where the ratios do not decide it.
 
     Args:
-        ratio: of each object.
+        ratio: one per object.
         pixel_size: µm.
-        is_exact: whether the sizes are of the same thing; else of an object and of the image around it.
+        is_exact: whether both sizes are of the same thing; else they are of an object and of the image around it.
     """
     ratio = ratio[np.isfinite(ratio)]
     if len(ratio) == 0:
@@ -371,7 +368,7 @@ def _judge(ratio: Floats, pixel_size: float, *, is_exact: bool) -> str | None:
         return "um"
     if is_exact:
         return "unknown"
-    if middle <= 1 + TOLERANCE:  # in µm they would be larger than their images, or lost in them
+    if middle <= 1 + TOLERANCE:  # in µm, objects would be larger than their images, or tiny in them
         return "px" if middle > pixel_size * (1 + TOLERANCE) or middle < LEAST_FILL * pixel_size else None
     return "um" if middle / pixel_size <= 1 + TOLERANCE else "unknown"
 
@@ -380,10 +377,10 @@ def _note(faults: Faults, column: str, expected: str, found: str, remedy: str = 
     faults.add(faults.source, expected, found, column=column, kept=True, remedy=remedy)
 
 
-def _tell_missing(faults: Faults, lacks: NDArray[np.bool_], expected: str, remedy: str = "") -> None:
+def _report_missing(faults: Faults, lacks: NDArray[np.bool_], expected: str, remedy: str = "") -> None:
     if lacks.any():
         n = f"{lacks.sum():,} image" + ("s" if lacks.sum() > 1 else "")
-        found = f"none for {n}, so there is no volume and no concentration"
+        found = f"no value for {n}, so they have no volume and no concentration"
         _note(faults, "volume", expected, found, remedy)
 
 
@@ -394,7 +391,7 @@ def _is_instrument(frame: pd.DataFrame, name: str) -> NDArray[np.bool_]:
 
 
 def _positive_numbers(frame: pd.DataFrame, column: str) -> Floats:
-    """Return a column as numbers; nan where there is none, or none above zero."""
+    """Return a column as numbers; nan where it has no number above zero, or is missing."""
     if column not in frame:
         return np.full(len(frame), np.nan)
     numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,4 +1,4 @@
-"""Faults of a source: gathered while it is read, reported at once, and written to a table."""
+"""Faults of a source: collected while it is read, reported together, and written to a table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from plankton_embed.errors import InputError, OutputError
@@ -16,16 +17,16 @@ from plankton_embed.output import write_atomically
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 20
-MOST_EXAMPLES = 3  # files shown of one kind
+MOST_EXAMPLES = 3  # files shown per kind
 COLUMNS = ("file", "row", "column", "expected", "found", "outcome")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a source.
+    """One fault in a source.
 
     `row` is the line of the file, counted from 1. `kept` is true where only a cell was filled, corrected or emptied,
-    and false where the row, the image or the file is left out. `remedy` says what to do.
+    and false where the row, the image or the file is left out. `remedy` is what to do.
     """
 
     file: str
@@ -45,14 +46,14 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What is wrong in a source.
+    """The faults of a source.
 
     Args:
-        source: what is read.
+        source: the source that is read.
         keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
 
     Attributes:
-        found: the faults, in the order in which they were found.
+        found: all faults, in the order in which they were found.
     """
 
     source: str | Path = ""
@@ -71,35 +72,43 @@ class Faults:
         kept: bool = False,
         remedy: str = "",
     ) -> None:
-        """Note a fault (see `Fault`)."""
+        """Add a fault (see `Fault`)."""
         self.found.append(Fault(str(file), expected, found, row, column, kept, remedy))
 
+    def add_cells(self, file: Path, table: pd.DataFrame, is_bad: pd.DataFrame, expected: Mapping[str, str]) -> None:
+        """Add a fault for each cell of a mask; the index of the table is the line in the file, `expected` by column."""
+        is_empty = table.isna()
+        for row, column in np.argwhere(is_bad.to_numpy()):
+            name = table.columns[column]
+            found = "nothing" if is_empty.iat[row, column] else repr(str(table.iat[row, column]))
+            self.add(file, expected[name], found, row=int(table.index[row]), column=name)
+
     def add_unreadable(self, paths: Sequence[str], reasons: Mapping[int, str], *, kept: bool = False) -> None:
-        """Note the images that cannot be read: of the paths those at some rows, each with its reason.
+        """Add a fault for each image that cannot be read.
 
         Args:
-            paths: of all images.
-            reasons: row -> reason.
-            kept: whether the images stay in the catalog.
+            paths: the paths of all images.
+            reasons: row in `paths` -> why that image cannot be read.
+            kept: whether these images stay in the catalog.
         """
         for row, reason in reasons.items():
-            remedy = "later commands leave it out; copy it again" if kept else ""
+            remedy = "later commands leave it out; copy the file again" if kept else ""
             self.add(paths[row], "an image that can be read", reason, kept=kept, remedy=remedy)
 
     @property
     def n_lost(self) -> int:
-        """How many rows, images and files are left out."""
+        """The number of rows, images and files that are left out."""
         return sum(not fault.kept for fault in self.found)
 
     @property
     def n_kept(self) -> int:
-        """How many faults cost no row, image or file."""
+        """The number of faults by which no row, image or file is lost."""
         return len(self.found) - self.n_lost
 
     def report(self) -> None:
-        """Report the faults found since the last call: as warnings, or as an error where something would be lost.
+        """Report the faults since the last call: as warnings, or as an error where rows, images or files would be lost.
 
-        Faults of one kind that lose nothing are one warning, with their count.
+        Faults of one kind by which nothing is lost are one warning, with their number.
 
         Raises:
             InputError: rows, images or files would be lost, and `keep_going` is false.
@@ -123,7 +132,7 @@ class Faults:
             logger.warning("kept: %s", line)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a fault: `file`, `row`, `column`, `expected`, `found`, and `outcome`, `lost` or `kept`."""
+        """Return one row per fault: `file`, `row`, `column`, `expected`, `found`, and `outcome` (`lost` or `kept`)."""
         rows = [
             (
                 *(fault.file, fault.row, fault.column, fault.expected),
@@ -136,10 +145,10 @@ class Faults:
 
     @staticmethod
     def refuse_foreign(path: str | Path) -> None:
-        """Refuse to write where there is another table than one of faults.
+        """Refuse to overwrite a file that is not a table of faults.
 
         Raises:
-            OutputError: there is one.
+            OutputError: the file is something else.
         """
         if not Path(path).is_file():
             return
@@ -148,12 +157,12 @@ class Faults:
         names = start.removeprefix(codecs.BOM_UTF8).strip().replace(b";", b",")  # as Excel may have saved it
         if names != ",".join(COLUMNS).encode():
             raise OutputError(
-                f"{path} exists already and is not a table of faults, which would be written there; choose another "
-                "name for the output, or move that file"
+                f"{path} exists already and is not a table of faults, but the faults are written there; choose "
+                "another name for the output, or move that file"
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the faults as CSV (see `to_frame`); without faults, an earlier table of that name is removed."""
+        """Write the faults as CSV (see `to_frame`); without faults, an earlier table of that name is deleted."""
         if not self.found:
             Path(path).unlink(missing_ok=True)
             return
@@ -162,7 +171,7 @@ class Faults:
 
 
 def _describe(same: list[Fault]) -> str:
-    """Return one line for faults of one kind: the first row of a table, or the first files, and how many more."""
+    """Return one line for faults of one kind: the first row or the first files, and the number of the others."""
     first, n_files = same[0], len({fault.file for fault in same})
     if n_files == 1:
         n_more = len(same) - 1

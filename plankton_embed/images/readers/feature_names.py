@@ -1,4 +1,4 @@
-"""Which numbers of a table describe the object itself: places on the scan, order numbers, tags and times do not."""
+"""Which numeric columns describe the object itself; positions on the scan, sequence numbers, tags and times do not."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WORLD = r"(?:lat|latitude|lon|long|longitude)"
 NO_FEATURE = re.compile(
     "|".join(
         (
-            rf"{_AXIS}|[xyz]\d|[xy][mcg]|[bc][xy]|[xyz]_?{_END}|{_END}_?{_AXIS}",  # places on the scan
+            rf"{_AXIS}|[xyz]\d|[xy][mcg]|[bc][xy]|[xyz]_?{_END}|{_END}_?{_AXIS}",  # positions on the scan
             rf"(?:.+_)?centroid(?:_?(?:\d|{_AXIS}))?",
             rf"{_FRAME}_?(?:\d|[xy]\d?|{_AXIS}|[xy]_?{_END}|{_END}_?{_AXIS}|left|top|right|bottom)",
             r"left|top|right|bottom|(?:.+_)?(?:start_?byte|byte_?offset)",
             rf"(?:{_NUMBERED}_?)?(?:number|no|num|nr|index|idx|order|counter)",
             r"(?:.+_)?(?:ids?|uid|tag|ltag|label|rank|serial)",
-            r"roi|frame|slice|target|trigger|event|haul|cast|station|cruise|random_value",  # order numbers, too
+            r"roi|frame|slice|target|trigger|event|haul|cast|station|cruise|random_value",  # sequence numbers, too
             rf"(?:.+_)?{_WORLD}(?:_(?:start|begin|end|min|max|deg|degrees|dd))?",
             r"depth(?:_(?:min|max|start|end|top|bottom|mean|bin))?|(?:min|max|mean|start|end|bottom|profile)_depth",
             r"(?:.+_)?(?:time_?stamp|date_?time|date|time|julian(?:_?day)?|year|month|day|hour|minute|second)"
@@ -34,7 +34,7 @@ UNIT = re.compile(r"_(?:px|pix|pixels?|um|µm|mm|microns?|m|deg)$")
 
 
 def is_feature(name: str) -> bool:
-    """Return whether a numeric column may describe the object; `name` is without the prefix of its source.
+    """Return whether a numeric column may describe the object; give `name` without the prefix of its source.
 
     Columns of ZooProcess (`x`, `bx`, `xstart`, `tag`), UVP, PlanktoScope (`label`, `local_centroid_row`), FlowCam
     (`capture_x`, `src_x`), IFCB (`roi_number`, `trigger_number`), ISIIS (`bbox-0`) and the like are recognized by

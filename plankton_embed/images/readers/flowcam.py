@@ -1,9 +1,7 @@
-"""FlowCam runs as VisualSpreadsheet saves them: a `.lst` (a row a particle) and collages of their images."""
+"""FlowCam runs as VisualSpreadsheet saves them: a `.lst` (one row per particle) and collages of the images."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import re
 from collections.abc import Sequence
@@ -18,55 +16,58 @@ from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.preparation import DECODER_FAULTS
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import list_other_files
+from plankton_embed.images.readers.table_text import read_rows
 from plankton_embed.spreadsheet import read_text
 
 logger = logging.getLogger(__name__)
 
 VERSION = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe)?\d{3}\s*[\r\n]")  # the first line, such as 017
-COUNT = "num-fields"  # what the second line starts with
+COUNT = "num-fields"  # the first word of the second line
 NUMBERS = {"int32": "a whole number", "double": "a number"}  # the types of the fields that are numbers
 BOX = ("image_w", "image_h", "image_x", "image_y")  # as in a path: WIDTHxHEIGHT+LEFT+TOP
 NEEDED = ("id", *BOX, "collage_file")
-# where the particle lies, in which picture, when in the run, and by which scale it was measured: nothing of its looks
+# position of the particle, its picture, its time in the run, and the scale: they do not describe the particle
 NO_FEATURES = frozenset(
     {"id", *BOX, "src_x", "src_y", "src_image", "cal_image", "camera", "cal_const", "fringe_size", "elapsed_time"}
 )
-SUMMARY = "_run_summary.txt"  # after the name of the run, beside its list
+SUMMARY = "_run_summary.txt"  # follows the name of the run; the file is in the folder of the list
 VOLUME, PARTICLES, SCALE = "fluid volume imaged", "particle count", "calibration factor"  # in a summary
-DECIMALS = (SCALE, "particles per used image", "particles per image", VOLUME)  # which show the decimal sign
+DECIMALS = (SCALE, "particles per used image", "particles per image", VOLUME)  # they show the decimal sign
 PER_CUBIC_METRE = {"l": 1e3, "ml": 1e6, "cm³": 1e6, "cm3": 1e6, "cc": 1e6, "µl": 1e9, "μl": 1e9, "ul": 1e9}
-DECIMAL_SIGN = re.compile(r"\d+([.,])(?!\d{3}(?!\d))\d+(?![\d.,])")  # of a number that has one and no thousands
+DECIMAL_SIGN = re.compile(
+    r"\d+([.,])(?!\d{3}(?!\d))\d+(?![\d.,])"
+)  # of a number with a decimal sign and without separators of thousands
 POINT = re.compile(r"\|[-+]?\d+\.\d+(?=\||$)")  # a field that is a number with a decimal point
-SCALE_TOLERANCE = 1e-3  # by which the scales of list and summary may differ
-MASK = "_bin"  # at the end of a mask's name; it lies beside its collage and has the same boxes
+SCALE_TOLERANCE = 1e-3  # relative difference allowed between the scales of list and summary
+MASK = "_bin"  # the end of a mask's name; it is in the folder of its collage, with the same boxes
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """Say whether there is a `.lst` of a FlowCam run."""
+    """Return whether there is a `.lst` of a FlowCam run."""
     lists = [path / name if path.is_dir() else path for name in files if name.lower().endswith(".lst")]
     return any(_starts_well(file) for file in lists)
 
 
 def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
-    """Read one run, named by its `.lst`, or every run below a folder.
+    """Read one run, given by its `.lst`, or every run below a folder.
 
-    Columns besides the path: `object_id` (RUN_00007, by the id of the particle), `sample_id` (the run: the name of the
-    `.lst`), `pixel_size` (`cal_const`), `time` (`timestamp`, by the clock of the instrument's computer) and, as a
-    feature under its own name, every other field that is a number (sizes are in µm; those that start with `raw_` in
-    pixels) and is not a place in the collage or in the run (NO_FEATURES). With `<run>_run_summary.txt` beside
-    the `.lst` also `volume` (m³, its Fluid Volume Imaged) and `volume_of` (fluid that was run: a sample may have been
-    concentrated or diluted before). A run from which something is missing has no volume, nor one whose summary counts
-    other particles than the list; the reason is a warning.
+    Columns besides the path: `object_id` (RUN_00007, from the id of the particle), `sample_id` (the run: the name of
+    the `.lst`), `pixel_size` (`cal_const`) and `time` (`timestamp`, the clock of the instrument's computer). Every
+    other numeric field is a feature under its own name (sizes are in µm; those that start with `raw_` in pixels),
+    except NO_FEATURES. With `<run>_run_summary.txt` in the folder of the `.lst` there are also `volume` (m³, its Fluid
+    Volume Imaged) and `volume_of` (fluid that was run, because a sample may have been concentrated or diluted before).
+    A run with missing rows or images, or with different numbers of particles in summary and list, has no volume; a
+    warning gives the reason.
 
     Args:
         path: a `.lst` file, or a folder.
-        faults: gathers missing collages, boxes outside them, rows that cannot be read, lists that were cut, and
-            summaries that give no volume.
-        masks: whiten what the instrument did not count as particle; the masks (`COLLAGE_bin.tif`) lie beside the
-            collages.
+        faults: collects missing collages, boxes outside them, rows that cannot be read, lists that were cut, and
+            summaries without a volume.
+        masks: make white what the instrument did not count as particle; the masks (`COLLAGE_bin.tif`) are in the folder
+            of the collages.
 
     Raises:
-        InputError: there are faults, or no runs.
+        InputError: there are faults, or there is no run.
     """
     sizes: dict[Path, tuple[int, int] | str] = {}
     lists = _find_lists(path, faults)
@@ -82,7 +83,9 @@ def read(path: Path, faults: Faults, masks: bool = False) -> ImageCatalog:
     if without:
         count = f"{len(without)} of {len(lists)} runs have" if len(lists) > 1 else "the run has"
         missing = f"{without[0].stem}{SUMMARY}"
-        logger.warning("%s: %s no summary beside the list (%s): no volume, so no concentration", path, count, missing)
+        logger.warning(
+            "%s: %s no summary in the folder of the list (%s): no volume, so no concentration", path, count, missing
+        )
     filled = [frame for frame in frames if len(frame)]
     empty = pd.DataFrame(columns=["object_id", "path", "sample_id"], dtype="str")
     rows = pd.concat(filled, ignore_index=True) if filled else empty
@@ -107,9 +110,9 @@ def _find_lists(path: Path, faults: Faults) -> list[Path]:
         first = seen.setdefault(file.stem, file)
         if first != file:
             found = f"a run of the same name at {first}"
-            faults.add(file, "every run name once (object ids are made of it)", found, remedy="rename one of the two")
+            faults.add(file, "each run name once (object ids contain it)", found, remedy="rename one of the two")
     if not seen:
-        raise InputError(f"{path}: expected FlowCam runs (.lst), found none")
+        raise InputError(f"{path}: expected FlowCam runs (.lst); found none")
     return list(seen.values())
 
 
@@ -125,9 +128,9 @@ def _read_list(
     masks: bool,
     sizes: dict[Path, tuple[int, int] | str],
 ) -> pd.DataFrame | None:
-    """Return a row an image; None where none is good.
+    """Return one row per image; None where no row is good.
 
-    `names` are those of the files in its folder; `sizes` keeps the size, or fault, of each picture.
+    `names`: the files in the folder of the list. `sizes` is filled with the size, or the fault, of each picture.
     """
     n_before = len(faults.found)
     try:
@@ -163,15 +166,15 @@ def _read_list(
         _check_scale(table["cal_const"], values, summary, faults)
     if volume > 0 and any(not fault.kept for fault in faults.found[n_before:]):
         volume = np.nan
-        faults.add(file, "a whole run", "one with missing rows or images", kept=True, remedy="it has no volume")
+        faults.add(file, "a complete run", "missing rows or images", kept=True, remedy="the run has no volume")
     table, collages = table[good], collages[good]
     boxes = zip(*(table[name].astype("int64") for name in BOX), strict=True)
-    places = [f"{path}/{w}x{h}+{x}+{y}" for path, (w, h, x, y) in zip(collages, boxes, strict=True)]
+    paths = [f"{path}/{w}x{h}+{x}+{y}" for path, (w, h, x, y) in zip(collages, boxes, strict=True)]
     if masks:
-        places = [f"{place}&{path.stem}{MASK}{path.suffix}" for place, path in zip(places, collages, strict=True)]
+        paths = [f"{whole}&{path.stem}{MASK}{path.suffix}" for whole, path in zip(paths, collages, strict=True)]
     columns: dict[str, object] = {
         "object_id": [f"{file.stem}_{number:05d}" for number in table["id"].astype("int64")],
-        "path": places,
+        "path": paths,
         "sample_id": file.stem,
     }
     columns |= {
@@ -184,17 +187,17 @@ def _read_list(
 
 
 def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str] | None:
-    """Return the type of every field by its name, in order; None where the head of the file tells none."""
+    """Return the name and the type of every field, in order; None where the head of the file does not give them."""
     word, bar, count = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
     if word != COUNT or not re.fullmatch(r"\d{1,4}", count.strip(), re.ASCII):
         found = (word + bar + count)[:40] or "nothing"
-        faults.add(file, f"{COUNT}| and how many fields follow", found, row=2)
+        faults.add(file, f"{COUNT}| and the number of fields that follow", found, row=2)
         return None
     heads = [line.partition("|") for line in lines[2 : 2 + int(count)]]
     types = {name.strip(): kind.strip() for name, _, kind in heads}
     whole = len(types) == int(count)
     if not whole or not all(bar for _, bar, _ in heads):
-        faults.add(file, f"{int(count)} lines of name|type, each with its own name, as row 2 says", "others", row=3)
+        faults.add(file, f"{int(count)} lines of name|type, each with its own name, as in row 2", "others", row=3)
         return None
     missing = [name for name in NEEDED if name not in types]
     if missing:
@@ -209,7 +212,7 @@ def _read_fields(lines: list[str], file: Path, faults: Faults) -> dict[str, str]
 
 
 def _read_volume(values: dict[str, str] | str, n_rows: int, file: Path, summary: Path, faults: Faults) -> float:
-    """Return the m³ of fluid that were imaged, nan where the summary does not show it or is not of these rows."""
+    """Return the m³ of fluid that were imaged; nan where the summary does not give it, or is of other rows."""
     without = "the run has no volume, so no concentration"
     if isinstance(values, str):
         faults.add(summary, "a run summary", values, kept=True, remedy=without)
@@ -217,10 +220,12 @@ def _read_volume(values: dict[str, str] | str, n_rows: int, file: Path, summary:
     count = re.sub(r"[.,'\s]", "", values.get(PARTICLES, ""))
     if not re.fullmatch(r"\d{1,12}", count, re.ASCII):
         found = values.get(PARTICLES) or "nothing"
-        faults.add(summary, "a Particle Count", found, kept=True, remedy="the rows of the list are not checked")
+        faults.add(
+            summary, "a Particle Count", found, kept=True, remedy="the number of rows of the list is not checked"
+        )
     elif int(count) != n_rows:
-        is_lost = n_rows < int(count)  # otherwise nothing is missing: it is the summary of another list
-        expected, remedy = f"{int(count)} rows, as Particle Count of {summary.name}", "copy the list again"
+        is_lost = n_rows < int(count)  # otherwise nothing is missing, and the summary belongs to another list
+        expected, remedy = f"{int(count)} rows, the Particle Count of {summary.name}", "copy the list again"
         faults.add(file, expected, f"{n_rows}", kept=not is_lost, remedy=remedy if is_lost else without)
         return np.nan
     number, unit = _split_number(values.get(VOLUME, ""), values)
@@ -233,30 +238,30 @@ def _read_volume(values: dict[str, str] | str, n_rows: int, file: Path, summary:
 
 
 def _check_scale(scales: pd.Series, values: dict[str, str], summary: Path, faults: Faults) -> None:
-    """Note a summary with another scale than the list."""
+    """Report a summary whose scale differs from that of the list."""
     factor = _split_number(values.get(SCALE, ""), values)[0]
     if (np.abs(scales - factor) > SCALE_TOLERANCE * factor).any():
-        expected = f"Calibration Factor {scales.iloc[0]:g}, as cal_const of the list"
+        expected = f"Calibration Factor {scales.iloc[0]:g}, the cal_const of the list"
         faults.add(summary, expected, f"{factor:g}", kept=True, remedy="the pixel size is cal_const")
 
 
 def _check_collages(named: pd.Series, beside: list[str], file: Path, faults: Faults) -> None:
-    """Note collages of the run that are beside the list and that none of its rows names."""
+    """Report collages of the run that no row of the list refers to."""
     pattern = re.compile(rf"^{re.escape(file.stem)}_(\d+)(\.\w+)$", re.IGNORECASE)
-    known = {name.lower() for name in named.unique()}
-    kinds = {(len(number), suffix) for name in known for number, suffix in pattern.findall(name)}
+    used = {name.lower() for name in named.unique()}
+    kinds = {(len(number), suffix) for name in used for number, suffix in pattern.findall(name)}
     for name in beside:
         kind = {(len(number), suffix) for number, suffix in pattern.findall(name.lower())}
-        if kind & kinds and name.lower() not in known:
+        if kind & kinds and name.lower() not in used:
             faults.add(file, f"rows with images of {name}", "none", remedy="copy the list again")
 
 
 def _read_summary(file: Path) -> dict[str, str] | str:
-    """Return the values of a run summary by their names in small letters, or what is wrong with it."""
+    """Return the values of a run summary by their lower-case names, or what is wrong with it."""
     try:
         raw = file.read_bytes()
     except OSError as error:
-        return f"that it cannot be read: {error.strerror or error}"
+        return f"a file that cannot be read: {error.strerror or error}"
     marked = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     wide = "utf-16" if marked else "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be"
     try:
@@ -268,7 +273,7 @@ def _read_summary(file: Path) -> dict[str, str] | str:
 
 
 def _split_number(text: str, values: dict[str, str]) -> tuple[float, str]:
-    """Return a number and what follows it; nan where it is none, or 1.234 could be 1234 by the other values."""
+    """Return a number and the text after it; nan without a number, or where 1.234 may mean 1234 (see other values)."""
     found = re.match(r"(\d[\d.,'\s]*)(.*)", text, re.ASCII)
     if found is None:
         return np.nan, text
@@ -286,7 +291,7 @@ def _split_number(text: str, values: dict[str, str]) -> tuple[float, str]:
 
 
 def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Faults) -> pd.DataFrame:
-    """Return the good rows by the number of their line; fields of NUMBERS are numbers, the others text."""
+    """Return the good rows, indexed by line in the file; fields of the types NUMBERS are numbers, the others text."""
     before = 2 + len(types)
     n_fields = np.array([line.count("|") + 1 for line in lines[before:]], dtype=int)
     kept = np.flatnonzero(n_fields == len(types))
@@ -294,20 +299,12 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
         expected, line = f"{len(types)} fields separated by |", before + 1 + int(row)
         faults.add(file, expected, str(n_fields[row]), row=line, remedy="copy the list again")
     is_number = [name for name, kind in types.items() if kind in NUMBERS]
-    table = pd.read_csv(
-        io.StringIO("\n".join(lines[before + row] for row in kept)),
-        sep="|",
-        header=None,
-        names=[*types],
-        dtype={name: "str" for name in types if name not in is_number},
-        quoting=csv.QUOTE_NONE,
-        low_memory=False,
-    )
-    table.index = pd.Index(before + 1 + kept)
-    texts = table[is_number]
+    texts = {name: "str" for name in types if name not in is_number}
+    table = read_rows([lines[before + row] for row in kept], "|", [*types], before + 1 + kept, texts)
+    cells = table[is_number]
     if not any(POINT.search(lines[before + row]) for row in kept):  # else a comma is a fault
-        texts = texts.replace(",", ".", regex=True)
-    numbers = texts.apply(pd.to_numeric, errors="coerce").astype("float64")
+        cells = cells.replace(",", ".", regex=True)
+    numbers = cells.apply(pd.to_numeric, errors="coerce").astype("float64")
     bad = pd.DataFrame(False, index=table.index, columns=table.columns)
     bad[is_number] = numbers.isna() & table[is_number].notna() | np.isinf(numbers)
     whole = [name for name, kind in types.items() if kind == "int32"]
@@ -319,17 +316,13 @@ def _parse_rows(lines: list[str], types: dict[str, str], file: Path, faults: Fau
         bad["timestamp"] = times.isna() & table["timestamp"].notna()
     for name in (name for name, kind in types.items() if kind == "guid"):
         lengths = table[name].str.len()
-        bad[name] = lengths < lengths.max()  # the last field, as a rule: the list was cut in it
-    empty = table.isna()
-    for row, column in np.argwhere(bad.to_numpy()):
-        name = table.columns[column]
-        expected = "a number from 0" if name in BOX else NUMBERS.get(types[name], f"a {types[name]}")
-        found = "nothing" if empty.iat[row, column] else repr(str(table.iat[row, column]))
-        faults.add(file, expected, found, row=int(table.index[row]), column=name)
+        bad[name] = lengths < lengths.max()  # usually the last field: the list was cut there
+    needed = {name: NUMBERS.get(kind, f"a {kind}") for name, kind in types.items()}
+    faults.add_cells(file, table, bad, needed | dict.fromkeys(BOX, "a number from 0"))
     doubled = numbers["id"].duplicated() & ~bad["id"]
     for line, number in numbers.loc[doubled, "id"].items():
-        found = f"{number:.0f}, which is in an earlier row too"
-        faults.add(file, "another id in every row", found, row=int(str(line)), column="id")
+        found = f"{number:.0f}, which is also in an earlier row"
+        faults.add(file, "a different id in every row", found, row=int(str(line)), column="id")
     table[is_number] = numbers
     good: pd.DataFrame = table[~bad.any(axis=1) & ~doubled]
     return good
@@ -343,7 +336,7 @@ def _fit_boxes(
     file: Path,
     faults: Faults,
 ) -> pd.Series:
-    """Say of each row whether its box lies in its picture, a collage or a mask; what does not is a fault."""
+    """Return for each row whether its box is inside its picture, a collage or a mask; other boxes are faults."""
     for picture in pictures.unique():
         if picture not in sizes:
             sizes[picture] = _measure(picture)
@@ -352,17 +345,17 @@ def _fit_boxes(
             needed_by = table.index[pictures == picture]
             found = f"that it {size}; {len(needed_by)} rows need it"
             faults.add(file, f"the {what} {picture.name}", found, row=int(needed_by[0]), column="collage_file")
-    known = {picture: sizes[picture] for picture in pictures.unique() if not isinstance(sizes[picture], str)}
-    is_known = pictures.isin([*known])
-    width = pictures.map({picture: size[0] for picture, size in known.items()})
-    height = pictures.map({picture: size[1] for picture, size in known.items()})
+    measured = {picture: sizes[picture] for picture in pictures.unique() if not isinstance(sizes[picture], str)}
+    is_measured = pictures.isin([*measured])
+    width = pictures.map({picture: size[0] for picture, size in measured.items()})
+    height = pictures.map({picture: size[1] for picture, size in measured.items()})
     inside = (table["image_x"] + table["image_w"] <= width) & (table["image_y"] + table["image_h"] <= height)
     inside &= (table["image_w"] > 0) & (table["image_h"] > 0)
-    for line in table.index[is_known & ~inside]:
+    for line in table.index[is_measured & ~inside]:
         w, h, x, y = table.loc[line, [*BOX]].astype(int)
         room = f"a box in the {what} {pictures[line].name} of {width[line]:.0f}×{height[line]:.0f} pixels"
         faults.add(file, room, f"{w}×{h} at {x}, {y}", row=int(line), column="image_x")
-    return is_known & inside
+    return is_measured & inside
 
 
 def _measure(picture: Path) -> tuple[int, int] | str:

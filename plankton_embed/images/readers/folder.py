@@ -1,4 +1,4 @@
-"""Folders of images: one folder a class, the same below train/val/test, or flat and unlabelled."""
+"""Folders of images: one folder per class, the same below train/val/test, or flat and unlabelled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plankton_embed.images.readers.faults import Faults
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".jp2"})
 IMAGE_ENDS, LONGEST_SUFFIX = tuple(IMAGE_SUFFIXES), max(map(len, IMAGE_SUFFIXES))
-FOREIGN_FOLDERS = frozenset(  # of other programs, beside those whose names start with a dot; in lower case
+FOREIGN_FOLDERS = frozenset(  # left by other programs, besides those whose names start with a dot; in lower case
     {
         *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "@__thumb", "#recycle", "#snapshot", "~snapshot"),
         *("thumbs", "thumbnails", "captureone", "_vti_cnf", "__macosx", "__pycache__", "lost+found"),
@@ -22,7 +22,7 @@ FOREIGN_FOLDERS = frozenset(  # of other programs, beside those whose names star
         *("network trash folder", "temporary items", "thevolumesettingsfolder"),
     }
 )
-FOREIGN_ENDS = (".lrdata", ".lrcat-data")  # of folders that Lightroom leaves
+FOREIGN_ENDS = (".lrdata", ".lrcat-data")  # folders of Lightroom
 FOREIGN_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "icon\r"})
 MOST_NAMED = 5
 
@@ -32,20 +32,20 @@ logger = logging.getLogger(__name__)
 def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_stated: bool = False) -> ImageCatalog:
     """Read `folder/<class>/<image>`, `folder/<split>/<class>/<image>` or `folder/<image>` (unlabelled).
 
-    Split folders are train, val (valid, validate, validation) and test, and are taken as such when no other folder
-    with images lies beside them. Deeper folders belong to their class. Hidden files, folders that other programs leave
-    (FOREIGN_FOLDERS), and files that are not images by their suffix are passed over. The object id is the path below
-    `folder`, with forward slashes.
+    Split folders are train, val (valid, validate, validation) and test; they count as such if there is no other folder
+    with images beside them. Deeper folders belong to their class. Hidden files, folders of other programs
+    (FOREIGN_FOLDERS), and files without the suffix of an image are ignored. The object id is the path below `folder`,
+    with forward slashes.
 
     Args:
         folder: the folder.
-        files: the visible files in it (see `list_files`), where they are known already.
-        is_stated: the folder is of this format because its user said so: the one folder of a class may then hold
-            folders with images, which is an error else.
+        files: the visible files in it, if they were listed before (see `list_files`).
+        is_stated: whether the user stated this format; the only class folder may then hold folders with images, which
+            is an error otherwise.
 
     Raises:
-        InputError: the folder is missing, there is no image in it, or its classes are a level deeper; or images or
-            other folders are beside split folders.
+        InputError: the folder is missing, has no images, or its classes are a level deeper; or images or other folders
+            are beside split folders.
     """
     root = os.path.abspath(folder)  # noqa: PTH100  (keeps links as they are)
     if not os.path.isdir(root):  # noqa: PTH112
@@ -61,28 +61,30 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
     split_below = bool(tops) and splits == tops
     strays = [path for path in below if "/" not in path]
     if split_below and strays:
-        raise InputError(f"folder {folder}: {strays[0]} lies beside the split folders {sorted(tops)}; move it into one")
+        raise InputError(
+            f"folder {folder}: {strays[0]} is beside the split folders {sorted(tops)}; move it into one of them"
+        )
     if not split_below and len({SPLIT_NAMES[top.lower()] for top in splits}) > 1:
         raise InputError(
             f"folder {folder}: expected split folders or class folders; found {_name(tops - splits)} beside the split "
-            f"folders {_name(splits)}; move it into one, or out of {folder}"
+            f"folders {_name(splits)}; move it into one of them, or out of {folder}"
         )
 
     rows: dict[str, list[str | None]] = {"object_id": [], "path": [], "label": []}
     split_of: list[str] = []
-    places: set[tuple[str, ...]] = set()  # of images, below the split
+    inner_folders: set[tuple[str, ...]] = set()  # of images, below the split
     start = root.rstrip(os.sep) + os.sep
     for path in below:
         *folders, _ = path.split("/")
         if split_below:
             split_of.append(folders.pop(0))
-        places.add(tuple(folders))
+        inner_folders.add(tuple(folders))
         rows["object_id"].append(path)
         rows["path"].append(f"{start}{path.replace('/', os.sep)}")
         rows["label"].append(folders[0] if folders else None)
     if split_below:
         rows["split"] = [*split_of]
-    _check_depth(str(folder), places, splits if split_below else set(), is_stated)
+    _check_depth(str(folder), inner_folders, splits if split_below else set(), is_stated)
     n_strays = rows["label"].count(None)
     if 0 < n_strays < len(below):
         first = rows["object_id"][rows["label"].index(None)]
@@ -94,7 +96,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
 
 
 def list_other_files(folder: str | Path) -> Iterator[str]:
-    """Yield the visible files below a folder that are no images, as relative paths with forward slashes."""
+    """Yield the visible files below a folder that are not images, as relative paths with forward slashes."""
     return (path for path in list_files(folder) if not is_image(path))
 
 
@@ -105,17 +107,17 @@ def list_images(folder: str | Path) -> Iterator[str]:
 
 def is_image(path: str) -> bool:
     """Return whether a file is an image by its suffix."""
-    return path[-LONGEST_SUFFIX:].lower().endswith(IMAGE_ENDS)  # twenty times as fast as by its Path
+    return path[-LONGEST_SUFFIX:].lower().endswith(IMAGE_ENDS)  # twenty times as fast as with Path.suffix
 
 
 def list_files(folder: str | Path, faults: Faults | None = None) -> Iterator[str]:
     """Yield every visible file below a folder as a relative path with forward slashes; links are followed, once.
 
-    Files and folders that other programs leave are passed over.
+    Files and folders of other programs are ignored.
 
     Args:
         folder: where to look.
-        faults: gathers the folders that cannot be read; by default they are passed over.
+        faults: collects the folders that cannot be read; by default they are ignored.
     """
     root, seen = str(folder), set()
 
@@ -141,20 +143,20 @@ def _is_foreign(folder: str) -> bool:
     return name.startswith((".", "__macosx")) or name in FOREIGN_FOLDERS or name.endswith(FOREIGN_ENDS)
 
 
-def _check_depth(folder: str, places: set[tuple[str, ...]], splits: set[str], is_stated: bool) -> None:
-    """Find out whether the class folders are a level deeper than they were taken for.
+def _check_depth(folder: str, inner_folders: set[tuple[str, ...]], splits: set[str], is_stated: bool) -> None:
+    """Check that the class folders are not a level deeper than assumed.
 
     Args:
-        folder: what was given.
-        places: the folders, part by part from the class on, that hold images.
+        folder: the folder given.
+        inner_folders: the folders that hold images, part by part from the class on.
         splits: the split folders above them.
-        is_stated: whether one class of several folders is meant.
+        is_stated: whether the user stated that one class may have several folders.
 
     Raises:
-        InputError: there is one class folder, and all that it holds are folders with images.
+        InputError: there is one class folder, and it holds folders with images and nothing else.
     """
     classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that hold images, () being itself
-    for place in filter(None, places):
+    for place in filter(None, inner_folders):
         classes.setdefault(place[0], set()).add(place[1:])
     if len(classes) == 1:
         ((name, inner),) = classes.items()
@@ -166,7 +168,7 @@ def _check_depth(folder: str, places: set[tuple[str, ...]], splits: set[str], is
                 todo = f"move them up, as in {folder}/{min(splits)}/{branches[0]}"
             raise InputError(
                 f"folder {folder}: expected a folder for each class; found the folder {deeper} alone, which holds "
-                f"folders with images ({_name(branches)}): {todo}. If all of them are one class, {name}, say so with "
+                f"folders with images ({_name(branches)}): {todo}. If all of them are one class, {name}, use "
                 "catalog --format folder"
             )
     holding = {name: sorted({place[0] for place in inner if place}) for name, inner in classes.items() if inner != {()}}
@@ -177,7 +179,7 @@ def _check_depth(folder: str, places: set[tuple[str, ...]], splits: set[str], is
         way, branches = _descend(classes[first])
         deeper = "/".join([folder, first, *(way if branches else way[:-1])])
         logger.warning(
-            "%s: %d of %d class folders hold folders with images and no images of their own, such as %s (%s); each was "
+            "%s: %d of %d class folders hold folders with images but no images themselves, such as %s (%s); each was "
             "read as one class. If the folders in them are the classes, give %s%s",
             *(folder, len(hollow), len(classes), first, _name(hollow[first]), deeper),
             ", and each of the others, by itself" if len(hollow) > 1 else "",
@@ -187,14 +189,14 @@ def _check_depth(folder: str, places: set[tuple[str, ...]], splits: set[str], is
     if not is_stated and (common or (len(classes) == 1 and any(len(folders) > 1 for folders in mixed.values()))):
         first = min(mixed)
         logger.warning(
-            "%s: %d class folders hold images and folders with images, such as %s (%s); all of a class folder was read "
-            "as one class. If the folders in it are classes, move them up",
+            "%s: %d class folders hold images and folders with images, such as %s (%s); each class folder was read "
+            "as one class with all its folders. If the folders in it are classes, move them up",
             *(folder, len(mixed), first, _name(mixed[first])),
         )
 
 
 def _descend(inner: set[tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """Return the way down to the first folder that holds images or several folders, and these (none where images)."""
+    """Return the path down to the first folder with images or several folders, and these (empty with images)."""
     way: list[str] = []
     while () not in inner:
         folders = sorted({place[0] for place in inner})

@@ -1,4 +1,4 @@
-"""Which reader a source needs."""
+"""Chooses the reader of a source, and reads it."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def read_source(
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a CSV or Parquet
             catalog, or a list of image files; a catalog is returned as it is.
-        root: where the relative paths of a catalog file start; by default the folder of that file.
-        source_format: which of these it is; by default found out.
+        root: folder from which the relative paths of a catalog file start; by default the folder of that file.
+        source_format: one of FORMATS; by default it is recognized.
         keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
-        faults: gathers what is wrong in the source; what it holds of `source` and `keep_going` is replaced.
-        options: what the readers of some formats take besides; None is as if not given.
+        faults: collects the faults of the source; its `source` and `keep_going` are replaced.
+        options: options of some readers; None means not given.
 
-    What a folder holds beside what was read is reported, with the command that reads it.
+    Files of a folder that were not read are reported, with the command that reads them.
 
     Raises:
-        InputError: the source is missing, of no known kind, or has faults; each is named.
-        SettingError: `root`, `source_format` or an option is given where it has no meaning.
+        InputError: the source is missing, of an unknown format, or has faults, which are listed.
+        SettingError: `root`, `source_format` or an option is given where it does not apply.
     """
     faults = Faults() if faults is None else faults
     faults.keep_going = keep_going
@@ -65,10 +65,10 @@ def read_source(
         if kind not in formats:
             whose, hint = " and ".join(formats), ""
             if kind == "catalog":
-                hint = f"; a catalog is made with `catalog --{name.replace('_', '-')}` from that source"
-            raise SettingError(f"{name}: it goes with the format {whose}; the source is {described}{hint}")
+                hint = f"; give `catalog --{name.replace('_', '-')}` when the catalog is made from its source"
+            raise SettingError(f"{name}: it applies to the format {whose}; the source is {described}{hint}")
     if root is not None and (path is None or kind != "catalog"):
-        raise SettingError(f"root: it goes with a catalog file (CSV or Parquet); the source is {described}")
+        raise SettingError(f"root: it applies to a catalog file (CSV or Parquet); the source is {described}")
     if isinstance(source, ImageCatalog):
         return source
     if path is None:
@@ -93,14 +93,14 @@ def read_source(
 
 
 def recognize_format(path: Path, files: Sequence[str] | None = None) -> str:
-    """Find out what a file or a folder holds.
+    """Return the format of a file or a folder.
 
     Args:
         path: the file or the folder.
-        files: the visible files of a folder (see `list_files`), where they are known already.
+        files: the visible files of a folder, if they were listed before (see `list_files`).
 
     Raises:
-        InputError: nothing that is known.
+        InputError: the format is unknown.
     """
     for kind in _recognize_instruments(path, files):
         return kind
@@ -112,28 +112,28 @@ def recognize_format(path: Path, files: Sequence[str] | None = None) -> str:
         raise InputError(
             f"{path}: expected a ZIP with tables of EcoTaxa, named ecotaxa*.tsv or ecotaxa*.txt; found none"
             + _describe_zip(path)
-            + "; unpack folders of images; of a challenge set, name the folder that holds its imgs.zip"
+            + "; unpack folders of images; for a challenge set, give the folder that holds its imgs.zip"
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: expected a folder of images, or a catalog; found an image, which comes in a list")
+        raise InputError(f"{path}: expected a folder of images, or a catalog; found an image; give images as a list")
     raise InputError(
         f"{path}: expected a folder of images, a catalog ({', '.join(CATALOG_SUFFIXES)}), or a source of the formats "
-        f"{', '.join(READERS)}; name it with --format if it is one of them"
+        f"{', '.join(READERS)}; if it is one of them, give it with --format"
     )
 
 
 def _describe_zip(path: Path) -> str:
-    """Return what an error adds for a ZIP without tables."""
+    """Return the part of an error that describes a ZIP without tables."""
     try:
         with zipfile.ZipFile(path) as archive:
             inner = [name for name in archive.namelist() if name.lower().endswith(".zip")]
     except (zipfile.BadZipFile, OSError):
-        return ", for it is no ZIP, or not whole: copy it again"
-    return f", but {len(inner)} further ZIPs, such as {inner[0]}: unpack it and give these" if inner else ""
+        return ", because it is not a ZIP, or incomplete: copy it again"
+    return f", but {len(inner)} inner ZIPs, such as {inner[0]}: unpack it and give these" if inner else ""
 
 
 def _recognize_instruments(path: Path, files: Sequence[str] | None) -> Iterator[str]:
-    """Yield the formats of instruments that a file or a folder is of, the first being the one that is read."""
+    """Yield the instrument formats of a file or a folder; the first is the one that is read."""
     if files is None:
         files = list(list_files(path)) if path.is_dir() else []
     names = [file for file in files if not is_image(file)] if path.is_dir() else [path.name]
@@ -147,5 +147,5 @@ def _reader(kind: str) -> Any:
 
 
 def _list_options(kind: str) -> list[str]:
-    """Return what a reader takes besides the path and the faults."""
+    """Return the options of a reader: its arguments after the path and the faults."""
     return list(inspect.signature(_reader(kind).read).parameters)[2:]

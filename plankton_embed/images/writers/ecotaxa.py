@@ -1,4 +1,4 @@
-"""Names back to EcoTaxa: a table that its import takes."""
+"""Writes predictions as a table for import into EcoTaxa."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog
 from plankton_embed.images.containers import read_image, split_path
 from plankton_embed.images.preparation import open_image
-from plankton_embed.images.writers.names import match_names
+from plankton_embed.images.writers.names import match_predictions
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
 from plankton_embed.spreadsheet import clean_label
 
@@ -27,24 +27,24 @@ logger = logging.getLogger(__name__)
 CATEGORY = "object_annotation_category"
 STATUS = "object_annotation_status"
 LONGEST = 250  # characters of a text
-EMPTY = ("", "na", "nan")  # what EcoTaxa takes for nothing, in any case
-OPEN = ("", "predicted", "unclassified")  # what nobody has decided; every other status is kept
+EMPTY = ("", "na", "nan")  # EcoTaxa reads these as empty, in capitals too
+OPEN = ("", "predicted", "unclassified")  # statuses of objects that nobody has decided; all others are kept
 LEFT_OUT = {
     "validated": "validated, dubious or discarded",
     "unknown": UNKNOWN,
     "dropped": "dropped by the class map",
-    "unnamed": "without a name",
+    "unnamed": "without a prediction",
 }
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # controls, line ends, halves of a character
 
 
 @dataclass(frozen=True)
 class EcotaxaCounts:
-    """What went into a table for EcoTaxa.
+    """The numbers of objects in a table for EcoTaxa.
 
-    `n_rows` written (more than objects where each image has its own), for `n_objects`. Left out are objects that a
-    person has decided (`n_validated`: validated, dubious or discarded), that were refused (`n_unknown`), whose class
-    the class map drops (`n_dropped`), and objects of the catalog that have no name (`n_unnamed`).
+    `n_rows` written (more than objects if each image has a row), for `n_objects`. Left out are objects that a person
+    has decided (`n_validated`: validated, dubious or discarded), that were rejected (`n_unknown`), whose class the
+    class map drops (`n_dropped`), and objects of the catalog without a prediction (`n_unnamed`).
     """
 
     n_rows: int
@@ -62,7 +62,7 @@ class EcotaxaCounts:
 def write_ecotaxa(
     path: str | Path,
     catalog: ImageCatalog,
-    names: pd.DataFrame,
+    predictions: pd.DataFrame,
     *,
     class_map: Mapping[str, str] | None = None,
     replace_validated: bool = False,
@@ -70,32 +70,33 @@ def write_ecotaxa(
     copy_images: bool = False,
     overwrite: bool = False,
 ) -> EcotaxaCounts:
-    """Write names as a TSV with which EcoTaxa updates the objects it has, or imports new ones.
+    """Write predictions as a TSV with which EcoTaxa updates existing objects or imports new ones.
 
-    Its columns are `object_id` (the catalog's `ecotaxa_id` where it has one), `img_file_name` if wanted,
-    `object_annotation_category` and `object_annotation_status` (predicted); below the header stands EcoTaxa's row of
-    types. Text is UTF-8 with a byte order mark, without which EcoTaxa reads Latin-1. An object of several images has
-    the name of the first that was named. Whether EcoTaxa knows a category cannot be seen here; its import asks for
-    those it does not.
+    Its columns are `object_id` (the `ecotaxa_id` of the catalog, if any), optionally `img_file_name`,
+    `object_annotation_category` and `object_annotation_status` (predicted); below the header is EcoTaxa's row of types.
+    Text is UTF-8 with a byte order mark, without which EcoTaxa reads Latin-1. An object of several images has the
+    prediction of the first one that has any. Whether a category exists in EcoTaxa is not checked; its import asks for
+    missing ones.
 
     Args:
-        path: file to write; EcoTaxa finds those called `ecotaxa….tsv` or `ecotaxa….txt`.
-        catalog: the images named.
-        names: `object_id` and `label`, as `classify` returns them; images called `unknown` get no row.
-        class_map: class name -> `Name` or `Name<Parent` in EcoTaxa; other classes keep their names, an empty name
-            leaves out.
-        replace_validated: also write objects whose `annotation_status` in the catalog says that a person has decided;
-            they become predictions again.
-        image_names: one row an image, with its `img_file_name`: its path relative to the folder of this table. New
-            objects need it.
-        copy_images: copy the images into `<table>_images/` beside the table, and name the copies. Images that are
-            inside other files (collages, IFCB bins, arrays) become PNG files.
+        path: file to write; EcoTaxa finds files named `ecotaxa….tsv` or `ecotaxa….txt`.
+        catalog: the images that were classified.
+        predictions: `object_id` and `label`, as returned by `classify`; images labelled `unknown` get no row.
+        class_map: class name -> `Name` or `Name<Parent` in EcoTaxa; other classes keep their names, and an empty name
+            leaves the class out.
+        replace_validated: also write objects that a person has decided (`annotation_status` of the catalog); they
+            become predictions again.
+        image_names: write one row per image, with its `img_file_name`, the path relative to the folder of this table.
+            New objects need it.
+        copy_images: copy the images into `<table>_images/` beside the table, and refer to the copies. Images inside
+            other files (collages, IFCB bins, arrays) become PNG files.
         overwrite: replace the output.
 
     Raises:
-        OutputError: the output or the folder of the copies is taken, or EcoTaxa does not find a file of that name.
-        SettingError: the class map names refused images.
-        InputError: as `match_names`; or EcoTaxa would misread an id, an image's name or a category, or no row is left.
+        OutputError: the output or the folder of the copies exists, or EcoTaxa does not find a file of that name.
+        SettingError: the class map has rejected images (`unknown`) as a class.
+        InputError: as `match_predictions`; or EcoTaxa would misread an id, an image's name or a category, or no row is
+            left.
     """
     path = refuse_overwrite(path, overwrite, (".tsv", ".txt"))
     if not path.name.startswith("ecotaxa"):
@@ -106,30 +107,30 @@ def write_ecotaxa(
                           "another name for the table")  # fmt: skip
     renames = {clean_label(old): clean_label(new) for old, new in (class_map or {}).items()}
     if UNKNOWN in renames:
-        raise SettingError(f"class map: images called {UNKNOWN} were refused and are not written; leave out that row")
+        raise SettingError(f"class map: images labelled {UNKNOWN} were rejected and are not written; remove that row")
     frame = catalog.frame
-    images = pd.DataFrame({"object_id": _ids(frame), "label": match_names(catalog, names)["label"]})
+    images = pd.DataFrame({"object_id": _ids(frame), "label": match_predictions(catalog, predictions)["label"]})
     images["object"] = _number_objects(images["object_id"], frame)
     objects = images.dropna(subset="label").drop_duplicates("object").reset_index(drop=True)
     category = _rename(objects["label"], renames)
     decided = objects["object"].isin(images["object"][_is_decided(frame)]) & (not replace_validated)
-    fate = np.select(
+    outcome = np.select(
         [decided, objects["label"] == UNKNOWN, category == ""], ["validated", "unknown", "dropped"], "written"
     )
-    n = {name: int((fate == name).sum()) for name in ("written", "validated", "unknown", "dropped")}
+    n = {name: int((outcome == name).sum()) for name in ("written", "validated", "unknown", "dropped")}
     n["unnamed"] = images["object"].nunique() - len(objects)
-    told = ", ".join(f"{n[name]} {words}" for name, words in LEFT_OUT.items() if n[name])
+    left_out = ", ".join(f"{n[name]} {words}" for name, words in LEFT_OUT.items() if n[name])
     if not n["written"]:
-        raise InputError(f"{path}: no object is left to write: {told}")
-    rows = objects[["object", "object_id"]].assign(**{CATEGORY: category})[fate == "written"]
+        raise InputError(f"{path}: no object is left to write: {left_out}")
+    rows = objects[["object", "object_id"]].assign(**{CATEGORY: category})[outcome == "written"]
     _check_samples(rows, images)
     if image_names or copy_images:
         images["img_file_name"] = _name_copies(frame["path"], copies.name) if copy_images else _image_names(frame, path)
         rows = images[["object", "object_id", "img_file_name"]].merge(rows.drop(columns="object_id"), on="object")
     rows = rows.drop(columns="object").assign(**{STATUS: "predicted"})
     _check_rows(rows)
-    if told:
-        logger.warning("objects left out: %s", told)
+    if left_out:
+        logger.warning("objects left out: %s", left_out)
     if copy_images:
         _copy_images(images.assign(path=frame["path"])[images["img_file_name"].isin(rows["img_file_name"])], path)
     with write_atomically(path) as temporary:
@@ -140,7 +141,7 @@ def write_ecotaxa(
 
 
 def _ids(frame: pd.DataFrame) -> pd.Series:
-    """Return the object of every image, as EcoTaxa calls it."""
+    """Return the EcoTaxa id of every image's object."""
     ids = frame["object_id"].astype(str)
     return frame["ecotaxa_id"].astype(object).where(frame["ecotaxa_id"].notna(), ids) if "ecotaxa_id" in frame else ids
 
@@ -150,7 +151,7 @@ def _rename(label: pd.Series, class_map: Mapping[str, str]) -> pd.Series:
     classes = label.unique()
     kept = sorted(set(classes) - {*class_map, UNKNOWN}) if class_map else []
     if kept:
-        logger.warning("not in the class map, so written as they are: %s", ", ".join(kept))
+        logger.warning("not in the class map, so written with their own names: %s", ", ".join(kept))
     return label.map({name: class_map.get(name, name) for name in classes})
 
 
@@ -161,32 +162,32 @@ def _is_decided(frame: pd.DataFrame) -> pd.Series:
 
 
 def _number_objects(ids: pd.Series, frame: pd.DataFrame) -> pd.Series:
-    """Return the number of every image's object: those of one id in several samples or acquisitions are different."""
+    """Number the object of every image; objects of several samples or acquisitions are different, even with one id."""
     parts = [frame[name].astype(object) for name in ("sample_id", "acq_id") if name in frame]
     return ids.groupby([ids, *parts], dropna=False).ngroup()
 
 
 def _check_samples(rows: pd.DataFrame, images: pd.DataFrame) -> None:
-    """Raise where several objects of one id are to be written: one table cannot tell them apart."""
+    """Raise if several objects with one id would be written: one table cannot distinguish them."""
     doubled = rows.loc[rows["object_id"].duplicated(), "object_id"]
     if len(doubled):
         raise InputError(
-            f"catalog: several objects are called {doubled.iloc[0]}, each of another sample or acquisition "
-            f"({doubled.nunique()} such ids), and EcoTaxa cannot tell them apart in one table; export the names of "
-            "each sample or acquisition on their own"
+            f"catalog: several objects have the id {doubled.iloc[0]}, each in another sample or acquisition "
+            f"({doubled.nunique()} such ids), and EcoTaxa cannot distinguish them in one table; export the predictions "
+            "of each sample or acquisition separately"
         )
     written = images[images["object_id"].isin(rows["object_id"])].drop_duplicates("object")
     n_shared = int(written["object_id"].duplicated().sum())
     if n_shared:
         logger.warning(
-            "%d of the ids written are also those of objects in other samples or acquisitions; import the table into "
-            "the project of its own one alone",
+            "%d of the ids written are also ids of objects in other samples or acquisitions; import the table only "
+            "into the project of its own sample",
             n_shared,
         )
 
 
 def _image_names(frame: pd.DataFrame, path: Path) -> list[str]:
-    """Return where EcoTaxa finds each image, seen from the table."""
+    """Return the path of each image relative to the table."""
     folder = os.path.abspath(path.parent)  # noqa: PTH100  (keeps links as they are)
     names = {}
     for parent in {os.path.dirname(p) for p in frame["path"]}:  # noqa: PTH120
@@ -203,8 +204,8 @@ def _image_names(frame: pd.DataFrame, path: Path) -> list[str]:
 
 
 def _name_copies(paths: Iterable[str], folder: str) -> list[str]:
-    """Return a name of its own, seen from the table, for the copy of each image."""
-    taken: dict[str, int] = {}  # by their small letters, as some disks see no capitals: the last number given
+    """Return a unique name, relative to the table, for the copy of each image."""
+    taken: dict[str, int] = {}  # lower-case name (some disks ignore case) -> last number used
     names = []
     for path in paths:
         name = _name_copy(path)
@@ -220,7 +221,7 @@ def _name_copies(paths: Iterable[str], folder: str) -> list[str]:
 def _name_copy(path: str) -> PurePath:
     try:
         file, inside = split_path(path)
-    except OSError:  # an error when it is copied
+    except OSError:  # the error is raised when it is copied
         return PurePath(path)
     if not inside or file.suffix.lower() == ".zip":
         return PurePath(path)
@@ -228,7 +229,7 @@ def _name_copy(path: str) -> PurePath:
 
 
 def _copy_images(images: pd.DataFrame, path: Path) -> None:
-    """Copy images to their names beside the table; those that are not files of their own become PNG."""
+    """Copy images to their names beside the table; those inside other files become PNG."""
     with write_folder_atomically(path.with_name(f"{path.stem}_images")) as folder:
         for source, name in zip(images["path"], images["img_file_name"], strict=True):
             try:
@@ -250,10 +251,10 @@ def _is_inside_file(parent: str) -> bool:
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    """Raise where EcoTaxa would refuse or misread a value."""
+    """Raise if EcoTaxa would refuse or misread a value."""
     for column in rows:
-        mend = "rename the class with a class map" if column == CATEGORY else "rename it in the catalog"
-        _check_texts(rows[column].unique(), str(column), mend)
+        remedy = "rename the class with a class map" if column == CATEGORY else "rename it in the catalog"
+        _check_texts(rows[column].unique(), str(column), remedy)
     for category in rows[CATEGORY].unique():
         parts = category.split("<")
         if len(parts) > 2 or any(not part or part != part.strip() for part in parts):
@@ -265,19 +266,19 @@ def _check_rows(rows: pd.DataFrame) -> None:
     if doubled.any():
         found = ", ".join(f"{key} {value}" for key, value in rows.loc[doubled, keys].iloc[0].items())
         raise InputError(
-            f"catalog: {found} is in two rows, and EcoTaxa takes an image of an object once; leave "
-            "one of them out of the catalog"
+            f"catalog: {found} is in two rows, and EcoTaxa takes an image of an object once; remove "
+            "one of them from the catalog"
         )
 
 
-def _check_texts(texts: Iterable[str], column: str, mend: str) -> None:
+def _check_texts(texts: Iterable[str], column: str, remedy: str) -> None:
     for text in texts:
         fault = ""
         if text.lower() in EMPTY:
-            fault = "which EcoTaxa takes for empty"
+            fault = "which EcoTaxa reads as empty"
         elif len(text) > LONGEST:
             fault = f"expected at most {LONGEST} characters, found {len(text)}"
         elif UNFIT.search(text) or text != text.strip():
             fault = "expected text without tabs, line ends, control characters and outer blanks"
         if fault:
-            raise InputError(f"{column} {text[:60]!r}: {fault}; {mend}")
+            raise InputError(f"{column} {text[:60]!r}: {fault}; {remedy}")

@@ -1,4 +1,4 @@
-"""Names, as `classify` gives them, beside the rows of the catalog they belong to."""
+"""Matches predictions, as returned by `classify`, with the rows of a catalog."""
 
 from __future__ import annotations
 
@@ -9,67 +9,69 @@ from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown, ref
 from plankton_embed.spreadsheet import to_text
 
 
-def match_names(catalog: ImageCatalog, names: pd.DataFrame) -> pd.DataFrame:
-    """Return the names in the order of the catalog's rows; all is missing in a row whose image has no name.
+def match_predictions(catalog: ImageCatalog, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions in the order of the catalog's rows; the row of an image without a prediction is empty.
 
     Args:
         catalog: the images.
-        names: `object_id`, `label` and any others, one row an image.
+        predictions: `object_id`, `label` and any others, one row per image.
 
     Raises:
-        InputError: a column is missing, a label or an id is empty, an id is doubled or not in the catalog, or there is
-            no name. Rows are counted as in the names' file, whose first line is the header.
+        InputError: a column is missing, a label or an id is empty, an id is there twice or not in the catalog, or there
+            is no prediction. Rows are counted as in a file whose first line is the header.
     """
-    missing = [column for column in ("object_id", "label") if column not in names]
+    missing = [column for column in ("object_id", "label") if column not in predictions]
     if missing:
-        raise InputError(f"names: expected the columns object_id, label; {', '.join(missing)} is missing")
-    if names.empty:
-        raise InputError("names: expected a name for at least one image; found none")
-    check_unknown(names, "names")
+        raise InputError(f"predictions: expected the columns object_id, label; {', '.join(missing)} is missing")
+    if predictions.empty:
+        raise InputError("predictions: expected at least one image; found none")
+    check_unknown(predictions, "predictions")
     for column in ("object_id", "label"):
-        empty = (names[column].isna() | (names[column].astype(str).str.strip() == "")).to_numpy()
+        empty = (predictions[column].isna() | (predictions[column].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
             raise InputError(
-                f"names, row {int(empty.argmax()) + 2}, column {column}: expected text; found an empty cell; a class "
-                "called NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
+                f"predictions, row {int(empty.argmax()) + 2}, column {column}: expected text; found an empty cell; a "
+                "class called NA needs a file read as text (pandas.read_csv(…, dtype=str, keep_default_na=False))"
             )
-    ids = pd.Series(to_text(names["object_id"]), dtype="str")
+    ids = pd.Series(to_text(predictions["object_id"]), dtype="str")
     doubled = ids.duplicated().to_numpy()
     if doubled.any():
         row = int(doubled.argmax())
-        raise InputError(f"names, row {row + 2}: object_id {ids.iloc[row]} is in two rows; give every image one name")
-    strange = ~ids.isin(catalog.frame["object_id"]).to_numpy()
-    if strange.any():
-        row = int(strange.argmax())
+        raise InputError(f"predictions, row {row + 2}: object_id {ids.iloc[row]} is in two rows; keep one of them")
+    is_new = ~ids.isin(catalog.frame["object_id"]).to_numpy()
+    if is_new.any():
+        row = int(is_new.argmax())
         raise InputError(
-            f"names, row {row + 2}: expected images of the catalog; found object_id {ids.iloc[row]}, which is not in "
-            f"it ({int(strange.sum())} of {len(ids)} are not); give the catalog of the images that were classified"
+            f"predictions, row {row + 2}: expected images of the catalog; found object_id {ids.iloc[row]}, which is "
+            f"not in it ({int(is_new.sum())} of {len(ids)} are not); give the catalog of the classified images"
         )
-    labels = pd.Series(to_text(names["label"], str), index=names.index, dtype="str")
-    found = names.assign(label=labels).set_axis(pd.Index(ids), axis=0)
+    labels = pd.Series(to_text(predictions["label"], str), index=predictions.index, dtype="str")
+    found = predictions.assign(label=labels).set_axis(pd.Index(ids), axis=0)
     matched: pd.DataFrame = found.reindex(catalog.frame["object_id"].astype(str)).set_axis(catalog.frame.index, axis=0)
     return matched
 
 
-def check_unknown(names: pd.DataFrame, where: str) -> None:
-    """Make sure that the label `unknown` marks rejected images, and is not a class that the classifier knows.
+def check_unknown(predictions: pd.DataFrame, where: str) -> None:
+    """Check that the label `unknown` marks rejected images, and is not a class of the classifier.
 
     Args:
-        names: as `classify` returns them; or `object_id` and `label` alone, where `unknown` is taken as rejected.
-        where: what an error calls them.
+        predictions: as returned by `classify`; or `object_id` and `label` alone, where `unknown` means rejected.
+        where: their source, for errors.
 
     Raises:
-        InputError: a class is called so, or an image has that label in another spelling.
+        InputError: a class has this name, or an image has this label in another spelling.
     """
-    classes = {str(column)[2:-1] for column in names if str(column).startswith("p(") and str(column).endswith(")")}
-    guesses = ["best_label", "second_label"] if "best_label" in names else ["label", "second_label"]
-    if "second_label" in names:  # of `classify`
-        classes |= {str(name) for column in guesses for name in names[column].dropna().unique()}
+    classes = {
+        str(column)[2:-1] for column in predictions if str(column).startswith("p(") and str(column).endswith(")")
+    }
+    guesses = ["best_label", "second_label"] if "best_label" in predictions else ["label", "second_label"]
+    if "second_label" in predictions:  # of `classify`
+        classes |= {str(name) for column in guesses for name in predictions[column].dropna().unique()}
     refuse_unknown(sorted(classes), where)
-    labels = [str(label) for label in names["label"].dropna().unique()]
+    labels = [str(label) for label in predictions["label"].dropna().unique()]
     others = [label for label in labels if label != UNKNOWN and is_unknown(label)]
     if others:
         raise InputError(
             f"{where}: expected the name of a class, or {UNKNOWN}, the label of rejected images; found the label "
-            f"{others[0]!r}; write {UNKNOWN} where the image is rejected, and another name where it is a class"
+            f"{others[0]!r}; write {UNKNOWN} if the image is rejected, or another name if it is a class"
         )

@@ -106,7 +106,7 @@ def test_an_npz_with_its_labels(tmp_path, name, caplog):
     np.savez_compressed(tmp_path / "set.npz", **{name: PICTURES}, labels=[0, 2, 1, 0], dates=np.arange(4))
     with caplog.at_level(logging.WARNING):
         catalog = read_source(tmp_path / "set.npz")
-    assert "passed over the arrays dates" in caplog.text
+    assert "ignored the arrays dates" in caplog.text
     assert catalog.labels == ["0", "2", "1", "0"]
     assert catalog.paths[3].endswith(f"set.npz/{name}/3")
     assert np.array_equal(pixels(catalog), PICTURES)
@@ -170,7 +170,7 @@ def test_labels_as_pandas_writes_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a\nb\nc\n", "expected 4 rows, one for each image, or one more with a header; found 3"),
         ("a\nb\nc\na\nb\n", "found 5"),  # five classes, the first of which is no header
@@ -180,7 +180,7 @@ def test_labels_as_pandas_writes_them(tmp_path):
         ("0,a\n1,b\n2,c\n2,d\n", r"row 4, column 1 \(row number\): expected every .* once; found '2' again"),
         ("id,class\n1,a\n2,b\n3,c\n5,d\n", "row 5, column .*: expected every number from 0 to 3 once; found '5'"),
         ("0,a\n1,b\nx,c\n3,d\n", "row 3, column .*; found 'x'"),
-        ("0,a,b\n1,b,b\n2,c,b\n3,d,b\n", "expected one column .* found 3 cells in row 1; cells that hold"),
+        ("0,a,b\n1,b,b\n2,c,b\n3,d,b\n", "expected one column .* found 3 cells in row 1; put quotes around"),
         ("0,a\n1,b\n2,c,d\n3,d\n", "found 3 cells in row 3"),
         ("label\na\nb\nc\n", "one more with a header; found 3 below the header"),
         ("x\na\n\nb\na\n", "row 3: expected a class; found an empty line, .* as in 0,copepod"),
@@ -190,12 +190,12 @@ def test_labels_as_pandas_writes_them(tmp_path):
         ('id,class\n0,"a\n1,b\n2,c"\n3,d\n', "row 2: .* found a quote that takes in 3 lines"),
     ],
 )  # fmt: skip
-def test_wrong_labels_are_told(tmp_path, text, told):
-    with pytest.raises(InputError, match=told):
+def test_wrong_labels_are_reported(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
         labels_of(tmp_path, text)
 
 
-def test_good_labels_of_a_half_good_table_are_kept_when_asked(tmp_path, caplog):
+def test_good_labels_of_a_half_good_table_are_kept_on_request(tmp_path, caplog):
     assert labels_of(tmp_path, "0,a\n1,b\nx,c\n3,d\n", keep_going=True) == ["a", "b", None, "d"]
     assert labels_of(tmp_path, "0,a\n1,b\n1,c\n3,d\n", keep_going=True) == ["a", None, None, "d"]
     assert labels_of(tmp_path, "a\nb\n", keep_going=True) == [None] * 4
@@ -213,24 +213,24 @@ def test_a_folder_is_known_by_its_one_array(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         (["a.npy", "b.npz"], "expected one array .* found a.npy, b.npz; name the file"),
         (["a.npy", "x.csv", "y.csv"], "expected one CSV, the labels; found x.csv, y.csv"),
     ],
 )
-def test_a_folder_of_several_is_told(tmp_path, files, told):
+def test_a_folder_of_several_is_reported(tmp_path, files, message):
     for name in files:
         np.save(tmp_path / "some.npy", PICTURES)
         (tmp_path / "some.npy").rename(tmp_path / name)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(tmp_path)
 
 
-def test_labels_twice_are_told(tmp_path):
+def test_labels_twice_are_reported(tmp_path):
     np.savez(tmp_path / "a.npz", images=PICTURES, labels=list("abcd"))
     (tmp_path / "labels.csv").write_text("a\nb\nc\nd\n")
-    with pytest.raises(InputError, match=r"has labels of its own; found others in .*labels\.csv"):
+    with pytest.raises(InputError, match=r"holds labels; found more labels in .*labels\.csv"):
         read_source(tmp_path)
 
 
@@ -238,35 +238,35 @@ FLAT = np.zeros((4, 81), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
-        (FLAT, r"found shape \(4, 81\); reshape the flat rows"),
+        (FLAT, r"found shape \(4, 81\); reshape each row"),
         (FLAT[0], r"found shape \(81,\)"),
-        (np.zeros((6, 9, 3)), r"one picture in colour is array\[None\]"),
-        (np.zeros((4, 3, 9, 9)), "put the channels last"),
+        (np.zeros((6, 9, 3)), r"if it is one colour image, save array\[None\]"),
+        (np.zeros((4, 3, 9, 9)), "move the channels to the end"),
         (np.zeros((4, 9, 9, 4)), r"found shape \(4, 9, 9, 4\)"),
         (np.zeros((0, 9, 9)), r"found shape \(0, 9, 9\)"),
         (PICTURES.astype(str), "expected pixels as numbers or bool; found <U"),
         (PICTURES.astype(complex), "found complex128"),
         (np.array([PICTURES, None], dtype=object), "found Python objects"),
-        (PICTURES.astype(float) - 300, "expected pixels of 0 to 255; found -.* in image 0 and others in 3 more"),
+        (PICTURES.astype(float) - 300, "expected pixels of 0 to 255; found -.* in image 0 and in 3 other images"),
         (np.where(np.arange(4)[:, None, None] == 2, np.nan, PICTURES), "found nan to nan in image 2;"),
-        (PICTURES.astype(int) * 100, "scale them, or save 16-bit grey as uint16"),
-        (np.full((2, 9, 9, 3), 999, dtype=np.uint16), "expected colours of 0 to 255; found uint16"),
+        (PICTURES.astype(int) * 100, "scale them, or save 16-bit grey images as uint16"),
+        (np.full((2, 9, 9, 3), 999, dtype=np.uint16), "expected colour pixels of 0 to 255; found uint16"),
     ],
 )
 @pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_arrays_of_no_images_are_told(tmp_path, array, told, kind):
+def test_arrays_of_no_images_are_reported(tmp_path, array, message, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "npy":
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, images=array)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(path)
 
 
-def test_broken_files_are_told(tmp_path):
+def test_broken_files_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", PICTURES)
     np.savez(tmp_path / "a.npz", x=PICTURES, y=PICTURES)
     with pytest.raises(InputError, match="one of three or four dimensions; found x, y among x, y"):
@@ -277,7 +277,7 @@ def test_broken_files_are_told(tmp_path):
         with pytest.raises(InputError, match="cannot be read as an array"):
             read_source(tmp_path / name)
         (tmp_path / name).write_bytes(b"")
-        with pytest.raises(InputError, match="expected what NumPy saves as"):
+        with pytest.raises(InputError, match="expected a file saved by NumPy as"):
             read_source(tmp_path / name)
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("images.npy", "no array")
@@ -285,7 +285,9 @@ def test_broken_files_are_told(tmp_path):
         read_source(tmp_path / "a.npz")
     for name in ("../a", "..", "/a", "a//b"):
         np.savez(tmp_path / "a.npz", **{name: PICTURES})
-        with pytest.raises(InputError, match=f"an array called '{name}' makes no path; save it as images"):
+        with pytest.raises(
+            InputError, match=f"the array name '{name}' cannot be part of a path; save the array as images"
+        ):
             read_source(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", images=PICTURES, labels=np.array(list("abcd"), dtype=object))
     with pytest.raises(InputError, match=r"labels as np\.array"):
@@ -297,10 +299,10 @@ def test_broken_files_are_told(tmp_path):
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_8_bits_in_uint16_are_read_as_such_and_told(tmp_path, kind, channels, caplog):
+def test_8_bits_in_uint16_are_read_as_such_and_reported(tmp_path, kind, channels, caplog):
     pictures = np.random.default_rng(0).integers(0, 201, (4, 6, 9, *channels)).astype(np.uint16)
     path = tmp_path / f"a.{kind}"
     np.save(path, pictures) if kind == "npy" else np.savez(path, images=pictures)
     seen = pixels(read_source(path))
     assert (seen.dtype, seen.tolist()) == (np.uint8, pictures.tolist())
-    assert "in uint16; read as 8 bits, so that 255 is white" in caplog.text
+    assert "they are read as 8 bits, so 255 is white" in caplog.text

@@ -100,7 +100,8 @@ def test_loose_pictures_beside_a_collage_are_counted(tmp_path, caplog):
     read_source(tmp_path)
     assert "images that are not of the flowcam data (2)" in caplog.text
     assert (
-        f"plankton-embed catalog {tmp_path}/extra -o extra.csv, for the 1 beside the files of the format" in caplog.text
+        f"plankton-embed catalog {tmp_path}/extra -o extra.csv, move the 1 beside the files of the format"
+        in caplog.text
     )
 
 
@@ -116,9 +117,9 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
     [
         (
             "labels.csv",
-            r"tables \(1\), such as labels.csv; one with the columns path and .* catalog.*labels.csv -o",
+            r"tables \(1\), such as labels.csv; a table with the columns path and .* catalog.*labels.csv -o",
         ),
-        ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save one .* as CSV"),
+        ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save a sheet .* as CSV"),
         ("x/y.tsv", r"tables \(1\), such as x/y.tsv"),
         ("old.lst", r"tables \(1\)"),
         ("old.adc", r"tables \(1\)"),
@@ -132,7 +133,7 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
         ("a/00012", r"files without a suffix \(1\), such as a/00012"),
     ],
 )
-def test_what_lies_beside_class_folders_is_counted_and_named(tmp_path, file, words, caplog):
+def test_files_beside_class_folders_is_counted_and_named(tmp_path, file, words, caplog):
     plant(tmp_path, "a/1.png", "b/2.png", file)
     assert len(read_source(tmp_path)) == 2
     (message,) = caplog.messages
@@ -145,7 +146,7 @@ def test_one_warning_a_kind_and_texts_are_no_warning(tmp_path, caplog):
         read_source(tmp_path)
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) == 1 and "tables (40), such as 0.csv" in warned[0]
-    assert "passed over other files: 1 without suffix, 1 .pdf, 1 .txt" in caplog.text
+    assert "ignored other files: 1 without suffix, 1 .pdf, 1 .txt" in caplog.text
 
 
 def test_a_challenge_set_has_its_own_files(tmp_path, caplog):
@@ -153,5 +154,5 @@ def test_a_challenge_set_has_its_own_files(tmp_path, caplog):
     (tmp_path / "taxa.csv").write_text("objid,taxon\n1,a\n2,\n")
     (tmp_path / "features_native.csv").write_text("objid,area\n1,5\n2,6\n")
     assert len(read_source(tmp_path)) == 1
-    told = [text for text in caplog.messages if "not read" in text]
-    assert len(told) == 1 and "(1), such as own/b/3.png" in told[0]
+    message = [text for text in caplog.messages if "not read" in text]
+    assert len(message) == 1 and "(1), such as own/b/3.png" in message[0]

@@ -76,7 +76,7 @@ def column(catalog, name):
 def test_everything_of_the_flowcam_set_is_read(flowcam, caplog):
     with caplog.at_level(logging.WARNING):
         catalog = read_source(flowcam, status="validated,dubious,empty")
-    assert "dropped 1 of 5 rows, which have no level2" in caplog.text
+    assert "dropped 1 of 5 rows, because they have no level2" in caplog.text
     assert "features_native.csv: 1 objects have no row" in caplog.text
     kept = [IDS[0], *IDS[2:]]
     assert column(catalog, "object_id") == kept
@@ -112,14 +112,14 @@ def test_labels_are_validated_and_numbers_of_nines_are_missing(flowcam, caplog):
     catalog = read_source(flowcam)
     assert column(catalog, "depth_max") == [None, None, None, 5]
     assert "depth_max: expected a measured value; found '999999'" in caplog.text
-    assert "depth_min: expected the lesser of both depths; found '6'" in caplog.text
+    assert "depth_min: expected the smaller of the two depths; found '6'" in caplog.text
     assert list(catalog.features) == ["area", "mean"]
     assert column(catalog, "native_bx") == [-7, None, None, 1000]
     with pytest.raises(SettingError, match=r"status: expected one or more of validated, .*; found 'sure'"):
         read_source(flowcam, status="sure")
 
 
-def test_the_class_is_of_the_column_asked_for(flowcam):
+def test_the_class_is_of_the_column_requested(flowcam):
     every = "validated,predicted,dubious,empty"
     assert read_source(flowcam, label_column="level1", status=every).labels == ["copepods"] * 3 + ["detritus"]
     names = read_source(flowcam, label_column="unique_name", status=every).labels
@@ -181,17 +181,17 @@ def change(flowcam, old, new, name="meta.csv"):
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told", "n_good"),
+    ("name", "old", "new", "message", "n_good"),
     [
         ("meta.csv", "32756765,", "32756763,", "row 6, column objid: expected .* once; found 32756763 again", 3),
-        ("meta.csv", "32756765,", ",", "row 6, column objid: expected an object's id; found an empty cell", 3),
+        ("meta.csv", "32756765,", ",", "row 6, column objid: expected the id of an object; found an empty cell", 3),
         ("meta.csv", "32756765,", "99,", r"row 6, column objid: expected an image 99\.jpg in imgs.*; found none", 3),
         ("features_native.csv", "32756765,", "32756761,", "native.csv, row 4, column objid: .* 32756761 again", 4),
     ],
 )  # fmt: skip
-def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_good):
+def test_faulty_rows_are_reported_or_ignored(flowcam, name, old, new, message, n_good):
     change(flowcam, old, new, name)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(flowcam)
     good = read_source(flowcam, keep_going=True)
     assert len(good) == n_good
@@ -199,7 +199,7 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told", "column", "left"),
+    ("name", "old", "new", "message", "column", "left"),
     [
         ("meta.csv", "43.685,7.3155,2013", "93.685,7.3155,2013", "row 2, column latitude: .*93.685", "latitude", None),
         ("meta.csv", "-43.5,-7", "-43.5,7°W", "row 4, column longitude: .*-180 to 180; found '7°W'", "longitude", None),
@@ -210,11 +210,11 @@ def test_faulty_rows_are_told_or_passed_over(flowcam, name, old, new, told, n_go
         ("features_native.csv", "500,5.5", "500,wide", "native.csv, row 4, .*'wide'; .* empty", "feature_mean", None),
     ],
 )  # fmt: skip
-def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, column, left):
+def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, message, column, left):
     whole = read_source(flowcam).frame
     change(flowcam, old, new, name)
     frame = read_source(flowcam).frame
-    assert re.search(f"kept: .*{told}", caplog.text)
+    assert re.search(f"kept: .*{message}", caplog.text)
     differs = frame[column].astype(object).ne(whole[column]) & whole[column].notna()
     assert differs.sum() == 1
     value = frame.loc[differs, column].iloc[0]
@@ -223,32 +223,32 @@ def test_a_wrong_cell_costs_itself_alone(flowcam, caplog, name, old, new, told, 
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "told"),
+    ("name", "old", "new", "message"),
     [
         ("meta.csv", "objid", "id_of", "expected a column objid; found id_of, projid"),
         ("meta.csv", "unique_name,lineage,level1,level2", "a,b,c,d", "expected a column with classes, level2, level1"),
         ("meta.csv", "133,9,V", "133,9,V,V", "meta.csv: expected 14 cells a row, as in the header; found 15 in row 2"),
         ("features_native.csv", "327", "99", "expected features of the set's objects; found none"),
-        ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on; found none"),
+        ("meta.csv", "\n327", "\n99", "expected images named 9956761.jpg and so on, by objid; found none"),
     ],
 )
-def test_what_makes_a_set_unreadable_is_told(flowcam, name, old, new, told):
+def test_what_makes_a_set_unreadable_is_reported(flowcam, name, old, new, message):
     change(flowcam, old, new, name)
     if name == "meta.csv":
         (flowcam / "features_native.csv").unlink()
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_source(flowcam)
 
 
-def test_what_lies_beside_is_counted(flowcam, caplog):
+def test_files_beside_is_counted(flowcam, caplog):
     change(flowcam, "32756765,133", "99,133")
     put_images(flowcam, {f"imgs/{objid}.png": objid for objid in [*IDS, "99"]}, "zip")
     (flowcam / "features_more.csv").write_text("objid,name,only\n32756761,a,1\n32756763,b,3\n")
     with caplog.at_level(logging.WARNING):
         catalog = read_source(flowcam)
-    assert "passed over 1 images that are not in meta.csv" in caplog.text
-    assert "features_native.csv: 1 rows are of no object" in caplog.text
-    assert "passed over the column name, which holds text" in caplog.text
+    assert "ignored 1 images that are not in meta.csv" in caplog.text
+    assert "features_native.csv: 1 rows do not belong to an object" in caplog.text
+    assert "ignored the column name, because it holds text" in caplog.text
     assert list(catalog.features) == ["only", "area", "mean", "perim."]
     assert column(catalog, "feature_only") == [1, 3, None, None]
 
@@ -271,7 +271,7 @@ def test_tables_as_spreadsheets_save_them(flowcam):
         read_source(flowcam)
 
 
-def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_told(tmp_path, caplog):
+def test_commas_in_a_table_with_commas_and_rows_that_a_quote_takes_in_are_reported(tmp_path, caplog):
     put_images(tmp_path, {f"imgs/{objid}.png": objid for objid in IDS[:3]}, "folder")
     meta = "objid,level2,latitude\n" + "".join(f"{objid},a,45.5\n" for objid in IDS[:3])
     (tmp_path / "meta.csv").write_text(meta)
@@ -303,16 +303,16 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path):
     assert read_source(tmp_path).paths == [str(tmp_path / "imgs" / "a" / f"{objid}.png") for objid in kept]
 
 
-def test_two_images_of_an_object_are_told(tmp_path):
+def test_two_images_of_an_object_are_reported(tmp_path):
     put_images(tmp_path, {f"imgs/a/{objid}.png": objid for objid in IDS} | {"imgs/b/32756763.jpg": IDS[0]}, "zip")
     (tmp_path / "meta.csv").write_text(META, encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"imgs\.zip: expected one image an object; found a second one, imgs/b/32756763"
+        InputError, match=r"imgs\.zip: expected one image per object; found a second image, imgs/b/32756763"
     ):
         read_source(tmp_path)
 
 
-def test_missing_and_broken_files_are_told(flowcam):
+def test_missing_and_broken_files_are_reported(flowcam):
     (flowcam / "features_native.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(InputError, match=r"features_native\.csv\.gz cannot be read as CSV: Not a gzipped file"):
         (flowcam / "features_native.csv").rename(flowcam / "kept")
@@ -322,7 +322,7 @@ def test_missing_and_broken_files_are_told(flowcam):
         read_source(flowcam)
     (flowcam / "features_native.csv.gz").write_bytes(gzip.compress(FEATURES.encode()))
     (flowcam / "kept").rename(flowcam / "features_native.csv")
-    with pytest.raises(InputError, match=r"expected one table features_native; found it with \.gz and without"):
+    with pytest.raises(InputError, match=r"expected one table features_native; found one with \.gz and one without"):
         read_source(flowcam)
     (flowcam / "features_more.csv").write_text("objid,size\n")
     (flowcam / "features_native.csv.gz").unlink()
@@ -336,9 +336,9 @@ def test_missing_and_broken_files_are_told(flowcam):
         read_source(flowcam / "meta.csv")
 
 
-def test_a_set_without_classes_is_told(flowcam):
+def test_a_set_without_classes_is_reported(flowcam):
     change(flowcam, "Calanoida", "")
     change(flowcam, "detritus", "")
     change(flowcam, '"a, b"\n', "NA\n")
-    with pytest.raises(InputError, match="expected classes in the column level2; found none; name another column"):
+    with pytest.raises(InputError, match="expected classes in the column level2; found none; choose another column"):
         read_source(flowcam)

@@ -65,7 +65,7 @@ def change(row, column, value):
 
 
 def faults_of(source):
-    """Return the told faults of a source, one a line, without its folder."""
+    """Return the reported faults of a source, one per line, without its folder."""
     with pytest.raises(InputError) as error:
         read_source(source)
     assert recognize_format(source) == "ecotaxa"
@@ -111,12 +111,14 @@ def test_every_way_to_write_a_table_reads_the_same(tmp_path_factory, **variation
     pd.testing.assert_frame_equal(found, expected)
 
 
-def test_blank_rows_are_passed_over_and_lines_still_counted(tmp_path):
+def test_blank_rows_are_ignored_and_lines_still_counted(tmp_path):
     lines = as_bytes(change(2, "object_area", "x")).split(b"\n")
     lines[3:3] = [b"", b"\t" * (len(HEADER) - 1)]
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_a.tsv").write_bytes(b"\n".join(lines))
-    assert faults_of(folder) == ["ecotaxa_a.tsv, row 7, column object_area: expected a number, as [f] says; found 'x'"]
+    assert faults_of(folder) == [
+        "ecotaxa_a.tsv, row 7, column object_area: expected a number, as [f] declares; found 'x'"
+    ]
 
 
 def test_a_line_end_inside_a_value_is_kept_and_counted(tmp_path):
@@ -150,7 +152,7 @@ def test_a_folder_of_images_with_other_tables_of_that_name_is_none_of_ecotaxa(tm
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "message"),
     [
         ("", "expected a table; the file is empty"),
         ("\ufeff\n", "expected a table; the file is empty"),
@@ -158,10 +160,10 @@ def test_a_folder_of_images_with_other_tables_of_that_name_is_none_of_ecotaxa(tm
         ("object_id\n", "in row 1; found no img_file_name"),
     ],
 )
-def test_a_table_without_its_header_is_told(tmp_path, start, told):
+def test_a_table_without_its_header_is_reported(tmp_path, start, message):
     (tmp_path / "ecotaxa_a.tsv").write_text(start, encoding="utf-8")
     for source in (tmp_path, tmp_path / "ecotaxa_a.tsv"):
-        with pytest.raises(InputError, match=rf"ecotaxa_a\.tsv: .*{told}"):
+        with pytest.raises(InputError, match=rf"ecotaxa_a\.tsv: .*{message}"):
             read_source(source)
 
 
@@ -288,7 +290,7 @@ def test_names_that_lead_out_of_a_zip_are_faults(tmp_path):
     assert len(read_source(path, keep_going=True)) == 3
 
 
-def test_broken_zips_are_told(tmp_path):
+def test_broken_zips_are_reported(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be read as a ZIP"):
         read_source(tmp_path / "x.zip", source_format="ecotaxa")
@@ -300,20 +302,20 @@ def test_broken_zips_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told", "expected"),
+    ("column", "value", "message", "expected"),
     [
         ("object_date", "20140433", "a date, YYYYMMDD or YYYY-MM-DD; found '20140433'; the image has no time", None),
         ("object_date", "2014-0420", "a date, YYYYMMDD or YYYY-MM-DD; found '2014-0420'; the image has no time", None),
-        ("object_time", "9920", "found '9920'; the image has its date alone; the cell is read as empty", "2020-01-31"),
-        ("object_time", "5:31", "found '5:31'; the image has its date alone; the cell is read as empty", "2020-01-31"),
+        ("object_time", "9920", "found '9920'; the image has only its date; the cell is read as empty", "2020-01-31"),
+        ("object_time", "5:31", "found '5:31'; the image has only its date; the cell is read as empty", "2020-01-31"),
     ],
 )
-def test_a_bad_date_or_time_costs_the_cell(tmp_path, caplog, column, value, told, expected):
+def test_a_bad_date_or_time_empties_the_cell(tmp_path, caplog, column, value, message, expected):
     faults = Faults()
     catalog = read_source(write(tmp_path / "in", change(0, column, value)), faults=faults)
     assert (len(catalog), faults.n_lost, faults.n_kept) == (3, 0, 1)
     assert f"ecotaxa_a.tsv, row 3, column {column}: expected a" in caplog.text
-    assert told in caplog.text
+    assert message in caplog.text
     assert catalog.frame["time"].fillna("").tolist() == [expected or "", "2020-01-31T12:34:56Z", ""]
 
 
@@ -329,29 +331,31 @@ def test_positions_of_zero_are_kept_and_reported_once(tmp_path, caplog):
     frame = read_source(write(tmp_path / "in", rows, header, types=False), faults=faults).frame
     assert frame["latitude"].fillna(-9).tolist() == [0, 0, 0, -9]
     assert (faults.n_lost, faults.n_kept) == (0, 1)
-    told = "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; if"
-    assert caplog.text.count("0°, 0°") == caplog.text.count(told) == 1
+    message = (
+        "in, column object_lat, object_lon: expected measured positions; found 0°, 0° in 2 rows, kept as it is; empty"
+    )
+    assert caplog.text.count("0°, 0°") == caplog.text.count(message) == 1
 
 
 BAD_VALUES = [
-    ("object_area", "1.2.3", "object_area: expected a number, as [f] says; found '1.2.3'"),
+    ("object_area", "1.2.3", "object_area: expected a number, as [f] declares; found '1.2.3'"),
     ("object_area", "1,5", "object_area: expected a number"),  # the others have a point
     ("object_annotation_status", "predit", "object_annotation_status: expected one of predicted, validated"),
     ("object_annotation_category", "", "object_annotation_category: expected a category, as there is a status"),
     ("object_id", "na", "object_id: expected the id of the object; found nothing"),
     ("img_file_name", "", "img_file_name: expected the file of an image; found nothing"),
-    ("img_file_name", "c.png", "img_file_name: expected an image that is there, relative to the table; found 'c.png'"),
+    ("img_file_name", "c.png", "img_file_name: expected an existing image, relative to the table; found 'c.png'"),
     ("img_file_name", "/a.png", "img_file_name: expected a path relative to the table; found '/a.png'"),
     (
         "img_file_name",
         "./b.png",
-        "img_file_name: expected an image that no earlier row gives this object; found 'b.png'",
+        "img_file_name: expected an image that no earlier row has for this object; found 'b.png'",
     ),
 ]
 
 
 @pytest.mark.parametrize(("column", "value", "expected"), BAD_VALUES)
-def test_a_bad_value_is_told_with_its_place_and_the_other_rows_are_good(tmp_path, column, value, expected):
+def test_a_bad_value_is_reported_with_its_place_and_the_other_rows_are_good(tmp_path, column, value, expected):
     folder = write(tmp_path / "in", change(0, column, value))
     row = 4 if value == "./b.png" else 3  # the second of the pair
     (line,) = faults_of(folder)
@@ -372,7 +376,7 @@ def test_faults_of_the_header_and_the_row_of_types(tmp_path):
     assert not {"note", "feature_shape", "object_shape"} & set(frame)
     raw = as_bytes().replace(b"object_comment", b"Object_Area ")
     (folder / "ecotaxa_a.tsv").write_bytes(raw)
-    assert "row 1, column object_area: expected each column once" in faults_of(folder)[0]
+    assert "row 1, column object_area: expected each column name once" in faults_of(folder)[0]
 
 
 @pytest.mark.parametrize(
@@ -389,7 +393,7 @@ def test_faults_of_the_header_and_the_row_of_types(tmp_path):
         (as_bytes(encoding="utf-16-le"), "found a zero byte"),
     ],
 )
-def test_a_table_that_is_none_is_told_and_the_others_are_read(tmp_path, raw, expected):
+def test_a_table_that_is_none_is_reported_and_the_others_are_read(tmp_path, raw, expected):
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_b.tsv").write_bytes(raw)
     (line,) = faults_of(folder)
@@ -403,7 +407,7 @@ def test_a_short_row_is_filled_and_a_long_one_shows_what_is_too_much(tmp_path, c
     folder = write(tmp_path / "in")
     (folder / "ecotaxa_a.tsv").write_bytes(b"\n".join(lines))
     assert faults_of(folder) == [
-        "ecotaxa_a.tsv, row 5: expected 17 values, as in the header; found 19; the extra ones are 'more', 'and more'",
+        "ecotaxa_a.tsv, row 5: expected 17 values, as in the header; found 19; the extra values are 'more', 'and more'",
     ]
     frame = read_source(folder, keep_going=True).frame
     assert list(frame["object_id"]) == ["o1", "o1/1"]
@@ -413,14 +417,14 @@ def test_a_short_row_is_filled_and_a_long_one_shows_what_is_too_much(tmp_path, c
     assert len(read_source(folder)) == 3  # nothing but an empty cell is too much
 
 
-def test_an_image_that_cannot_be_decoded_is_told_unless_there_are_many(tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_decoded_is_reported_unless_there_are_many(tmp_path, monkeypatch):
     folder = write(tmp_path / "in")
     (folder / "b.png").write_bytes(b"no image")
     lines = faults_of(folder)
     assert [line.partition(": ")[0] for line in lines] == [
         f"ecotaxa_a.tsv, row {n}, column img_file_name" for n in (4, 5)
     ]
-    assert "expected an image; found 'b.png', the file is no image" in lines[0]
+    assert "expected an image; found 'b.png', the file is not an image" in lines[0]
     monkeypatch.setattr(ecotaxa, "N_OPENED", 1)
     assert len(read_source(folder)) == 3
 
@@ -430,7 +434,7 @@ def test_no_tables_and_no_good_rows(tmp_path):
     with pytest.raises(InputError, match=r"expected tables named ecotaxa\*.tsv or ecotaxa\*.txt; found none"):
         read_source(tmp_path / "in", source_format="ecotaxa")
     folder = write(tmp_path / "bad", [["a.png", "0"]])
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         read_source(folder, keep_going=True)
 
 
@@ -465,7 +469,7 @@ def test_real_tables(real, folder, n_rows, n_objects, n_files, n_labelled):
     assert all(Path(path).is_file() for path in catalog.paths)
 
 
-def test_both_real_exports_tell_the_same_of_the_same_objects(real):
+def test_both_real_exports_agree_of_the_same_objects(real):
     doi, by_taxon = (
         read_source(real / "export" / name).frame.set_index("object_id") for name in ("doi", "tsv_by_taxon")
     )
@@ -506,9 +510,14 @@ def test_a_real_table_without_a_column_of_statuses_is_read(real, caplog):
             "duplicate_in_tsv",
             1,
             1,
-            ["row 4, column img_file_name: expected an image that no earlier row gives this object"],
+            ["row 4, column img_file_name: expected an image that no earlier row has for this object"],
         ),
-        ("empty_tsv2", 1, 0, ["expected a table of EcoTaxa; found none (expected a table; the file is empty)"]),
+        (
+            "empty_tsv2",
+            1,
+            0,
+            ["expected a table of EcoTaxa; found something else (expected a table; the file is empty)"],
+        ),
         ("tsv_issues", 9, 2, ["row 3, column object_buggy_float", "row 8, column object_id", "corrupted_image.jpg'"]),
     ],
 )
@@ -522,6 +531,6 @@ def test_real_malformed_tables(real, folder, n_faults, n_good, expected, caplog)
             n_kept = len(read_source(real / "malformed" / folder, keep_going=True))
         except InputError as error:
             n_kept = 0
-            assert "expected images, found none" in str(error)
+            assert "expected images; found none" in str(error)
     assert n_kept == n_good
     assert caplog.text.count("left out: ") == n_faults

@@ -55,7 +55,9 @@ def test_a_stray_quote_costs_no_object(tmp_path, caplog, cells, expected):
         (folder / "ecotaxa_tow.tsv").write_bytes((NOTES + rows).replace("\n", ending).encode())
         assert values(read_source(folder), "sample_comment") == expected
     line = next(number for number, cell in enumerate(cells, 3) if cell.count('"') % 2)
-    assert f"ecotaxa_tow.tsv, row {line}: expected quotes in pairs around whole cells; found a stray one" in caplog.text
+    assert (
+        f"ecotaxa_tow.tsv, row {line}: expected quotes in pairs around whole cells; found a stray quote" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("types", [[], ["[t]\t[t]\t[t]\t[f]"]])
@@ -93,7 +95,7 @@ def test_a_stray_quote_in_the_header_costs_no_column(tmp_path, caplog, header):
     catalog = read_source(write(tmp_path, text, [f"o{n}.png" for n in range(3)]))
     assert values(catalog, "sample_id") == ["s1"] * 3
     assert catalog.features["area"].tolist() == [0.5, 1.5, 2.5]
-    assert "row 1: expected quotes in pairs around whole cells; found a stray one; the names of the" in caplog.text
+    assert "row 1: expected quotes in pairs around whole cells; found a stray quote; the names of the" in caplog.text
 
 
 def test_line_ends_and_tabs_inside_good_quotes_stay(tmp_path, caplog):
@@ -106,12 +108,14 @@ def test_a_cell_that_holds_rows_is_a_fault_where_other_cells_have_line_ends(tmp_
     text = NOTES.replace("object_id", "object_id\tsample_a").replace("]\t", "]\t[t]\t", 1)
     text += 'a.png\ta\t"two\nlines"\ty\nb.png\tb\t"big\ty\nc.png\tc\tx\ty\nd.png\td\t5" x\ty\n'
     folder = write(tmp_path, text, [f"{name}.png" for name in "abcd"])
-    with pytest.raises(InputError, match=r"ecotaxa_tow\.tsv, row 5: expected cells that hold no other rows; found one"):
+    with pytest.raises(
+        InputError, match=r"ecotaxa_tow\.tsv, row 5: expected cells that do not hold other rows; found a cell"
+    ):
         read_source(folder)
 
 
 @pytest.mark.parametrize("header", ["image_file_name\tobject_id\tsample_id", "[t]\t[t]\t[t]"])
-def test_a_table_beside_images_that_lacks_a_column_is_not_passed_over(tmp_path, header):
+def test_a_table_beside_images_that_lacks_a_column_is_not_ignored(tmp_path, header):
     folder = write_rows(tmp_path, ["sample_id"], [["s"]] * 2)
     table = folder / "ecotaxa_tow.tsv"
     table.write_text("\n".join([header, *table.read_text().split("\n")[1:]]))
@@ -125,7 +129,7 @@ def test_images_that_no_row_names_are_counted(tmp_path, caplog):
     assert len(read_source(folder, faults=faults)) == 1
     (fault,) = faults.found
     assert fault.kept
-    assert f"expected images that the tables name; found {folder}/b.png and 1 more that no row names" in caplog.text
+    assert f"expected images that the tables list; found {folder}/b.png and 1 more, which no row lists" in caplog.text
     caplog.clear()
     assert len(read_source(folder / "ecotaxa_tow.tsv")) == 1
     assert "b.png and 1 more" in caplog.text
@@ -147,12 +151,12 @@ def test_declared_types_count_for_free_object_columns_alone(tmp_path, caplog):
     row = catalog.frame.iloc[0]
     assert (row["acq_id"], row["acq_lut_filter"], row["latitude"], row["sample_x"]) == ("x", "no", 45.5, 3)
     assert list(catalog.features) == ["area"]
-    for told in (
-        "row 2, column acq_id: expected [t] or [f]; found nothing; the column is read by its own type",
-        "row 3, column acq_lut_filter: expected numbers, as [f] says; found 'no'; the column is read as text",
+    for message in (
+        "row 2, column acq_id: expected [t] or [f]; found nothing; the column is read as its own type",
+        "row 3, column acq_lut_filter: expected numbers, as [f] declares; found 'no'; the column is read as text",
         "row 2, column object_lat: expected [t] or [f]; found '[n]'",
     ):
-        assert told in caplog.text
+        assert message in caplog.text
     for kind in ("[n]", ""):
         (folder / "ecotaxa_tow.tsv").write_text(text.replace("[z]\t[f]", f"[z]\t{kind}"))
         with pytest.raises(InputError, match=r"row 2, column object_area: expected \[t\] or \[f\]"):
@@ -171,7 +175,7 @@ def test_an_empty_last_cell_may_be_missing(tmp_path, caplog, ending):
     )
     faults = Faults()
     read_source(folder, faults=faults)
-    assert ("the file ends in this row: is it whole?" in faults.found[-1].found) == (ending == "")
+    assert ("the file ends in this row: is it complete?" in faults.found[-1].found) == (ending == "")
 
 
 # ---------------------------------------------------------------------------------------------- values
@@ -226,7 +230,7 @@ def test_depths_that_no_ocean_has_are_missing_and_turned_ones_are_reported(tmp_p
     catalog = read_source(write_rows(tmp_path, ["object_depth_min", "object_depth_max"], rows))
     assert values(catalog, "depth_min") == [0, 50, None, None]
     assert values(catalog, "depth_max") == [None, 10, 10, 10911]
-    assert "row 3, column object_depth_min: expected the lesser of both depths; found '50'" in caplog.text
+    assert "row 3, column object_depth_min: expected the smaller of the two depths; found '50'" in caplog.text
     assert "row 2, column object_depth_max: expected a depth in m, a number up to 12,000; found '12001'" in caplog.text
 
 
@@ -272,7 +276,7 @@ def test_labels_are_those_that_a_person_has_validated(tmp_path, caplog):
     assert values(catalog, "unvalidated_label") == [None] * 6 + ["copepod", "medusa"] * 4 + [None] * 2
     assert values(catalog, "annotation_status")[6:14] == ["predicted"] * 4 + ["dubious"] * 2 + ["discarded"] * 2
     assert "6 of 16 images have one; the names of 8 other rows (4 predicted, 2 dubious, 2 discarded) are" in caplog.text
-    assert "kept in the column unvalidated_label; --status validated,predicted takes more" in caplog.text
+    assert "are in the column unvalidated_label; use more of them with --status" in caplog.text
     more = read_source(folder, status="validated, Predicted")
     assert sum(label is not None for label in more.labels) == 10
     assert read_source(folder, status=["dubious"]).labels[10:12] == ["copepod", "medusa"]
@@ -314,7 +318,7 @@ def test_a_source_without_a_validated_row_is_read_with_a_hint(tmp_path, caplog):
     folder = write_statuses(tmp_path / "in", ["predicted"] * 3)
     assert read_source(folder).labels == [None] * 3
     assert "no image has one; the names of 3 other rows (3 predicted)" in caplog.text
-    assert "--status validated,predicted takes more" in caplog.text
+    assert "use more of them with --status, such as --status validated,predicted" in caplog.text
 
 
 def test_a_status_needs_a_source_that_has_one(tmp_path):
@@ -324,7 +328,7 @@ def test_a_status_needs_a_source_that_has_one(tmp_path):
             read_source(folder, status=wrong)
     (folder / "ecotaxa_tow.tsv").unlink()
     with pytest.raises(
-        SettingError, match=r"status: it goes with the format ecotaxa and challenge; the source is .* folder"
+        SettingError, match=r"status: it applies to the format ecotaxa and challenge; the source is .* folder"
     ):
         read_source(folder, status="validated")
 
@@ -335,7 +339,7 @@ def test_one_object_id_in_two_samples_is_two_objects(tmp_path, caplog):
     frame = read_source(write(tmp_path, text, [f"{name}.png" for name in "abcd"])).frame
     assert list(frame["object_id"]) == ["s1/o", "s2/o", "s2/o/1", "p"]
     assert list(frame["ecotaxa_id"]) == ["o", "o", "o", "p"]
-    assert "found 1 in several samples, such as o in s1 and s2; they are different objects" in caplog.text
+    assert "found 1 in several samples, such as o in s1 and s2; these are different objects" in caplog.text
 
 
 def test_one_name_under_two_parents_is_two_classes(tmp_path, caplog):
@@ -378,7 +382,7 @@ def test_zips_inside_a_folder_or_a_zip_are_named(tmp_path, caplog):
     outer = tmp_path / "outer.zip"
     with zipfile.ZipFile(outer, "w") as archive:
         archive.write(packed, "tow.zip")
-    with pytest.raises(InputError, match=r"1 further ZIPs, such as tow\.zip: unpack it and give these"):
+    with pytest.raises(InputError, match=r"1 inner ZIPs, such as tow\.zip: unpack it and give these"):
         read_source(outer)
     packed.rename(folder / "tow.zip")
     assert len(read_source(folder)) == 2  # not four
@@ -389,7 +393,7 @@ def test_zips_inside_a_folder_or_a_zip_are_named(tmp_path, caplog):
             archive.write(file, file.name)
     with caplog.at_level(logging.WARNING):
         assert len(read_source(outer)) == 2
-    assert "expected tables and images outside of further ZIPs; found tow.zip" in caplog.text
+    assert "expected tables and images outside of inner ZIPs; found tow.zip" in caplog.text
 
 
 def test_many_rows_with_missing_numbers_are_one_warning(tmp_path, caplog):
@@ -408,8 +412,8 @@ def test_one_id_in_two_acquisitions_of_a_sample_is_two_objects(tmp_path, caplog)
     text = "\n".join("\t".join(row) for row in [columns, *((o, f"{i}.png", s, a) for o, i, s, a in rows)]) + "\n"
     catalog = read_source(write(tmp_path, text, [f"{row[1]}.png" for row in rows]))
     assert values(catalog, "object_id") == ["s1/d1/1", "s1/d2/1", "s1/d2/1/1", "2", "s2/1", "3"]
-    assert "found 1 in several acquisitions of one sample, such as 1 in d1 and d2; they are different" in caplog.text
-    assert "found 1 in several samples, such as 1 in s1 and s2; they are different objects" in caplog.text
+    assert "found 1 in several acquisitions of one sample, such as 1 in d1 and d2; these are different" in caplog.text
+    assert "found 1 in several samples, such as 1 in s1 and s2; these are different objects" in caplog.text
 
 
 # ---------------------------------------------------------------------------------------------- signs of numbers
@@ -436,13 +440,13 @@ def test_three_decimals_behind_commas_are_decimals_where_no_number_has_a_point(t
     assert catalog.features["area"].tolist() == [12.5, 13]
 
 
-def test_a_column_of_numbers_that_becomes_text_is_told(tmp_path, caplog):
+def test_a_column_of_numbers_that_becomes_text_is_reported(tmp_path, caplog):
     catalog = read_source(write_rows(tmp_path, ["object_area"], [["12.5"], ["13"], ["bad"]]))
     assert catalog.features.empty
     assert "row 4, column object_area: expected numbers, as most cells are; found 'bad'; the column is" in caplog.text
 
 
-def test_categories_that_are_ids_alone_are_told(tmp_path, caplog):
+def test_categories_that_are_ids_alone_are_reported(tmp_path, caplog):
     columns = ["object_annotation_category", "object_annotation_category_id", "object_annotation_status"]
     rows = [["Copepoda", "25828", "validated"], ["", "25828", "validated"]]
     assert read_source(write_rows(tmp_path, columns, rows)).labels == ["Copepoda", None]

@@ -38,17 +38,17 @@ def test_the_pixel_size_of_a_planktoscope(tmp_path, caplog):
     assert caplog.text == ""
     both = write(tmp_path / "both", ["object_area", "process_pixel", "process_pixel_size"], [(400, 0.73, 0.53)] * 3)
     assert column(read_source(both), "pixel_size") == [0.53] * 3
-    assert "column process_pixel: expected the pixel size that another column has; found 0.73 µm in 3 rows; 0.53 µm is used" in caplog.text  # noqa: E501  # fmt: skip
+    assert "column process_pixel: expected the same pixel size as in another column; found 0.73 µm in 3 rows; 0.53 µm is used" in caplog.text  # noqa: E501  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [("process_particle_pixel_size_mm", 10.6, "10600 µm"), ("process_pixel_size", 0.0106, "0.0106 µm")],
 )
-def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog, name, value, told):
+def test_a_pixel_size_that_no_instrument_has_is_left_out(tmp_path, caplog, name, value, message):
     catalog = read_source(write(tmp_path, [name], [(value,)] * 2))
     assert column(catalog, "pixel_size") is None
-    expected = f"column {name}: expected pixels of 0.05 to 1000 µm; found {value} in 2 rows, which would be {told}"
+    expected = f"column {name}: expected pixels of 0.05 to 1000 µm; found {value} in 2 rows, which would be {message}"
     assert expected in caplog.text
 
 
@@ -81,22 +81,22 @@ def test_volumes_and_factors_that_contradict_one_another_are_reported_at_once(tm
     assert "column sample_total_volume: expected one volume in all rows of a sample_id" in caplog.text
 
 
-def test_volumes_that_cannot_be_cost_the_cell(tmp_path, caplog):
+def test_volumes_that_cannot_be_empty_the_cell(tmp_path, caplog):
     rows = [("a", "x", 5e8, 2), ("b", "x", 1e-9, 2), ("c", "x", 1e-8, 2)]
     assert column(read_source(write(tmp_path, NET, rows)), "volume") == pytest.approx(
         [np.nan, np.nan, 1e-8], nan_ok=True
     )
-    told = (
+    message = (
         "column sample_tot_vol: expected m³ of water, a number above 1e-9 and up to 1e6; found '500000000.0'; the cell"
     )
-    assert told in caplog.text
+    assert message in caplog.text
     scope = [("s", "a", "planktoscope", 1e-4, 40, 60, ""), ("t", "a", "planktoscope", 2, 40, 6e12, "")]
     assert column(read_source(write(tmp_path / "scope", SCOPE, scope)), "volume") is None
     assert "row 2, column acq_imaged_volume: expected ml imaged, a number above 0.001" in caplog.text
     uvp = write(tmp_path / "uvp", ["sample_id", "acq_instrument", "acq_volimage"], [("s", "uvp5", 1.0)])
     assert np.isnan(column(read_source(uvp, images_per_sample=1e12), "volume")).all()
     assert "uvp: expected" not in caplog.text
-    assert "/uvp, column volume: expected m³ of water of a sample" in caplog.text
+    assert "/uvp, column volume: expected m³ of water per sample" in caplog.text
 
 
 def test_a_volume_without_a_factor_is_none_and_a_factor_below_1_is_reported(tmp_path, caplog):
@@ -104,7 +104,7 @@ def test_a_volume_without_a_factor_is_none_and_a_factor_below_1_is_reported(tmp_
     assert np.isnan(column(catalog, "volume")[0])
     assert column(catalog, "volume")[1] == 10
     assert column(catalog, "subsample_factor")[1:] == [0.5, 4]
-    assert "column volume: expected acq_sub_part beside sample_tot_vol, for concentrations; found none for 1 image, so" in caplog.text  # noqa: E501  # fmt: skip
+    assert "column volume: expected acq_sub_part besides sample_tot_vol, for concentrations; found no value for 1 image, so" in caplog.text  # noqa: E501  # fmt: skip
     assert "row 3, column acq_sub_part: expected a sub-sampling factor of 1 or more; found '0.5'" in caplog.text
 
 
@@ -126,7 +126,7 @@ def test_an_acquisition_with_two_volumes_has_none(tmp_path, caplog):
     rows = [("s", "a", "", 2, 40, 60, ""), ("s", "a", "", 6, 40, 60, ""), ("t", "a", "", 2, 40, 60, "")]
     catalog = read_source(write(tmp_path, SCOPE, rows))
     assert column(catalog, "subsample_factor") == pytest.approx([np.nan, np.nan, 20], nan_ok=True)
-    assert "expected one volume in all rows of an acquisition; found others in 1, such as a" in caplog.text
+    assert "expected one volume in all rows of an acquisition; found several in 1, such as a" in caplog.text
     assert "several of" not in caplog.text
 
 
@@ -145,14 +145,16 @@ def test_a_planktoscope_without_a_column_has_no_concentration(tmp_path, caplog, 
     row[missing] = ""
     catalog = read_source(write(tmp_path, SCOPE, [row] * 2))
     assert not {"volume", "subsample_factor"} & set(catalog.frame)
-    assert f"expected {SCOPE[missing]} of a PlanktoScope, for concentrations; found none for 2 images" in caplog.text
+    assert (
+        f"expected {SCOPE[missing]} of a PlanktoScope, for concentrations; found no value for 2 images" in caplog.text
+    )
 
 
 def test_a_uvp_needs_the_number_of_images(tmp_path, caplog):
     columns = ["sample_id", "acq_instrument", "acq_volimage"]
     folder = write(tmp_path / "in", columns, [("s1", "uvp5", 1.02)] * 2 + [("s2", "uvp5", 1.02)])
     assert "volume" not in read_source(folder).frame
-    assert "found none for 3 images, so there is no volume and no concentration; give it with catalog --images-per-sample" in caplog.text  # noqa: E501  # fmt: skip
+    assert "found no value for 3 images, so they have no volume and no concentration; give it with catalog --images-per-sample" in caplog.text  # noqa: E501  # fmt: skip
     catalog = read_source(folder, images_per_sample="1000")
     assert column(catalog, "volume") == pytest.approx([1.02] * 3)
     assert column(catalog, "subsample_factor") == [1] * 3
@@ -171,15 +173,15 @@ def test_a_uvp_needs_the_number_of_images(tmp_path, caplog):
 
 def test_options_that_have_no_meaning_are_refused(tmp_path):
     net = write(tmp_path / "net", NET, [("a", "x", 10, 1)])
-    for option, told in (
-        ({"dilution": "multiply"}, "dilution: it goes with volumes of a PlanktoScope"),
-        ({"images_per_sample": 5}, "images_per_sample: it goes with tables of a UVP"),
+    for option, message in (
+        ({"dilution": "multiply"}, "dilution: it applies to volumes of a PlanktoScope"),
+        ({"images_per_sample": 5}, "images_per_sample: it applies to tables of a UVP"),
         ({"images_per_sample": "0"}, None),
-        ({"feature_unit": "um"}, "feature_unit: it is that of object_area, object_major and object_minor"),
+        ({"feature_unit": "um"}, "feature_unit: it applies to object_area, object_major and object_minor"),
         ({"feature_unit": "mm"}, "feature_unit: expected px or um; found 'mm'"),
         ({"dilution": "double"}, "dilution: expected multiply or divide or ignore; found 'double'"),
     ):
-        with pytest.raises(SettingError, match=told):
+        with pytest.raises(SettingError, match=message):
             read_source(net, **option)
     scope = write(tmp_path / "scope", SCOPE, [("s", "a", "planktoscope", 2, 40, 60, 1)])
     with pytest.raises(SettingError, match="has a sample_dilution_factor other than 1; leave it out"):
@@ -219,7 +221,7 @@ def test_sizes_in_micrometres_are_recognized_by_boxes_in_pixels(tmp_path, caplog
     sizes = measure_bodies(catalog.features, unit_size(catalog.frame))
     if unit == "unknown":
         assert sizes.empty or sizes["esd"].isna().all()
-        assert "say with catalog --feature-unit px or um" in caplog.text
+        assert "give catalog --feature-unit px or um" in caplog.text
         assert column(read_source(folder, feature_unit="um"), "size_unit") == ["um"] * 4
         assert column(read_source(folder, feature_unit="px"), "size_unit") is None
     else:

@@ -17,7 +17,7 @@ def test_faults_of_files_are_one_warning_with_a_count_and_a_few_of_them(caplog):
     assert lines[0] == "kept: 5 files: expected an image that can be read; copy it; found"
     assert lines[1:] == ["  0.png: reason 0", "  1.png: reason 1", "  2.png: reason 2", "  and 2 more"]
     faults.report()
-    assert len(caplog.messages) == 1  # told once
+    assert len(caplog.messages) == 1  # reported once
 
 
 def test_rows_of_one_table_are_one_warning_and_other_columns_another(caplog):

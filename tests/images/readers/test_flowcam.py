@@ -82,7 +82,7 @@ def test_runs_below_a_folder_and_what_is_recognised(tmp_path):
     assert not recognize(tmp_path, ["a/run1/run1.csv", "gone.lst"])
 
 
-def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_told(tmp_path):
+def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_reported(tmp_path):
     write_run(tmp_path, end="\r\n")
     file = tmp_path / "run.lst"
     wanted = read_source(tmp_path).frame
@@ -96,11 +96,11 @@ def test_a_list_of_any_line_ends_is_read_and_one_in_utf16_without_its_mark_is_to
 
 
 @pytest.mark.parametrize("count", ["²", "9" * 5000, "-1"])
-def test_a_count_of_fields_that_is_none_is_told(tmp_path, count):
+def test_a_count_of_fields_that_is_none_is_reported(tmp_path, count):
     write_run(tmp_path)
     replace("num-fields|15", f"num-fields|{count}")(tmp_path)
     with pytest.raises(
-        InputError, match=r"run\.lst, row 2: expected num-fields\| and how many fields follow; found num"
+        InputError, match=r"run\.lst, row 2: expected num-fields\| and the number of fields that follow; found num"
     ):
         read_source(tmp_path)
 
@@ -110,12 +110,12 @@ def test_runs_of_one_name_are_a_fault_and_no_runs_an_error(tmp_path):
     write_run(tmp_path / "b")
     with pytest.raises(
         InputError,
-        match=r"b/run\.lst: expected every run name once .*; found a run of the same name at .*a/run\.lst; rename",
+        match=r"b/run\.lst: expected each run name once .*; found a run of the same name at .*a/run\.lst; rename",
     ):
         read_source(tmp_path)
     assert len(read_source(tmp_path, keep_going=True)) == 3
     (tmp_path / "c").mkdir()
-    with pytest.raises(InputError, match=r"expected FlowCam runs \(.lst\), found none"):
+    with pytest.raises(InputError, match=r"expected FlowCam runs \(.lst\); found none"):
         read_source(tmp_path / "c", source_format="flowcam")
 
 
@@ -172,9 +172,9 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
         lambda f: change_cell(f, 19, "timestamp", "noon"), 2,
         "row 19, column timestamp: expected a timestamp; found 'noon'",
     ),
-    "id": (lambda f: change_cell(f, 19, "id", "1"), 2, "column id: expected another id in every row; found 1, which"),
+    "id": (lambda f: change_cell(f, 19, "id", "1"), 2, "id: expected a different id in every row; found 1, which"),
     "no id": (lambda f: change_cell(f, 19, "id", ""), 2, "row 19, column id: expected a whole number; found nothing"),
-    "count": (replace("num-fields|15", "num-fields|"), 0, "run.lst, row 2: expected num-fields| and how many fields"),
+    "count": (replace("num-fields|15", "num-fields|"), 0, "row 2: expected num-fields| and the number of fields"),
     "fewer": (replace("num-fields|15", "num-fields|20"), 0, "run.lst, row 3: expected 20 lines of name|type"),
     "doubled": (replace("src_y|", "src_x|"), 0, "row 3: expected 15 lines of name|type, each with its own name"),
     "needed": (replace("image_w|", "breadth|"), 0, "row 2: expected the fields id, image_w, image_h, image_x, image_y, "
@@ -185,7 +185,7 @@ BREAKS = {  # rows 18, 19 and 20 hold the particles
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
+def test_faults_are_reported_and_good_rows_are_offered(tmp_path, name, caplog):
     spoil, n_good, message = BREAKS[name]
     write_run(tmp_path)
     write_run(tmp_path / "good", "good")
@@ -227,11 +227,11 @@ def test_a_run_without_particles_has_a_note_and_one_without_good_rows_is_refused
     assert "run.lst: the run has no particles: 0 images" in caplog.text
     write_run(tmp_path / "b")
     (tmp_path / "b" / "run_000001.tif").unlink()
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         read_source(tmp_path / "b", keep_going=True)
     for row in (18, 19, 20):
         change_cell(tmp_path / "b", row, "image_id", "1|2")
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         read_source(tmp_path / "b", keep_going=True)
 
 
@@ -302,7 +302,7 @@ def test_a_summary_with_commas_between_names_and_values_is_read(tmp_path):
         ({"volume": "1,234 ml", "scale": "1"}, "found 1,234 ml; the run has no volume"),  # 1.234 or 1234?
         (
             {"count": 2},
-            "run.lst: expected 2 rows, as Particle Count of run_run_summary.txt; found 3; the run has no volume",
+            "run.lst: expected 2 rows, the Particle Count of run_run_summary.txt; found 3; the run has no volume",
         ),
         ({"encoding": "utf-32"}, "the run has no volume"),
     ],
@@ -326,10 +326,10 @@ def test_what_else_a_summary_may_be_wrong_in_is_reported(tmp_path, caplog):
     assert frame["volume"].tolist()[:3] == [8.5e-7] * 3
     assert frame["volume"].isna().tolist() == [False] * 3 + [True] * 6
     assert list(frame["pixel_size"]) == [1.5] * 9
-    assert "expected Calibration Factor 1.5, as cal_const of the list; found 2.4; the pixel size is" in caplog.text
-    assert "expected a Particle Count; found many; the rows of the list are not checked" in caplog.text
-    assert "b_run_summary.txt: expected a run summary; found that it cannot be read" in caplog.text
-    assert "1 of 3 runs have no summary beside the list (c_run_summary.txt): no volume" in caplog.text
+    assert "expected Calibration Factor 1.5, the cal_const of the list; found 2.4; the pixel size is" in caplog.text
+    assert "expected a Particle Count; found many; the number of rows of the list is not checked" in caplog.text
+    assert "b_run_summary.txt: expected a run summary; found a file that cannot be read" in caplog.text
+    assert "1 of 3 runs have no summary in the folder of the list (c_run_summary.txt): no volume" in caplog.text
 
 
 def test_a_list_cut_after_a_row_is_a_fault_by_the_summary(tmp_path):
@@ -339,7 +339,7 @@ def test_a_list_cut_after_a_row_is_a_fault_by_the_summary(tmp_path):
     for n_kept, n_good in ((2, 2), (0, 0)):
         (tmp_path / "run.lst").write_text("".join(text.splitlines(keepends=True)[: 17 + n_kept]))
         expected = (
-            rf"run\.lst: expected 3 rows, as Particle Count of run_run_summary\.txt; found {n_kept}; copy the list"
+            rf"run\.lst: expected 3 rows, the Particle Count of run_run_summary\.txt; found {n_kept}; copy the list"
         )
         with pytest.raises(InputError, match=expected):
             read_source(tmp_path)
@@ -372,7 +372,7 @@ def test_a_run_that_lost_images_has_no_volume(tmp_path, caplog):
     frame = read_source(tmp_path, keep_going=True).frame
     assert len(frame) == 2
     assert "volume" not in frame
-    assert "run.lst: expected a whole run; found one with missing rows or images; it has no volume" in caplog.text
+    assert "run.lst: expected a complete run; found missing rows or images; the run has no volume" in caplog.text
 
 
 sides = st.tuples(st.integers(3, 12), st.integers(3, 12))
@@ -399,7 +399,7 @@ def test_the_real_run(data_folder, caplog):
     assert len(frame) == len(masked) == 506
     assert frame["object_id"].iloc[0] == "flowcam_COMICS_DY086_20171118_MSC019_t0_4x_00001"
     assert frame["time"].iloc[0] == "2019-10-08T14:23:07.847"
-    assert "the run has no summary beside the list" in caplog.text
+    assert "the run has no summary in the folder of the list" in caplog.text
     assert len(caplog.records) == 2
 
     large = frame[frame["feature_raw_area"] > 500]  # px against µm: the scale is µm a pixel
@@ -421,7 +421,9 @@ def test_a_list_without_its_count_of_fields_does_not_make_the_collages_images(tm
     write_run(tmp_path)
     file = tmp_path / "run.lst"
     file.write_text(file.read_text().replace("num-fields|15\n", ""))
-    with pytest.raises(InputError, match=r"run\.lst, row 2: expected num-fields\| and how many fields follow"):
+    with pytest.raises(
+        InputError, match=r"run\.lst, row 2: expected num-fields\| and the number of fields that follow"
+    ):
         read_source(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_a_folder_named_like_a_split_beside_classes_is_a_class(tmp_path):
 
 
 def test_an_image_beside_the_split_folders_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match=r"overview\.png lies beside the split folders \['test', 'train'\]"):
+    with pytest.raises(InputError, match=r"overview\.png is beside the split folders \['test', 'train'\]"):
         read_folder(plant(tmp_path, "train/a/1.png", "test/a/2.png", "overview.png"))
 
 
@@ -78,7 +78,7 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path):
     assert all(os.path.exists(path) for path in catalog.paths)  # noqa: PTH110
 
 
-def test_hidden_files_and_other_files_are_passed_over(tmp_path):
+def test_hidden_files_and_other_files_are_ignored(tmp_path):
     plant(tmp_path, "a/1.png", "a/._1.png", ".cache/2.png", "__MACOSX/a/1.png", "a/notes.txt", "a/Thumbs.db", "a/x")
     assert read_folder(tmp_path).frame["object_id"].tolist() == ["a/1.png"]
 
@@ -92,7 +92,7 @@ def test_links_are_followed_once_and_end(tmp_path):
     assert catalog.frame["object_id"].tolist() == [
         "a/1.png",
         "c/2.png",
-    ]  # the first name counts, whatever the disk says
+    ]  # the first name counts, whatever the order on the disk
     assert catalog.paths[1] == str(tmp_path / "root" / "c" / "2.png")
 
 
@@ -169,7 +169,7 @@ def test_a_folder_one_level_too_high_is_an_error_that_names_what_to_give(tmp_pat
         (("d/1.png", "d/a/1.png", "d/b/1.png"), r"1 class folders hold images and folders .* d \(a, b\)"),
     ],
 )
-def test_what_may_be_a_level_too_high_is_told(tmp_path, files, words, caplog):
+def test_what_may_be_a_level_too_high_is_reported(tmp_path, files, words, caplog):
     read_folder(plant(tmp_path, *files))
     assert re.search(words, caplog.messages[0])
     assert len(caplog.messages) == 1

@@ -249,7 +249,7 @@ def test_what_gives_the_volume_where_clocks_are_missing(tmp_path, change, n, hea
     frame = read_source(write_clocks(tmp_path, header, n, change)).frame
     if seconds is None:
         assert "volume" not in frame
-        assert "clocks that do not show how long it looked" in caplog.text
+        assert "clocks that do not show the looking time" in caplog.text
     else:
         assert frame["volume"].iloc[0] == pytest.approx(seconds * 0.25e-6 / 60, rel=1e-4)
 
@@ -290,15 +290,15 @@ def test_position(tmp_path, lines, place):
         assert (frame[name].iloc[0] if name in frame else None) == value
 
 
-def test_beads_skip_and_files_of_other_names_are_passed_over(tmp_path):
+def test_beads_skip_and_files_of_other_names_are_ignored(tmp_path):
     write_bin(tmp_path / "data" / "a")
     write_bin(tmp_path / "beads" / "b", OLD)
     write_bin(tmp_path / "data" / "Skip", "D20130526T095208_IFCB013")
     (tmp_path / "data" / "decoy.adc").touch()
     (tmp_path / "data" / f"{NEW}_class.h5").touch()
     assert set(read_source(tmp_path).frame["ifcb_bin"]) == {NEW}
-    assert set(read_source(tmp_path / "beads").frame["ifcb_bin"]) == {OLD}  # for it is asked for by name
-    with pytest.raises(InputError, match="found none; the 1 below folders named skip or beads are passed over"):
+    assert set(read_source(tmp_path / "beads").frame["ifcb_bin"]) == {OLD}  # because it is given by name
+    with pytest.raises(InputError, match="found none; the 1 below folders named skip or beads are ignored"):
         read_source(write_bin(tmp_path / "c" / "beads", OLD).parent)
     with pytest.raises(InputError, match=r"decoy\.adc: expected a file of an IFCB bin, named like"):
         read_source(tmp_path / "data" / "decoy.adc", source_format="ifcb")
@@ -334,7 +334,7 @@ BREAKS = {
         0,
         "found no .hdr, and an empty .adc; copy the whole bin",
     ),
-    "empty adc": (write(".adc", ""), 0, f"expected a row a target; found an empty file, but {NEW}.roi has 125"),
+    "empty adc": (write(".adc", ""), 0, f"expected one row per target; found an empty file, but {NEW}.roi has 125"),
     "empty all": (
         lambda p: [p.with_suffix(s).write_text("") for s in (".adc", ".hdr", ".roi")],
         0,
@@ -371,7 +371,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
+def test_faults_are_reported_and_good_rows_are_offered(tmp_path, name, caplog):
     spoil, n_good, message = BREAKS[name]
     write_bin(tmp_path)
     write_bin(tmp_path / "good", OLD)
@@ -387,13 +387,13 @@ def test_faults_are_told_and_good_rows_are_offered(tmp_path, name, caplog):
     assert all(picture.size for picture in pictures_of(catalog))
 
 
-def test_a_name_without_a_date_and_a_bin_that_stands_twice_are_faults(tmp_path):
+def test_a_name_without_a_date_and_a_bin_that_is_there_twice_are_faults(tmp_path):
     write_bin(tmp_path / "a")
     write_bin(tmp_path / "b")
     write_bin(tmp_path / "c", "D20131326T095207_IFCB013")
     with pytest.raises(InputError) as raised:
         read_source(tmp_path)
-    assert f"{tmp_path / 'b' / NEW}: expected every bin once; found the same bin at {tmp_path / 'a' / NEW}" in str(
+    assert f"{tmp_path / 'b' / NEW}: expected each bin once; found the same bin at {tmp_path / 'a' / NEW}" in str(
         raised.value
     )
     assert "D20131326T095207_IFCB013: expected a date and a time in the name" in str(raised.value)
@@ -403,7 +403,7 @@ def test_a_name_without_a_date_and_a_bin_that_stands_twice_are_faults(tmp_path):
 def test_a_source_without_any_good_bin_is_refused_even_so(tmp_path):
     write_bin(tmp_path)
     (tmp_path / f"{NEW}.roi").unlink()
-    with pytest.raises(InputError, match="expected images, found none"):
+    with pytest.raises(InputError, match="expected images; found none"):
         read_source(tmp_path, keep_going=True)
 
 
@@ -434,23 +434,25 @@ def cut(suffix, n_bytes):
     return spoil
 
 
-def test_an_image_that_two_rows_name_is_told(tmp_path, caplog):
+def test_an_image_that_two_rows_name_is_reported(tmp_path, caplog):
     write_bin(tmp_path)
     adc = tmp_path / f"{NEW}.adc"
     rows = adc.read_text().splitlines(keepends=True)
     adc.write_text("".join([*rows, rows[-1]]))
     assert len(read_source(tmp_path)) == 4
-    assert f"{NEW}.adc, row 5, column start_byte: expected bytes that no other row names; found those of" in caplog.text
+    assert (
+        f"{NEW}.adc, row 5, column start_byte: expected bytes that no other row uses; found the bytes of" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda hdr: hdr.unlink(), f"{NEW}: expected .adc, .hdr and .roi; found no .hdr; its images are read, without"),
         (lambda hdr: hdr.write_text(""), f"{NEW}.hdr: expected the settings of the instrument; found an empty file; i"),
     ],
 )
-def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, told, caplog):
+def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, message, caplog):
     write_bin(tmp_path)
     spoil(tmp_path / f"{NEW}.hdr")  # which would tell a fast run
     faults = Faults()
@@ -458,7 +460,7 @@ def test_a_bin_without_settings_has_no_volume(tmp_path, spoil, told, caplog):
     assert len(frame) == 3
     assert "volume" not in frame
     assert (faults.n_lost, faults.n_kept) == (0, 2)
-    assert told in caplog.text
+    assert message in caplog.text
     assert "found a bin with missing images, rows or settings; its images have no volume" in caplog.text
 
 
@@ -469,12 +471,10 @@ def test_half_copied_bins_are_faults_and_have_no_volume(tmp_path, bin_id, caplog
     two_rows = len("".join(whole.splitlines(keepends=True)[:2]))
     for n_kept, n_unnamed in ((two_rows, 80), (two_rows + 20, 80), (0, 125)):
         cut(".adc", n_kept)(tmp_path / bin_id)
-        expected = (
-            f"{bin_id}.roi: expected images that rows of {bin_id}.adc name; found {n_unnamed + bin_id[0].count('I')}"
-        )
+        expected = f"{bin_id}.roi: expected images with a row in {bin_id}.adc; found {n_unnamed + bin_id[0].count('I')}"
         with pytest.raises(InputError) as raised:
             read_source(tmp_path)
-        assert (expected if n_kept else "expected a row a target; found an empty file, but") in str(raised.value)
+        assert (expected if n_kept else "expected one row per target; found an empty file, but") in str(raised.value)
         if n_kept:
             frame = read_source(tmp_path, keep_going=True).frame
             assert len(frame) == 1
@@ -483,11 +483,11 @@ def test_half_copied_bins_are_faults_and_have_no_volume(tmp_path, bin_id, caplog
         (tmp_path / f"{bin_id}.adc").write_text(whole)
     rows = whole.splitlines(keepends=True)
     (tmp_path / f"{bin_id}.adc").write_text("".join(rows[:2] + rows[3:]))  # a row in the middle
-    with pytest.raises(InputError, match=r"\.roi: expected images .* found 44 of .* bytes that no row names; copy"):
+    with pytest.raises(InputError, match=r"\.roi: expected images .* found 44 of .* bytes that no row refers to; copy"):
         read_source(tmp_path)
     (tmp_path / f"{bin_id}.adc").write_text(whole)
     (tmp_path / f"{bin_id}.roi").write_bytes((tmp_path / f"{bin_id}.roi").read_bytes() + b"\0\0\0")
-    with pytest.raises(InputError, match=r"found [34] of \d+ bytes that no row names"):
+    with pytest.raises(InputError, match=r"found [34] of \d+ bytes that no row refers to"):
         read_source(tmp_path)
 
 
@@ -504,7 +504,7 @@ def test_the_images_are_counted_by_the_header(tmp_path, caplog):
     assert "volume" not in read_source(tmp_path, keep_going=True).frame
     for suffix in (".adc", ".roi"):
         (tmp_path / f"{NEW}{suffix}").write_bytes(b"")
-    with pytest.raises(InputError, match=r"expected a row a target; found an empty file, but roiCount is 4"):
+    with pytest.raises(InputError, match=r"expected one row per target; found an empty file, but roiCount is 4"):
         read_source(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Which reader a source gets, and what is told where none fits."""
+"""Which reader a source gets, and the error where none fits."""
 
 import zipfile
 
@@ -8,7 +8,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.readers.source import read_source, recognize_format
 
 
-def test_a_zip_that_is_no_source_is_told_with_what_to_do(tmp_path):
+def test_a_zip_that_is_no_source_is_reported_with_what_to_do(tmp_path):
     file = tmp_path / "set.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("copepod/a.png", b"")
@@ -17,7 +17,7 @@ def test_a_zip_that_is_no_source_is_told_with_what_to_do(tmp_path):
     ):
         read_source(file)
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(InputError, match=r"set\.zip: .* for it is no ZIP, or not whole: copy it again"):
+    with pytest.raises(InputError, match=r"set\.zip: .* because it is not a ZIP, or incomplete: copy it again"):
         read_source(file)
 
 
@@ -27,7 +27,7 @@ def test_a_folder_named_as_a_file_is_a_folder(drawn_folder, tmp_path):
         assert recognize_format(tmp_path / name) == "folder"
 
 
-def test_a_named_format_that_cannot_be_is_told(drawn_folder, tmp_path):
+def test_a_named_format_that_cannot_be_is_reported(drawn_folder, tmp_path):
     (tmp_path / "c.csv").write_text("path\na.png\n")
     with pytest.raises(InputError, match="expected a catalog file; found a folder"):
         read_source(drawn_folder, source_format="catalog")

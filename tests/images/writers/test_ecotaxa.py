@@ -39,7 +39,7 @@ def make_names(ids=IDS, labels=LABELS):
     return pd.DataFrame({"object_id": ids, "label": labels, "probability": 0.5})
 
 
-def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
+def test_every_predicted_object_has_its_row_and_rejected_ones_have_none(tmp_path):
     path = tmp_path / "ecotaxa_names.tsv"
     counts = write_ecotaxa(path, make_catalog(tmp_path), make_names())
     assert (
@@ -57,7 +57,7 @@ def test_every_named_object_has_its_row_and_the_refused_have_none(tmp_path):
 
 
 @pytest.mark.parametrize("status", ["validated", "dubious", "discarded", "Validated ", "V", "anything"])
-def test_what_a_person_has_decided_is_kept_unless_told(tmp_path, caplog, status):
+def test_what_a_person_has_decided_is_kept_unless_overridden(tmp_path, caplog, status):
     catalog = make_catalog(tmp_path, annotation_status=["predicted", status, None, None, "predicted"])
     path = tmp_path / "ecotaxa.tsv"
     counts = write_ecotaxa(path, catalog, make_names())
@@ -159,8 +159,8 @@ def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
     assert counts.n_dropped == 1
     assert "not in the class map" not in caplog.text
     write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"Calanus": "x"}, overwrite=True)
-    assert "not in the class map, so written as they are: Méduse, egg<other, t001" in caplog.text
-    with pytest.raises(SettingError, match="unknown were refused"):
+    assert "not in the class map, so written with their own names: Méduse, egg<other, t001" in caplog.text
+    with pytest.raises(SettingError, match="unknown were rejected"):
         write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"unknown": "x"}, overwrite=True)
     renamed = {"Calanus": "unknown"}  # a category of that name is no refusal
     write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map=renamed, overwrite=True)
@@ -170,8 +170,8 @@ def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("NA", "object_annotation_category 'NA': which EcoTaxa takes for empty; rename the class with a class map"),
-        ("nan", "which EcoTaxa takes for empty"),
+        ("NA", "object_annotation_category 'NA': which EcoTaxa reads as empty; rename the class with a class map"),
+        ("nan", "which EcoTaxa reads as empty"),
         ("a\tb", "without tabs, line ends"),
         ("a\nb", "without tabs, line ends"),
         ("a\u2028b", "without tabs, line ends"),
@@ -200,10 +200,10 @@ def test_a_category_that_ecotaxa_would_misread_is_refused(tmp_path, label, messa
             make_names(["m106_1", "zebra", "x"], ["a", "b", "c"]),
             r"row 3: expected images of the catalog; found object_id zebra, which is not in it \(2 of 3 are not\)",
         ),
-        (make_names([], []), "expected a name for at least one image"),
+        (make_names([], []), "predictions: expected at least one image"),
         (make_names([None], ["a"]), "row 2, column object_id: expected text"),
         (make_names().drop(columns="label"), "expected the columns object_id, label; label is missing"),
-        (make_names(IDS[:1], ["unknown"]), "no object is left to write: 1 unknown, 4 without a name"),
+        (make_names(IDS[:1], ["unknown"]), "no object is left to write: 1 unknown, 4 without a prediction"),
     ],
 )
 def test_names_that_do_not_fit_the_catalog_are_refused(tmp_path, names, message):
@@ -213,14 +213,14 @@ def test_names_that_do_not_fit_the_catalog_are_refused(tmp_path, names, message)
 
 def test_ids_and_images_that_ecotaxa_would_misread_are_refused(tmp_path):
     path = tmp_path / "ecotaxa.tsv"
-    for object_id, message in (("NA", "takes for empty"), ("a\tb", "without tabs"), ("y" * 251, "at most 250")):
+    for object_id, message in (("NA", "reads as empty"), ("a\tb", "without tabs"), ("y" * 251, "at most 250")):
         with pytest.raises(InputError, match=rf"object_id .*{message}.*in the catalog"):
             write_ecotaxa(path, make_catalog(tmp_path, [object_id]), make_names([object_id], ["a"]))
     twice = make_catalog(tmp_path, ["a", "b"], ecotaxa_id=["x", "x"], path=["i.png", "i.png"])
     with pytest.raises(InputError, match=r"object_id x, img_file_name i\.png is in two rows"):
         write_ecotaxa(path, twice, make_names(["a"], ["c"]), image_names=True)
     samples = make_catalog(tmp_path, ["s1/x", "s2/x"], ecotaxa_id=["x", "x"], sample_id=["s1", "s2"])
-    with pytest.raises(InputError, match="several objects are called x, each of another sample"):
+    with pytest.raises(InputError, match="several objects have the id x, each in another sample"):
         write_ecotaxa(path, samples, make_names(["s1/x", "s2/x"], ["c", "d"]))
     assert not path.exists()
 
@@ -237,7 +237,7 @@ def test_an_object_of_another_sample_with_the_same_id_is_another_object(tmp_path
     counts = write_ecotaxa(path, catalog, make_names(["s2/x"], ["c"]))
     assert (counts.n_rows, counts.n_validated, counts.n_unnamed) == (1, 0, 1)  # it is not the one that is validated
     assert check_table(path, is_update=True)[0]["object_id"] == "x"
-    assert "also those of objects in other samples" in caplog.text
+    assert "also ids of objects in other samples" in caplog.text
 
 
 def test_images_that_ecotaxa_would_not_find_are_refused(tmp_path):

@@ -85,12 +85,12 @@ def test_scores_of_a_joined_image_are_written_under_its_first_target(tmp_path):
     assert read_as_a_dashboard_does(tmp_path / "scores", OLD).index.tolist() == [1, 3]
 
 
-def test_refused_and_unnamed_images_are_told_of(catalog, tmp_path, caplog):
+def test_rejected_and_unpredicted_images_are_reported(catalog, tmp_path, caplog):
     names = make_names(catalog, SCORES).assign(label=["unknown", "mix", "mix", "mix"]).drop(index=1)
     counts = write_class_scores(tmp_path, catalog, names, CLASSES)
     assert (counts.n_bins, counts.n_images, counts.n_unknown, counts.n_unnamed) == (1, 3, 1, 1)
     assert "1 images were rejected (unknown)" in caplog.text
-    assert "1 images of the catalog have no name" in caplog.text
+    assert "1 images of the catalog have no prediction" in caplog.text
     assert read_as_a_dashboard_does(tmp_path, NEW).index.tolist() == [2, 7, 65535]
 
 
@@ -160,7 +160,7 @@ def test_classes_that_a_dashboard_cannot_read_are_refused(catalog, tmp_path):
         write_class_scores(tmp_path, plain, make_names(catalog, SCORES), CLASSES)
 
 
-def test_without_h5py_the_line_that_installs_it_is_told(catalog, tmp_path, monkeypatch):
+def test_without_h5py_the_line_that_installs_it_is_reported(catalog, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DependencyError, match=r"pip install 'plankton_embed\[ifcb\]'"):
         write_class_scores(tmp_path, catalog, make_names(catalog, SCORES), CLASSES)
