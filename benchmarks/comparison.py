@@ -40,7 +40,7 @@ from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.net_classifier import NetClassifier
 from plankton_embed.baselines.pixels import PixelMLP
 from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
-from plankton_embed.classifiers.calibrated import HELD_OUT
+from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE
 from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.settings import Settings
@@ -191,7 +191,7 @@ def measure_leak(catalog: ImageCatalog, output: Path) -> None:
         validation = None  # a tenth of the grown images is split off, copies included
         if not leak:
             own = np.unique(train.sources)
-            train, validation_part = divide_and_grow(pixels[own], labels[own], HELD_OUT)
+            train, validation_part = divide_and_grow(pixels[own], labels[own], LEFT_OUT_SHARE)
             validation = validation_part.images, validation_part.labels
         net = PixelMLP(progress=True).fit(train.images, train.labels, validation)
         predicted = net.predict(test.images)

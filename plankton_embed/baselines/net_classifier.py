@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import precision_recall_fscore_support
 from sklearn.utils.validation import check_is_fitted
 
-from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_classes
+from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE, hold_out, keep_classes
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically, write_json
 
@@ -151,7 +151,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_shape_ = pixels.shape[1:]
         watched = None if validation is None else self._take_validation(*validation)
         if validation is None and (self.watch or self.plateau_factor < 1):
-            is_val = hold_out(codes, HELD_OUT, self.seed)
+            is_val = hold_out(codes, LEFT_OUT_SHARE, self.seed)
             watched = (pixels[is_val], codes[is_val]) if is_val.any() else None
             pixels, codes = pixels[~is_val], codes[~is_val]
         self.mean_, self.scale_ = self._find_scale(pixels)

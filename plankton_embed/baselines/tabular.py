@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from plankton_embed.classifiers.calibrated import HELD_OUT, hold_out, keep_classes
+from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE, hold_out, keep_classes
 from plankton_embed.classifiers.calibration import LEAST_PROBABILITY
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.errors import InputError, SettingError, needs_extra
@@ -241,7 +241,7 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
         """
         learned = _take(vectors, features, y, "training images")
         if calibration is None:
-            is_calibration = hold_out(np.unique(learned[2], return_inverse=True)[1], HELD_OUT)
+            is_calibration = hold_out(np.unique(learned[2], return_inverse=True)[1], LEFT_OUT_SHARE)
             calibration_part = _choose(learned, is_calibration)
             learned = _choose(learned, ~is_calibration)
         else:

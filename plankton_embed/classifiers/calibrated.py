@@ -19,7 +19,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.balance import shuffle_by_class
 from plankton_embed.table import class_means
 
-HELD_OUT = 0.1  # share of the images, where no calibration or validation set is given
+LEFT_OUT_SHARE = 0.1  # share of the images, where no calibration or validation set is given
 KINDS = [np.float64, np.float32]
 Labelled = tuple[NDArray[Any], NDArray[np.intp]]  # vectors (n, d) and class codes (n,)
 
@@ -81,9 +81,9 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def _split(images: Labelled) -> tuple[Labelled, Labelled | None]:
         """Return the images to learn from, and a stratified tenth for calibration; None if there are too few."""
         vectors, codes = images
-        is_held_out = hold_out(codes, HELD_OUT)
-        calibration = (vectors[is_held_out], codes[is_held_out]) if is_held_out.any() else None
-        return (vectors[~is_held_out], codes[~is_held_out]), calibration
+        is_left_out = hold_out(codes, LEFT_OUT_SHARE)
+        calibration = (vectors[is_left_out], codes[is_left_out]) if is_left_out.any() else None
+        return (vectors[~is_left_out], codes[~is_left_out]), calibration
 
     def _check_settings(self, n_images: int) -> None:
         """Raise if the settings cannot be used with that many images."""

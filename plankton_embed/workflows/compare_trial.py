@@ -26,7 +26,7 @@ from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_h
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
 from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
-from plankton_embed.classifiers.calibrated import HELD_OUT
+from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE
 from plankton_embed.classifiers.calibration import LEAST_PROBABILITY, fit_temperature
 from plankton_embed.classifiers.prediction import METHODS, fit_classifier, fitting_k
 from plankton_embed.classifiers.scoring import score_predictions
@@ -245,7 +245,7 @@ def _measure_net(trial: Trial, images: TrialImages, weights: str, budget: float 
         grown = grow_classes(*train)
         train = grown.images, grown.labels
     elif trial.system.grow:  # divided before growing, so that no copy of a training image is in the validation set
-        grown, part = divide_and_grow(*train, HELD_OUT, seed=trial.seed)
+        grown, part = divide_and_grow(*train, LEFT_OUT_SHARE, seed=trial.seed)
         train, validation = (grown.images, grown.labels), (part.images, part.labels)
     _, learning = _clock(net.fit, train[0], train[1], validation=validation if len(validation[1]) else None)
     net.save(trial.output / "model", overwrite=True)

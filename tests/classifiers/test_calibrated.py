@@ -24,12 +24,12 @@ CLASSIFIERS = [
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 12), n=st.integers(1, 300))
 def test_a_tenth_is_held_out_and_every_class_remains(seed, n_classes, n):
     codes = np.random.default_rng(seed).integers(n_classes, size=n)
-    is_held_out = hold_out(codes, 0.1)
-    assert is_held_out.sum() <= round(0.1 * n)
-    assert set(codes[~is_held_out]) == set(codes)
+    is_left_out = hold_out(codes, 0.1)
+    assert is_left_out.sum() <= round(0.1 * n)
+    assert set(codes[~is_left_out]) == set(codes)
     for code in set(codes):
         of_class = codes == code
-        assert abs(is_held_out[of_class].sum() - 0.1 * of_class.sum()) <= 1
+        assert abs(is_left_out[of_class].sum() - 0.1 * of_class.sum()) <= 1
 
 
 def test_large_classes_give_exactly_a_tenth():
