@@ -40,7 +40,7 @@ class Dendrogram(Shown):
         cuts: how well each number of branches separates the vectors: `n_branches`, `calinski_harabasz` (higher is
             better).
         cophenetic_correlation: between the distances of rows and the heights at which the tree joins them.
-        n_compared: number of rows for this correlation.
+        n_compared: number of rows used for this correlation.
     """
 
     table: EmbeddingTable

@@ -324,7 +324,7 @@ def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
     assert found.samples["why_missing"].tolist() == expected
     table = found.table.set_index("sample")
     assert table["concentration"].notna().groupby(level=0).all().tolist() == [False, False, True]
-    assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; is the unit right?" in caplog.text  # noqa: E501  # fmt: skip
+    assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; check the unit" in caplog.text  # noqa: E501  # fmt: skip
     assert "column subsample_factor: expected times that" in caplog.text
 
 
@@ -375,7 +375,7 @@ def test_spectra_of_samples_that_share_their_water_are_not_pooled(caplog):
     assert pooled["nbss"].isna().all()
     assert pooled["biovolume"].gt(0).any()
     left = draw_size_spectra(parts).figure.axes[0].child_axes[0]
-    assert "all 2 samples together: water not known (samples share it)" in left.get_legend_handles_labels()[1]
+    assert "all 2 samples together: volume of water unknown (samples share it)" in left.get_legend_handles_labels()[1]
     assert np.isnan(fit_slope(pooled)).all()
 
 
@@ -644,7 +644,7 @@ def test_images_bring_their_own_catalog(tmp_path, folder, in_pixels, drawn_folde
     assert found.samples["sample"].tolist() == ["even", "odd"]
     assert found.samples["volume"].tolist() == [2, 2]
     assert found.samples["n_images"].sum() == len(query)
-    with pytest.raises(SettingError, match="catalog: it goes with vectors"):
+    with pytest.raises(SettingError, match="catalog: it can only be used with vectors"):
         abundance(run, tmp_path / "query.csv", catalog=tmp_path / "query.csv", device="cpu", progress=False)
 
 

@@ -61,7 +61,7 @@ def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageC
     _check_pictures(pictures, f"{path}, array {name}" if name else str(path))
     n_images = len(pictures)
     if given is not None and labels is not None:
-        raise InputError(f"{path} holds labels; found more labels in {labels}: remove one of the two")
+        raise InputError(f"{path} contains labels; found more labels in {labels}: remove one of the two")
     label = _read_labels(Path(labels), n_images, faults) if labels is not None else _own_labels(path, given, n_images)
     faults.report()
     rows = pd.Series(np.arange(n_images).astype(str), dtype="str")

@@ -278,7 +278,7 @@ def _report_unnamed(path: Path, tables: Sequence[Table], list_folder: ListFolder
             "images that the tables list",
             found,
             kept=True,
-            remedy="is a table cut off, or is a quote in it not closed?",
+            remedy="check whether a table is incomplete, or a quote in it is not closed",
         )
 
 
