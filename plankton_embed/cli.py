@@ -216,7 +216,7 @@ Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, 
 Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
 Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
 Reference = Annotated[Path, Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")]
-Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify; with a run as reference also images")]
+Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify, or images if the reference is a run")]
 Output = Annotated[Path, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
 OptionalOutput = Annotated[Path | None, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
 Overwrite = Annotated[bool, Option("--overwrite", help="replace the output if it exists")]
@@ -225,7 +225,9 @@ Json = Annotated[bool, Option("--json", help="print the result as JSON")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print only warnings and errors, and JSON with --json")]
 Seed = Annotated[int | None, Option(help="seed of every random draw (the setting `seed`)")]
 DrawSeed = Annotated[int, Option("--seed", help="seed of every random draw")]
-Root = Annotated[Path | None, Option(help="folder where relative paths in a catalog start  [default: the catalog's]")]
+Root = Annotated[
+    Path | None, Option(help="folder where relative paths in a catalog start  [default: the catalog's folder]")
+]
 Status = Annotated[
     str | None,
     Option(
@@ -351,7 +353,9 @@ def catalog(
     labels: Annotated[Path | None, Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[str | None, Option(metavar="COLUMN", help="challenge: class column  [default: level2]")],
     masks: Annotated[bool, Option(help="flowcam: make pixels outside the mask beside the picture white")],
-    dilution: Annotated[Dilution | None, Option(help="PlanktoScope: how sample_dilution_factor changes counts")],
+    dilution: Annotated[
+        Dilution | None, Option(help="PlanktoScope: how sample_dilution_factor changes the number of objects")
+    ],
     images_per_sample: Annotated[
         str | None, Option(help="UVP: images taken of each sample: a number, or a CSV sample,images")
     ],
@@ -459,7 +463,7 @@ def evaluate(
 @verb("runs/zooscan new_class.parquet -o reference.parquet")
 def enroll(
     new: Annotated[
-        Path, Argument(help="labelled vectors, or a folder of named clusters; with a run as reference also images")
+        Path, Argument(help="labelled vectors, a folder of named clusters, or images if the reference is a run")
     ],
     curve: Annotated[bool, Option(help="learning curve with 1, 2, 5, … examples of each class, in <output>_curve/")],
     query: Annotated[
@@ -486,7 +490,7 @@ def seen_unseen(
 @verb("zooscan.csv -o runs/comparison --systems embedding,softmax --budget 10")
 def compare(
     budget: Annotated[
-        float | None, Option(metavar="MINUTES", help="training time of each system  [default: by its settings]")
+        float | None, Option(metavar="MINUTES", help="maximum training time of each system  [default: by its settings]")
     ],
     seeds: Annotated[
         int, Option(help="number of trainings of each system; their seeds are --seed and the numbers after it")
@@ -636,7 +640,7 @@ def apply_corrections(
 
 @verb("runs/zooscan new_cruise/ -o shift/")
 def shift(
-    new: Annotated[Path, Argument(help="vectors to compare; with a run as reference also images")],
+    new: Annotated[Path, Argument(help="vectors to compare, or images if the reference is a run")],
     unknown_rate: Annotated[float, Option(metavar="SHARE", help=UNKNOWN_HELP)],
     n_permutations: Annotated[int, Option(help="permutations of each test, at least 1000")],
     n_draws: Annotated[
@@ -652,12 +656,12 @@ def shift(
 
 @verb("runs/zooscan new_cruise/ -o abundance/ --by station")
 def abundance(
-    query: Annotated[Path, Argument(help="vectors to count; with a run also images")],
+    query: Annotated[Path, Argument(help="vectors to count, or images if the reference is a run")],
     by: Annotated[str, Option(metavar="COLUMN", help="column whose values are the samples")],
-    catalog: Annotated[Path | None, Option(metavar="FILE", help="with vectors: the catalog of their images")],
+    catalog: Annotated[Path | None, Option(metavar="FILE", help="the catalog of the images, if QUERY is vectors")],
     correction: Annotated[Correction, Option(help="correct counts by probabilities (em) or by the confusion matrix")],
     n_draws: Annotated[int, Option(help="random draws for the intervals, at least 20")],
-    level: Annotated[float, Option(help="share of the intervals that should contain the true count")],
+    level: Annotated[float, Option(help="confidence level: share of the intervals that should contain the true count")],
     depth_bin: Annotated[float | None, Option(metavar="METRES", help="bin width of profiles  [default: a round one]")],
 ) -> None:
     """Count classes in samples, corrected, with intervals.
@@ -668,7 +672,7 @@ def abundance(
 
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
-    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv, as classify wrote it")],
+    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv of classify")],
     catalog: Annotated[Path, Argument(help="catalog of the images predicted, or their source")],
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
     target: Annotated[Target, Option(help="EcoTaxa or an IFCB dashboard")],

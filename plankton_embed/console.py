@@ -247,7 +247,7 @@ def clusters(found: Clusters, options: Options) -> None:
 
 
 def relations(found: Relations, options: Options) -> None:
-    """Print the relations between classes that repeat."""
+    """Print the repeated relations between classes."""
     if not options["json"]:
         print_table(found.analogies.head(20))
     _print_summary(options)

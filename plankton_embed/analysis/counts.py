@@ -323,7 +323,7 @@ def gather_counts(
         survey: the samples.
         labels: (L,) the classes, then `unknown`.
         counted: the counts of each sample.
-        level: share of the intervals that should hold the true count.
+        level: share of the intervals that should contain the true count.
         unknown: the label of rejected images.
         summary: of the result; the numbers of images, samples and rejected images are added to it.
     """

@@ -1,4 +1,4 @@
-"""`relations`: relations between images that repeat."""
+"""`relations`: repeated relations between images."""
 
 from __future__ import annotations
 

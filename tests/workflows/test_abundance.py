@@ -187,7 +187,10 @@ def test_fractions_of_an_ecotaxa_table(tmp_path, caplog):
         halves = count(query, catalog, by="acq_id")
     assert halves.table.groupby("sample")["concentration"].sum().tolist() == pytest.approx([0.08, 1.28])
     assert halves.totals["concentration"].isna().all()  # their water is one: it would be counted twice
-    assert "--by acq_id divides 1 sample_id among several samples, whose individuals and concentrations" in caplog.text
+    assert (
+        "--by acq_id divides the images of 1 sample_id among several samples, so individuals and concentrations"
+        in caplog.text
+    )
 
 
 STATION = np.repeat(["s1", "s2"], [50, 40])

@@ -40,7 +40,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
     Args:
         folder: the folder.
         files: the visible files in it, if they were listed before (see `list_files`).
-        is_stated: whether the user stated this format; the only class folder may then hold folders with images, which
+        is_stated: whether the user gave this format; the only class folder may then contain folders with images, which
             is an error otherwise.
 
     Raises:
@@ -148,14 +148,14 @@ def _check_depth(folder: str, inner_folders: set[tuple[str, ...]], splits: set[s
 
     Args:
         folder: the folder given.
-        inner_folders: the folders that hold images, part by part from the class on.
+        inner_folders: the folders that contain images, part by part from the class on.
         splits: the split folders above them.
         is_stated: whether the user stated that one class may have several folders.
 
     Raises:
-        InputError: there is one class folder, and it holds folders with images and nothing else.
+        InputError: there is one class folder, and it contains folders with images and nothing else.
     """
-    classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that hold images, () being itself
+    classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that contain images, () being itself
     for place in filter(None, inner_folders):
         classes.setdefault(place[0], set()).add(place[1:])
     if len(classes) == 1:

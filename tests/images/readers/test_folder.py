@@ -105,7 +105,7 @@ def test_the_folder_may_be_relative_and_is_kept_absolute(tmp_path, monkeypatch):
 def test_nothing_to_read_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no images \(.*\.png.*; found 1 \.txt"):
+    with pytest.raises(InputError, match=r"contains no images \(.*\.png.*; found 1 \.txt"):
         read_folder(plant(tmp_path, "a/readme.txt"))
 
 
