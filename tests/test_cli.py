@@ -209,10 +209,10 @@ def test_unknown_images_are_rejected_scored_and_enrolled(vectors, tmp_path):
     done = call("evaluate", train, test, "-m", "knn", "--unseen", "d", "--refuse-by", "density")
     assert done.exit_code == 0, done.output
     assert "ECE" in done.stdout
-    assert "60 images of known classes, 40 of unseen ones" in done.stdout  # e is not in the reference either
+    assert "60 images of known classes, 40 of unseen classes" in done.stdout  # e is not in the reference either
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
-    assert "40 images of known classes, 60 of unseen ones" in done.stdout
+    assert "40 images of known classes, 60 of unseen classes" in done.stdout
     check_fault(
         1,
         ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)],

@@ -328,7 +328,7 @@ def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
     table = found.table.set_index("sample")
     assert table["concentration"].notna().groupby(level=0).all().tolist() == [False, False, True]
     assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; check the unit" in caplog.text  # noqa: E501  # fmt: skip
-    assert "column subsample_factor: expected times that" in caplog.text
+    assert "column subsample_factor: expected sample / imaged part" in caplog.text
 
 
 def test_the_fluid_that_was_run_is_reported():
@@ -449,7 +449,7 @@ def test_depths_within_samples():
     assert sorted(set(zip(wider["sample"], wider["depth_low"], strict=True))) == [("a", 50), ("b", 0)]
     with pytest.raises(SettingError, match="makes 7101 bins"):
         count(catalog=catalog, depth_bin=0.01)
-    with pytest.raises(SettingError, match="no two images of a sample differ"):
+    with pytest.raises(SettingError, match="all images of a sample have the same depth"):
         count(catalog=describe(sample_id=STATIONS), depth_bin=5)
     with pytest.raises(SettingError, match="above 0"):
         count(catalog=catalog, depth_bin=-1)
@@ -615,7 +615,7 @@ def test_what_is_refused(folder, tmp_path):
         count(catalog=describe(station=[None] * 90), by="station")
     with pytest.raises(InputError, match="no images to count"):
         count(QUERY.select([]))
-    with pytest.raises(SettingError, match="root: it applies to a catalog file"):
+    with pytest.raises(SettingError, match="root: it can only be used with a catalog file"):
         count(root=tmp_path)
     with pytest.raises(SettingError, match="draws: expected at least 20"):
         count(n_draws=3)
