@@ -12,7 +12,7 @@ import plankton_embed as pe
 folder = shared_run()
 
 # %%
-# Pairs of relations that repeat, counted by class (`support`). `expected` is the mean count with shuffled labels.
+# Repeated relations, counted by class (`support`). `expected` is the mean count with shuffled labels.
 
 relations = pe.relations(folder, n_images=60, n_shuffles=19, limit=200, progress=False)
 print(relations)

@@ -1,4 +1,4 @@
-"""Plankton images as points in a space where distance means likeness."""
+"""Plankton images as points in a space where distance means similarity."""
 
 import warnings
 from typing import Any

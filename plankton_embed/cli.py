@@ -216,7 +216,7 @@ Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, 
 Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
 Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
 Reference = Annotated[Path, Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")]
-Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify; with a run as reference also images")]
+Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify, or images if the reference is a run")]
 Output = Annotated[Path, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
 OptionalOutput = Annotated[Path | None, Option("--output", "-o", metavar="PATH", help="file or folder to write")]
 Overwrite = Annotated[bool, Option("--overwrite", help="replace the output if it exists")]
@@ -225,12 +225,15 @@ Json = Annotated[bool, Option("--json", help="print the result as JSON")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print only warnings and errors, and JSON with --json")]
 Seed = Annotated[int | None, Option(help="seed of every random draw (the setting `seed`)")]
 DrawSeed = Annotated[int, Option("--seed", help="seed of every random draw")]
-Root = Annotated[Path | None, Option(help="folder where relative paths in a catalog start  [default: its own]")]
+Root = Annotated[
+    Path | None, Option(help="folder where relative paths in a catalog start  [default: the catalog's folder]")
+]
 Status = Annotated[
     str | None,
     Option(
         metavar="STATUS,...",
-        help="ecotaxa, challenge: statuses whose names are labels, such as validated,predicted  [default: validated]",
+        help="ecotaxa, challenge: use class names with these statuses as labels, such as validated,predicted  "
+        "[default: validated]",
     ),
 ]
 PresetOption = Annotated[
@@ -240,7 +243,10 @@ PresetOption = Annotated[
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
-Set = Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")]
+Set = Annotated[
+    list[str] | None,
+    Option("--set", metavar="NAME=VALUE", help="change a setting, such as training.epochs=20; repeatable"),
+]
 DropDuplicates = Annotated[bool, Option("--drop-duplicates", help="drop duplicate images found in more than one split")]
 GroupBy = Annotated[
     str | None, Option(metavar="COLUMN", help="images with the same value, such as sample_id, stay in one split")
@@ -270,7 +276,8 @@ IntervalsBy = Annotated[
     str | None,
     Option(
         metavar="COLUMN",
-        help="column whose values are drawn as a whole for intervals, such as sample_id  [default: single images]",
+        help="for intervals, draw all images with the same value of this column together, such as sample_id  "
+        "[default: single images]",
     ),
 ]
 Repeats = Annotated[int | None, Option("--repeats", help="random draws of each number of examples  [default: 10]")]
@@ -333,7 +340,7 @@ def run() -> None:
 def demo(
     output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="folder of the run")],
 ) -> None:
-    """Run on a drawn plankton set, without a download."""
+    """Run on drawn plankton images; nothing is downloaded."""
 
 
 @verb("zooscan/ -o zooscan.csv --fractions .7,.1,.2 --group-by sample_id")
@@ -345,13 +352,19 @@ def catalog(
     keep_going: Annotated[bool, Option(help="leave out faulty rows and files, with a warning")],
     labels: Annotated[Path | None, Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[str | None, Option(metavar="COLUMN", help="challenge: class column  [default: level2]")],
-    masks: Annotated[bool, Option(help="flowcam: make white where the mask beside the picture is black")],
-    dilution: Annotated[Dilution | None, Option(help="PlanktoScope: what sample_dilution_factor does to counts")],
-    images_per_sample: Annotated[str | None, Option(help="UVP: images taken of each sample: a number or a CSV file")],
+    masks: Annotated[bool, Option(help="flowcam: make pixels outside the mask beside the picture white")],
+    dilution: Annotated[
+        Dilution | None, Option(help="PlanktoScope: how sample_dilution_factor changes the number of objects")
+    ],
+    images_per_sample: Annotated[
+        str | None, Option(help="UVP: images taken of each sample: a number, or a CSV sample,images")
+    ],
     feature_unit: Annotated[
         FeatureUnit | None, Option(help="ecotaxa: unit of areas and axes  [default: detected, else px]")
     ],
-    class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV: old name, new name; empty: drop the class")],
+    class_map: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV with a header: old,new; an empty new name drops the class")
+    ],
     drop_duplicates: DropDuplicates,
     preview: Annotated[bool, Option(help="draw pictures into <output>_preview/")],
     group_by: GroupBy,
@@ -362,7 +375,11 @@ def catalog(
     exclude: Annotated[str, Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
     set_: Annotated[
         list[str] | None,
-        Option("--set", metavar="NAME=VALUE", help="--preview: such as preparation.target_size=64; repeatable"),
+        Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="--preview: change a setting, such as preparation.target_size=64; repeatable",
+        ),
     ] = None,
     preset: Annotated[Preset | None, Option(help="--preview: how images are prepared  [default: cpu]")] = None,
 ) -> dict[str, Any]:
@@ -422,7 +439,7 @@ def classify(
     probabilities: Annotated[
         bool | None,
         Option(
-            "--probabilities/--no-probabilities", help="write them or not  [default: if there is a calibration set]"
+            "--probabilities/--no-probabilities", help="write probabilities  [default: if there is a calibration set]"
         ),
     ],
     all_probabilities: Annotated[bool, Option(help="write the probability of every class, in columns p(<class>)")],
@@ -446,7 +463,7 @@ def evaluate(
 @verb("runs/zooscan new_class.parquet -o reference.parquet")
 def enroll(
     new: Annotated[
-        Path, Argument(help="labelled vectors, or a folder of named clusters; with a run as reference also images")
+        Path, Argument(help="labelled vectors, a folder of named clusters, or images if the reference is a run")
     ],
     curve: Annotated[bool, Option(help="learning curve with 1, 2, 5, … examples of each class, in <output>_curve/")],
     query: Annotated[
@@ -473,10 +490,14 @@ def seen_unseen(
 @verb("zooscan.csv -o runs/comparison --systems embedding,softmax --budget 10")
 def compare(
     budget: Annotated[
-        float | None, Option(metavar="MINUTES", help="training time of each system  [default: by its settings]")
+        float | None, Option(metavar="MINUTES", help="maximum training time of each system  [default: by its settings]")
     ],
-    seeds: Annotated[int, Option(help="trainings of each system, with --seed and the numbers after it")],
-    only: Annotated[str, Option("--systems", metavar="SYSTEM,...", help="[default: one of each kind]")] = "",
+    seeds: Annotated[
+        int, Option(help="number of trainings of each system; their seeds are --seed and the numbers after it")
+    ],
+    only: Annotated[
+        str, Option("--systems", metavar="SYSTEM,...", help="systems to compare  [default: one of each kind]")
+    ] = "",
     weights: Annotated[
         list[str] | None,
         Option(metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet or none; repeatable"),
@@ -501,8 +522,10 @@ def pca(
 
 @verb("runs/zooscan -o film.gif")
 def film(
-    run: Annotated[Path, Argument(help="a run trained with --set training.keep_every_epoch=true")],
-    basis_epoch: Annotated[int | None, Option("--basis", help="epoch that gives the axes  [default: the last]")],
+    run: Annotated[Path, Argument(help="a run that was trained with --set training.keep_every_epoch=true")],
+    basis_epoch: Annotated[
+        int | None, Option("--basis", help="epoch whose principal components are the axes  [default: the last]")
+    ],
     seconds: Annotated[float | None, Option(help="length of the film  [default: by the number of epochs]")],
 ) -> None:
     """Show how classes separate during training.
@@ -515,8 +538,10 @@ def film(
 def dendrogram(
     vectors: Analysed,
     of: Annotated[TreeOf, Option(help="tree of images, or of class means")],
-    n_leaves: Annotated[int | None, Option(help="leaves of the cut tree  [default: 40; classes: all]")],
-    n_branches: Annotated[int | None, Option(help="main branches  [default: those that separate best, at most 8]")],
+    n_leaves: Annotated[int | None, Option(help="number of leaves of the cut tree  [default: 40; classes: all]")],
+    n_branches: Annotated[
+        int | None, Option(help="number of main branches  [default: the number that separates best, at most 8]")
+    ],
 ) -> None:
     """Build Ward's tree of images or classes."""
 
@@ -530,7 +555,8 @@ def taxonomy(
     ],
     method: Annotated[Method | None, Option("--method", "-m", help="classification method  [default: knn]")],
     certainty: Annotated[
-        float | None, Option(help="least probability, else a broader group is predicted  [default: 0.9]")
+        float | None,
+        Option(help="minimum probability; below it, a broader group is predicted  [default: 0.9]"),
     ],
     n_permutations: Annotated[int, Option(help="permutations of the class names, for the p-values")],
 ) -> None:
@@ -546,26 +572,30 @@ def clusters(
     reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors, to report the nearest class")],
     only: Annotated[
         Path | None,
-        Option("--predictions", metavar="FILE", help="as classify wrote them; group the images predicted as unknown"),
+        Option(
+            "--predictions", metavar="FILE", help="predictions.csv of classify; group only its images labelled unknown"
+        ),
     ],
     method: Annotated[ClusterMethod, Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
-    min_size: Annotated[int | None, Option(help="hdbscan: fewest images of a group  [default: 10]")],
+    min_size: Annotated[int | None, Option(help="hdbscan: minimum number of images in a group  [default: 10]")],
 ) -> None:
-    """Group images without labels, for a person to name."""
+    """Group unlabelled images; a person then names the groups."""
 
 
 @verb("runs/zooscan -o relations/")
 def relations(
     vectors: Analysed,
-    epsilon: Annotated[float | None, Option(help="largest difference of two relations  [default: by --limit]")],
+    epsilon: Annotated[float | None, Option(help="largest difference of two relations  [default: chosen by --limit]")],
     n_images: Annotated[int, Option(help="images to compare, drawn evenly from the classes; at most 3000")],
     same_class: Annotated[bool, Option(help="count relations within a class too")],
-    definition: Annotated[Definition, Option(help="window_2019: as in the report of 2019, misses most relations")],
-    limit: Annotated[int, Option(help="relations to keep; all are counted")],
-    n_shuffles: Annotated[int, Option(help="shuffles of the labels, for the expected numbers")],
+    definition: Annotated[
+        Definition, Option(help="window_2019: the search of the 2019 report, which misses most relations")
+    ],
+    limit: Annotated[int, Option(help="number of relations to write; all are counted")],
+    n_shuffles: Annotated[int, Option(help="number of shuffles of the labels, to compute the expected counts")],
 ) -> None:
-    """Find relations between images that repeat.
+    """Find repeated relations between images.
 
     x1 is to y1 as x2 is to y2.
     """
@@ -610,7 +640,7 @@ def apply_corrections(
 
 @verb("runs/zooscan new_cruise/ -o shift/")
 def shift(
-    new: Annotated[Path, Argument(help="vectors to compare; with a run as reference also images")],
+    new: Annotated[Path, Argument(help="vectors to compare, or images if the reference is a run")],
     unknown_rate: Annotated[float, Option(metavar="SHARE", help=UNKNOWN_HELP)],
     n_permutations: Annotated[int, Option(help="permutations of each test, at least 1000")],
     n_draws: Annotated[
@@ -626,12 +656,12 @@ def shift(
 
 @verb("runs/zooscan new_cruise/ -o abundance/ --by station")
 def abundance(
-    query: Annotated[Path, Argument(help="vectors to count; with a run also images")],
+    query: Annotated[Path, Argument(help="vectors to count, or images if the reference is a run")],
     by: Annotated[str, Option(metavar="COLUMN", help="column whose values are the samples")],
-    catalog: Annotated[Path | None, Option(metavar="FILE", help="with vectors: the catalog of their images")],
+    catalog: Annotated[Path | None, Option(metavar="FILE", help="the catalog of the images, if QUERY is vectors")],
     correction: Annotated[Correction, Option(help="correct counts by probabilities (em) or by the confusion matrix")],
     n_draws: Annotated[int, Option(help="random draws for the intervals, at least 20")],
-    level: Annotated[float, Option(help="share of the intervals that should contain the true count")],
+    level: Annotated[float, Option(help="confidence level: share of the intervals that should contain the true count")],
     depth_bin: Annotated[float | None, Option(metavar="METRES", help="bin width of profiles  [default: a round one]")],
 ) -> None:
     """Count classes in samples, corrected, with intervals.
@@ -642,14 +672,16 @@ def abundance(
 
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
-    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv, as classify wrote it")],
+    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv of classify")],
     catalog: Annotated[Path, Argument(help="catalog of the images predicted, or their source")],
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
     target: Annotated[Target, Option(help="EcoTaxa or an IFCB dashboard")],
-    class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV: old name, new name (Name or Name<Parent)")],
+    class_map: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV with a header: old,new (new: Name or Name<Parent)")
+    ],
     replace_validated: Annotated[bool, Option(help="ecotaxa: write objects validated by a person too")],
-    image_names: Annotated[bool, Option(help="ecotaxa: one row for each image; for new objects")],
-    copy_images: Annotated[bool, Option(help="ecotaxa: the same, with copies of the images beside the table")],
+    image_names: Annotated[bool, Option(help="ecotaxa: one row for each image, with its path; for new objects")],
+    copy_images: Annotated[bool, Option(help="ecotaxa: like --image-names, and copy the images beside the table")],
     model_id: Annotated[str | None, Option(help="ifcb: name of the model  [default: plankton_embed]")],
 ) -> None:
     """Export predictions to EcoTaxa or an IFCB dashboard.
@@ -660,7 +692,7 @@ def export(
 
 @verb("--json")
 def doctor() -> None:
-    """Check the installation: versions, device, clashes.
+    """Check the installation: versions, device, conflicts.
 
     If something is wrong, the command that fixes it is printed, and the exit code is 1.
     """

@@ -247,7 +247,7 @@ def clusters(found: Clusters, options: Options) -> None:
 
 
 def relations(found: Relations, options: Options) -> None:
-    """Print the relations between classes that repeat."""
+    """Print the repeated relations between classes."""
     if not options["json"]:
         print_table(found.analogies.head(20))
     _print_summary(options)
@@ -386,8 +386,8 @@ def _print_rejection(evaluation: Evaluation) -> None:
         print(
             f"unseen classes: AUROC {scores.auroc:.3f} ({scores.n_known} images of known classes, {scores.n_unseen} of "
             "unseen classes); a threshold that rejects 5 % of the images of known classes rejects "
-            f"{scores.refused_at_5:.1%} of those of unseen classes; "
-            f"here {scores.known_refused:.1%} and {scores.unseen_refused:.1%} are rejected"
+            f"{scores.refused_at_5:.1%} of the images of unseen classes; the thresholds in use reject "
+            f"{scores.known_refused:.1%} and {scores.unseen_refused:.1%}"
         )
 
 

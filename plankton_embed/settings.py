@@ -142,7 +142,7 @@ class PreparationSettings(_Part):
     background: Literal["white", "black", "border"] = Field(
         "border", description="padding: white, black, or the median of the image's own border"
     )
-    color: Literal["grey", "color"] = Field("grey", description="one grey channel, or three")
+    color: Literal["grey", "color"] = Field("grey", description="grey: one channel; color: three channels")
     white_level_16bit: Literal["auto"] | int = Field(
         "auto",
         description="value that becomes 255 in images of more than 8 bits, 255 to 65535; auto: 255, 1023, 4095, 16383 "
@@ -206,7 +206,7 @@ class NetworkSettings(_Part):
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
     weights: str = Field("none", description="imagenet, none, or a file of weights")
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, while training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, in training only")
     output: Literal["unit", "sigmoid"] = Field(
         "unit", description="unit: vectors of length 1; sigmoid: numbers from 0 to 1, as in the 2019 recipe"
     )
@@ -239,7 +239,10 @@ class TrainingSettings(_Part):
 
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
-    miner: Literal["semihard", "hard", "all"] = Field("semihard", description="which triplets of a batch count")
+    miner: Literal["semihard", "hard", "all"] = Field(
+        "semihard",
+        description="triplets of a batch that are used: all that violate the margin, or only its semihard or hard ones",
+    )
     proxy_objective: ProxyName = Field("normalized_softmax", description="scheduled: the first objective")
     proxy_share: float = Field(0.8, gt=0, lt=1, description="scheduled: share of the epochs with the first objective")
     temperature: float = Field(0.05, gt=0, description="normalized_softmax, arcface, supcon: divides the similarity")
@@ -256,10 +259,10 @@ class TrainingSettings(_Part):
         0.0, ge=0, description="wall time of training with validation; the schedule is fitted to it; 0: no limit"
     )
     images_per_class: int = Field(
-        120, ge=2, description="images of each class in an epoch; larger classes are capped, smaller ones grown"
+        120, ge=2, description="images of each class in an epoch; larger classes are capped, smaller ones are augmented"
     )
     steps_per_epoch: int = Field(
-        0, ge=0, description="approximate batches in an epoch; 0: as many as images_per_class fills"
+        0, ge=0, description="approximate number of batches in an epoch; 0: by images_per_class"
     )
     sampling: Literal["balanced", "square_root", "natural", "random_triplets"] = Field(
         "balanced",
@@ -270,21 +273,25 @@ class TrainingSettings(_Part):
     batch_images_per_class: int = Field(4, ge=2, description="K of the P x K batch; 3 for random_triplets")
 
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum 0.9")
-    learning_rate: float = Field(3e-3, gt=0, description="peak rate")
+    learning_rate: float = Field(3e-3, gt=0, description="highest learning rate")
     proxy_rate: float = Field(1.0, gt=0, description="rate of the class proxies, as a multiple of learning_rate")
     weight_decay: float = Field(5e-2, ge=0, description="weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises to its peak")
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises to its peak"
+    )
     schedule: Literal["cosine", "rounds"] = Field(
         "cosine", description="cosine: half a cosine to 0; rounds: multiplied by 0.9 after every 5 epochs"
     )
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is kept; 0: none"
     )
-    precision: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 if it is fast")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 if the device computes fast with it"
+    )
     compile: bool = Field(False, description="compile the network first (takes minutes)")
 
     validation_images_per_class: int = Field(
-        30, ge=1, description="training images of each class that serve as reference of the validation images"
+        30, ge=1, description="training images of each class used as the reference for the validation images"
     )
     choose_by: Literal["balanced_accuracy", "accuracy"] = Field(
         "balanced_accuracy",

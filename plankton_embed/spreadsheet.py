@@ -159,7 +159,7 @@ def parse_table(raw: bytes, path: Path | None = None, **options: Any) -> pd.Data
             if len(cells) > len(names):
                 raise InputError(
                     f"expected {len(names)} cells a row, as in the header; found {len(cells)} in row {row}; cells that "
-                    "hold the delimiter take quotes"
+                    "contain the delimiter need quotes"
                 ) from error
         raise InputError(str(error)) from error
     if b'"' in raw and count_lines(raw) != len(frame) + 1:

@@ -1,4 +1,4 @@
-"""Plain English: words and phrases that README, docs, help and messages do not use, and what to write instead."""
+"""Plain English: words and phrases that docs, help, messages and docstrings do not use, and what to write instead."""
 
 import ast
 import io
@@ -40,7 +40,7 @@ PHRASES = {  # regular expressions -> what to write instead
     r"two sides": "duplicate images in more than one split",
     r"(?:name|names|naming) (?:an? |the |its |all |these |those |new |test )*(?:images?|query)": "predict",
     r"named? (?:right|wrong|so|by)|names (?:by|right|wrong)|named majority|unnamed images?": "predicted by",
-    r"names? (?:of|for) (?:the )?images?": "predictions",
+    r"(?<!class )names? (?:of|for) (?:the )?images?": "predictions",
     r"score names|rank by rank": "report accuracy at each rank",
     r"(?<!there )(?:is|are|was|were) no (?!longer|more|less)\w+": "is not a",
     r"comma between": "comma-separated",
@@ -86,12 +86,22 @@ def texts_of(tree: ast.AST) -> dict[int, str]:
     return found
 
 
+def docstrings_of(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> dict[int, str]:
+    """Return the docstrings of a module, and of its public classes, functions and methods, by line."""
+    found = {getattr(node, "lineno", 1): ast.get_docstring(node) or ""}
+    for part in node.body:
+        if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and not part.name.startswith("_"):
+            found |= docstrings_of(part)
+    return found
+
+
 def test_the_list_finds_what_it_should_and_leaves_plain_english():
     for text in ("names 0.5 of them: strangers", "drop images that lie on two sides", "vectors that know their names",
                  "that is no class", "how they parted\nover training", "held out for calibration"):  # fmt: skip
         assert find_phrases(text), text
     for text in ("there is no such file", "understand", "a standard", "relied", "a sample stands for 5 m³",
-                 "images from known classes", "a recommended value", "it is no longer used"):  # fmt: skip
+                 "images from known classes", "class names of images",
+                 "a recommended value", "it is no longer used"):  # fmt: skip
         assert not find_phrases(text), text
 
 
@@ -111,6 +121,12 @@ def test_help(name):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_messages(path):
     texts = texts_of(ast.parse(path.read_text(encoding="utf-8")))
+    assert [(line, hit) for line, text in texts.items() for hit in find_phrases(text)] == []
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_docstrings(path):
+    texts = docstrings_of(ast.parse(path.read_text(encoding="utf-8")))
     assert [(line, hit) for line, text in texts.items() for hit in find_phrases(text)] == []
 
 

@@ -65,9 +65,9 @@ def size_spectrum(biovolume: ArrayLike, weight: ArrayLike, water: float | None =
     """Return the normalised biovolume size spectrum: biovolume in bins that double in size.
 
     Args:
-        biovolume: (n,) of each body, mm³; missing values and values not above 0 are left out.
-        weight: (n,) number of bodies of the sample that each represents.
-        water: m³ that the sample represents; by default the spectrum is that of the sample as a whole.
+        biovolume: (n,) volume of each body, mm³; missing values and values not above 0 are left out.
+        weight: (n,) number of bodies in the sample that each body represents.
+        water: volume of water that the sample represents, m³; by default the spectrum is that of the sample as a whole.
 
     Returns:
         One row per bin from the smallest to the largest body: `low` and `high` (mm³, powers of 2), `esd_low`,

@@ -38,11 +38,11 @@ class Clusters(Shown):
 
     Attributes:
         table: the images.
-        cluster: (n,) the number of each image's group, 1 is the largest; 0 for images in none.
+        cluster: (n,) the number of each image's group (1 is the largest group); 0 for images in no group.
         groups: one row per group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
             tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
         central, odd: group -> the rows of `table` nearest to its mean, and those farthest from it, farthest first.
-        distance: (n,) of each image to the mean of its group; nan if it is in none.
+        distance: (n,) distance of each image to the mean of its group; nan if it is in no group.
     """
 
     table: EmbeddingTable

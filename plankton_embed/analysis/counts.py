@@ -61,7 +61,7 @@ class Abundance(Shown):
             `corrected`, `low`, `high`. With sub-sampling factors also `individuals`, `individuals_low`,
             `individuals_high`: in the whole sample. With volumes `concentration`, `concentration_low`,
             `concentration_high`, m⁻³. With body sizes `biovolume`, mm³ in the whole sample, and with volumes
-            `biovolume_concentration`, mm³ m⁻³. What the volumes are of is `summary["volume_of"]`.
+            `biovolume_concentration`, mm³ m⁻³. `summary["volume_of"]` is the fluid that was measured.
         totals: one row per label, highest counts first: `count`, `corrected`, `low` and `high` of all samples together
             (with rejection not the sum over the samples, as `unknown` is at least 0 in each), and their `individuals`
             and `concentration` with bounds; nan where one sample has none, and concentrations where samples share
@@ -80,8 +80,8 @@ class Abundance(Shown):
         summary: plain values, ready for JSON.
         unknown: the label of rejected images.
         parts: if a sample has several parts (fractions, bins, runs), one row per part; see `Parts.table`.
-        shares_water: whether the volumes cannot be added, because samples share their water or the volumes are of
-            different things.
+        shares_water: whether the volumes cannot be added, because samples share their water or the volumes are
+            of different fluids.
     """
 
     table: pd.DataFrame
@@ -323,7 +323,7 @@ def gather_counts(
         survey: the samples.
         labels: (L,) the classes, then `unknown`.
         counted: the counts of each sample.
-        level: share of the intervals that should hold the true count.
+        level: share of the intervals that should contain the true count.
         unknown: the label of rejected images.
         summary: of the result; the numbers of images, samples and rejected images are added to it.
     """

@@ -40,7 +40,7 @@ class Dendrogram(Shown):
         cuts: how well each number of branches separates the vectors: `n_branches`, `calinski_harabasz` (higher is
             better).
         cophenetic_correlation: between the distances of rows and the heights at which the tree joins them.
-        n_compared: number of rows for this correlation.
+        n_compared: number of rows used for this correlation.
     """
 
     table: EmbeddingTable
@@ -214,7 +214,7 @@ def _score_cuts(tree: Tree, most: int) -> pd.DataFrame:
 
 
 def _branch_of(tree: Tree, node: int, branches: NDArray[np.intp]) -> int:
-    """Return the number of the branch that holds a node, 0 above the branches."""
+    """Return the number of the branch that contains a node, 0 above the branches."""
     if node > branches.max() and node not in branches:
         return 0
     return int(np.searchsorted(tree.start[branches], tree.start[node], side="right"))

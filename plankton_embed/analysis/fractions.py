@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 KEYS = ["code", "sample_id", "acq_id", "volume", "volume_of", "subsample_factor"]
 NO_SAMPLE = "(none)"
 UNCLEAR = (
-    "several acq_id with one volume and no subsample_factor: fractions of it, or repeats? (fractions: give factors, 1 "
-    "if all was imaged; repeats: give each a sample_id of its own, and add them up with --by)"
+    "several acq_id share one volume and have no subsample_factor: are they fractions or repeats? "
+    "(fractions: give factors, 1 if all was "
+    "imaged; repeats: give each a sample_id of its own, and add them up with --by)"
 )
 CONTRADICTING = (
     "several volumes in one sample_id, which is one sample of water (fix them; different water: give each a sample_id "

@@ -49,7 +49,7 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     Args:
         table: labelled images, (n, d).
         codes: (n,) their classes.
-        seed: of the draw from classes with more than 2,000 images.
+        seed: seed of the draw from classes with more than 2,000 images.
 
     Returns:
         One row per group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest

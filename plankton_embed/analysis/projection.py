@@ -82,7 +82,7 @@ class Projection(Shown):
         if points.ndim != 2 or points.shape[1] != len(mean):
             raise InputError(f"expected vectors (m, {len(mean)}), as those projected; found shape {points.shape}")
         if not np.isfinite(points).all():
-            raise InputError("vectors to project hold values that are not finite")
+            raise InputError("vectors to project contain values that are not finite")
         return (points - mean) @ components.T
 
     def loadings(self) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class Projection(Shown):
         """Return the images at both ends of every axis, the outermost first.
 
         Args:
-            n_images: at each end; fewer for a small table, so that no image is at both ends.
+            n_images: images at each end; fewer for a small table, so that no image is at both ends.
 
         Returns:
             `component` (name of the axis), `end` (`low`, `high`), `place` (1, 2, …), `row` (of the table), `object_id`,
@@ -150,7 +150,7 @@ class Film(Shown):
     """The same images after several epochs, on common axes.
 
     Attributes:
-        basis: the axes, fitted on the vectors of one epoch; its table holds the images.
+        basis: the axes, fitted on the vectors of one epoch; its table contains the images.
         basis_epoch: that epoch.
         epochs: (e,) ascending.
         coordinates: float64 (e, n, k).

@@ -77,8 +77,8 @@ class CountCorrection:
         method: `em` or `confusion`.
         samples: (m,) which calibration images belong together, as codes from 0; by default each is independent.
         n_draws: draws for the intervals.
-        level: share of the intervals that should hold the true count.
-        seed: of the draws.
+        level: share of the intervals that should contain the true count.
+        seed: seed of the draws.
 
     Raises:
         InputError: no calibration image, shapes that do not fit, or a class whose prior is not above 0.

@@ -61,7 +61,7 @@ class Relations(Shown):
     analogies: pd.DataFrame
 
     def _describe(self) -> str:
-        return f"{self.n_found:,} relations that repeat, among {len(self.table):,} images, epsilon {self.epsilon:.3g}"
+        return f"{self.n_found:,} repeated relations among {len(self.table):,} images, epsilon {self.epsilon:.3g}"
 
     def _preview(self) -> pd.DataFrame:
         return self.analogies

@@ -115,7 +115,7 @@ def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDAr
         raise InputError("there are no images to count")
     if values.isna().all():
         if by != "sample_id":
-            raise InputError(f"by: the column {by} is empty; name another one")
+            raise InputError(f"by: the column {by} is empty; give another one")
         return np.zeros(len(values), dtype=np.intp), np.array([ALL], dtype=object)
     if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
         values = values.astype("str").where(values.notna())
@@ -210,7 +210,7 @@ def _bin_depths(
     if not (depth.groupby(codes).nunique() > 1).any():
         if width is not None:
             raise SettingError(
-                "depth_bin: no two images of a sample differ in depth, so there are no bins; leave it out"
+                "depth_bin: all images of a sample have the same depth, so there are no bins; leave it out"
             )
         return None, np.zeros(0)
     low, high = float(depth.min()), float(depth.max())

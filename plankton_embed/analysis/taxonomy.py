@@ -105,7 +105,7 @@ class Taxonomy:
 
 
 def roll_up(truth: ArrayLike, predicted: ArrayLike, taxonomy: Taxonomy) -> pd.DataFrame:
-    """Score predictions at every level of a taxonomy: they are right if their group at that level is the true one.
+    """Score predictions at every level of a taxonomy: one is right if its group at that level is the true group.
 
     A class without a group at some level, and a name that is not in the taxonomy, is a group of its own.
 

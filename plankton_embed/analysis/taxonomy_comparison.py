@@ -34,7 +34,7 @@ class TaxonomyComparison:
         cophenetic_correlation, cophenetic_p: correlation between the heights at which the tree joins two classes and
             their taxonomic distance; nan if either does not vary.
         distance_correlation, distance_p: the same for the distances between means.
-        n_permutations: for the p-values.
+        n_permutations: number of permutations for the p-values.
         clades: one row per group of 2 to n - 1 classes in the taxonomy, groups before their subgroups: `clade`,
             `level`, `n_classes`, `classes` (tuple), `is_shared` (it is in the learned tree too), `node` (the most
             similar learned group), `nearest` (its classes, tuple), `jaccard` (similarity of the two).

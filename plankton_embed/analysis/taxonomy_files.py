@@ -86,7 +86,9 @@ def parse_newick(text: str, source: str = "the tree") -> Taxonomy:
         if token.isspace() or token[0] == "[":
             continue
         if has_ended:
-            raise fail(start, f"expected nothing after the semicolon; found {token[:20]!r}; give one tree a file")
+            raise fail(
+                start, f"expected nothing after the semicolon; found {token[:20]!r}; give one tree for each file"
+            )
         if (token == "(" and not complete) or (token in ",)" and opened):
             if token != "(":
                 node = nodes.parent[node]

@@ -29,7 +29,7 @@ class Tree:
 
     @property
     def root(self) -> int:
-        """The node that holds all points."""
+        """The node that contains all points."""
         return 2 * len(self.linkage)
 
     @cached_property

@@ -51,7 +51,7 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
         raise InputError(f"a tree needs vectors (n, d) of at least 2 points; found an array {points.shape}")
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-        raise InputError(f"a tree needs finite vectors; row {row} holds nan or infinity")
+        raise InputError(f"a tree needs finite vectors; row {row} contains nan or infinity")
     distinct, first, which = np.unique(points, axis=0, return_index=True, return_inverse=True)
     joined = [_join_copies(first, which.ravel())]
     if len(distinct) > 1:

@@ -95,7 +95,7 @@ class FineTunedNet(NetClassifier):
 
         if shape[0] != 3:
             raise SettingError(
-                f"scaling: {self.scaling!r} leaves grey images one channel, and a trunk takes three; set it to imagenet"
+                f"scaling: {self.scaling!r} gives grey images one channel, but a trunk needs three; set it to imagenet"
             )
         trunk, n_features = build_empty_trunk(self.trunk)
         head = nn.Linear(n_features, n_classes)
@@ -120,8 +120,8 @@ class FineTunedNet(NetClassifier):
                 net.eval()(torch.zeros(1, *shape))
         except (RuntimeError, ValueError, AssertionError) as error:  # vision transformers assert their image size
             raise InputError(
-                f"images of {shape[1]}×{shape[2]} pixels do not fit the trunk {self.trunk}; read them larger, or in "
-                f"the size that it needs ({error})"
+                f"images of {shape[1]}×{shape[2]} pixels do not fit the trunk {self.trunk}; read them in a "
+                f"larger size, or in the size that it needs ({error})"
             ) from error
         finally:
             for hook in hooks:

@@ -47,7 +47,7 @@ class Examples:
 
 
 def drop_classes(labels: ArrayLike, classes: Collection[Any] = ()) -> Codes:
-    """Return the rows of images that have a label other than the listed ones.
+    """Return the rows of images whose label is not one of the listed classes.
 
     Args:
         labels: (n,) class names, None or nan where missing.
@@ -66,11 +66,11 @@ def drop_classes(labels: ArrayLike, classes: Collection[Any] = ()) -> Codes:
 
 
 def cap_classes(labels: ArrayLike, most: int = 20_000, seed: int = 0) -> Codes:
-    """Return the rows, ascending, that remain when of every class at most `most` images are drawn at random.
+    """Return the rows, ascending, of at most `most` randomly drawn images of every class.
 
     Args:
         labels: (n,) class names.
-        most: images of a class at most; by default A's 20,000.
+        most: maximum number of images of a class; by default A's 20,000.
         seed: same seed, same part.
     """
     if most < 1:
@@ -163,7 +163,7 @@ def cluster_centroids(images: ArrayLike, labels: ArrayLike, seed: int = 0) -> tu
     Args:
         images: uint8 (n, height, width) or (n, height, width, 3).
         labels: (n,) class names.
-        seed: of the first centres of the clusters.
+        seed: seed of the first centres of the clusters.
 
     Returns:
         Images and labels.

@@ -32,7 +32,7 @@ def highest_losses(
     paths: Sequence[str],
     n: int = 10,
 ) -> pd.DataFrame:
-    """List the images with the highest losses (system C shows ten): those whose label has the lowest probability.
+    """List the images with the highest losses (system C shows ten): their label has the lowest probabilities.
 
     Args:
         classes: `classes_` of a fitted classifier, (C,).
@@ -41,7 +41,7 @@ def highest_losses(
             a warning.
         object_ids: (n,) their ids.
         paths: (n,) their files.
-        n: rows at most.
+        n: maximum number of rows.
 
     Returns:
         One row for each image, the highest loss first: object_id, path, label (as given), predicted, loss (-log of the

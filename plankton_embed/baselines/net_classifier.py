@@ -59,9 +59,9 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A net that classifies images by their pixels; `PixelMLP`, `FourConvNet`, … define its layers.
 
     Args:
-        epochs: at most.
+        epochs: maximum number of epochs.
         batch_size: images per step, at least 2; a last batch of a single image is left out.
-        learning_rate: of the optimizer.
+        learning_rate: learning rate of the optimizer.
         optimizer: `adam`, `rmsprop` (decay .9), `adadelta` (decay .95), all with epsilon 1e-7, or `sgd`
             (momentum .9).
         scaling: `standard` subtracts the mean of the training part and divides by its standard deviation, channel by
@@ -82,8 +82,8 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         least_rate: lowest learning rate.
         seconds: wall time, with validation, after which training ends even within an epoch; None: no limit.
         device: `auto`, `cuda`, `mps` or `cpu`.
-        precision: of the training: `auto` uses bfloat16 where it is fast; predictions are in float32.
-        seed: of weights, order, dropout, views, and the choice of validation images.
+        precision: number format in training: `auto` uses bfloat16 where it is fast; predictions are in float32.
+        seed: seed of weights, order, dropout, views, and the choice of validation images.
         progress: show a bar.
 
     Attributes:
@@ -130,8 +130,8 @@ class NetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: images.
             y: class names: all text, or all numbers; none missing.
             validation: images and class names that choose the best epoch; those of classes not in y are ignored. By
-                default, where `watch` or the plateau needs them, a stratified tenth of X is used, and not learned from;
-                where X has too few images, the figures of the training images are used.
+                default, if `watch` or the plateau needs them, a stratified tenth of X is used for this and not for
+                training; if X has too few images, the figures of the training images are used.
 
         Raises:
             InputError: images or labels of a wrong kind or number, or images too small for the net.
@@ -544,6 +544,6 @@ def count_outputs(layers: Sequence[nn.Module], shape: tuple[int, int, int], net:
         table = list_layers(name_layers(layers), shape)
     except RuntimeError as error:
         raise InputError(
-            f"images of {shape[1]}×{shape[2]} pixels are too small for {net}; read them larger ({error})"
+            f"images of {shape[1]}×{shape[2]} pixels are too small for {net}; read them in a larger size ({error})"
         ) from error
     return int(np.prod([int(side) for side in table["output_shape"].iloc[-1].split("×")]))

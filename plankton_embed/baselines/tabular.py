@@ -31,23 +31,23 @@ Joined = tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]  # vectors (n, d
 class BoostedTreesClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Gradient-boosted trees on the columns that `FeaturePreparation` keeps, scaled by the training images.
 
-    Missing values stay missing: each split learns on which side images without the value belong. The settings are those
-    of system D (FlowCam, with XGBoost): depth 3, 100 rounds, rate .1, the same weight for every class, and XGBoost's
-    penalty of 1, without which trees fail on rare classes with high weights.
+    Missing values stay missing: each split of a tree learns to which side images without the value go. The
+    settings are those of system D (FlowCam, with XGBoost): depth 3, 100 rounds, rate .1, the same weight for every
+    class, and XGBoost's penalty of 1, without which trees fail on rare classes with high weights.
 
     Args:
         kind: `histogram`, scikit-learn's HistGradientBoostingClassifier, or `lightgbm` (extra `tabular`).
-        max_depth: splits from root to leaf at most.
+        max_depth: maximum number of splits from root to leaf.
         n_rounds: trees per class.
         learning_rate: factor of the values of each tree.
-        min_images_leaf: images in a leaf at least.
-        penalty: L2, on the values of the leaves.
+        min_images_leaf: minimum number of images in a leaf.
+        penalty: L2 penalty on the values of the leaves.
         class_weight: `balanced` (n / (C · images of the class)), None, or a weight for each class name.
         random_state: seed.
 
     Attributes:
         classes_: (C,) class names, sorted.
-        preparation_: the fitted `FeaturePreparation`; its `reasons_` are why columns are dropped.
+        preparation_: the fitted `FeaturePreparation`; its `reasons_` report why columns are dropped.
         n_rounds_: rounds in use: all, or those with the lowest log loss on the validation images, weighted as training
             images of their class.
     """
@@ -232,8 +232,9 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
             vectors: (n, d), finite.
             features: (n, k), of the same images; nan is missing.
             y: (n,) class names.
-            calibration: vectors, features and class names of images that the network was not trained on; those of
-                other classes are ignored. By default a stratified tenth is set aside for it, and not learned from.
+            calibration: vectors, features and class names of images not used to train the network; those of
+                other classes are ignored. By default a stratified tenth of the images is used for this
+                and not for training.
 
         Raises:
             InputError: lengths differ, fewer than two classes, no usable column of features, or no calibration image

@@ -44,7 +44,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             X: vectors, finite.
             y: class names.
             calibration: vectors and class names that the network was not trained on; those of other classes are left
-                out. By default a stratified tenth of X is held out to find the temperature, and is then learned from as
+                out. By default a stratified tenth of X is used to fit the temperature, and is then learned from as
                 well (except by the MLP). Training images of the network would give probabilities that are too high.
 
         Raises:

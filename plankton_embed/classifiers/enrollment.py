@@ -44,7 +44,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
         )
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
-    for column, fix in (("object_id", "give the new images ids of their own, or leave out those enrolled before"),
+    for column, fix in (("object_id", "give the new images other ids, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
         shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))
         if shared:
@@ -73,9 +73,9 @@ def measure_learning(
         query: labelled vectors to predict, of new classes and optionally of classes of the reference; by default half
             of the new images, drawn once and never used as examples.
         examples: numbers of examples per class; those above the size of the largest new class are left out.
-        n_draws: draws for each number.
+        n_draws: random draws for each number of examples.
         n_neighbors: k of kNN.
-        seed: of the draws.
+        seed: seed of the draws.
         progress: show a bar.
 
     Returns:

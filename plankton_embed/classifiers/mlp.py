@@ -40,8 +40,8 @@ class MLPClassifier(CalibratedClassifier):
         patience: epochs without a lower loss on either half of the calibration images before training stops. The best
             epoch for each half is kept, and the logits of the two are averaged.
         batch_size: vectors per step.
-        learning_rate: of AdamW; falls to zero along a half cosine over `epochs`.
-        weight_decay: of AdamW.
+        learning_rate: initial rate of AdamW; falls to zero along a half cosine over `epochs`.
+        weight_decay: weight decay of AdamW.
         dropout: share of the hidden values dropped while training.
         random_state: seed of weights, order and dropout.
         progress: show a bar.
@@ -104,7 +104,7 @@ class MLPClassifier(CalibratedClassifier):
         """Read what `save` wrote.
 
         Raises:
-            InputError: the folder does not hold a complete classifier.
+            InputError: the folder does not contain a complete classifier.
         """
         folder = Path(folder)
         try:
@@ -125,7 +125,7 @@ class MLPClassifier(CalibratedClassifier):
             classifier.centroids_, classifier.mean_ = arrays["centroids"], arrays["mean"]
             classifier.scale_ = arrays["scale"][()]
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise InputError(f"{folder} does not hold a complete MLP classifier: {error}") from error
+            raise InputError(f"{folder} does not contain a complete MLP classifier: {error}") from error
         classifier.n_features_in_ = len(classifier.mean_)
         return classifier
 

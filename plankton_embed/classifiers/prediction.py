@@ -100,7 +100,7 @@ def fit_rejector(
     if least["n_pooled"] < ENOUGH:
         logger.warning(
             "thresholds for unknown images: read from %d calibration images, fewer than %d; between %.1f and %.1f %% "
-            "of the images of known classes will be rejected, where %.1f %% are wanted; give more calibration images",
+            "of the images of known classes will be rejected (the target is %.1f %%); give more calibration images",
             *(least["n_pooled"], ENOUGH, 100 * least["rejected_low"], 100 * least["rejected_high"], 100 * rate),
         )
     return rejector

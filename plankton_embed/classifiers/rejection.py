@@ -36,7 +36,7 @@ class Rejector:
       outlier factor, after Breunig et al. 2000).
 
     Args:
-        measure: one of these.
+        measure: one of these novelty scores.
         n_neighbors: k; at most the number of reference vectors.
 
     Attributes:
@@ -51,7 +51,7 @@ class Rejector:
         self.n_neighbors = n_neighbors
 
     def fit(self, vectors: NDArray[Any], labels: ArrayLike) -> Self:
-        """Take the reference: vectors (n, d) with their class names (n,)."""
+        """Fit to the reference: vectors (n, d) with their class names (n,)."""
         names = np.asarray(labels, dtype=str)
         self._centroids = NearestCentroidClassifier().fit_names(vectors, names)
         self._index = VectorIndex.build(EmbeddingTable(vectors))
@@ -169,10 +169,10 @@ class Rejector:
         return self
 
     def count_rejected(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:
-        """Return how much of each calibration image, 0 to 1, counts as rejected without its effect on the threshold.
+        """Return how much each calibration image counts as rejected, 0 to 1, without its effect on the threshold.
 
-        A score that is itself the threshold would exceed the threshold of the other scores; the factor w / (w + 1), for
-        w scores, corrects the count for that.
+        If a score is itself the threshold, it would exceed the threshold of the other scores; the factor w / (w + 1),
+        for w scores, corrects the count for that.
         """
         weight = self._weight[self._codes(names)]
         is_rejected = self.novelty_score(vectors, names) >= self.threshold(names)

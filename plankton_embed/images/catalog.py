@@ -314,7 +314,7 @@ def is_unknown(name: str) -> bool:
 
 
 def refuse_unknown(classes: Iterable[str], where: str | Path, remedy: str = "") -> None:
-    """Refuse classes whose name is the label of rejected images (see `is_unknown`).
+    """Reject classes whose name is the label of rejected images (see `is_unknown`).
 
     Args:
         classes: class names.
@@ -389,7 +389,7 @@ def content_hashes(paths: Sequence[str], progress: bool = True) -> list[str | No
     hashes, reasons = hash_images(paths, progress)
     if paths and len(reasons) == len(paths):
         raise InputError(
-            f"none of the {len(paths)} images can be read; the first is {paths[0]}: {reasons[0]}; is --root right?"
+            f"none of the {len(paths)} images can be read; the first is {paths[0]}: {reasons[0]}; check --root"
         )
     return hashes
 
@@ -450,7 +450,7 @@ def _empty_absurd(frame: pd.DataFrame, source: str, faults: Faults) -> None:
             name = next(name for name in ("sample_id", "object_id", "path") if name in frame)
             n_rows = f"{is_absurd.sum():,} row" + ("s" if is_absurd.sum() > 1 else "")
             found = f"{values[row]:g} in {n_rows}, such as that of {name} {frame[name].iloc[row]}"
-            remedy = "is the unit right?"
+            remedy = "check the unit"
             faults.add(source, expected, f"{found}; left out", column=column, kept=True, remedy=remedy)
             frame[column] = frame[column].astype("float64").mask(is_absurd)
 

@@ -96,7 +96,7 @@ def clean_text(column: pd.Series, clean: Callable[[str], str] = str.strip) -> pd
 
 
 def holds_numbers(column: str) -> bool:
-    """Return whether a column of this name holds measured numbers."""
+    """Return whether a column of this name contains measured numbers."""
     return column.strip() in NUMBER_COLUMNS or column.strip().startswith(FEATURE_PREFIX)
 
 

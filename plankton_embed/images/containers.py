@@ -113,7 +113,7 @@ def open_array(path: Path, stamp: int, name: str = "") -> tuple[NDArray[np.gener
 
 
 def _as_pixels(array: NDArray[np.generic], largest: float, row: int) -> NDArray[np.generic]:
-    """Return a row, as uint8 where the array holds 0-255 in a wider type."""
+    """Return a row, as uint8 where the array contains 0-255 in a wider type."""
     pixels = np.array(array[row])
     is_float = pixels.dtype.kind == "f"
     if (is_float and 1 < largest <= 255) or (pixels.dtype.kind in "iu" and largest <= 255):

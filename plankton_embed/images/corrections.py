@@ -22,7 +22,7 @@ CHANGES = ("correction_action", "correction_label", "correction_reason", "correc
 
 @dataclass(frozen=True, repr=False)
 class CorrectedCatalog(Shown):
-    """A catalog with corrections applied, and the changes; the images and the old catalog stay as they are.
+    """A catalog with corrections applied, and the changes; the images and the old catalog do not change.
 
     `changes` has the changed rows as they were before, with `correction_action`, `correction_label` (the new label,
     None where deleted), `correction_reason` and `correction_place` (the row in the old catalog), so that they can be

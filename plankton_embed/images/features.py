@@ -30,7 +30,7 @@ class FeaturePreparation(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         max_missing: a column with a larger share of missing values, 0 to 1, is dropped.
 
     Attributes:
-        mean_: float64 (k,) of each column; nan where all values are missing.
+        mean_: float64 (k,) mean of each column; nan where all values are missing.
         scale_: float64 (k,) sd of each column; 0 where all values are missing.
         missing_: (k,) number of missing values.
         correlation_: float64 (k, k), `|r|` between columns; nan for constant columns.

@@ -242,8 +242,9 @@ class GreyLevels:
         darkest = darkest[darkest * NEARLY_BLACK <= level]
         for kind, largest in darkest.items() if len(darkest) < scaled["kind"].nunique() else ():
             yield (
-                f"bit depths are mixed: {self.kinds[str(kind)]:,} images ({kind}) hold at most {_number(largest)}, "
-                f"others up to {_number(scaled['largest'].max())}; all have the white level {level} ({SETTING}), which "
+                f"bit depths are mixed: {self.kinds[str(kind)]:,} images ({kind}) have values of at most "
+                f"{_number(largest)}, others "
+                f"up to {_number(scaled['largest'].max())}; all have the white level {level} ({SETTING}), which "
                 f"makes the first nearly black. Convert them, or make separate catalogs"
             )
         for lower in (lower for lower in BITS if lower < level):

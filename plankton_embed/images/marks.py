@@ -39,7 +39,7 @@ class Marks:
     Attributes:
         mask: bool (height, width), the pixels of marks and of the JPEG halo around them.
         kinds: the kinds found: `bar`, `text`, `corner`, `code`; empty if the image has no marks.
-        box: left, top, right, bottom (exclusive) of the picture without the strips that hold only marks.
+        box: left, top, right, bottom (exclusive) of the picture without the strips that contain only marks.
     """
 
     mask: Mask
@@ -199,7 +199,7 @@ class _Pieces:
         return pixels
 
     def stands_alone(self, line: Mask) -> bool:
-        """Return whether the box of a line of text holds no other ink."""
+        """Return whether the box of a line of text contains no other ink."""
         box = self.box(line)
         return not ((self.labels > 0) & ~self.mask(line))[box].any()
 
@@ -337,7 +337,7 @@ def _add_halo(grey: Grey, mask: Mask) -> Mask:
 
 
 def _find_box(grey: Grey, mask: Mask, bars: list[Line]) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of the picture without the blank strips that hold a bar and its text."""
+    """Return left, top, right, bottom of the picture without the blank strips that contain a bar and its text."""
     height, width = grey.shape
     left, top, right, bottom = 0, 0, width, height
     for bar in bars:

@@ -166,7 +166,7 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 
 def has_more_bits(image: Image.Image) -> bool:
-    """Return whether an image of one channel holds more than 8 bits in each pixel."""
+    """Return whether an image of one channel has more than 8 bits in each pixel."""
     return image.mode.startswith(("I", "F"))
 
 

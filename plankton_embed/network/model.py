@@ -331,7 +331,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
         Args:
             repo_id: `owner/name`.
             card: text of the model card; by default as `save` writes it.
-            private: only you see it; of a new name.
+            private: make a new repository private.
             token: by default that of `hf auth login`.
             **options: `commit_message`, `branch`, `create_pr` and others of `huggingface_hub.ModelHubMixin`.
 

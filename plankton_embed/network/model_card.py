@@ -28,7 +28,7 @@ def build_model_card(config: Mapping[str, Any], results: Results | None = None, 
     lines = [
         "# A plankton embedding",
         "",
-        f"Maps an image of plankton to {network['dimension']} numbers whose Euclidean distance means likeness "
+        f"Maps an image of plankton to {network['dimension']} numbers; similar images have a small Euclidean distance "
         f"({network['trunk']}, {side}×{side} pixels, objective {objective}). Model {config['model_hash']}.",
         "",
         f"Trained on {training.get('n_images', '?')} images of {len(classes)} classes: {', '.join(classes)}.",

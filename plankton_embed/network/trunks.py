@@ -138,9 +138,9 @@ def _imagenet_weights(name: str) -> Mapping[str, Tensor]:
         found = weights.get_state_dict(progress=True, check_hash=True)
     except (*UNREADABLE, http.client.HTTPException) as error:
         raise InputError(
-            f"ImageNet weights of {name} cannot be fetched from {weights.url} ({error}). Ways out: "
-            f"download that file elsewhere and name it (--set network.weights=FILE; in compare --weights {name}=FILE); "
-            f"put it into "
+            f"ImageNet weights of {name} cannot be fetched from {weights.url} ({error}). What to "
+            "do: download that file on another computer and give its path (--set network.weights=FILE; in compare "
+            f"--weights {name}=FILE); put it into "
             f"{Path(torch.hub.get_dir()) / 'checkpoints'}; or train from scratch (--set network.weights=none)."
         ) from error
     return fold_pixel_scale(found, name)

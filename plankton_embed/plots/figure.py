@@ -32,7 +32,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def save_figure(ax: Axes, path: str | Path, dpi: float = 150) -> Path:
-    """Write the figure that holds the axes, whole or not at all.
+    """Write the figure that contains the axes, whole or not at all.
 
     Args:
         ax: any axes of the figure.

@@ -196,7 +196,7 @@ def _find_mp4_writer() -> Any:
         get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise DependencyError(
-            "MP4 needs the extra video: pip install 'plankton_embed[video]'; or name a file that ends in .webp or .gif"
+            "MP4 needs the extra video: pip install 'plankton_embed[video]'; or write a .webp or .gif file"
         ) from error
     return write_frames
 

@@ -9,7 +9,7 @@ from plankton_embed.plots.figure import BLUE, GREY, TEXT_SIZE, VERMILION, new_ax
 
 
 def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
-    """Draw the share of seen images accepted, and accepted and predicted right, against that of unseen images accepted.
+    """Draw the share of seen images accepted (and predicted correctly) against that of unseen images accepted.
 
     Args:
         scores: of rejecting images of unseen classes.
@@ -23,10 +23,10 @@ def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
     title_axes(ax, title, "share of unseen images accepted", "share of seen images")
     curve = scores.curve
     ax.plot(curve["unseen_accepted"], curve["known_accepted"], color=BLUE, label="accepted")
-    label = f"accepted and predicted right (area {scores.oscr:.3f})"
+    label = f"accepted and predicted correctly (area {scores.oscr:.3f})"
     ax.plot(curve["unseen_accepted"], curve["known_right"], color=VERMILION, label=label)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="by chance")
-    label = f"5 % of the seen rejected, {100 * scores.refused_at_5:.0f} % of the unseen"
+    label = f"threshold that rejects 5 % of seen, {100 * scores.refused_at_5:.0f} % of unseen images"
     ax.plot([scores.fpr_at_95], [0.95], marker="o", color="black", linestyle="none", zorder=3, label=label)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1.01)

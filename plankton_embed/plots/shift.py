@@ -24,7 +24,7 @@ MARKS = {  # verdict: colour, marker, in words
 }
 PANELS = (  # comparison, title, label of its axis
     ("vectors", "all differences", "0: like calibration images,\n1: nothing in common"),
-    ("appearance", "appearance within classes", "0: novelty like calibration,\n1: above all of it"),
+    ("appearance", "appearance within classes", "0: novelty like calibration,\n1: always above calibration"),
 )
 STARTS, WIDTHS = (0.0, 0.38, 0.76), (0.32, 0.32, 0.24)  # of the three panels
 

@@ -61,7 +61,7 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
     everything = pooled[pooled["label"] == ALL_CLASSES]
     name = f"all {n_samples:,} samples" if n_samples > 1 else "all images"
     if everything.empty:
-        name += " together: water not known" + " (samples share it)" * found.shares_water
+        name += " together: volume of water unknown" + " (samples share it)" * found.shares_water
     _draw_spectrum(left, everything, color=BLACK, marker="o", markersize=4, linewidth=1.2, label=name, zorder=3)
     slope, intercept = fit_slope(everything)
     if np.isfinite(slope):
@@ -87,15 +87,15 @@ def draw_size_spectra(found: Abundance, ax: Axes | None = None) -> Axes:
         title_axes(
             panel,
             "",
-            f"volume of a body ({kind}), mm³",
-            f"biovolume by width of bin\n({per_bin})" * (panel is left),
+            f"body volume ({kind}), mm³",
+            f"biovolume / bin width\n({per_bin})" * (panel is left),
         )
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.grid(color="0.92")
         panel.set_axisbelow(True)
         upper = panel.secondary_xaxis("top", functions=(_diameter, _volume))
-        upper.set_xlabel("diameter of a sphere as large, µm", fontsize=TEXT_SIZE)
+        upper.set_xlabel("equivalent spherical diameter, µm", fontsize=TEXT_SIZE)
         upper.tick_params(labelsize=TEXT_SIZE)
         upper.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))

@@ -91,7 +91,8 @@ def find_collapse(records: Sequence[EpochRecord], n_classes: int) -> str | None:
     if len(recent) < PATIENCE or None in recent:
         return None
     return (
-        f"epoch {records[-1].epoch}: the space is collapsing: {recent[-1]}. Remedy: a lower training.learning_rate, "
+        f"epoch {records[-1].epoch}: the space is collapsing: {recent[-1]}. What to do: set a lower "
+        "training.learning_rate, "
         "training.objective=scheduled or normalized_softmax (proxies keep the classes apart), or, with triplets, "
         "training.miner=semihard"
     )

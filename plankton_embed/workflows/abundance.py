@@ -95,7 +95,7 @@ def abundance(
         catalog: the catalog of the images whose vectors are given (samples, positions, times, depths, volumes,
             features), matched by `object_id`. Images have their own catalog, and a run that of its folder.
         root: where relative paths of the catalog, or of a catalog file as query, start.
-        method, n_neighbors, calibration, unknown_rate, refuse_by: of classification and rejection, as `classify`.
+        method, n_neighbors, calibration, unknown_rate, refuse_by: for classification and rejection; see `classify`.
         correction: `em` or `confusion` (see `CountCorrection`).
         n_draws: random draws for the intervals, at least 20.
         level: share of the intervals that should contain the true count.
@@ -103,7 +103,7 @@ def abundance(
         intervals_by: column whose values are drawn as a whole for the intervals, such as `sample_id`, in the
             calibration set (at least 5 values) and among the images counted together (see `CountCorrection`): a column
             of the vectors, or of the catalog of the images or the run. By default single images are drawn.
-        seed: of the draws; the result of a sample does not depend on other samples.
+        seed: seed of the draws; the result of a sample does not depend on other samples.
         overwrite: replace the output.
         device: where to embed.
         progress: show bars.
@@ -229,14 +229,18 @@ def _load_images(
     source = query if isinstance(query, ImageCatalog) else path
     if run is not None and source is not None and (path is None or recognize(path) in ("catalog", "images")):
         if catalog is not None:
-            raise SettingError("catalog: it goes with vectors; the source of the images has its own, so leave it out")
+            raise SettingError(
+                "catalog: it can only be used with vectors; a source of images has its own catalog, so leave it out"
+            )
         images = read_source(source, root)
         refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
         return embed_source(run.path, images, device=device, progress=progress), images
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
-        raise SettingError("root: it applies to a catalog file; give one (--catalog CATALOG), or leave it out")
+        raise SettingError(
+            "root: it can only be used with a catalog file; give one (--catalog CATALOG), or leave it out"
+        )
     table = load_query(reference, query, device, progress)
     if catalog is None and query_run is not None and query_run.catalog.is_file():
         return table, ImageCatalog.load(query_run.catalog)
@@ -417,8 +421,8 @@ def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog
             )
     if survey.n_divided:
         logger.warning(
-            "--by %s divides %d sample_id among several samples, whose individuals and concentrations are those of a "
-            "part; --by sample_id adds the parts up",
+            "--by %s divides the images of %d sample_id among several samples, so individuals and concentrations are "
+            "only those of parts; --by sample_id adds the parts up",
             *(by, survey.n_divided),
         )
     if by in catalog.frame and samples.columns.isin(["volume", "subsample_factor"]).any():

@@ -17,7 +17,7 @@ def analogy(
         vectors: a table, its file, or the folder of a run.
         a, b, c: class names or object ids.
         n_results: number of images to find.
-        split: as `pca`.
+        split: see `pca`.
 
     Returns:
         The nearest classes, and the nearest images.

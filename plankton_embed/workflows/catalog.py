@@ -63,7 +63,7 @@ def catalog(
     progress: bool = True,
     faults: Faults | None = None,
 ) -> ImageCatalog:
-    """Gather images into a catalog: one row an image, with label, split and sample.
+    """Gather images into a catalog: one row per image, with label, split and sample.
 
     Every image is decoded. Images that cannot be read, and copies (equal pixels) with two labels, are reported. The
     counts of classes, sizes and gaps are in its `summary` (see `summarize`).
@@ -77,10 +77,10 @@ def catalog(
         keep_going: leave out faulty rows, files and folders with a warning, instead of refusing the source.
         labels: arrays: a CSV with the class of each image.
         label_column: challenge sets: the column with the class, by default `level2`.
-        masks: FlowCam runs: make pixels white where the mask beside the picture is black.
+        masks: FlowCam runs: make pixels outside the mask beside the picture white.
         status: sources with a status (EcoTaxa, challenge sets): statuses whose class names become labels, such as
             `validated,predicted`; by default `validated`.
-        dilution: PlanktoScope tables: what `sample_dilution_factor` does to the number of objects, `multiply`,
+        dilution: PlanktoScope tables: how `sample_dilution_factor` changes the number of objects, `multiply`,
             `divide` or `ignore`; without it diluted samples get no concentrations.
         images_per_sample: UVP tables: how many images were taken of each sample, a number or a CSV with the columns
             `sample` and `images`; without it there are no concentrations.
@@ -96,7 +96,7 @@ def catalog(
         drop_duplicates: if the source has splits, drop images with equal pixels found in more than one of them.
         preview: draw pictures of classes, sizes, examples and preparation into `<output>_preview/`.
         preparation: how images are prepared in the preview; by default the default preparation.
-        seed: of split and preview.
+        seed: seed of split and preview.
         overwrite: replace the output.
         progress: show bars.
         faults: collects the faults of the source.
@@ -107,7 +107,9 @@ def catalog(
         OutputError: the output exists already.
     """
     if group_by is not None and split is None:
-        raise SettingError("group_by goes with a new split; give its shares too (split, --fractions .7,.1,.2)")
+        raise SettingError(
+            "group_by can only be used with a new split; give its shares too (split, --fractions .7,.1,.2)"
+        )
     if preview and output is None:
         raise SettingError("preview needs an output, beside which the pictures are written")
     if output is not None:

@@ -46,7 +46,7 @@ def classify(
             (and for early stopping of the MLP); by default `val.parquet` beside the reference, if it exists.
         probabilities: give probabilities; by default if there is a calibration set.
         all_probabilities: also give the probabilities of all classes, in columns `p(<class>)`.
-        unknown_rate: share of images of the reference's classes that may be rejected; by default none is rejected.
+        unknown_rate: share of the images of known classes that may be rejected; by default none is rejected.
         refuse_by: the novelty score: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
         status: for images: the statuses whose class names are used as labels (see `embed`).
         overwrite: replace the output.

@@ -37,7 +37,7 @@ def clusters(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Clusters:
-    """Group images without labels, for a person to name.
+    """Group unlabelled images; a person then names the groups.
 
     Args:
         vectors: a table, its file, or the folder of a run. If some images have labels and others have none, those
@@ -47,7 +47,7 @@ def clusters(
             (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, …
         reference: labelled vectors; adds the nearest class of each group.
         only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
-        method, min_size, n_clusters: as `find_clusters`.
+        method, min_size, n_clusters: see `find_clusters`.
         overwrite: replace the output.
         progress: show a bar.
     """
@@ -83,7 +83,7 @@ def _select_unlabelled(table: EmbeddingTable, only: str | Path | pd.DataFrame | 
     is_rejected = pd.Series(table.object_id).isin(rejected).to_numpy()
     if is_rejected.sum() < len(rejected) or not rejected:
         raise InputError(
-            f"only: expected all rejected images of the predictions among the vectors; {len(rejected)} were rejected, "
+            f"only: expected the vectors of all rejected images of the predictions; {len(rejected)} were rejected, "
             f"found {int(is_rejected.sum())}; give the predictions of these vectors, made with an unknown rate"
         )
     return table.select(is_rejected)

@@ -92,7 +92,7 @@ class Comparison(Shown):
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, the sd over seeds after each mean; then the tests of the best classifier."""
-        titles = ["name", "of", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
+        titles = ["name", "by", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
         lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
         for row in self.summary.to_dict("records"):
             cells = [str(row[name]) for name in ("name", "origin", "start", "n_seeds", "worst_class")]
@@ -106,7 +106,8 @@ class Comparison(Shown):
             lines.append(f"\nMcNemar's exact test; Holm: corrected for all pairs of a seed, as in {TESTS_FILE}:\n")
         lines += [
             f"- {row['name']} and {row['other']}, seed {row['seed']}: {row['only_name_right']} and "
-            f"{row['only_other_right']} test images right alone, p = {row['p']:.2g}, Holm {row['p_holm']:.2g}"
+            f"{row['only_other_right']} test images predicted correctly by one of the two only, "
+            f"p = {row['p']:.2g}, Holm {row['p_holm']:.2g}"
             for row in self.tests_of_best.to_dict("records")
         ]
         return "\n".join(lines) + "\n"

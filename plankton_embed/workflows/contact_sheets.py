@@ -77,7 +77,7 @@ def marks_sheet(
     Args:
         catalog: the images.
         rows: the rows of images with marks (`CatalogSummary.marked`).
-        settings: how images are prepared; if they keep the marks, the title of the sheet says so.
+        settings: how images are prepared; if they keep the marks, the title of the sheet reports this.
         n_images: the largest number of images, evenly spaced over these rows.
         per_row: pairs per row.
     """
@@ -96,7 +96,7 @@ def misclassified_sheet(predictions: pd.DataFrame, n_images: int = 40, per_row: 
     """Show the misclassified images nearest to their predicted class, with true and predicted label."""
     wrong = predictions[predictions["label"] != predictions["true_label"]].sort_values("distance", kind="stable")
     tiles = [_prediction_tile(row) for _, row in wrong.head(n_images).iterrows()]
-    title = f"{len(wrong)} of {len(predictions)} images predicted wrongly; the {len(tiles)} with the least distance"
+    title = f"{len(wrong)} of {len(predictions)} images predicted wrongly; the {len(tiles)} with the smallest distance"
     return Sheet(title, _lay_out(tiles, per_row))
 
 

@@ -36,8 +36,8 @@ def dendrogram(
         output: folder to write: `nodes.csv` (`central` is a JSON list of ids), `node_classes.csv` (images of each class
             in every node), `branches.csv` (class by branch), `images.csv` (leaf and branch of each image), `cuts.csv`,
             `linkage.parquet` (the whole tree, in scipy's format), `tree.nwk`, `dendrogram.png`, `branches.png`.
-        split: as `pca`.
-        of: `images`, or `classes`: one vector a class, its mean, so that `n_images` counts classes.
+        split: see `pca`.
+        of: `images`, or `classes` (one vector per class, its mean; `n_images` then counts classes).
         n_leaves: leaves of the cut tree; by default 40, or all classes.
         n_branches: main branches; by default the number that separates the vectors best (see `build_dendrogram`).
         overwrite: replace the output.

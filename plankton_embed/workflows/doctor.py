@@ -1,4 +1,4 @@
-"""`doctor`: versions, device, FAISS build, clashes, and the command that fixes each problem."""
+"""`doctor`: versions, device, FAISS build, conflicts, and the command that fixes each problem."""
 
 from __future__ import annotations
 

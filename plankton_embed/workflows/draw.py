@@ -48,7 +48,7 @@ def draw(result: Any, ax: Any = None) -> Any:
         ax: Axes to draw into; by default a new figure.
 
     Raises:
-        InputError: there is no figure of it.
+        InputError: there is no figure of this result.
     """
     match result:
         case ImageCatalog():

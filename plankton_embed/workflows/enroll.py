@@ -71,7 +71,9 @@ def enroll(
     old = load_labelled(reference)
     added = load_named(new) if isinstance(new, str | Path) else None
     if added is not None and status is not None:
-        raise SettingError(f"status: it goes with images; {new} is a folder of named clusters; leave it out")
+        raise SettingError(
+            f"status: it can only be used with images; {new} is a folder of named clusters; leave it out"
+        )
     if added is None:
         added = load_query(reference, new, device, progress, status)
     enrolled = add_examples(old, added)

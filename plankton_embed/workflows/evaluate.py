@@ -53,7 +53,7 @@ def evaluate(
 ) -> Evaluation:
     """Predict the labelled images of `query` and score the predictions.
 
-    The arguments that are not listed here are those of `classify`.
+    See `classify` for the arguments that are not listed here.
 
     Args:
         unseen: classes to leave out of the reference, to test whether their images are rejected (at an unknown rate of

@@ -65,7 +65,7 @@ def export(
     }
     for option, (whose, given) in options.items():
         if given and whose != target:
-            raise SettingError(f"{option}: it goes with the target {whose}; the target is {target}")
+            raise SettingError(f"{option}: it can only be used with the target {whose}; the target is {target}")
     predictions = names if isinstance(names, pd.DataFrame) else read_spreadsheet(names, "predictions file", COLUMNS)
     predicted = {clean_label(str(label)) for label in predictions.get("label", ())} | set(_list_scores(predictions))
     renames = read_class_map(class_map, predicted) if isinstance(class_map, str | Path) else class_map

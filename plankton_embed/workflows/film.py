@@ -40,7 +40,7 @@ def film(
     Args:
         run: folder of a finished run, trained with `training.keep_every_epoch`.
         output: `.mp4` (extra `video`), `.webp` or `.gif` to write; without a suffix the first format that is available.
-        split: as `pca`.
+        split: see `pca`.
         basis_epoch: epoch whose principal components are the axes; by default the last.
         per_class: images of each class, drawn at random once for all epochs.
         seconds: length of the film; by default it depends on the number of epochs.

@@ -42,8 +42,8 @@ FOLDERS = {"index": "an index", "model": "a model", "images": "a folder without 
 def recognize(path: str | Path) -> PathKind:
     """Return what a path is: `run`, `index` or `model` (folders), `vectors` or `catalog` (files), or `images`.
 
-    The reference that `enroll` writes is `vectors`. A missing file is what its suffix says. Every other path is
-    `images`: a source that `read_source` reads.
+    The reference that `enroll` writes is `vectors`. A missing file is classified by its suffix. Every other path
+    is `images`: a source that `read_source` reads.
     """
     path = Path(path)
     if not path.is_dir():
@@ -116,8 +116,8 @@ def load_query(
 ) -> EmbeddingTable:
     """Read the query's vectors; if the reference is a run, its model embeds images.
 
-    `status` selects the class names of images that are used as labels (see `embed`). No class may be called like
-    rejected images; this holds for the reference too.
+    `status` selects the class names of images that are used as labels (see `embed`). No class, also
+    in the reference, may have the label of rejected images.
     """
     return load_described(reference, query, device, progress, status)[0]
 

@@ -1,4 +1,4 @@
-"""`relations`: relations between images that repeat."""
+"""`relations`: repeated relations between images."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def relations(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Relations:
-    """Find relations between images that repeat: x₁ is to y₁ as x₂ is to y₂.
+    """Find repeated relations between images: x₁ is to y₁ as x₂ is to y₂.
 
     Args:
         vectors: a table, its file, or the folder of a run.
         output: folder to write: `relations.csv`, `analogies.csv` (by class), `relations.png`.
-        split: as `pca`.
+        split: see `pca`.
         epsilon: largest ‖(x₁ - y₁) - (x₂ - y₂)‖; by default the smallest with which `limit` relations are found.
         n_images: images to compare, at most 3,000; if there are more, they are drawn at random, the same number of
             each class as far as possible.
         same_class: count relations within a class too.
-        definition, limit, n_shuffles: as `find_relations`.
-        seed: of the random draw of images, and as `find_relations`.
+        definition, limit, n_shuffles: see `find_relations`.
+        seed: seed of the random draw of images, and of `find_relations`.
         overwrite: replace the output.
         progress: show bars.
     """

@@ -82,9 +82,9 @@ def run(
         progress: show bars.
 
     Raises:
-        InputError: there is nothing to train on, or the folder holds a run of other images.
-        SettingError: the folder holds a run with other settings.
-        OutputError: the folder holds something other than a run.
+        InputError: there is nothing to train on, or the folder contains a run of other images.
+        SettingError: the folder contains a run with other settings.
+        OutputError: the folder contains something other than a run.
     """
     return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
 
@@ -165,7 +165,7 @@ def demo(
     device: str = "auto",
     progress: bool = True,
 ) -> RunResult:
-    """Draw a set of plankton images beside `output` and run on it: everything in minutes, without a download."""
+    """Draw plankton images into a folder beside `output` and run on them; nothing is downloaded."""
     output = Path(output)
     images_folder = output.with_name(f"{output.name}_images")
     drawn = draw_set(images_folder, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)

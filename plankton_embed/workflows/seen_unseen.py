@@ -34,7 +34,7 @@ SCORES_FILE = "scores.json"
 
 @dataclass(frozen=True, repr=False)
 class SeenUnseen(Shown):
-    """How a model handles classes that it was not trained on.
+    """How well a model rejects and then learns classes that it was not trained on.
 
     `run`: the run of the seen classes; `unseen`: the other classes. `evaluation`: test images of all classes, predicted
     by the seen classes; images of unseen classes should be rejected. `draws`: the scores of unseen classes enrolled
@@ -84,7 +84,7 @@ def seen_unseen(
 
     Args:
         source: a catalog, its file, or a folder of images; without splits it is split according to the settings.
-        output: folder to write: `run/` (the run of the seen classes), `vectors/` of the unseen, `scores.json`,
+        output: folder to write: `run/` (the run of the seen classes), `vectors/` of the unseen classes, `scores.json`,
             `predictions.csv`, tables and figures.
         unseen: the classes to leave out of training.
         n_unseen: how many classes to draw instead (with the seed of the settings), among the classes with at least

@@ -60,7 +60,7 @@ def shift(
         new: vectors, labelled or not; images with the same `sample_id` are a sample. With a run as reference also
             images, which its model embeds.
         output: folder to write: `samples.csv`, `classes.csv` (see `Shift`), `predictions.csv`, `shift.png`.
-        method, n_neighbors, calibration, refuse_by: of classification and rejection, as `classify`.
+        method, n_neighbors, calibration, refuse_by: for classification and rejection; see `classify`.
         unknown_rate: share of images of known classes to reject as unknown.
         n_permutations: permutations of each test, at least 1,000.
         n_draws: null draws from the calibration set; a flagged sample must exceed all of them.

@@ -35,7 +35,7 @@ def suspects(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Suspects:
-    """Rank the labels that may be wrong, for a person to correct.
+    """Rank the labels that may be wrong; a person then corrects them.
 
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).
@@ -48,7 +48,7 @@ def suspects(
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
         use_cleanlab: use cleanlab's label quality as a signal too (extra `clean`).
         n_corrections: rows of `corrections.csv`; a warning if images of groups take more than half of them.
-        seed: of the folds, and of the images drawn from large classes, among which groups are searched.
+        seed: seed of the folds, and of the draw of images from large classes for the search of groups.
         overwrite: replace the output.
         progress: show bars.
     """

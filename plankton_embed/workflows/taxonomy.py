@@ -42,12 +42,12 @@ def taxonomy(
         tree: a taxonomy or its file (see `read_taxonomy`).
         output: folder to write: `clades.csv`, `misplaced.csv`, `tanglegram.png`; with a query `by_rank.csv`, and with a
             calibration set `backed_off.csv`.
-        split: vectors whose class means are compared with the taxonomy, as `pca`; the reference of the predictions is
+        split: vectors whose class means are compared with the taxonomy (see `pca`); the reference of the predictions is
             always the training vectors.
         query: labelled vectors to classify; by default the test images, if `vectors` is a run.
-        method: of classification: `centroid`, `knn` (the default) or `mlp`.
-        calibration: as `classify`.
-        certainty: least probability of a prediction, by default .9; needs a calibration set.
+        method: classification method: `centroid`, `knn` (the default) or `mlp`.
+        calibration: see `classify`.
+        certainty: minimum probability of a prediction, by default .9; needs a calibration set.
         n_permutations: random permutations of the class names, for the p-values.
         seed: of the permutations.
         overwrite: replace the output.

@@ -158,11 +158,11 @@ def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
 
 
 def test_a_folder_without_a_head_is_refused(images, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere does not hold a complete MLP"):
+    with pytest.raises(InputError, match=r"nowhere does not contain a complete MLP"):
         MLPClassifier.load(tmp_path / "nowhere")
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "head")
     (folder / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(InputError, match=r"head does not hold a complete MLP"):
+    with pytest.raises(InputError, match=r"head does not contain a complete MLP"):
         MLPClassifier.load(folder)
     folder = MLPClassifier(**SMALL).fit(*images).save(tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())

@@ -113,7 +113,7 @@ def test_a_file_from_a_spreadsheet(tmp_path, catalog, encoding, mark):
         ("object_id,action,label\nz,keep,", "such as z"),
         ("object_id,action,label\n" + "\n".join(f"{name},delete," for name in "abcde"), "every image"),
         ("", "cannot be read"),
-        ("object_id,action,label\na,relabel,medusa, an ephyra", "cells that hold the delimiter take quotes"),
+        ("object_id,action,label\na,relabel,medusa, an ephyra", "cells that contain the delimiter need quotes"),
     ],
 )
 def test_corrections_that_cannot_be_used(tmp_path, catalog, text, message):

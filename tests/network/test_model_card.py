@@ -27,7 +27,7 @@ def test_a_saved_model_has_a_card_that_the_hub_reads(tmp_path):
     assert card.data.library_name == "plankton_embed"
     assert card.data.pipeline_tag == "image-feature-extraction"
     assert card.data.tags == ["plankton", "metric-learning", "image-embedding"]
-    assert f"8 numbers whose Euclidean distance means likeness (resnet18, 75×75 pixels, objective triplet). " \
+    assert f"8 numbers; similar images have a small Euclidean distance (resnet18, 75×75 pixels, objective triplet). " \
            f"Model {model_hash}." in card.text  # fmt: skip
     assert "Trained on 40 images of 2 classes: copepod, medusa." in card.text
     assert "accuracy" not in card.text

@@ -15,7 +15,7 @@ def test_open_set_shows_curve_and_working_point(tmp_path):
     ax = draw_open_set(scores)
     assert "AUROC 0.833" in ax.get_title(loc="left")
     points = {str(line.get_label()): line.get_xydata().tolist() for line in ax.get_lines()}
-    assert points["5 % of the seen rejected, 50 % of the unseen"] == [[0.5, 0.95]]
+    assert points["threshold that rejects 5 % of seen, 50 % of unseen images"] == [[0.5, 0.95]]
     save_figure(ax, tmp_path / "open_set.png", dpi=40)
 
 

@@ -187,7 +187,10 @@ def test_fractions_of_an_ecotaxa_table(tmp_path, caplog):
         halves = count(query, catalog, by="acq_id")
     assert halves.table.groupby("sample")["concentration"].sum().tolist() == pytest.approx([0.08, 1.28])
     assert halves.totals["concentration"].isna().all()  # their water is one: it would be counted twice
-    assert "--by acq_id divides 1 sample_id among several samples, whose individuals and concentrations" in caplog.text
+    assert (
+        "--by acq_id divides the images of 1 sample_id among several samples, so individuals and concentrations"
+        in caplog.text
+    )
 
 
 STATION = np.repeat(["s1", "s2"], [50, 40])
@@ -324,7 +327,7 @@ def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
     assert found.samples["why_missing"].tolist() == expected
     table = found.table.set_index("sample")
     assert table["concentration"].notna().groupby(level=0).all().tolist() == [False, False, True]
-    assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; is the unit right?" in caplog.text  # noqa: E501  # fmt: skip
+    assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; check the unit" in caplog.text  # noqa: E501  # fmt: skip
     assert "column subsample_factor: expected sample / imaged part" in caplog.text
 
 
@@ -375,7 +378,7 @@ def test_spectra_of_samples_that_share_their_water_are_not_pooled(caplog):
     assert pooled["nbss"].isna().all()
     assert pooled["biovolume"].gt(0).any()
     left = draw_size_spectra(parts).figure.axes[0].child_axes[0]
-    assert "all 2 samples together: water not known (samples share it)" in left.get_legend_handles_labels()[1]
+    assert "all 2 samples together: volume of water unknown (samples share it)" in left.get_legend_handles_labels()[1]
     assert np.isnan(fit_slope(pooled)).all()
 
 
@@ -446,7 +449,7 @@ def test_depths_within_samples():
     assert sorted(set(zip(wider["sample"], wider["depth_low"], strict=True))) == [("a", 50), ("b", 0)]
     with pytest.raises(SettingError, match="makes 7101 bins"):
         count(catalog=catalog, depth_bin=0.01)
-    with pytest.raises(SettingError, match="no two images of a sample differ"):
+    with pytest.raises(SettingError, match="all images of a sample have the same depth"):
         count(catalog=describe(sample_id=STATIONS), depth_bin=5)
     with pytest.raises(SettingError, match="above 0"):
         count(catalog=catalog, depth_bin=-1)
@@ -612,7 +615,7 @@ def test_what_is_refused(folder, tmp_path):
         count(catalog=describe(station=[None] * 90), by="station")
     with pytest.raises(InputError, match="no images to count"):
         count(QUERY.select([]))
-    with pytest.raises(SettingError, match="root: it applies to a catalog file"):
+    with pytest.raises(SettingError, match="root: it can only be used with a catalog file"):
         count(root=tmp_path)
     with pytest.raises(SettingError, match="draws: expected at least 20"):
         count(n_draws=3)
@@ -644,7 +647,7 @@ def test_images_bring_their_own_catalog(tmp_path, folder, in_pixels, drawn_folde
     assert found.samples["sample"].tolist() == ["even", "odd"]
     assert found.samples["volume"].tolist() == [2, 2]
     assert found.samples["n_images"].sum() == len(query)
-    with pytest.raises(SettingError, match="catalog: it goes with vectors"):
+    with pytest.raises(SettingError, match="catalog: it can only be used with vectors"):
         abundance(run, tmp_path / "query.csv", catalog=tmp_path / "query.csv", device="cpu", progress=False)
 
 

@@ -86,9 +86,12 @@ def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
     ("options", "message"),
     [
         ({"target": "worms"}, "target: expected one of ecotaxa, ifcb; found 'worms'"),
-        ({"model_id": "m"}, "--model-id): it goes with the target ifcb"),
-        ({"target": "ifcb", "image_names": True}, "--image-names): it goes with the target ecotaxa"),
-        ({"target": "ifcb", "replace_validated": True}, "--replace-validated): it goes with the target ecotaxa"),
+        ({"model_id": "m"}, "--model-id): it can only be used with the target ifcb"),
+        ({"target": "ifcb", "image_names": True}, "--image-names): it can only be used with the target ecotaxa"),
+        (
+            {"target": "ifcb", "replace_validated": True},
+            "--replace-validated): it can only be used with the target ecotaxa",
+        ),
         ({"target": "ifcb", "class_map": {"zebra": "x"}}, "the predictions have no scores of the class zebra"),
         ({"target": "ifcb", "class_map": {"NA": ""}}, "cannot be left out of class scores; give NA a name"),
     ],

@@ -41,8 +41,8 @@ def recognize(path: Path, files: Sequence[str]) -> bool:
 def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageCatalog:
     """Read an array of images; row k of `birds.npy` is the object `birds_<k>`, counted from 0.
 
-    Grey or colour pixels are uint8, bool, 0 to 1 as floats, 0 to 255 in any type, or grey in uint16. A `.npz` holds
-    them as `images`, or as its only array of three or four dimensions, and may also hold `labels`.
+    Grey or colour pixels are uint8, bool, 0 to 1 as floats, 0 to 255 in any type, or grey in uint16. A `.npz` contains
+    them as `images`, or as its only array of three or four dimensions, and may also contain `labels`.
 
     Args:
         path: an array, or a folder with one array and at most one CSV, which has the labels.
@@ -52,7 +52,7 @@ def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageC
             cell means that the image has no label.
 
     Raises:
-        InputError: the array does not hold images, or there are faults.
+        InputError: the array does not contain images, or there are faults.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,7 +61,7 @@ def read(path: Path, faults: Faults, labels: str | Path | None = None) -> ImageC
     _check_pictures(pictures, f"{path}, array {name}" if name else str(path))
     n_images = len(pictures)
     if given is not None and labels is not None:
-        raise InputError(f"{path} holds labels; found more labels in {labels}: remove one of the two")
+        raise InputError(f"{path} contains labels; found more labels in {labels}: remove one of the two")
     label = _read_labels(Path(labels), n_images, faults) if labels is not None else _own_labels(path, given, n_images)
     faults.report()
     rows = pd.Series(np.arange(n_images).astype(str), dtype="str")
@@ -77,10 +77,12 @@ def _look_into_folder(folder: Path, labels: str | Path | None) -> tuple[Path, st
     tables = [file for file in visible if file.suffix.lower() in LABEL_SUFFIXES]
     if len(arrays) != 1:
         found = ", ".join(file.name for file in arrays) or "none"
-        raise InputError(f"{folder}: expected one array ({', '.join(ARRAY_SUFFIXES)}); found {found}; name the file")
+        raise InputError(
+            f"{folder}: expected one array ({', '.join(ARRAY_SUFFIXES)}); found {found}; give the file itself"
+        )
     if labels is None and len(tables) > 1:
         found = ", ".join(file.name for file in tables)
-        raise InputError(f"{folder}: expected one CSV, the labels; found {found}; name it with --labels")
+        raise InputError(f"{folder}: expected one CSV, the labels; found {found}; choose it with --labels")
     return arrays[0], labels if labels is not None or not tables else tables[0]
 
 
@@ -243,7 +245,7 @@ def _parse_labels(path: Path, text: str) -> tuple[list[list[str]], str]:
     other = next((k for k, row in enumerate(rows) if len(row) != len(rows[0])), 0)
     raise InputError(
         f"labels {path}: expected one column (class) or two (row number, class); found {len(rows[other])} cells in row "
-        f"{other + 1}; put quotes around cells that hold the delimiter"
+        f"{other + 1}; put quotes around cells that contain the delimiter"
     )
 
 

@@ -58,8 +58,8 @@ def report_rest(path: Path, kind: str, files: Sequence[str], catalog: ImageCatal
     remedies = {
         "tables": "a table with the columns path and label is a catalog; read it with {command}",
         "sheets of a spreadsheet program": "save a sheet with the columns path and label as CSV: that is a catalog",
-        "arrays": "read each by itself: {command}",
-        "archives": "unpack them, and read what they hold by itself",
+        "arrays": "read each separately: {command}",
+        "archives": "unpack them, and read their contents separately",
         "pictures in formats that are not read": "save them as PNG or TIFF",
         "files without a suffix": "if they are images, add a suffix such as .png to their names",
     }
@@ -142,7 +142,7 @@ def _report_images(path: Path, kind: str, images: Sequence[str], own: Sequence[s
     if len(places) > MOST_COMMANDS and len(commands) == MOST_COMMANDS:
         commands.append(f"and so on for {len(places) - MOST_COMMANDS} more folders")
     if n_loose:
-        commands.append(f"move the {n_loose:,} beside the files of the format into a folder of their own")
+        commands.append(f"move the {n_loose:,} beside the files of the format into a separate folder")
     _warn(path, rest, f"images that are not of the {kind} data", f"read them with {', '.join(commands)}")
 
 

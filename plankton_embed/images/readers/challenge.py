@@ -300,7 +300,7 @@ def _read_numbers(path: Path, ids: pd.Series, faults: Faults) -> pd.DataFrame:
         else:
             values, bad = to_numbers(cells, decimal_comma=False)
         if bad.any() and np.isnan(values).all():
-            logger.warning("%s: ignored the column %s, because it holds text", path, column)
+            logger.warning("%s: ignored the column %s, because it contains text", path, column)
             continue
         for line, found in _lines(table.loc[bad, column]):
             what = f"{found!r}; the cell is read as empty"

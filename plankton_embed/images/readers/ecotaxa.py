@@ -58,7 +58,7 @@ ListFolder = Callable[[str], frozenset[str]]  # folder -> the names of its files
 
 
 def recognize(path: Path, files: Sequence[str]) -> bool:
-    """Return whether a folder or a ZIP holds tables of EcoTaxa, or a file is one, by its name or its columns.
+    """Return whether a folder or a ZIP contains tables of EcoTaxa, or a file is one, by its name or its columns.
 
     A folder of images does not count if its files called ecotaxa*.tsv are other tables, such as exported predictions.
     A folder without images but with ZIPs of tables counts, so that an error can list the ZIPs.
@@ -278,7 +278,7 @@ def _report_unnamed(path: Path, tables: Sequence[Table], list_folder: ListFolder
             "images that the tables list",
             found,
             kept=True,
-            remedy="is a table cut off, or is a quote in it not closed?",
+            remedy="check whether a table is incomplete, or a quote in it is not closed",
         )
 
 

@@ -210,7 +210,7 @@ def _read_names(table: Table, first: str, delimiter: str) -> list[str]:
 class _Cells:
     """Cells (n, k) as text, the line on which each row starts (n,), and whether it is left out (n,).
 
-    `odd` holds the length and the text of each row that is too short or too long; such rows are padded or cut.
+    `odd` has the length and the text of each row that is too short or too long; such rows are padded or cut.
     """
 
     columns: pa.Table
@@ -243,9 +243,9 @@ def _read_cells(table: Table, raw: bytes, delimiter: str, n_columns: int) -> _Ce
                 table.add(row, None, QUOTES, found, kept=True)
             cells, has_quotes = plain, False
     for row in cells.swallowing:
-        expected = "cells that do not hold other rows"
+        expected = "cells that do not contain other rows"
         found = "a cell that spans lines and has as many delimiters as a row"
-        table.add(int(cells.lines[row]), None, expected, found, remedy="is there an unclosed quote?")
+        table.add(int(cells.lines[row]), None, expected, found, remedy="check for a quote that is not closed")
         cells.is_lost[row] = True
     for row, (length, text) in cells.odd.items():
         line, expected = int(cells.lines[row]), f"{n_columns} values, as in the header"
@@ -264,7 +264,7 @@ def _read_cells(table: Table, raw: bytes, delimiter: str, n_columns: int) -> _Ce
         if cells.is_lost[row]:
             shown = ", ".join(repr(value[:40]) for value in extra[:5]) + (", …" if len(extra) > 5 else "")
             found = f"{length}" + (f"; the extra values are {shown}" if extra else "")
-            table.add(line, None, expected, found, remedy="is there a stray quote?" if doubtful else "")
+            table.add(line, None, expected, found, remedy="check for a stray quote" if doubtful else "")
     return cells
 
 

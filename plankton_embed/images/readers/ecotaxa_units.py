@@ -321,7 +321,7 @@ def _find_unit(
 
 
 def _compare_boxes(frame: pd.DataFrame) -> Floats:
-    """Return sizes divided by the same sizes in pixels, where columns hold both; nan elsewhere."""
+    """Return sizes divided by the same sizes in pixels, where columns contain both; nan elsewhere."""
     pairs = []
     for side in ("width", "height"):
         boxes = [

@@ -40,7 +40,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
     Args:
         folder: the folder.
         files: the visible files in it, if they were listed before (see `list_files`).
-        is_stated: whether the user stated this format; the only class folder may then hold folders with images, which
+        is_stated: whether the user gave this format; the only class folder may then contain folders with images, which
             is an error otherwise.
 
     Raises:
@@ -55,7 +55,7 @@ def read_folder(folder: str | Path, files: Sequence[str] | None = None, *, is_st
     if not below:
         others = Counter(os.path.splitext(file)[1].lower() or "without suffix" for file in files)  # noqa: PTH122
         found = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(MOST_NAMED)) or "no files"
-        raise InputError(f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); found {found}")
+        raise InputError(f"folder {folder} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}); found {found}")
     tops = {parts[0] for path in below if len(parts := path.split("/")) > 1}
     splits = {top for top in tops if top.lower() in SPLIT_NAMES}
     split_below = bool(tops) and splits == tops
@@ -148,14 +148,14 @@ def _check_depth(folder: str, inner_folders: set[tuple[str, ...]], splits: set[s
 
     Args:
         folder: the folder given.
-        inner_folders: the folders that hold images, part by part from the class on.
+        inner_folders: the folders that contain images, part by part from the class on.
         splits: the split folders above them.
         is_stated: whether the user stated that one class may have several folders.
 
     Raises:
-        InputError: there is one class folder, and it holds folders with images and nothing else.
+        InputError: there is one class folder, and it contains folders with images and nothing else.
     """
-    classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that hold images, () being itself
+    classes: dict[str, set[tuple[str, ...]]] = {}  # class -> the folders in it that contain images, () being itself
     for place in filter(None, inner_folders):
         classes.setdefault(place[0], set()).add(place[1:])
     if len(classes) == 1:
@@ -167,7 +167,7 @@ def _check_depth(folder: str, inner_folders: set[tuple[str, ...]], splits: set[s
             if splits:
                 todo = f"move them up, as in {folder}/{min(splits)}/{branches[0]}"
             raise InputError(
-                f"folder {folder}: expected a folder for each class; found the folder {deeper} alone, which holds "
+                f"folder {folder}: expected a folder for each class; found only the folder {deeper}, which contains "
                 f"folders with images ({_name(branches)}): {todo}. If all of them are one class, {name}, use "
                 "catalog --format folder"
             )
@@ -179,17 +179,17 @@ def _check_depth(folder: str, inner_folders: set[tuple[str, ...]], splits: set[s
         way, branches = _descend(classes[first])
         deeper = "/".join([folder, first, *(way if branches else way[:-1])])
         logger.warning(
-            "%s: %d of %d class folders hold folders with images but no images themselves, such as %s (%s); each was "
-            "read as one class. If the folders in them are the classes, give %s%s",
+            "%s: %d of %d class folders contain folders with images but no images themselves, such as %s (%s); each "
+            "was read as one class. If the folders in them are the classes, give %s%s",
             *(folder, len(hollow), len(classes), first, _name(hollow[first]), deeper),
-            ", and each of the others, by itself" if len(hollow) > 1 else "",
+            ", and each of the others separately" if len(hollow) > 1 else "",
         )
     mixed = {name: folders for name, folders in holding.items() if name not in hollow}
     common = {inside for name in mixed for inside in mixed[name] if sum(inside in f for f in holding.values()) > 1}
     if not is_stated and (common or (len(classes) == 1 and any(len(folders) > 1 for folders in mixed.values()))):
         first = min(mixed)
         logger.warning(
-            "%s: %d class folders hold images and folders with images, such as %s (%s); each class folder was read "
+            "%s: %d class folders contain images and folders with images, such as %s (%s); each class folder was read "
             "as one class with all its folders. If the folders in it are classes, move them up",
             *(folder, len(mixed), first, _name(mixed[first])),
         )

@@ -320,7 +320,7 @@ def _read_bin(place: Path, files: dict[str, Path], faults: Faults) -> pd.DataFra
         faults.add(place, ".adc, .hdr and .roi", "no .hdr, and an empty .adc", remedy="copy the whole bin")
         return None
     elif not header.strip():
-        others = "" if text or n_bytes else ", and so are the .adc and the .roi: the bin holds no data"
+        others = "" if text or n_bytes else ", and so are the .adc and the .roi: the bin contains no data"
         others = "; its images are read, without volume and position" if text else others
         expected, found = "the settings of the instrument", f"an empty file{others}"
         faults.add(hdr, expected, found, kept=bool(text), remedy="copy the bin again")

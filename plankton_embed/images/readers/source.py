@@ -112,7 +112,7 @@ def recognize_format(path: Path, files: Sequence[str] | None = None) -> str:
         raise InputError(
             f"{path}: expected a ZIP with tables of EcoTaxa, named ecotaxa*.tsv or ecotaxa*.txt; found none"
             + _describe_zip(path)
-            + "; unpack folders of images; for a challenge set, give the folder that holds its imgs.zip"
+            + "; unpack folders of images; for a challenge set, give the folder that contains its imgs.zip"
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"{path}: expected a folder of images, or a catalog; found an image; give images as a list")

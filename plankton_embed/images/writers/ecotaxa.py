@@ -151,7 +151,9 @@ def _rename(label: pd.Series, class_map: Mapping[str, str]) -> pd.Series:
     classes = label.unique()
     kept = sorted(set(classes) - {*class_map, UNKNOWN}) if class_map else []
     if kept:
-        logger.warning("not in the class map, so written with their own names: %s", ", ".join(kept))
+        logger.warning(
+            "classes that are not in the class map, so written with their names unchanged: %s", ", ".join(kept)
+        )
     return label.map({name: class_map.get(name, name) for name in classes})
 
 

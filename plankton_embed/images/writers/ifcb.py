@@ -57,7 +57,7 @@ def write_class_scores(
 ) -> ScoreCounts:
     """Write the probabilities of all classes for every bin, as `<bin>_class.h5` that an IFCB dashboard reads.
 
-    A file holds `output_scores` (images, classes) float16; `output_classes` (images,) float16, the row of
+    A file contains `output_scores` (images, classes) float16; `output_classes` (images,) float16, the row of
     `class_labels` with the best score, from 0; `class_labels` (classes,) text; `roi_numbers` (images,) uint16, in
     rising order; and an empty `metadata` with the attributes `version` (v3), `model_id`, `timestamp` (of writing) and
     `bin_id`. Its folder is `D2013/D20130526/`, for old bins `D2012/D2012_028/` (year and day of the year).

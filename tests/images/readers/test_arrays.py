@@ -215,7 +215,7 @@ def test_a_folder_is_known_by_its_one_array(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.npy", "b.npz"], "expected one array .* found a.npy, b.npz; name the file"),
+        (["a.npy", "b.npz"], "expected one array .* found a.npy, b.npz; give the file itself"),
         (["a.npy", "x.csv", "y.csv"], "expected one CSV, the labels; found x.csv, y.csv"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_folder_of_several_is_reported(tmp_path, files, message):
 def test_labels_twice_are_reported(tmp_path):
     np.savez(tmp_path / "a.npz", images=PICTURES, labels=list("abcd"))
     (tmp_path / "labels.csv").write_text("a\nb\nc\nd\n")
-    with pytest.raises(InputError, match=r"holds labels; found more labels in .*labels\.csv"):
+    with pytest.raises(InputError, match=r"contains labels; found more labels in .*labels\.csv"):
         read_source(tmp_path)
 
 

@@ -248,7 +248,7 @@ def test_files_beside_is_counted(flowcam, caplog):
         catalog = read_source(flowcam)
     assert "ignored 1 images that are not in meta.csv" in caplog.text
     assert "features_native.csv: 1 rows do not belong to an object" in caplog.text
-    assert "ignored the column name, because it holds text" in caplog.text
+    assert "ignored the column name, because it contains text" in caplog.text
     assert list(catalog.features) == ["only", "area", "mean", "perim."]
     assert column(catalog, "feature_only") == [1, 3, None, None]
 

@@ -109,7 +109,7 @@ def test_a_cell_that_holds_rows_is_a_fault_where_other_cells_have_line_ends(tmp_
     text += 'a.png\ta\t"two\nlines"\ty\nb.png\tb\t"big\ty\nc.png\tc\tx\ty\nd.png\td\t5" x\ty\n'
     folder = write(tmp_path, text, [f"{name}.png" for name in "abcd"])
     with pytest.raises(
-        InputError, match=r"ecotaxa_tow\.tsv, row 5: expected cells that do not hold other rows; found a cell"
+        InputError, match=r"ecotaxa_tow\.tsv, row 5: expected cells that do not contain other rows; found a cell"
     ):
         read_source(folder)
 

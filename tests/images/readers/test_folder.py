@@ -105,7 +105,7 @@ def test_the_folder_may_be_relative_and_is_kept_absolute(tmp_path, monkeypatch):
 def test_nothing_to_read_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no images \(.*\.png.*; found 1 \.txt"):
+    with pytest.raises(InputError, match=r"contains no images \(.*\.png.*; found 1 \.txt"):
         read_folder(plant(tmp_path, "a/readme.txt"))
 
 
@@ -165,8 +165,8 @@ def test_a_folder_one_level_too_high_is_an_error_that_names_what_to_give(tmp_pat
         (("c1/a/1.png", "c2/b/1.png"), "2 of 2 class folders"),
         (("dataset/a/1.png", "dataset/b/1.png", "extra/1.png"), r"1 of 2 class folders .* dataset \(a, b\).*/dataset$"),
         (("p/q/r/1.png",), r"1 of 1 class folders .* p \(q\).*give .*/p/q$"),
-        (("a/1.png", "a/dead/1.png", "b/1.png", "b/dead/1.png"), r"2 class folders hold images and .* a \(dead\)"),
-        (("d/1.png", "d/a/1.png", "d/b/1.png"), r"1 class folders hold images and folders .* d \(a, b\)"),
+        (("a/1.png", "a/dead/1.png", "b/1.png", "b/dead/1.png"), r"2 class folders contain images and .* a \(dead\)"),
+        (("d/1.png", "d/a/1.png", "d/b/1.png"), r"1 class folders contain images and folders .* d \(a, b\)"),
     ],
 )
 def test_what_may_be_a_level_too_high_is_reported(tmp_path, files, words, caplog):

@@ -338,7 +338,7 @@ BREAKS = {
     "empty all": (
         lambda p: [p.with_suffix(s).write_text("") for s in (".adc", ".hdr", ".roi")],
         0,
-        "found an empty file, and so are the .adc and the .roi: the bin holds no data",
+        "found an empty file, and so are the .adc and the .roi: the bin contains no data",
     ),
     "short roi": (
         lambda p: p.with_suffix(".roi").write_bytes(bytes(100)),

@@ -159,7 +159,10 @@ def test_the_class_map_gives_names_of_ecotaxa(tmp_path, caplog):
     assert counts.n_dropped == 1
     assert "not in the class map" not in caplog.text
     write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"Calanus": "x"}, overwrite=True)
-    assert "not in the class map, so written with their own names: Méduse, egg<other, t001" in caplog.text
+    assert (
+        "classes that are not in the class map, so written with their names unchanged: Méduse, egg<other, t001"
+        in caplog.text
+    )
     with pytest.raises(SettingError, match="unknown were rejected"):
         write_ecotaxa(path, make_catalog(tmp_path), make_names(), class_map={"unknown": "x"}, overwrite=True)
     renamed = {"Calanus": "unknown"}  # a category of that name is no refusal
