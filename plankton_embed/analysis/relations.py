@@ -46,7 +46,7 @@ class Relations(Shown):
         best: the pairs with the smallest `relative` distance: `x1`, `y1`, `x2`, `y2` (rows of `table`), `distance`,
             `length` (mean of the two relations), `relative` (the distance over the length of the shorter of the two
             ways to read a parallelogram: x₁ → y₁ as x₂ → y₂, or x₁ → x₂ as y₁ → y₂; inf, so last, if that joins two
-                copies).
+            copies).
         analogies: the pairs by class: `x1`, `y1`, `x2`, `y2` (class names), `n_classes` (number of different classes;
             with two, one relation is repeated), `support` (number of pairs), `expected` (mean support after shuffling
             the labels), `p_value` (share of shuffles, the true labels included, with a support as high), `p_any` (the

@@ -19,7 +19,7 @@ def draw_open_set(scores: OpenSetScores, ax: Axes | None = None) -> Axes:
         The axes.
     """
     ax = ax or new_axes(6.5, 6)
-    title = f"AUROC {scores.auroc:.3f}; {scores.n_known:,} images of seen classes, {scores.n_unseen:,} of unseen"
+    title = f"AUROC {scores.auroc:.3f}; {scores.n_known:,} images of seen classes, {scores.n_unseen:,} of unseen ones"
     title_axes(ax, title, "share of unseen images accepted", "share of seen images")
     curve = scores.curve
     ax.plot(curve["unseen_accepted"], curve["known_accepted"], color=BLUE, label="accepted")

@@ -216,8 +216,8 @@ def suspects_sheets(suspects: Suspects, n_images: int = 40, per_sheet: int = 40,
             Tile(_open(row["path"]), f"{row['label']}\n→ {row['guess']}?\n{_score(row['score'])}")
             for row in first[top : top + per_sheet].to_dict("records")
         ]
-        shown = f"{top + 1} to {top + len(tiles)}" if len(first) > per_sheet else f"the {len(tiles)}"
-        title = f"The most suspect of {len(suspects.ranking):,} labels, and what they may be: {shown}"
+        shown = f"numbers {top + 1} to {top + len(tiles)}" if len(first) > per_sheet else f"the first {len(tiles)}"
+        title = f"{len(suspects.ranking):,} labels, most suspect first, each with a suggested label: {shown}"
         yield Sheet(title, _lay_out(tiles, per_row))
 
 
