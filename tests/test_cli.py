@@ -140,6 +140,8 @@ def test_an_empty_cell_is_shown_as_such(vectors, tmp_path):
     replace(table, label=[None, *table.label[1:]]).save(tmp_path / "v.parquet")
     shown = call("dendrogram", tmp_path / "v.parquet", "-o", tmp_path / "tree", "--leaves", 160).stdout
     assert not re.search(r"\b(nan|NaN|None|<NA>)\b", shown)
+    assert table.object_id[0] in shown  # of a leaf with one image
+    assert re.search(r"^cophenetic_correlation +0\.\d{1,4}$", shown, re.MULTILINE)
 
 
 def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, monkeypatch):
@@ -209,10 +211,11 @@ def test_unknown_images_are_rejected_scored_and_enrolled(vectors, tmp_path):
     done = call("evaluate", train, test, "-m", "knn", "--unseen", "d", "--refuse-by", "density")
     assert done.exit_code == 0, done.output
     assert "ECE" in done.stdout
-    assert "60 images of known classes, 40 of unseen ones" in done.stdout  # e is not in the reference either
+    assert "the scores above are without rejection, of the 60 images whose label is in the reference" in done.stdout
+    assert "60 images of known classes, 40 of unseen classes" in done.stdout  # e is not in the reference either
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
-    assert "40 images of known classes, 60 of unseen ones" in done.stdout
+    assert "40 images of known classes, 60 of unseen classes" in done.stdout
     check_fault(
         1,
         ["evaluate", str(train), str(test), "--unseen", ",".join(["a long name"] * 40)],
