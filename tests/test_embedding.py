@@ -88,7 +88,7 @@ def test_broken_files_are_left_out_and_named_with_their_reason(model, catalog, t
     np.testing.assert_allclose(table.vectors, model.embed([catalog.paths[row] for row in good]), atol=1e-5)
     faults = table.provenance["faults"]
     assert list(faults) == [catalog.paths[1], f"{missing}.gone"]
-    assert "no image" in faults[catalog.paths[1]]
+    assert "not an image" in faults[catalog.paths[1]]
     assert "does not exist" in faults[f"{missing}.gone"]
     assert "2 of 6 images left out" in caplog.text
     table.save(tmp_path / "vectors.parquet")

@@ -88,21 +88,12 @@ def summarize(
         sizes: width and height of every image, None if unknown (`GreyLevels.sizes`); by default read from the headers.
     """
     counts = catalog.frame["label"].value_counts()
-    classes = pd.DataFrame(
-        {
-            "label": counts.index.astype(str),
-            "count": counts.to_numpy(),
-            "share": counts.to_numpy() / max(int(counts.sum()), 1),
-        }
-    ).sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
+    classes = pd.DataFrame({"label": counts.index.astype(str), "count": counts.to_numpy()})
+    classes["share"] = classes["count"] / max(int(counts.sum()), 1)
+    classes = classes.sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
     missing = catalog.frame.isna().sum()
-    gaps = pd.DataFrame(
-        {
-            "column": missing.index,
-            "missing": missing.to_numpy(),
-            "percent": 100 * missing.to_numpy() / max(len(catalog), 1),
-        }
-    )
+    gaps = pd.DataFrame({"column": missing.index, "missing": missing.to_numpy()})
+    gaps["percent"] = 100 * gaps["missing"] / max(len(catalog), 1)
     sizes = map_images(_image_size, catalog.paths, "measuring", progress) if sizes is None else sizes
     measured = pd.DataFrame([size for size in sizes if size], columns=["width", "height"], dtype="int64")
     measured["area"] = measured["width"] * measured["height"]

@@ -124,11 +124,12 @@ class GreyLevels:
     def report(self, preparation: PreparationSettings) -> None:
         """Log the white level and warn about doubts, given the user's settings."""
         if self.white_level is not None and preparation.white_level_16bit == "auto":
+            n = len(self.looked)
             logger.info(
                 "%s of %s images have more than 8 bits%s; their largest value is %s: %d bits, white is %d (%s)",
                 f"{self.n_more_bits:,}",
                 f"{self.n_images:,}",
-                self._sampled,
+                "" if n == self.n_more_bits else f" ({n:,} of them decoded, evenly spaced)",
                 _number(self.scaled["largest"].max()),
                 self.bits,
                 self.white_level,
@@ -173,11 +174,6 @@ class GreyLevels:
             "warnings": self.warnings(preparation or PreparationSettings()),
         }
 
-    @property
-    def _sampled(self) -> str:
-        n = len(self.looked)
-        return "" if n == self.n_more_bits else f" ({n:,} of them decoded, evenly spaced)"
-
     def _doubts(self) -> Iterator[str]:
         """Yield a warning where the white level found may be wrong."""
         level, scaled = self.white_level, self.scaled
@@ -203,7 +199,7 @@ class GreyLevels:
                 f"{_number(hot['largest'].max())}): these count as camera faults and become white. If they are "
                 f"not, give --set {SETTING}={_level_for(hot['largest'].max())}"
             )
-        below = _level_below(level)
+        below = max((lower for lower in BITS if lower < level), default=0)
         above = scaled[scaled["largest"] > below]
         are_few = len(above) * FEW <= len(scaled) or (len(above) == 1 and above["bulk"].iloc[0] <= below)
         if not is_declared and are_few and len(above) < len(scaled):
@@ -430,10 +426,6 @@ def _are_apart(below: pd.Series, above: pd.Series, level: int) -> bool:
 
 def _level_for(largest: float) -> int:
     return next((level for level in BITS if largest <= level), WHITE_LEVEL)
-
-
-def _level_below(level: int) -> int:
-    return max((lower for lower in BITS if lower < level), default=0)
 
 
 def _of(rows: pd.DataFrame, all_rows: pd.DataFrame) -> str:

@@ -89,13 +89,13 @@ def find_marks(image: Image.Image | NDArray[np.uint8]) -> Marks:
     drawn = _draw(bars, pixels.shape)
     code = _find_codes(grey, inks[0], drawn | text | corner_marks)
     mask = _add_halo(grey, _dilate(drawn | text | code, 1)) | _add_halo(grey, corner_marks)
-    is_there: dict[Kind, bool] = {
+    there: dict[Kind, bool] = {
         "bar": bool(bars),
         "text": bool(text.any()),
         "corner": bool(corners),
         "code": bool(code.any()),
     }
-    return Marks(mask, tuple(kind for kind in is_there if is_there[kind]), _find_box(grey, mask, bars))
+    return Marks(mask, tuple(kind for kind in there if there[kind]), _find_box(grey, mask, bars))
 
 
 def remove_marks(image: Image.Image) -> Image.Image:

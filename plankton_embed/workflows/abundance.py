@@ -236,7 +236,7 @@ def _load_images(
 
         return embed_source(run.path, images, device=device, progress=progress), images
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
-        raise SettingError("root: it goes with a catalog file; give one (--catalog CATALOG), or leave it out")
+        raise SettingError("root: it applies to a catalog file; give one (--catalog CATALOG), or leave it out")
     table = load_query(reference, query, device, progress)
     if catalog is None and query_run is not None and query_run.catalog.is_file():
         return table, ImageCatalog.load(query_run.catalog)

@@ -325,7 +325,7 @@ def test_amounts_that_cannot_be_cost_their_sample_alone(caplog):
     table = found.table.set_index("sample")
     assert table["concentration"].notna().groupby(level=0).all().tolist() == [False, False, True]
     assert "column volume: expected m³ of water per sample, above 1e-9 (a microlitre) and up to 1e6; found 5e+08 in 30 rows, such as that of sample_id p; left out; is the unit right?" in caplog.text  # noqa: E501  # fmt: skip
-    assert "column subsample_factor: expected times that" in caplog.text
+    assert "column subsample_factor: expected sample / imaged part" in caplog.text
 
 
 def test_the_fluid_that_was_run_is_reported():

@@ -46,7 +46,7 @@ def test_broken_images_are_listed_with_their_reason_and_left_out(images, tmp_pat
     assert faults.columns.tolist() == ["file", "row", "column", "expected", "found", "outcome"]
     assert faults["file"].tolist() == [str(target / name) for name in broken]
     assert faults["outcome"].tolist() == ["lost"] * 5
-    for word, reason in zip(("truncated", "empty", "no image", "1×1", "pixels"), faults["found"], strict=True):
+    for word, reason in zip(("truncated", "empty", "not an image", "1×1", "pixels"), faults["found"], strict=True):
         assert word in reason
     assert len(pe.ImageCatalog.load(done.folder.catalog)) == 48
 

@@ -126,12 +126,9 @@ def _report_images(path: Path, kind: str, images: Sequence[str], own: Sequence[s
     if not rest:
         return
     taken = {parent for folder in {_folder(file) for file in (*used, *own)} for parent in _parents(folder)}
-    places: dict[
-        str, int
-    ] = {}  # the highest folder without files of the format ("": there is none) -> number of images
-    for image in rest:
-        place = next((parent for parent in _parents(_folder(image)) if parent not in taken), "")
-        places[place] = places.get(place, 0) + 1
+    places = Counter(  # number of images by their highest folder without files of the format, "" if there is none
+        next((parent for parent in _parents(_folder(image)) if parent not in taken), "") for image in rest
+    )
     n_loose = places.pop("", 0)
     commands = []
     if (

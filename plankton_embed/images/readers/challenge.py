@@ -228,13 +228,11 @@ def _add_metadata(rows: pd.DataFrame, table: pd.DataFrame, path: Path, faults: F
             note(outside, column, f"a number from {low:,} to {high:,}")
     if {"depth_min", "depth_max"} <= set(rows):
         is_turned = rows["depth_min"] > rows["depth_max"]
-        note(
-            is_turned, "depth_min", "the smaller of the two depths", "depth_max is above it; both are kept as they are"
-        )
+        note(is_turned, "depth_min", "the smaller of the two depths", "it is larger than depth_max; both are kept")
     if "objdate" in table:
         rows["time"], bad_date, bad_time = _join_times(table)
         note(bad_date, "objdate", "a date, YYYY-MM-DD or YYYYMMDD", "the object has no time")
-        note(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS", "the object has its date alone")
+        note(bad_time, "objtime", "a time, HH:MM:SS or HHMMSS", "the object has only its date")
     if "status" in table:
         rows["annotation_status"] = table["status"].str.strip().str.lower().replace(STATUS)
     for column, name in KEPT.items():

@@ -461,7 +461,7 @@ def _check_values(table: Table) -> None:
 
     if {"object_depth_min", "object_depth_max"} <= table.numbers.keys():
         is_turned = table.numbers["object_depth_min"] > table.numbers["object_depth_max"]
-        what = "object_depth_max is above it; both are kept as they are"
+        what = "it is larger than object_depth_max; both are kept"
         table.report(is_turned, "object_depth_min", "the smaller of the two depths", what)
     if "acq_sub_part" in table.numbers:
         what = "it is kept as it is; is it the fraction that was imaged (1/factor)?"

@@ -131,10 +131,8 @@ def analysed_volume(table: pd.DataFrame, header: str, bin_id: str) -> tuple[floa
     rate, most = FLOW_RATE * _speed(settings), _syringe(settings) * 1e-6
     if np.isnan(rate):
         factor = settings.get("runfastfactor")
-        return (
-            np.nan,
-            f"a fast run (runSampleFast) {f'with RunFastFactor {factor}' if factor else 'without RunFastFactor'}",
-        )
+        given = f"with RunFastFactor {factor}" if factor else "without RunFastFactor"
+        return np.nan, f"a fast run (runSampleFast) {given}"
     if "frame_grab" in table:
         seconds, found = _old_looking_time(table.drop_duplicates("trigger#"), bin_id)
         times = [seconds]

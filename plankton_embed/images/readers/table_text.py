@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,7 @@ def to_utf8(raw: bytes) -> bytes:
 
 
 def read_rows(
-    lines: Sequence[str],
-    delimiter: str,
-    names: Sequence[str],
-    index: NDArray[np.intp],
-    dtype: Mapping[str, str] | None = None,
+    lines: Sequence[str], delimiter: str, names: Sequence[str], index: NDArray[np.intp], dtype: Any = None
 ) -> pd.DataFrame:
     """Return lines of as many cells as there are names, all without quotes, as a table with an index."""
     options: dict[str, Any] = {"header": None, "quoting": csv.QUOTE_NONE, "low_memory": False, "dtype": dtype}

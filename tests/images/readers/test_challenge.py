@@ -206,7 +206,7 @@ def test_faulty_rows_are_reported_or_ignored(flowcam, name, old, new, message, n
         ("meta.csv", "0,75.5,Cop", "0,deep,Cop", "row 2, column depth_max: .* found 'deep'", "depth_max", None),
         ("meta.csv", "2013-09-20", "2013-09-31", "row 4, column objdate: .*-31.; .* no time", "time", None),
         ("meta.csv", "2013-09-20", "20.9.2013", "row 4, column objdate", "time", None),
-        ("meta.csv", "09:05:00", "9 h", "row 2, column objtime: .* HHMMSS; found '9 h'; .* date alone", "time", DATE),
+        ("meta.csv", "09:05:00", "9 h", "row 2, column objtime: .* HHMMSS; found '9 h'; .* its date", "time", DATE),
         ("features_native.csv", "500,5.5", "500,wide", "native.csv, row 4, .*'wide'; .* empty", "feature_mean", None),
     ],
 )  # fmt: skip
