@@ -113,7 +113,9 @@ def catalog(gathered: ImageCatalog, options: Options) -> None:
         )
     unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
     unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
-    print(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
+    counts = gathered.frame["split"].value_counts() if "split" in gathered.frame else {}
+    splits = "".join(f", {counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
+    print(f"{summary.n_images} images, {len(summary.classes)} classes{splits}{unlabelled}{unreadable} -> {output}")
     if len(faults):
         print(f"faults: {n_lost} lost (rows, images, files), {n_kept} kept -> {listed}")
 
@@ -290,8 +292,8 @@ def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
         print_json(result)
         return
     if len(done.changes):
-        columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
-        print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
+        columns = {"correction_action": "action", "correction_label": "new_label", "correction_reason": "reason"}
+        print_table(done.changes[["object_id", "label", *columns]].rename(columns=columns))
     described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
     described += ", undone" if options["undo"] else f", {done.n_kept} kept"
     print(f"{described}; {len(done.catalog)} images {f'-> {output}' if output else '(not written: give --output)'}")

@@ -59,7 +59,8 @@ def test_version():
 
 
 def test_from_catalog_to_predictions(images, run_folder, tmp_path):
-    assert call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1).exit_code == 0
+    gathered = call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1)
+    assert "30 images, 3 classes, 18 train, 6 val, 6 test -> " in gathered.stdout
     assert set(pd.read_csv(tmp_path / "c.csv")["split"]) == {"train", "val", "test"}
 
     embedded = call("embed", run_folder, images, "-o", tmp_path / "v.parquet", "--json")
@@ -389,6 +390,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
     catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"
     dry = call("apply-corrections", catalog, path)
     assert "1 relabelled, 1 left out, 1 kept;" in dry.stdout
+    assert re.search(r"object_id +label +action +new_label +reason", dry.stdout)
     assert "not written: give --output" in dry.stdout
     done = json.loads(call("apply-corrections", catalog, path, "-o", tmp_path / "c2.csv", "--json").stdout)
     assert (done["n_relabelled"], done["n_deleted"], done["n_images"]) == (1, 1, len(pd.read_csv(catalog)) - 1)
