@@ -113,7 +113,9 @@ def catalog(gathered: ImageCatalog, options: Options) -> None:
         )
     unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
     unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
-    print(f"{summary.n_images} images, {len(summary.classes)} classes{unlabelled}{unreadable} -> {output}")
+    counts = gathered.frame["split"].value_counts() if "split" in gathered.frame else {}
+    splits = "".join(f", {counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
+    print(f"{summary.n_images} images, {len(summary.classes)} classes{splits}{unlabelled}{unreadable} -> {output}")
     if len(faults):
         print(f"faults: {n_lost} lost (rows, images, files), {n_kept} kept -> {listed}")
 
@@ -220,8 +222,12 @@ def film(made: Film, options: Options) -> None:
 def dendrogram(found: Dendrogram, options: Options) -> None:
     """Print the leaves of the tree."""
     if not options["json"]:
-        columns = ["branch", "n_images", "label", "purity", "n_classes"]
-        print_table(found.leaves[columns].reset_index())
+        leaves = found.leaves.reset_index()
+        columns = ["node", "branch", "n_images", "label", "purity", "n_classes"]
+        if (leaves["n_images"] == 1).all():
+            leaves["object_id"] = found.table.object_id[leaves["node"]]
+            columns = ["node", "branch", *(["object_id"] if found.of == "images" else []), "label"]
+        print_table(leaves[columns])
     _print_summary(options)
 
 
@@ -286,8 +292,8 @@ def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
         print_json(result)
         return
     if len(done.changes):
-        columns = ["object_id", "label", "correction_action", "correction_label", "correction_reason"]
-        print_table(done.changes[columns].rename(columns=lambda name: name.removeprefix("correction_")))
+        columns = {"correction_action": "action", "correction_label": "new_label", "correction_reason": "reason"}
+        print_table(done.changes[["object_id", "label", *columns]].rename(columns=columns))
     described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
     described += ", undone" if options["undo"] else f", {done.n_kept} kept"
     print(f"{described}; {len(done.catalog)} images {f'-> {output}' if output else '(not written: give --output)'}")
@@ -380,14 +386,19 @@ def _print_retrieval(retrieval: Mapping[str, float], of: str, self_centroid: flo
 
 def _print_rejection(evaluation: Evaluation) -> None:
     if evaluation.counts is not None:
-        print(f"rejected as unknown: {evaluation.counts['refused'].sum()} of {len(evaluation.names)} images")
+        n_images, n_scored = len(evaluation.names), evaluation.scores_dict()["n_images"]
+        which = " whose label is in the reference" if n_scored < n_images else ""
+        print(
+            f"rejected as unknown: {evaluation.counts['refused'].sum()} of {n_images} images; "
+            f"the scores above are without rejection, of the {n_scored} images{which}"
+        )
     scores = evaluation.open_set
     if scores is not None:
         print(
             f"unseen classes: AUROC {scores.auroc:.3f} ({scores.n_known} images of known classes, {scores.n_unseen} of "
             "unseen classes); a threshold that rejects 5 % of the images of known classes rejects "
-            f"{scores.refused_at_5:.1%} of the images of unseen classes; the thresholds in use reject "
-            f"{scores.known_refused:.1%} and {scores.unseen_refused:.1%}"
+            f"{100 * scores.refused_at_5:.1f} % of the images of unseen classes; the thresholds in use reject "
+            f"{100 * scores.known_refused:.1f} % and {100 * scores.unseen_refused:.1f} %"
         )
 
 
@@ -401,9 +412,20 @@ def _print_summary(options: Options) -> None:
     lists = [
         name for name, value in summary.items() if isinstance(value, list) and value and isinstance(value[0], dict)
     ]
-    lines = [f"{name:26}{'-' if value is None else value}" for name, value in summary.items() if name not in lists]
+    lines = [f"{name:26}{_to_text(value)}" for name, value in summary.items() if name not in lists]
     print("\n".join(lines))
     print(f"tables and figures -> {output}")
+
+
+def _to_text(value: Any) -> str:
+    """Return a value of a summary: numbers with four digits; `-` is an empty one."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_to_text(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_to_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def print_frame(frame: pd.DataFrame, json: bool) -> None:

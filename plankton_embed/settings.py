@@ -398,6 +398,8 @@ class Settings(_Part):
             SettingError: an unknown preset or name (the message suggests the nearest one), or a value out of range.
             InputError: the file is missing or is not YAML.
         """
+        if isinstance(file, Mapping):
+            raise SettingError(f"file: expected the path of a YAML file; found a dict: pass overrides={file!r}")
         if preset not in (None, *PRESETS):
             raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
         given = _merge(
@@ -545,7 +547,10 @@ def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
     if not name:  # two settings that do not go together
         yield fault["msg"].removeprefix("Value error, ")
         return
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden" and name == "preset":
+        chosen = fault["input"]
+        yield f'preset is not a setting; choose it with --preset {chosen}, in Python Settings.build("{chosen}")'
+    elif fault["type"] == "extra_forbidden":
         unknown = [inner for inner, _ in _flatten({name: fault["input"]})] or [name]
         yield from (f"setting {inner} is not known; did you mean {_find_nearest(inner)}?" for inner in unknown)
     else:

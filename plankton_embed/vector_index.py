@@ -32,8 +32,8 @@ SPARE = 8  # candidates beyond k, sorted again by their exact distances
 FEW = 16  # queries at a time for which FAISS subtracts vectors instead of expanding the square
 
 
-@dataclass(frozen=True)
-class Neighbors:
+@dataclass(frozen=True, repr=False)
+class Neighbors(Shown):
     """The nearest reference rows of each query, nearest first.
 
     `distances` float32 (q, k), Euclidean; `rows` int64 (q, k).
@@ -41,6 +41,10 @@ class Neighbors:
 
     distances: NDArray[np.float32]
     rows: NDArray[np.int64]
+
+    def _describe(self) -> str:
+        n_queries, k = self.rows.shape
+        return f"{n_queries:,} queries, {k} nearest rows of each"
 
 
 class VectorIndex(Shown):

@@ -59,7 +59,8 @@ def test_version():
 
 
 def test_from_catalog_to_predictions(images, run_folder, tmp_path):
-    assert call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1).exit_code == 0
+    gathered = call("catalog", images, "-o", tmp_path / "c.csv", "--split", ".6,.2,.2", "--seed", 1)
+    assert "30 images, 3 classes, 18 train, 6 val, 6 test -> " in gathered.stdout
     assert set(pd.read_csv(tmp_path / "c.csv")["split"]) == {"train", "val", "test"}
 
     embedded = call("embed", run_folder, images, "-o", tmp_path / "v.parquet", "--json")
@@ -140,6 +141,8 @@ def test_an_empty_cell_is_shown_as_such(vectors, tmp_path):
     replace(table, label=[None, *table.label[1:]]).save(tmp_path / "v.parquet")
     shown = call("dendrogram", tmp_path / "v.parquet", "-o", tmp_path / "tree", "--leaves", 160).stdout
     assert not re.search(r"\b(nan|NaN|None|<NA>)\b", shown)
+    assert table.object_id[0] in shown  # of a leaf with one image
+    assert re.search(r"^cophenetic_correlation +0\.\d{1,4}$", shown, re.MULTILINE)
 
 
 def test_the_preview_of_a_catalog_is_as_the_preset_prepares(images, tmp_path, monkeypatch):
@@ -209,6 +212,7 @@ def test_unknown_images_are_rejected_scored_and_enrolled(vectors, tmp_path):
     done = call("evaluate", train, test, "-m", "knn", "--unseen", "d", "--refuse-by", "density")
     assert done.exit_code == 0, done.output
     assert "ECE" in done.stdout
+    assert "the scores above are without rejection, of the 60 images whose label is in the reference" in done.stdout
     assert "60 images of known classes, 40 of unseen classes" in done.stdout  # e is not in the reference either
     (tmp_path / "unseen.txt").write_text("c\nd\n")
     done = call("evaluate", train, test, "-m", "knn", "--unseen", tmp_path / "unseen.txt")
@@ -386,6 +390,7 @@ def test_the_space_is_explored(run_folder, tmp_path):
     catalog, path = run_folder / "catalog.csv", tmp_path / "doubted" / "corrections.csv"
     dry = call("apply-corrections", catalog, path)
     assert "1 relabelled, 1 left out, 1 kept;" in dry.stdout
+    assert re.search(r"object_id +label +action +new_label +reason", dry.stdout)
     assert "not written: give --output" in dry.stdout
     done = json.loads(call("apply-corrections", catalog, path, "-o", tmp_path / "c2.csv", "--json").stdout)
     assert (done["n_relabelled"], done["n_deleted"], done["n_images"]) == (1, 1, len(pd.read_csv(catalog)) - 1)

@@ -53,3 +53,12 @@ def test_what_has_no_rows_shows_its_line_alone():
             return "<nothing>"
 
     assert Plain()._repr_html_() == "<p><code>Plain(&lt;nothing&gt;)</code></p>"
+
+
+def test_results_without_a_picture_are_one_line_too(tmp_path):
+    table = make_table(tmp_path)
+    assert repr(pe.VectorIndex.build(table).search(table, 3)) == "Neighbors(12 queries, 3 nearest rows of each)"
+    catalog = pe.ImageCatalog.from_frame(pd.DataFrame({"path": table.path[:1], "label": ["medusa"]}))
+    assert repr(pe.summarize(catalog)) == "CatalogSummary(1 images, 1 classes)"
+    assert "<table" in pe.summarize(catalog)._repr_html_()
+    assert "\n" not in repr(pe.doctor())

@@ -470,3 +470,10 @@ def test_the_objective_at_a_share_of_the_training():
     training = Settings.build().training
     assert [training.objective_at(share) for share in (0, 0.79, 0.8, 1)] == ["normalized_softmax"] * 2 + ["triplet"] * 2
     assert Settings.build(overrides={"training.objective": "supcon"}).training.objective_at(0.9) == "supcon"
+
+
+def test_a_preset_among_the_settings_and_settings_in_the_place_of_the_file_are_explained():
+    with pytest.raises(SettingError, match=r"--preset quick, in Python Settings\.build\(\"quick\"\)$"):
+        Settings.build(overrides={"preset": "quick", "training.epochs": 2})
+    with pytest.raises(SettingError, match=r"found a dict: pass overrides=\{'training\.epochs': 2\}$"):
+        Settings.build("quick", {"training.epochs": 2})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ class Dendrogram(Shown):
             better).
         cophenetic_correlation: between the distances of rows and the heights at which the tree joins them.
         n_compared: number of rows used for this correlation.
+        of: `images`, or `classes`: what the rows of `table` are.
     """
 
     table: EmbeddingTable
@@ -53,6 +55,7 @@ class Dendrogram(Shown):
     cuts: pd.DataFrame
     cophenetic_correlation: float
     n_compared: int
+    of: Literal["images", "classes"] = "images"
 
     @property
     def leaves(self) -> pd.DataFrame:
@@ -94,10 +97,10 @@ class Dendrogram(Shown):
         if row["n_images"] == 1:
             return str(self.table.object_id[node])
         commonest = "unlabelled" if row["label"] is None else f"{row['label']} {row['purity']:.0%}"
-        return f"{node}: {row['n_images']} images, {commonest}"
+        return f"{node}: {row['n_images']} {self.of}, {commonest}"
 
     def _describe(self) -> str:
-        return f"{len(self.table):,} images, {len(self.leaves)} leaves, {self.branch.max()} branches"
+        return f"{len(self.table):,} {self.of}, {len(self.leaves)} leaves, {self.branch.max()} branches"
 
     def _preview(self) -> pd.DataFrame:
         return self.leaves.reset_index()

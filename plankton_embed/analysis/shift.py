@@ -87,7 +87,8 @@ class Shift(Shown):
     def _describe(self) -> str:
         verdicts = self.samples["verdict"].iloc[1:].value_counts()
         counts = [f"{n} {name}" for name, n in verdicts.items()]
-        return ", ".join([f"{len(self.samples) - 1} samples", *counts])
+        everything = f"{self.samples['n_images'].iloc[0]:,} images: {self.samples['verdict'].iloc[0]}"
+        return ", ".join([everything, f"{len(self.samples) - 1} samples", *counts])
 
     def _preview(self) -> pd.DataFrame:
         return self.samples

@@ -15,6 +15,7 @@ from PIL import Image
 from plankton_embed.images.catalog import ImageCatalog, map_images
 from plankton_embed.images.marks import find_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.notebook import Shown
 from plankton_embed.settings import PreparationSettings
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 MOST_SEARCHED = 2000  # number of images in which a summary looks for marks
 
 
-@dataclass(frozen=True)
-class CatalogSummary:
+@dataclass(frozen=True, repr=False)
+class CatalogSummary(Shown):
     """The contents of a catalog.
 
     `classes`: label, count, share (one row per class, largest first). `gaps` (empty cells): column, missing, percent.
@@ -43,6 +44,14 @@ class CatalogSummary:
     grey_levels: dict[str, Any] | None = None
     marked: tuple[int, ...] = ()
     n_searched: int = 0
+
+    def _describe(self) -> str:
+        more = {"unlabelled": self.n_unlabelled, "unreadable": self.n_unreadable}
+        counts = [f"{n:,} {name}" for name, n in more.items() if n]
+        return ", ".join([f"{self.n_images:,} images", f"{len(self.classes)} classes", *counts])
+
+    def _preview(self) -> pd.DataFrame:
+        return self.classes
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

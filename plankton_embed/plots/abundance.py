@@ -39,7 +39,7 @@ def draw_abundance(found: Abundance, ax: Axes | None = None) -> Axes:
     left_out = f"; the {MOST_CLASSES} commonest of {(~is_unknown).sum()} classes" if len(totals) > len(table) else ""
     unit = "images" if amount == "corrected" else name_unit(amount, found)
     n_bare = found.summary.get("n_uncorrected", 0)
-    bare = f", {n_bare:,} not corrected (no intervals)" if n_bare else ""
+    bare = f", {n_bare:,} sample{'s' * (n_bare > 1)} not corrected (no intervals)" if n_bare else ""
     title_axes(ax, f"{found.summary['n_images']:,} images{of}{bare}{left_out}", unit)
     rows = name_rows(ax, table.index)
     low, high = (table[name].fillna(table[amount]) for name in bounds_of(amount))  # a sample may have no interval

@@ -48,7 +48,7 @@ def draw_dendrogram(
     text_start = tree_width + 0.6 + n_thumbnails
     ax.set(xlim=(-0.3, text_start + text_width), ylim=(len(leaves), -2.2), aspect="equal")
     ax.set_axis_off()
-    title = f"{len(dendrogram.table):,} vectors in {len(leaves)} leaves and {dendrogram.branch.max()} branches"
+    title = f"{len(dendrogram.table):,} {dendrogram.of} in {len(leaves)} leaves and {dendrogram.branch.max()} branches"
     title += f"; cophenetic correlation {dendrogram.cophenetic_correlation:.2f}"
     ax.set_title(title, loc="left", fontsize=TITLE_SIZE, parse_math=False)
     _draw_branches(ax, dendrogram, tree_width)

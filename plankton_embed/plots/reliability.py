@@ -30,7 +30,7 @@ def draw_reliability(before: Reliability, after: Reliability, ax: Axes | None = 
     share.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     for reliability, name, colour, marker in (
         (before, "without temperature", BLUE, "s"),
-        (after, "with it", VERMILION, "o"),
+        (after, "with temperature", VERMILION, "o"),
     ):
         bins = reliability.bins[reliability.bins["n_images"] > 0]
         label = f"{name}: ECE {reliability.ece:.3f}"
@@ -42,5 +42,5 @@ def draw_reliability(before: Reliability, after: Reliability, ax: Axes | None = 
     share.set_ylim(0, 1)
     share.tick_params(labelbottom=False)
     share.grid(color="0.92")
-    share.legend(fontsize=TEXT_SIZE, loc="upper left", framealpha=0.85)
+    share.legend(fontsize=TEXT_SIZE, loc="best", framealpha=0.85)
     return share

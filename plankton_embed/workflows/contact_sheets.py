@@ -157,8 +157,10 @@ def branches_sheet(dendrogram: Dendrogram, n_images: int = 10) -> Sheet:
     for number in range(1, int(dendrogram.branch.max()) + 1):
         members = np.flatnonzero(dendrogram.branch == number)
         tiles = [_label_tile(table, row) for row in find_central(table.vectors, members, n_images)]
-        rows.append((f"branch {number}\n{len(members):,} images", tiles))
-    return Sheet("The most central images of every branch", rows)
+        unit = dendrogram.of if len(members) > 1 else {"images": "image", "classes": "class"}[dendrogram.of]
+        rows.append((f"branch {number}\n{len(members):,} {unit}", tiles))
+    of_classes = "The classes of every branch, each by its most central image"
+    return Sheet("The most central images of every branch" if dendrogram.of == "images" else of_classes, rows)
 
 
 def ends_sheet(projection: Projection, n_images: int = 8) -> Sheet:
@@ -179,9 +181,13 @@ def clusters_sheets(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -
         for group in clusters.groups[start : start + n_groups].to_dict("records"):
             number = int(group["cluster"])
             near = f"\n{group['nearest_class']}?" if "nearest_class" in group else ""
-            central = [Tile(_open(clusters.table.path[row]), "central") for row in clusters.central[number][:n_images]]
-            odd = [Tile(_open(clusters.table.path[row]), "odd") for row in clusters.odd[number][:n_images]]
-            rows.append((f"{number}: {group['n_images']:,}{near}", central + odd))
+            central = clusters.central[number][:n_images]
+            odd = [
+                row for row in clusters.odd[number][:n_images] if row not in central
+            ]  # a small group: each image once
+            tiles = [Tile(_open(clusters.table.path[row]), "central") for row in central]
+            tiles += [Tile(_open(clusters.table.path[row]), "odd") for row in odd]
+            rows.append((f"{number}: {group['n_images']:,}{near}", tiles))
         shown = f"; {start + 1} to {start + len(rows)}" if len(clusters.groups) > n_groups else ""
         yield Sheet(title + shown, rows)
 

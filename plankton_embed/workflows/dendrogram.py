@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,7 @@ def dendrogram(
             raise InputError(f"a tree of classes needs at least 2 classes; found {len(table)}")
     if n_leaves is None:
         n_leaves = N_LEAVES if of == "images" else len(table)
-    found = build_dendrogram(table, n_leaves, n_branches, progress=progress)
+    found = replace(build_dendrogram(table, n_leaves, n_branches, progress=progress), of=of)
 
     def write(folder: Path) -> None:
         central = list_ids(found.table, found.central.values())

@@ -14,17 +14,21 @@ from typing import Any
 
 from plankton_embed.errors import DependencyError
 from plankton_embed.images.store import cache_folder
+from plankton_embed.notebook import Shown
 from plankton_embed.vector_index import import_faiss, installed_faiss, mending_line
 
 NOT_SHOWN = {"bench", "check", "cpu", "docs", "gpu", "test"}  # extras of developers, and the FAISS builds
 
 
-@dataclass
-class Diagnosis:
+@dataclass(repr=False)
+class Diagnosis(Shown):
     """Facts by name, and problems, each with the command that fixes it."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def _describe(self) -> str:
+        return "; ".join(self.problems) or "no problems found"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

@@ -58,8 +58,8 @@ def film(
     epochs = folder.kept_epochs()
     if len(epochs) < 2:
         raise InputError(
-            f"{run} kept the weights of {len(epochs)} epochs; a film needs at least 2: train with "
-            "--set training.keep_every_epoch=true"
+            f"{run} kept the weights of {len(epochs)} epoch{'s' * (len(epochs) != 1)}; a film needs at least 2: "
+            "train with --set training.keep_every_epoch=true"
         )
     if basis_epoch is not None and basis_epoch not in epochs:
         raise SettingError(f"basis: epoch {basis_epoch} was not kept; expected one of {', '.join(map(str, epochs))}")

@@ -73,7 +73,8 @@ def run(
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
         output: folder of the run.
-        settings: `Settings`, or `{"training.epochs": 20, …}` to change the defaults.
+        settings: `{"training.epochs": 20, …}` to change the defaults, or `Settings`, with a preset for example:
+            `Settings.build("quick", overrides={"training.epochs": 20})`.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.

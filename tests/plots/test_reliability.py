@@ -17,7 +17,7 @@ def test_reliability_shows_every_filled_bin_and_all_images(tmp_path):
     before, after = reliabilities()
     ax = draw_reliability(before, after)
     lines = {line.get_label(): line for line in ax.get_lines()}
-    name = next(label for label in lines if label.startswith("with it"))
+    name = next(label for label in lines if label.startswith("with temperature"))
     assert f"{after.ece:.3f}" in name
     filled = after.bins[after.bins["n_images"] > 0]
     np.testing.assert_allclose(lines[name].get_xdata(), filled["probability"])

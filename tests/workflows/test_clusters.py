@@ -9,6 +9,7 @@ import pytest
 
 import plankton_embed as pe
 from plankton_embed.errors import InputError, OutputError
+from plankton_embed.workflows.contact_sheets import clusters_sheets
 
 
 def read(folder, name):
@@ -73,3 +74,10 @@ def test_every_group_is_shown(table, tmp_path):
     assert sorted(path.name for path in (tmp_path / "groups").glob("*.png")) == ["clusters.png", "clusters_2.png"]
     groups = read(tmp_path / "groups", "clusters.csv")
     assert set(json.loads(groups["central"][0])) <= set(table.object_id)
+
+
+def test_an_image_of_a_small_group_is_shown_once(table):
+    found = pe.clusters(table, n_clusters=8, progress=False)
+    (sheet,) = clusters_sheets(found)
+    assert found.groups["n_images"].min() < 10 < found.groups["n_images"].max()
+    assert [len(tiles) for _, tiles in sheet.rows] == found.groups["n_images"].clip(upper=10).tolist()

@@ -9,6 +9,7 @@ import pytest
 import plankton_embed as pe
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.errors import OutputError
+from plankton_embed.workflows.contact_sheets import branches_sheet
 
 
 def read(folder, name):
@@ -37,4 +38,8 @@ def test_the_tree_is_written(table, tmp_path):
         pe.dendrogram(table, out, progress=False)
     classes = pe.dendrogram(table, out, of="classes", overwrite=True, progress=False)
     assert sorted(classes.table.object_id) == table.classes
+    assert repr(classes).startswith(f"Dendrogram({len(table.classes)} classes, ")
+    rows = branches_sheet(classes).rows
+    assert sum(int(text.split("\n")[1].split()[0]) for text, _ in rows) == len(table.classes)
+    assert {text.split()[-1] for text, _ in rows} <= {"class", "classes"}
     assert all(f"'{name}'" in (out / "tree.nwk").read_text(encoding="utf-8") for name in table.classes)

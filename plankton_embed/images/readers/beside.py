@@ -16,7 +16,7 @@ from plankton_embed.images.readers.arrays import ARRAY_SUFFIXES, LABEL_SUFFIXES
 from plankton_embed.images.readers.flowcam import MASK
 from plankton_embed.images.readers.folder import is_image
 
-TABLES = frozenset({".csv", ".tsv", ".lst", ".adc", ".parquet"})
+TABLES = frozenset({".csv", ".tsv", ".lst", ".parquet"})
 SHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".gz", ".bz2", ".xz"})
 OTHER_PICTURES = frozenset(  # and films; no reader takes them
@@ -56,6 +56,7 @@ def report_rest(path: Path, kind: str, files: Sequence[str], catalog: ImageCatal
     if kind == "ecotaxa":
         kinds.pop("archives", None)  # that reader opens and reports them
     remedies = {
+        "IFCB files whose names are not those of bins": "a bin has files like D20130526T092352_IFCB013.adc",
         "tables": "a table with the columns path and label is a catalog; read it with {command}",
         "sheets of a spreadsheet program": "save a sheet with the columns path and label as CSV: that is a catalog",
         "arrays": "read each separately: {command}",
@@ -79,6 +80,7 @@ def _kind_of(file: str) -> str:
     if not suffix:
         return "texts" if place.name.lower() in TEXTS else "files without a suffix"
     kinds = {
+        "IFCB files whose names are not those of bins": ifcb.SUFFIXES,
         "tables": TABLES,
         "sheets of a spreadsheet program": SHEETS,
         "arrays": ARRAY_SUFFIXES,

@@ -122,7 +122,7 @@ def test_two_instruments_in_one_folder_are_both_named(tmp_path, caplog):
         ("a/notes.xlsx", r"sheets of a spreadsheet program \(1\), such as a/notes.xlsx; save a sheet .* as CSV"),
         ("x/y.tsv", r"tables \(1\), such as x/y.tsv"),
         ("old.lst", r"tables \(1\)"),
-        ("old.adc", r"tables \(1\)"),
+        ("old.adc", r"IFCB files whose names are not those of bins \(1\)"),
         ("a/raw.dng", r"pictures in formats that are not read \(1\), such as a/raw.dng; save them as PNG or TIFF"),
         ("a/b.HEIC", r"pictures in formats"),
         ("a/b.svg", r"pictures in formats"),
