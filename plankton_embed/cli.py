@@ -68,7 +68,8 @@ class Commands(TyperGroup):
             if args and args[0] == old and option in args:
                 _warn_of_old(f"{old} {option}", new)
                 position = args.index(option)
-                args = [new, *args[1:position], *args[position + 1 :]]
+                end = position + 1 + (3 if new == "analogy" else 0)  # A B C follow the vectors
+                args = [new, *args[1:position], *args[end:], *args[position + 1 : end]]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -88,9 +89,12 @@ class Command(TyperCommand):
         args = list(args)
         for position, argument in enumerate(args):
             name, equals, value = argument.partition("=")
+            if argument[:1] == "-" and argument[1:2] != "-":  # -k5 is -k 5
+                name, value = argument[:2], argument[2:]
+                equals = "=" if value else ""
             if new := OLD_OPTIONS.get(ctx.info_name, {}).get(name):
                 _warn_of_old(name, new)
-                args[position] = new + equals + value
+                args[position] = new + (equals if new.startswith("--") else "") + value
         given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
         for option in given:
             is_one = option.param_type_name == "option" and not option.multiple

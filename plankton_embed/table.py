@@ -127,10 +127,11 @@ class EmbeddingTable(Shown):
         """(n,) whether the image has a label."""
         return np.array([label is not None for label in self.label], dtype=bool)
 
-    @functools.cached_property
+    @property
     def labelled(self) -> EmbeddingTable:
         """The labelled rows; this table itself if all rows are labelled."""
-        return self if self.is_labelled.all() else self.select(self.is_labelled)
+        mask = self.is_labelled  # not cached: labels may be corrected in place
+        return self if mask.all() else self.select(mask)
 
     def select(self, mask: ArrayLike) -> EmbeddingTable:
         """Keep the rows of a boolean mask, or the rows with these numbers."""

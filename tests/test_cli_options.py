@@ -69,6 +69,8 @@ def test_every_help_has_an_example_that_can_be_read(command):
         (["pca", "v.csv", "-o", "out", "-m", "umap"], "pca", "-m is now --projection"),
         (["clusters", "v.csv", "-o", "out", "--only=p.csv"], "clusters", "--only is now --predictions"),
         (["search", "run", "a.png", "-k", "3"], "search", "-k is now -n"),
+        (["search", "run", "a.png", "-k3"], "search", "-k is now -n"),
+        (["clusters", "v.csv", "-o", "out", "-mhdbscan"], "clusters", "-m is now --clustering"),
         (["search", "run", "someone/model", "a.png"], "search", "is now search INDEX IMAGE --model MODEL"),
     ],
 )
@@ -79,6 +81,18 @@ def test_forms_of_earlier_releases_are_understood_with_a_warning(old, new, messa
     done = CliRunner().invoke(app, old)
     assert done.exit_code == 0, done.output
     assert message in done.stderr and len(called) == 1
+
+
+@pytest.mark.parametrize(
+    "old", [["v.csv", "--query", "a", "b", "c", "-k4"], ["--query", "a", "b", "c", "--split", "val", "v.csv"]]
+)
+def test_an_analogy_of_earlier_releases_may_be_given_before_its_vectors(old, monkeypatch):
+    called = []
+    monkeypatch.setattr(pe, "analogy", lambda **given: called.append(given))
+    monkeypatch.setattr("plankton_embed.console.analogy", lambda *_: None)
+    assert CliRunner().invoke(app, ["relations", *old]).exit_code == 0
+    assert (str(called[0]["vectors"]), called[0]["a"], called[0]["b"], called[0]["c"]) == ("v.csv", "a", "b", "c")
+    assert called[0].get("n_results", 4) == 4
 
 
 def test_options_that_are_renamed_exist_under_the_new_name():

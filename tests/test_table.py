@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -383,6 +385,28 @@ def test_every_kind_of_missing_text_is_none(missing):
     assert list(table.label) == ["x", None, "y"]
     assert table.is_labelled.tolist() == [True, False, True]
     assert table.classes == ["x", "y"]
+
+
+def test_the_labelled_rows_follow_labels_and_vectors_that_are_changed_in_place():
+    table = small(label=["x", None, "y"])
+    assert table.labelled.label.tolist() == ["x", "y"]
+    table.label[1], table.vectors[0] = "z", 7
+    assert table.labelled is table
+    table.label[2] = None
+    assert table.labelled.label.tolist() == ["x", "z"]
+    assert (table.labelled.vectors[0] == 7).all()
+
+
+def test_a_table_whose_labelled_rows_were_used_is_freed_at_once():
+    table = small(label=["x", "y", "z"])
+    gone = weakref.ref(table)
+    gc.disable()  # a table that contained itself would wait for the garbage collector
+    try:
+        assert len(table.labelled) == 3
+        del table
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("rows", [[2, 0], np.array([2, 0]), [], [False, False, False]])

@@ -254,7 +254,7 @@ def _count_part(
         weights[~rejected, :n_classes] *= 1 + lost / np.maximum(found.count, 1e-300)
         weights[rejected, -1] = max(1 - lost.sum() / n_rejected, 0)
         draws[:, :n_classes] += lost_draws
-        draws[:, -1] = n_rejected - lost_draws.sum(axis=1)
+        draws[:, -1] = np.maximum(n_rejected - lost_draws.sum(axis=1), 0)  # rounding may go below
         images[0] = weights.sum(axis=0)
         images[1:] = _bound(images[0], draws, correction.level)
         count[-1] = n_rejected

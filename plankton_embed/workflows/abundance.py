@@ -39,12 +39,12 @@ from plankton_embed.workflows.inputs import (
     Query,
     Reference,
     as_run,
+    is_images,
     load_query,
     load_settings,
     prepare_prediction,
     read_calibration_samples,
     read_samples,
-    recognize,
 )
 from plankton_embed.workflows.result_folder import check_output, write_analysis
 
@@ -227,7 +227,7 @@ def _load_images(
         raise InputError(f"{path} does not exist")
     run, query_run = as_run(reference), as_run(query)
     source = query if isinstance(query, ImageCatalog) else path
-    if run is not None and source is not None and (path is None or recognize(path) in ("catalog", "images")):
+    if run is not None and source is not None and is_images(source):
         if catalog is not None:
             raise SettingError(
                 "catalog: it can only be used with vectors; a source of images has its own catalog, so leave it out"

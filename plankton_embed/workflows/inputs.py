@@ -36,7 +36,7 @@ Query = EmbeddingTable | ImageCatalog | str | Path
 Source = ImageCatalog | str | Path | Sequence[str | Path]
 SettingsLike = Settings | Mapping[str, Any] | None
 PathKind = Literal["run", "index", "model", "vectors", "catalog", "images"]
-FOLDERS = {"index": "an index", "model": "a model", "images": "a folder without vectors"}
+FOLDERS = {"index": "an index", "model": "a model", "images": "a folder that is not a run"}
 
 
 def recognize(path: str | Path) -> PathKind:
@@ -54,6 +54,16 @@ def recognize(path: str | Path) -> PathKind:
     if (path / INDEX_FILE).is_file():
         return "index"
     return "model" if any(path.glob("*.safetensors")) else "images"
+
+
+def is_images(query: Query) -> bool:
+    """Return whether a query is images: a catalog, or a path that is neither a run nor vectors.
+
+    A folder of images may contain a file that looks like a model or an index.
+    """
+    return isinstance(query, ImageCatalog) or (
+        isinstance(query, str | Path) and recognize(query) not in ("run", "vectors")
+    )
 
 
 def as_run(vectors: Query) -> RunFolder | None:
@@ -127,8 +137,7 @@ def load_described(
 ) -> tuple[EmbeddingTable, ImageCatalog | None]:
     """Return the vectors as `load_query` does, and the catalog of the images if the query is images."""
     run = as_run(reference)
-    is_vectors = isinstance(query, str | Path) and recognize(query) not in ("catalog", "images")
-    if run is not None and not isinstance(query, EmbeddingTable) and not is_vectors:
+    if run is not None and not isinstance(query, EmbeddingTable) and is_images(query):
         images = read_source(query, status=status)
         refuse_unknown(images.classes, "the query" if isinstance(query, ImageCatalog) else query)
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
@@ -150,7 +159,12 @@ def load_described(
         split = next((name for name in ("test", "val") if query_run.vectors(name).exists()), None)
         if split is None:
             raise InputError(f"{path} is a run without test or val vectors; give images or a file of vectors")
-        return load_labelled(path, split), None
+        if not query_run.settings.is_file():
+            logger.warning(
+                "%s has no settings of a run; the query is %s, and images in the folder are not read",
+                *(path, query_run.vectors(split)),
+            )
+        return load_labelled(query_run.vectors(split)), None
     if path.is_dir():
         raise InputError(
             f"{path} is a folder, not a file of vectors; embed its images first (plankton-embed embed), or "

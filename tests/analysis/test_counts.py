@@ -77,6 +77,17 @@ def test_fractions_are_corrected_separately(correction):
     assert found.class_images.shape == found.class_individuals.shape == (61, 5)
 
 
+def test_more_rejected_images_than_there_are_leave_none_unknown(correction):
+    """The rest of the rejected images is 0, and not below it by rounding, which has no negative binomial."""
+    rng = np.random.default_rng(4)
+    images = pd.DataFrame({"object_id": np.arange(60), "sample_id": "tow", "subsample_factor": 3.0})
+    logs, rejected = classify(rng.integers(0, 5, 60), rng), np.arange(60) < 7
+    kept = rng.uniform(0.1, 0.5, (61, 5))
+    found = count_sample(divide_samples(images), 0, LABELS, logs.argmax(axis=1), logs, rejected, correction, kept)
+    assert found.corrected[-1] == found.individuals[0, -1] == 0
+    assert (found.individuals[:, -1] >= 0).all()
+
+
 def test_spectra_of_all_samples_and_their_slope():
     rng = np.random.default_rng(0)
     sizes = [rng.lognormal(0, 2, 300), rng.lognormal(1, 2, 200)]

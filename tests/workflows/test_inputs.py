@@ -271,3 +271,19 @@ def test_every_kind_of_path_is_recognized(finished, reference, images, tmp_path)
 def test_a_folder_without_vectors_is_named_for_what_it_is(finished, folder, found):
     with pytest.raises(InputError, match=f"expected vectors, in a file or in the folder of a run; found {found}"):
         load_vectors(finished.folder.path / folder)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "index.faiss"])
+def test_a_file_beside_the_images_does_not_hide_them(finished, images, name, tmp_path):
+    shutil.copytree(images / "detritus", tmp_path / "images")
+    (tmp_path / "images" / name).write_bytes(b"0")
+    assert len(pe.classify(finished.folder.path, tmp_path / "images", progress=False)) == 12
+
+
+def test_vectors_in_a_folder_of_images_are_the_query_with_a_warning(finished, images, tmp_path, caplog):
+    shutil.copytree(images / "detritus", tmp_path / "images")
+    folder = RunFolder(tmp_path / "images")
+    shutil.copytree(finished.folder.path / "vectors", folder.path / "vectors")
+    found = pe.classify(finished.folder.path, folder.path, progress=False)
+    assert len(found) == len(pe.EmbeddingTable.load(folder.vectors("test")))
+    assert f"the query is {folder.vectors('test')}, and images in the folder are not read" in caplog.text
