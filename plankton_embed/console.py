@@ -113,7 +113,7 @@ def catalog(gathered: ImageCatalog, options: Options) -> None:
         )
     unreadable = f", {summary.n_unreadable} unreadable" if summary.n_unreadable else ""
     unlabelled = f", {summary.n_unlabelled} unlabelled" if summary.n_unlabelled else ""
-    counts = gathered.frame["split"].value_counts() if "split" in gathered.frame else {}
+    counts = gathered.frame["split"].value_counts().to_dict() if "split" in gathered.frame else {}
     splits = "".join(f", {counts[name]} {name}" for name in ("train", "val", "test") if name in counts)
     print(f"{summary.n_images} images, {len(summary.classes)} classes{splits}{unlabelled}{unreadable} -> {output}")
     if len(faults):

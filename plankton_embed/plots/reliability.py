@@ -34,7 +34,9 @@ def draw_reliability(before: Reliability, after: Reliability, ax: Axes | None = 
     ):
         bins = reliability.bins[reliability.bins["n_images"] > 0]
         label = f"{name}: ECE {reliability.ece:.3f}"
-        share.plot(bins["probability"], bins["accuracy"], color=colour, marker=marker, markersize=5, label=label)
+        share.plot(
+            bins["probability"], bins["accuracy"], color=colour, marker=marker, markersize=5, label=label, clip_on=False
+        )
     bins = after.bins
     images.bar(bins["low"], bins["n_images"], bins["high"] - bins["low"], align="edge", color=PALE, edgecolor=GREY)
     images.yaxis.set_major_locator(MaxNLocator(4, integer=True))
