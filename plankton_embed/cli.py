@@ -229,9 +229,7 @@ Json = Annotated[bool, Option("--json", help="print the result as JSON")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print only warnings and errors, and JSON with --json")]
 Seed = Annotated[int | None, Option(help="seed of every random draw (the setting `seed`)")]
 DrawSeed = Annotated[int, Option("--seed", help="seed of every random draw")]
-Root = Annotated[
-    Path | None, Option(help="folder where relative paths in a catalog start  [default: the catalog's folder]")
-]
+Root = Annotated[Path | None, Option(help="folder where relative paths in a catalog start  [default: its own]")]
 Status = Annotated[
     str | None,
     Option(
@@ -247,10 +245,7 @@ PresetOption = Annotated[
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
-Set = Annotated[
-    list[str] | None,
-    Option("--set", metavar="NAME=VALUE", help="change a setting, such as training.epochs=20; repeatable"),
-]
+Set = Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")]
 DropDuplicates = Annotated[bool, Option("--drop-duplicates", help="drop duplicate images found in more than one split")]
 GroupBy = Annotated[
     str | None, Option(metavar="COLUMN", help="images with the same value, such as sample_id, stay in one split")
@@ -357,17 +352,13 @@ def catalog(
     labels: Annotated[Path | None, Option(metavar="FILE", help="arrays: CSV with the class of each image")],
     label_column: Annotated[str | None, Option(metavar="COLUMN", help="challenge: class column  [default: level2]")],
     masks: Annotated[bool, Option(help="flowcam: make pixels outside the mask beside the picture white")],
-    dilution: Annotated[
-        Dilution | None, Option(help="PlanktoScope: how sample_dilution_factor changes the number of objects")
-    ],
-    images_per_sample: Annotated[
-        str | None, Option(help="UVP: images taken of each sample: a number, or a CSV sample,images")
-    ],
+    dilution: Annotated[Dilution | None, Option(help="PlanktoScope: how sample_dilution_factor changes counts")],
+    images_per_sample: Annotated[str | None, Option(help="UVP: images taken of each sample: a number or a CSV file")],
     feature_unit: Annotated[
         FeatureUnit | None, Option(help="ecotaxa: unit of areas and axes  [default: detected, else px]")
     ],
     class_map: Annotated[
-        Path | None, Option(metavar="FILE", help="CSV with a header: old,new; an empty new name drops the class")
+        Path | None, Option(metavar="FILE", help="CSV with header old,new; empty new: drop the class")
     ],
     drop_duplicates: DropDuplicates,
     preview: Annotated[bool, Option(help="draw pictures into <output>_preview/")],
@@ -379,11 +370,7 @@ def catalog(
     exclude: Annotated[str, Option(metavar="CLASS,...", help="drop these classes, comma-separated")] = "",
     set_: Annotated[
         list[str] | None,
-        Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="--preview: change a setting, such as preparation.target_size=64; repeatable",
-        ),
+        Option("--set", metavar="NAME=VALUE", help="--preview: such as preparation.target_size=64; repeatable"),
     ] = None,
     preset: Annotated[Preset | None, Option(help="--preview: how images are prepared  [default: cpu]")] = None,
 ) -> dict[str, Any]:
@@ -496,12 +483,8 @@ def compare(
     budget: Annotated[
         float | None, Option(metavar="MINUTES", help="maximum training time of each system  [default: by its settings]")
     ],
-    seeds: Annotated[
-        int, Option(help="number of trainings of each system; their seeds are --seed and the numbers after it")
-    ],
-    only: Annotated[
-        str, Option("--systems", metavar="SYSTEM,...", help="systems to compare  [default: one of each kind]")
-    ] = "",
+    seeds: Annotated[int, Option(help="trainings of each system, with --seed and the numbers after it")],
+    only: Annotated[str, Option("--systems", metavar="SYSTEM,...", help="systems  [default: one of each kind]")] = "",
     weights: Annotated[
         list[str] | None,
         Option(metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet or none; repeatable"),
@@ -527,9 +510,7 @@ def pca(
 @verb("runs/zooscan -o film.gif")
 def film(
     run: Annotated[Path, Argument(help="a run that was trained with --set training.keep_every_epoch=true")],
-    basis_epoch: Annotated[
-        int | None, Option("--basis", help="epoch whose principal components are the axes  [default: the last]")
-    ],
+    basis_epoch: Annotated[int | None, Option("--basis", help="epoch that gives the axes  [default: the last]")],
     seconds: Annotated[float | None, Option(help="length of the film  [default: by the number of epochs]")],
 ) -> None:
     """Show how classes separate during training.
@@ -543,9 +524,7 @@ def dendrogram(
     vectors: Analysed,
     of: Annotated[TreeOf, Option(help="tree of images, or of class means")],
     n_leaves: Annotated[int | None, Option(help="number of leaves of the cut tree  [default: 40; classes: all]")],
-    n_branches: Annotated[
-        int | None, Option(help="number of main branches  [default: the number that separates best, at most 8]")
-    ],
+    n_branches: Annotated[int | None, Option(help="main branches  [default: those that separate best, at most 8]")],
 ) -> None:
     """Build Ward's tree of images or classes."""
 
@@ -558,10 +537,7 @@ def taxonomy(
         Path | None, Option(metavar="VECTORS", help="labelled vectors to classify  [default: the test images of a run]")
     ],
     method: Annotated[Method | None, Option("--method", "-m", help="classification method  [default: knn]")],
-    certainty: Annotated[
-        float | None,
-        Option(help="minimum probability; below it, a broader group is predicted  [default: 0.9]"),
-    ],
+    certainty: Annotated[float | None, Option(help="minimum probability, else a broader group  [default: 0.9]")],
     n_permutations: Annotated[int, Option(help="permutations of the class names, for the p-values")],
 ) -> None:
     """Compare the learned class tree with a taxonomy.
@@ -576,9 +552,7 @@ def clusters(
     reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors, to report the nearest class")],
     only: Annotated[
         Path | None,
-        Option(
-            "--predictions", metavar="FILE", help="predictions.csv of classify; group only its images labelled unknown"
-        ),
+        Option("--predictions", metavar="FILE", help="predictions.csv of classify; group only its unknown images"),
     ],
     method: Annotated[ClusterMethod, Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
@@ -593,9 +567,7 @@ def relations(
     epsilon: Annotated[float | None, Option(help="largest difference of two relations  [default: chosen by --limit]")],
     n_images: Annotated[int, Option(help="images to compare, drawn evenly from the classes; at most 3000")],
     same_class: Annotated[bool, Option(help="count relations within a class too")],
-    definition: Annotated[
-        Definition, Option(help="window_2019: the search of the 2019 report, which misses most relations")
-    ],
+    definition: Annotated[Definition, Option(help="window_2019: as in the report of 2019, misses most relations")],
     limit: Annotated[int, Option(help="number of relations to write; all are counted")],
     n_shuffles: Annotated[int, Option(help="number of shuffles of the labels, to compute the expected counts")],
 ) -> None:
@@ -680,9 +652,7 @@ def export(
     catalog: Annotated[Path, Argument(help="catalog of the images predicted, or their source")],
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
     target: Annotated[Target, Option(help="EcoTaxa or an IFCB dashboard")],
-    class_map: Annotated[
-        Path | None, Option(metavar="FILE", help="CSV with a header: old,new (new: Name or Name<Parent)")
-    ],
+    class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV with header old,new (Name or Name<Parent)")],
     replace_validated: Annotated[bool, Option(help="ecotaxa: write objects validated by a person too")],
     image_names: Annotated[bool, Option(help="ecotaxa: one row for each image, with its path; for new objects")],
     copy_images: Annotated[bool, Option(help="ecotaxa: like --image-names, and copy the images beside the table")],

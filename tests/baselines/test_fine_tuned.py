@@ -388,7 +388,7 @@ def test_clone_pickle_and_seed(shapes):
 
 def test_images_too_small_for_the_trunk_are_named(draw_shapes):
     images, labels = draw_shapes(8, 64)
-    with pytest.raises(InputError, match=r"64×64 pixels do not fit the trunk inception_v3; read them larger"):
+    with pytest.raises(InputError, match=r"64×64 pixels do not fit the trunk inception_v3; read them in a larger size"):
         tuned(trunk="inception_v3").fit(images, labels)
 
 

@@ -371,7 +371,7 @@ def test_images_with_one_hash_prepare_to_the_same_pixels(tmp_path, color):
 
 
 def test_no_image_at_all_is_an_error_that_names_one(tmp_path):
-    with pytest.raises(InputError, match=r"none of the 2 images.*x\.png: the file does not exist; is --root"):
+    with pytest.raises(InputError, match=r"none of the 2 images.*x\.png: the file does not exist; check --root"):
         content_hashes([str(tmp_path / "x.png"), str(tmp_path / "y.png")])
 
 

@@ -203,7 +203,7 @@ def test_8_bits_beside_12_are_reported(tmp_path, drawn):
 def test_int32_of_8_bits_beside_12_bits_is_reported(tmp_path, drawn):
     deep = save(tmp_path / "a", [scale(picture, 4095) for picture in drawn[:4]])
     (line,) = find_grey_levels([*deep, *save(tmp_path / "b", drawn[4:], dtype=np.int32)]).warnings(AUTO)
-    assert "6 images (TIFF I) hold at most 255, others up to 4,095; all have the white level 4095" in line
+    assert "6 images (TIFF I) have values of at most 255, others up to 4,095; all have the white level 4095" in line
 
 
 def test_two_cameras_of_which_one_ends_at_12_bits_are_reported(tmp_path, drawn):
