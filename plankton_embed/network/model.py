@@ -15,9 +15,10 @@ import safetensors.torch
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch.nn import functional
 
-from plankton_embed.errors import InputError, PlanktonEmbedError, SettingError
+from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
@@ -201,6 +202,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
         `read` returns the pixels and `log_sides` of the images of a slice (see `embed_pixels`).
         """
+        if batch_size < 1:
+            raise SettingError(f"batch_size: expected at least 1; found {batch_size}")
         vectors = np.empty((n, self.dimension), dtype=np.float32)
         batches = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
         with progress_bar(n, "embedding", "image", shown=progress) as bar, ThreadPoolExecutor(1) as reader:
@@ -225,6 +228,10 @@ class EmbeddingModel(Shown, ModelHubMixin):
             OutputError: a file or another folder is there.
         """
         refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
+        if (Path(folder) / CONFIG_FILE).is_file() and not _is_own(Path(folder)):  # many programs write a config.json
+            raise OutputError(
+                f"{folder} exists already, and its {CONFIG_FILE} is not of plankton_embed; choose another"
+            )
         text = card if card is not None else self.card or str(self.generate_model_card())
         with write_folder_atomically(folder) as temporary:
             weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
@@ -293,6 +300,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
                 raise InputError(f"{folder / CONFIG_FILE}: expected settings and values, found {type(config).__name__}")
+            if not {"network", "preparation"} & set(config):
+                raise InputError(f"{folder} is not a model: its {CONFIG_FILE} is not of a model of plankton_embed")
             if config.get("format_version") != FORMAT_VERSION:
                 raise InputError(
                     f"{folder}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; "
@@ -305,7 +314,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             expected_hash = config["model_hash"]
         except PlanktonEmbedError:
             raise
-        except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder} is not a complete model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
         model.views = config.get("views", 1)
@@ -337,7 +346,12 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
         Returns:
             The address of the commit.
+
+        Raises:
+            SettingError: `config` or `model_card_kwargs`, which the model makes itself.
         """
+        if own := [name for name in ("config", "model_card_kwargs") if options.get(name) is not None]:
+            raise SettingError(f"push_to_hub: the model makes {' and '.join(own)} itself; change the text with card=")
         model = self if card is None else replace(self, card=card)
         return str(ModelHubMixin.push_to_hub(model, repo_id, private=private, token=token, **options))
 
@@ -346,6 +360,15 @@ class EmbeddingModel(Shown, ModelHubMixin):
         return (
             f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
         )
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether the config.json of a folder is of a model of plankton_embed."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
 
 
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:

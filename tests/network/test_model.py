@@ -301,6 +301,36 @@ def test_another_project_is_not_replaced_by_a_saved_model(model, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "vit"}', '{"kind": "flat", "model_hash": "x"}', "[1]"])
+def test_a_folder_with_the_config_of_another_program_is_no_model_and_is_not_replaced(model, config, tmp_path):
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    with pytest.raises(OutputError, match=r"its config.json is not of plankton_embed"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "pytorch_model.bin").read_bytes() == b"weights"
+    with pytest.raises(InputError, match=r"not of a model of plankton_embed|expected settings and values"):
+        EmbeddingModel.load(tmp_path)
+
+
+def test_settings_of_another_kind_are_an_error_of_the_model(saved):
+    change_config(saved, network=["resnet18"])
+    with pytest.raises(InputError, match="is not a complete model"):
+        EmbeddingModel.load(saved)
+
+
+@pytest.mark.parametrize("option", ["config", "model_card_kwargs"])
+def test_what_the_model_makes_itself_is_not_taken_when_it_is_published(hub, model, option):
+    with pytest.raises(SettingError, match=f"push_to_hub: the model makes {option} itself"):
+        model.push_to_hub("owner/name", **{option: {"a": 1}})
+    assert hub == {}
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_have_at_least_one_image(model, pictures, batch_size):
+    with pytest.raises(SettingError, match=f"batch_size: expected at least 1; found {batch_size}"):
+        model.embed(pictures, batch_size=batch_size)
+
+
 def test_options_that_would_do_nothing_are_refused(model, saved, tmp_path):
     with pytest.raises(SettingError, match=r"save_pretrained: repo_id, branch can only be used with push_to_hub=True"):
         model.save_pretrained(tmp_path / "model", repo_id="owner/name", branch="v2")
