@@ -300,7 +300,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
                 raise InputError(f"{folder / CONFIG_FILE}: expected settings and values, found {type(config).__name__}")
-            if not {"network", "preparation"} & set(config):
+            if not {"format_version", "network", "preparation"} & set(config):
                 raise InputError(f"{folder} is not a model: its {CONFIG_FILE} is not of a model of plankton_embed")
             if config.get("format_version") != FORMAT_VERSION:
                 raise InputError(
