@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.embedding import embed_source
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite, write_frame
@@ -56,6 +56,8 @@ def search(
         MismatchError: the index was made by another model; both hashes are given.
         InputError: the index is not in a run, and no model is given.
     """
+    if len(older) > 2 or (older and model is not None):
+        raise SettingError("search: expected search(index, images, model=, n_results=); found more arguments")
     if older or k is not None:
         warnings.warn("search(index, model, images, k) is now search(index, images, model=, n_results=)", stacklevel=2)
         model, images = (images, older[0]) if older else (model, images)  # type: ignore[assignment]

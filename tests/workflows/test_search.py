@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import plankton_embed as pe
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, SettingError
 
 
 def test_search_finds_an_indexed_image_first_at_distance_zero(finished, tmp_path):
@@ -31,3 +31,9 @@ def test_an_index_needs_a_model(finished, tmp_path):
     pe.index(finished.folder.vectors("train"), tmp_path / "index")
     with pytest.raises(InputError, match="is not a run; give the model"):
         pe.search(tmp_path / "index", ["a.png"], progress=False)
+
+
+def test_arguments_that_no_release_had_are_refused():
+    for more, model in ((("model", 3, "s.png"), None), (("model",), "model")):
+        with pytest.raises(SettingError, match="found more arguments"):
+            pe.search("run", "images", *more, model=model)
