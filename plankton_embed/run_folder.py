@@ -12,6 +12,10 @@ class RunFolder:
 
     path: Path
 
+    def exists(self) -> bool:
+        """Return whether the folder contains a run whose images are prepared, or a comparison of such runs."""
+        return self.settings.is_file() and self.catalog.is_file()
+
     @property
     def catalog(self) -> Path:
         """The catalog of the run: one row per image, with its split."""

@@ -287,3 +287,13 @@ def test_vectors_in_a_folder_of_images_are_the_query_with_a_warning(finished, im
     found = pe.classify(finished.folder.path, folder.path, progress=False)
     assert len(found) == len(pe.EmbeddingTable.load(folder.vectors("test")))
     assert f"the query is {folder.vectors('test')}, and images in the folder are not read" in caplog.text
+
+
+def test_figures_of_a_run_are_not_read_as_images(finished, images, tmp_path, caplog):
+    for read in (pe.catalog, lambda source, **_: pe.embed(finished.model, source, progress=False)):
+        with pytest.raises(InputError, match=r"is the folder of a run, whose pictures are figures.*catalog\.csv"):
+            read(finished.folder.path, progress=False)
+    shutil.copytree(images / "detritus", tmp_path / "images" / "detritus")
+    shutil.copytree(finished.folder.path, tmp_path / "images" / "run")
+    assert pe.catalog(tmp_path / "images", progress=False).classes == ["detritus"]
+    assert f"{tmp_path / 'images' / 'run'}: it is the folder of a run" in caplog.text

@@ -11,6 +11,7 @@ from pathlib import Path
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import SPLIT_NAMES, ImageCatalog
 from plankton_embed.images.readers.faults import Faults
+from plankton_embed.run_folder import RunFolder
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".jp2"})
 IMAGE_ENDS, LONGEST_SUFFIX = tuple(IMAGE_SUFFIXES), max(map(len, IMAGE_SUFFIXES))
@@ -113,7 +114,7 @@ def is_image(path: str) -> bool:
 def list_files(folder: str | Path, faults: Faults | None = None) -> Iterator[str]:
     """Yield every visible file below a folder as a relative path with forward slashes; links are followed, once.
 
-    Files and folders of other programs are ignored.
+    Files and folders of other programs are ignored, and the folders of runs, whose pictures are figures.
 
     Args:
         folder: where to look.
@@ -132,6 +133,9 @@ def list_files(folder: str | Path, faults: Faults | None = None) -> Iterator[str
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _is_foreign(name))
+        for name in [name for name in folders if RunFolder(Path(inside, name)).exists()]:
+            logger.warning("%s: it is the folder of a run, whose figures are not read as images", Path(inside, name))
+            folders.remove(name)
         below = os.path.relpath(inside, root).replace(os.sep, "/")
         start = "" if below == "." else f"{below}/"
         yield from (start + name for name in files if not name.startswith(".") and name.lower() not in FOREIGN_FILES)

@@ -15,6 +15,7 @@ from plankton_embed.images.readers import FORMATS, READERS
 from plankton_embed.images.readers.beside import report_rest
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, is_image, list_files, read_folder
+from plankton_embed.run_folder import RunFolder
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -42,7 +43,7 @@ def read_source(
     Files of a folder that were not read are reported, with the command that reads them.
 
     Raises:
-        InputError: the source is missing, of an unknown format, or has faults, which are listed.
+        InputError: the source is missing, of an unknown format, the folder of a run, or has faults, which are listed.
         SettingError: `root`, `source_format` or an option is given where it does not apply.
     """
     faults = Faults() if faults is None else faults
@@ -55,6 +56,10 @@ def read_source(
         path = faults.source = Path(source)
         if not path.exists():
             raise InputError(f"{path} does not exist")
+        if (run := RunFolder(path)).exists():
+            raise InputError(
+                f"{path} is the folder of a run, whose pictures are figures; give its catalog, {run.catalog}"
+            )
         files = list(list_files(path, faults)) if path.is_dir() else []
         kind = source_format or recognize_format(path, files)
         described = f"{path}, of the format {kind}"
