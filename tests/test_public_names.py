@@ -5,7 +5,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import plankton_embed
-from plankton_embed.workflows.draw import DRAWN
+from plankton_embed.workflows.draw import FIGURES
 
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
@@ -85,7 +84,7 @@ def test_every_result_of_a_verb_is_public_and_its_figure_is_known():
     results = {name for names in results for name in names.split(" | ")} - {"pd.DataFrame"}
     assert results - set(plankton_embed.__all__) == set()
     without = {"CorrectedCatalog", "Diagnosis", "EcotaxaCounts", "EmbeddingTable", "ScoreCounts", "VectorIndex"}
-    assert results & set(re.findall(r"\w+", DRAWN)) == results - without
+    assert results & {kind.__name__ for kind in FIGURES} == results - without
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from plankton_embed.analysis.clusters import Clusters
@@ -34,10 +35,25 @@ from plankton_embed.workflows.compare import Comparison
 from plankton_embed.workflows.run import RunResult
 from plankton_embed.workflows.seen_unseen import SeenUnseen
 
-DRAWN = (
-    "ImageCatalog, CatalogSummary, Evaluation, RunResult, History, SeenUnseen, Comparison, Projection, Film, "
-    "Dendrogram, TaxonomyFindings, TaxonomyComparison, Abundance, Shift, Clusters, Relations, Suspects"
-)
+FIGURES: dict[type, Callable[[Any, Any], Any]] = {
+    ImageCatalog: lambda found, ax: draw_sheet(contact_sheets.examples_sheet(found), ax),
+    CatalogSummary: draw_class_sizes,
+    Evaluation: lambda found, ax: draw_confusion(found.scores, ax),
+    RunResult: lambda found, ax: draw_history(History.load(found.folder.history), ax),
+    History: draw_history,
+    SeenUnseen: lambda found, ax: draw_learning_curve(found.summary, ax),
+    Comparison: lambda found, ax: draw_comparison(found.runs, ax),
+    Projection: lambda found, ax: draw_projection(found, ax=ax),
+    Film: lambda found, ax: draw_film(found, ax=ax),
+    Dendrogram: lambda found, ax: draw_dendrogram(found, contact_sheets.leaf_images(found), ax),
+    TaxonomyFindings: lambda found, ax: draw_taxonomy_comparison(found.comparison, ax),
+    TaxonomyComparison: draw_taxonomy_comparison,
+    Abundance: draw_abundance,
+    Shift: draw_shift,
+    Clusters: lambda found, ax: draw_sheet(next(iter(contact_sheets.clusters_sheets(found))), ax),
+    Relations: lambda found, ax: draw_sheet(contact_sheets.relations_sheet(found), ax),
+    Suspects: lambda found, ax: draw_sheet(next(iter(contact_sheets.suspects_sheets(found))), ax),
+}
 
 
 def draw(result: Any, ax: Any = None) -> Any:
@@ -50,40 +66,8 @@ def draw(result: Any, ax: Any = None) -> Any:
     Raises:
         InputError: there is no figure of this result.
     """
-    match result:
-        case ImageCatalog():
-            return draw_sheet(contact_sheets.examples_sheet(result), ax)
-        case CatalogSummary():
-            return draw_class_sizes(result, ax)
-        case Evaluation():
-            return draw_confusion(result.scores, ax)
-        case RunResult():
-            return draw_history(History.load(result.folder.history), ax)
-        case History():
-            return draw_history(result, ax)
-        case SeenUnseen():
-            return draw_learning_curve(result.summary, ax)
-        case Comparison():
-            return draw_comparison(result.runs, ax)
-        case Projection():
-            return draw_projection(result, ax=ax)
-        case Film():
-            return draw_film(result, ax=ax)
-        case Dendrogram():
-            return draw_dendrogram(result, contact_sheets.leaf_images(result), ax)
-        case TaxonomyFindings():
-            return draw_taxonomy_comparison(result.comparison, ax)
-        case TaxonomyComparison():
-            return draw_taxonomy_comparison(result, ax)
-        case Abundance():
-            return draw_abundance(result, ax)
-        case Shift():
-            return draw_shift(result, ax)
-        case Clusters():
-            return draw_sheet(next(iter(contact_sheets.clusters_sheets(result))), ax)
-        case Relations():
-            return draw_sheet(contact_sheets.relations_sheet(result), ax)
-        case Suspects():
-            return draw_sheet(next(iter(contact_sheets.suspects_sheets(result))), ax)
-        case _:
-            raise InputError(f"draw: expected one of {DRAWN}; found {type(result).__name__}")
+    figure = next((FIGURES[kind] for kind in type(result).__mro__ if kind in FIGURES), None)
+    if figure is None:
+        names = ", ".join(kind.__name__ for kind in FIGURES)
+        raise InputError(f"draw: expected one of {names}; found {type(result).__name__}")
+    return figure(result, ax)
