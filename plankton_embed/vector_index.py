@@ -263,13 +263,13 @@ def import_faiss() -> ModuleType:
             f" ({error})"
         ) from error
     if not hasattr(faiss, "IndexFlatL2"):
-        raise DependencyError(f"FAISS is broken. {mending_line(found)}")
+        raise DependencyError(f"FAISS is broken. {fixing_command(found)}")
     if len(found) > 1:
-        logger.warning("FAISS is installed more than once. %s", mending_line(found))
+        logger.warning("FAISS is installed more than once. %s", fixing_command(found))
     return faiss
 
 
-def mending_line(found: Mapping[str, str]) -> str:
+def fixing_command(found: Mapping[str, str]) -> str:
     """Return the command that installs one complete build of FAISS."""
     keep = next((name for name in ("faiss-gpu", "faiss-gpu-cuvs") if name in found), "faiss-cpu")
     return (

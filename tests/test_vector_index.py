@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 import plankton_embed.vector_index as door
 from plankton_embed.errors import DependencyError, InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.vector_index import VectorIndex, import_faiss, mending_line
+from plankton_embed.vector_index import VectorIndex, fixing_command, import_faiss
 
 FIVE = np.array([[0, 0], [3, 4], [0, 1], [6, 8], [-1, 0]], dtype=np.float32)
 
@@ -224,13 +224,13 @@ def test_missing_faiss_names_both_ways_to_install_it(monkeypatch):
         VectorIndex.build(EmbeddingTable(FIVE))
 
 
-def test_broken_faiss_names_the_mending_line(monkeypatch):
+def test_broken_faiss_names_the_fixing_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", types.ModuleType("faiss"))
     with pytest.raises(DependencyError, match=r"pip uninstall -y .*&& pip install faiss-cpu"):
         import_faiss()
 
 
-def test_two_builds_of_faiss_give_a_warning_with_the_mending_line(monkeypatch, caplog):
+def test_two_builds_of_faiss_give_a_warning_with_the_fixing_command(monkeypatch, caplog):
     monkeypatch.setattr(door, "installed_faiss", lambda: {"faiss-cpu": "1.15", "faiss-gpu": "1.14"})
     VectorIndex.build(EmbeddingTable(FIVE))
     assert "more than once" in caplog.text
@@ -242,8 +242,8 @@ def test_two_builds_of_faiss_give_a_warning_with_the_mending_line(monkeypatch, c
     [(["faiss-cpu"], "faiss-cpu"), (["faiss-cpu", "faiss-gpu"], "faiss-gpu"), ([], "faiss-cpu"),
      (["faiss-cpu", "faiss-gpu-cuvs"], "faiss-gpu-cuvs")],
 )  # fmt: skip
-def test_the_mending_line_keeps_the_build_for_gpus(found, kept):
-    assert mending_line(dict.fromkeys(found, "1")).endswith(f"pip install {kept}")
+def test_the_fixing_command_keeps_the_build_for_gpus(found, kept):
+    assert fixing_command(dict.fromkeys(found, "1")).endswith(f"pip install {kept}")
 
 
 def test_one_index_serves_all_who_search_the_same_array(monkeypatch):

@@ -15,7 +15,7 @@ from typing import Any
 from plankton_embed.errors import DependencyError
 from plankton_embed.images.store import cache_folder
 from plankton_embed.notebook import Shown
-from plankton_embed.vector_index import import_faiss, installed_faiss, mending_line
+from plankton_embed.vector_index import fixing_command, import_faiss, installed_faiss
 
 NOT_SHOWN = {"bench", "check", "cpu", "docs", "gpu", "test"}  # extras of developers, and the FAISS builds
 
@@ -108,7 +108,7 @@ def _check_faiss(found: Diagnosis) -> None:
         found.problems.append(str(error))
         return
     if len(builds) > 1:
-        found.problems.append(f"FAISS is installed more than once. {mending_line(builds)}")
+        found.problems.append(f"FAISS is installed more than once. {fixing_command(builds)}")
 
 
 def _check_cache(found: Diagnosis) -> None:
