@@ -5,7 +5,6 @@ import json
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,9 +102,11 @@ def test_no_image_of_a_training_class_is_an_error(dataset, tmp_path):
 # --- memory
 
 
-def read_status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+def measure_in_a_process_of_its_own(words):
+    source = inspect.getsource(measure_peak_memory)
+    words = f"import re, sys\nfrom pathlib import Path\n{source}\n{words}"
+    reported = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    return [float(number) for number in reported.split()]
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc reports memory on Linux only")
@@ -113,21 +114,19 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc r
 
 @linux
 def test_peak_memory_grows_with_what_is_allocated_and_stays():
-    before = measure_peak_memory()
-    block = np.ones(int(1e6 * before) - read_status("VmRSS") + 200_000_000, dtype=np.uint8)
-    grown = measure_peak_memory()
-    assert grown - before == pytest.approx(200, abs=40)
-    del block
-    assert measure_peak_memory() == pytest.approx(grown, abs=1)
+    block = "block = bytearray(b'1') * 200_000_000"
+    before, grown, after = measure_in_a_process_of_its_own(
+        f"print(measure_peak_memory())\n{block}\nprint(measure_peak_memory())\ndel block\nprint(measure_peak_memory())"
+    )
+    assert grown - before == pytest.approx(200, abs=20)
+    assert after == pytest.approx(grown, abs=1)
 
 
 @linux
 def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it():
     block = np.ones(300_000_000, dtype=np.uint8)
-    source = inspect.getsource(measure_peak_memory)
-    words = f"import re, sys\nfrom pathlib import Path\n{source}\nprint(measure_peak_memory())"
-    reported = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
-    assert 1 < float(reported) < 100 < len(block) / 1e6
+    (peak,) = measure_in_a_process_of_its_own("print(measure_peak_memory())")
+    assert 1 < peak < 100 < len(block) / 1e6
 
 
 # --- features and squares
