@@ -205,8 +205,6 @@ def _warn_of_old(old: str, new: str) -> None:
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
 IndexKind = Literal["flat", "ivf_sq8"]
-TreeOf = Literal["images", "classes"]
-ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Split = Literal["train", "val", "test"]
 Definition = Literal["exact", "window_2019"]
@@ -396,6 +394,8 @@ def train(
 def embed(
     model: Annotated[str, Argument(help="a model folder, a run folder, or a name on the Hugging Face hub")],
     views: Annotated[int | None, Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
+    precision: Annotated[Literal["auto", "float32"], Option(help="auto: bfloat16 if the device is fast with it")],
+    compile: Annotated[Literal["auto", "on", "off"], Option(help="compile the network; auto: of 300,000 images")],
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
 
@@ -501,7 +501,7 @@ def compare(
 @verb("runs/zooscan -o pca/")
 def pca(
     vectors: Analysed,
-    method: Annotated[ProjectionMethod, Option("--projection", help="umap and tsne need the extra reduce")],
+    method: Annotated[Literal["pca", "umap", "tsne"], Option("--projection", help="umap, tsne: of the extra reduce")],
     n_components: Annotated[int | None, Option(help="number of axes  [default: 3; umap, tsne: 2]")],
 ) -> None:
     """Project vectors onto a few axes (PCA, UMAP, t-SNE)."""
@@ -522,7 +522,7 @@ def film(
 @verb("runs/zooscan -o tree/ --of classes")
 def dendrogram(
     vectors: Analysed,
-    of: Annotated[TreeOf, Option(help="tree of images, or of class means")],
+    of: Annotated[Literal["images", "classes"], Option(help="tree of images, or of class means")],
     n_leaves: Annotated[int | None, Option(help="number of leaves of the cut tree  [default: 40; classes: all]")],
     n_branches: Annotated[int | None, Option(help="main branches  [default: those that separate best, at most 8]")],
 ) -> None:

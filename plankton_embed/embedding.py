@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import prepare_image
+from plankton_embed.images.preparation import prepare_batch
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
-from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
+from plankton_embed.images.workers import map_chunks
+from plankton_embed.network.inference import Batch
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import EmbeddingTable
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,9 @@ def embed_source(
     root: str | Path | None = None,
     status: str | Sequence[str] | None = None,
     views: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+    compile: Compile = "auto",
     device: str = "auto",
     progress: bool = True,
 ) -> EmbeddingTable:
@@ -54,26 +58,21 @@ def embed_source(
     pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
     log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises if a pixel size is missing
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
+    n_at_a_time = model.choose_batch_size(batch_size)
     faults: dict[int, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def read(at: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-            """Prepare a batch on all cores; an image that cannot be read is blank, and a fault."""
-            side, n = model.preparation.target_size, at.stop - at.start
-            pixels = np.zeros((n, side, side, model.preparation.n_channels), dtype=np.uint8)
-            sizes = np.ones((n, 2), dtype=int)
+    def prepare() -> Iterator[Batch]:
+        at = 0
+        work = partial(prepare_batch, settings=model.preparation)
+        for pixels, sizes, found in map_chunks(work, paths, n_at_a_time):
+            here = slice(at, at + len(pixels))
+            faults.update({at + number: why for number, why in found.items()})
+            at += len(pixels)
+            yield pixels, log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[here])
 
-            def prepare(number: int) -> None:
-                try:
-                    pixels[number], _, sizes[number] = prepare_image(paths[at.start + number], model.preparation)
-                except InputError as error:
-                    faults[at.start + number] = str(error)
-
-            list(pool.map(prepare, range(n)))
-            return pixels, log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[at])
-
-        vectors = model.embed_batches(read, len(paths), batch_size=batch_size, progress=progress, views=views)
-    faults = dict(sorted(faults.items()))
+    vectors = model.embed_batches(
+        prepare(), len(paths), views=views, precision=precision, compile=compile, progress=progress
+    )
     if len(faults) == len(paths):
         first = next(iter(faults))
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
@@ -112,7 +111,8 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         model: a model, or its folder or hub name.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
-        batch_size: images per batch.
+        batch_size: images at a time; by default chosen by their size and the device.
+        precision: `auto` (bfloat16 if the device computes fast with it) or `float32`.
         device: where to compute if `model` is a name.
 
     Attributes:
@@ -124,10 +124,12 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         model: EmbeddingModel | str | Path,
         *,
         views: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
+        precision: Precision = "auto",
         device: str = "auto",
     ) -> None:
-        self.model, self.views, self.batch_size, self.device = model, views, batch_size, device
+        self.model, self.views, self.device = model, views, device
+        self.batch_size, self.precision = batch_size, precision
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Load the model; the images are not used."""
@@ -141,7 +143,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         is_text = hasattr(X, "to_numpy") or (isinstance(X, np.ndarray) and X.dtype.kind in "OU")
         images = np.asarray(X, dtype=object).ravel().tolist() if is_text else X
-        return self.model_.embed(images, views=self.views, batch_size=self.batch_size)
+        return self.model_.embed(images, views=self.views, batch_size=self.batch_size, precision=self.precision)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return `v0`, `v1`, …, the column names in files of vectors."""

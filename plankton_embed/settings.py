@@ -17,6 +17,8 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_atomically
 
 SizeInputs = Literal["none", "pixels", "micrometres"]
+Precision = Literal["auto", "bfloat16", "float32"]
+Compile = Literal["auto", "on", "off"]
 
 SMALLEST = {"inception_v3": 75, "alexnet": 63}  # smallest side of images for a trunk, if more than 32
 
@@ -285,9 +287,7 @@ class TrainingSettings(_Part):
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is kept; 0: none"
     )
-    precision: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="auto: bfloat16 if the device computes fast with it"
-    )
+    precision: Precision = Field("auto", description="auto: bfloat16 if the device computes fast with it")
     compile: bool = Field(False, description="compile the network first (takes minutes)")
 
     validation_images_per_class: int = Field(

@@ -12,10 +12,11 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.marks import remove_marks as without_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.images.workers import map_images
 from plankton_embed.settings import PreparationSettings
 
 Channels = Literal["grey", "three", "rgb"]

@@ -6,11 +6,10 @@ import logging
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -37,8 +36,9 @@ from plankton_embed.images.catalog_files import (
 )
 from plankton_embed.images.preparation import DECODER_FAULTS, hash_pixels, open_image
 from plankton_embed.images.readers.faults import Faults
+from plankton_embed.images.workers import map_images
 from plankton_embed.notebook import Shown
-from plankton_embed.output import progress_bar, write_atomically
+from plankton_embed.output import write_atomically
 from plankton_embed.spreadsheet import clean_label, list_lines, read_raw, read_spreadsheet
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-S = TypeVar("S")
-T = TypeVar("T")
 UNKNOWN = "unknown"  # the label of rejected images; no class may have it
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -398,18 +396,6 @@ def hash_images(paths: Sequence[str], progress: bool = True) -> tuple[list[str |
     """Return the same hashes, and the reason for each row whose image cannot be read."""
     found = map_images(_hash_image, paths, "reading", progress)
     return [hashed for hashed, _ in found], {row: reason for row, (hashed, reason) in enumerate(found) if not hashed}
-
-
-def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
-    """Apply a function to every path (or image) on all cores; return the results in order."""
-    chunks = [paths[start : start + 64] for start in range(0, len(paths), 64)]
-    results: list[T] = []
-    bar = progress_bar(len(paths), title, "image", shown=progress)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part in pool.map(lambda chunk: [function(path) for path in chunk], chunks):
-            results.extend(part)
-            bar.update(len(part))
-    return results
 
 
 def _hash_image(path: str) -> tuple[str | None, str]:

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.marks import find_marks
 from plankton_embed.images.preparation import DECODER_FAULTS, open_image, to_8bit
+from plankton_embed.images.workers import map_images
 from plankton_embed.notebook import Shown
 from plankton_embed.settings import PreparationSettings
 

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from plankton_embed.images.catalog import map_images
 from plankton_embed.images.containers import read_inside, split_path
 from plankton_embed.images.preparation import (
     DECODER_FAULTS,
@@ -27,6 +26,7 @@ from plankton_embed.images.preparation import (
     open_image,
     to_8bit,
 )
+from plankton_embed.images.workers import map_images
 from plankton_embed.settings import PreparationSettings
 
 BITS = {255: 8, 1023: 10, 4095: 12, 16383: 14, 65535: 16}  # by white level

@@ -6,6 +6,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,26 @@ def prepare_image(
     top, left = (side - image.height) // 2, (side - image.width) // 2
     square[top : top + image.height, left : left + image.width] = pixels
     return square, background, original_size
+
+
+def prepare_batch(
+    paths: Sequence[str | Path], settings: PreparationSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.int_], dict[int, str]]:
+    """Prepare a batch of image files; one that cannot be read is blank, and a fault.
+
+    Returns:
+        pixels uint8 (b, T, T, channels), original width and height int (b, 2), and position -> reason of the faults.
+    """
+    side = settings.target_size
+    pixels = np.zeros((len(paths), side, side, settings.n_channels), dtype=np.uint8)
+    sizes = np.ones((len(paths), 2), dtype=int)
+    faults = {}
+    for position, path in enumerate(paths):
+        try:
+            pixels[position], _, sizes[position] = prepare_image(path, settings)
+        except InputError as error:
+            faults[position] = str(error)
+    return pixels, sizes, faults
 
 
 def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:

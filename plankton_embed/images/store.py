@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.containers import image_exists
 from plankton_embed.images.grey_levels import resolve_white_level
 from plankton_embed.images.preparation import prepare_image
+from plankton_embed.images.workers import map_chunks
 from plankton_embed.output import progress_bar, write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
 
 LAYOUT_VERSION = "3"  # increase when preparation or the files change
 READY, FAULTY = 1, 2  # 0: not prepared yet
-CHUNK = 64
+ARRAYS = ("pixels", "background", "size", "status")  # a file each; the last is created last
 
 
 @dataclass(frozen=True)
@@ -122,73 +123,67 @@ def prepare_images(
     key = hashlib.sha256("\n".join([LAYOUT_VERSION, settings.hash(), *(h or "-" for h in hashes)]).encode())
     folder = Path(cache or cache_folder()) / "prepared" / key.hexdigest()[:32]
     n, side, channels = len(paths), settings.target_size, settings.n_channels
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "pixels": ((n, side, side, channels), np.uint8),
-        "background": ((n, channels), np.uint8),
-        "size": ((n, 2), np.int32),
-        "status": ((n,), np.uint8),
-    }
+    shapes = ((n, side, side, channels), np.uint8), ((n, channels), np.uint8), ((n, 2), np.int32), ((n,), np.uint8)
     faults_path = folder / "faults.json"  # written last: if it exists, all images are prepared
     if not faults_path.exists():
-        arrays = _open_arrays(folder, shapes)
-        faults = _fill(paths, settings, arrays, progress)
-        for array in arrays.values():
-            array.flush()
+        _create_arrays(folder, dict(zip(ARRAYS, shapes, strict=True)))
+        faults = _fill(paths, settings, folder, progress)
+        for name in ARRAYS:
+            _open_array(folder, name, "r+").flush()
         # an image that has disappeared since it was hashed is tried again the next time
         if all(hashes[row] is None or image_exists(paths[row]) for row in faults):
             write_json(faults_path, faults)
     else:
         faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
-    return PreparedImages(
-        arrays["pixels"], np.array(arrays["background"]), np.array(arrays["size"]), np.arange(n), faults
-    )
+    pixels, background, size = (_open_array(folder, name) for name in ARRAYS[:3])
+    return PreparedImages(pixels, np.array(background), np.array(size), np.arange(n), faults)
 
 
-def _open_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> dict[str, np.memmap[Any, Any]]:
-    """Open the files of an interrupted preparation, or create new ones."""
+def _create_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> None:
+    """Create the files, unless an interrupted preparation did."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        begun = (folder / "status.npy").exists()  # created last: if it exists, the other files are complete
+        if (folder / "status.npy").exists():  # created last: if it exists, the other files are complete
+            return
         needed = int(np.prod(shapes["pixels"][0], dtype=np.int64))
-        if not begun and needed > (free := shutil.disk_usage(folder).free):
+        if needed > (free := shutil.disk_usage(folder).free):
             raise OutputError(
                 f"{folder} needs {needed / 1e9:.1f} GB for prepared images; {free / 1e9:.1f} GB are free. "
                 "Set another folder with the environment variable PLANKTON_EMBED_CACHE."
             )
-        arrays = {}
         for name, (shape, dtype) in shapes.items():
-            mode = "r+" if begun else "w+"
-            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode, shape=shape, dtype=dtype)
-        return arrays
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", shape=shape, dtype=dtype)
     except OSError as error:
         raise error if isinstance(error, OutputError) else OutputError(f"cannot write {folder}: {error}") from error
 
 
-def _fill(
-    paths: Sequence[str], settings: PreparationSettings, arrays: dict[str, np.memmap[Any, Any]], progress: bool
-) -> dict[int, str]:
+def _open_array(folder: Path, name: str, mode: Literal["r", "r+"] = "r") -> np.memmap[Any, Any]:
+    return np.load(folder / f"{name}.npy", mmap_mode=mode)  # type: ignore[no-any-return]
+
+
+def _fill(paths: Sequence[str], settings: PreparationSettings, folder: Path, progress: bool) -> dict[int, str]:
     """Prepare the images that are not ready yet; return the faults."""
+    rows = np.flatnonzero(_open_array(folder, "status") != READY).tolist()
+    work = partial(_prepare_rows, settings=settings, folder=folder)
     faults: dict[int, str] = {}
+    with progress_bar(len(rows), "preparing", "image", shown=progress) as bar:
+        for n, found in map_chunks(work, [(row, paths[row]) for row in rows]):
+            faults.update(found)
+            bar.update(n)
+    return faults
 
-    def prepare(chunk: NDArray[np.int64]) -> None:
-        for row in chunk.tolist():
-            try:
-                square = prepare_image(paths[row], settings)
-                arrays["pixels"][row], arrays["background"][row], arrays["size"][row] = square
-                arrays["status"][row] = READY
-            except InputError as fault:
-                faults[row] = str(fault)
-                arrays["status"][row] = FAULTY
 
-    rows = np.flatnonzero(arrays["status"] != READY)
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    bar = progress_bar(len(rows), "preparing", "image", shown=progress)
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for chunk, _ in zip(chunks, pool.map(prepare, chunks), strict=True):
-            bar.update(len(chunk))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        bar.close()
-    return dict(sorted(faults.items()))
+def _prepare_rows(
+    images: Sequence[tuple[int, str]], settings: PreparationSettings, folder: Path
+) -> tuple[int, dict[int, str]]:
+    """Prepare some images (row and path) into the files; return how many, and the faults."""
+    pixels, background, size, status = (_open_array(folder, name, "r+") for name in ARRAYS)
+    faults: dict[int, str] = {}
+    for row, path in images:
+        try:
+            pixels[row], background[row], size[row] = prepare_image(path, settings)
+            status[row] = READY
+        except InputError as fault:
+            faults[row] = str(fault)
+            status[row] = FAULTY
+    return len(images), faults

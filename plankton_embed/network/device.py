@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 
 from plankton_embed.errors import SettingError
-
-Precision = Literal["auto", "bfloat16", "float32"]
+from plankton_embed.settings import Precision
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -43,7 +41,11 @@ def skips_on_device(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda")
 
 
+def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
+    """Return whether the network computes in bfloat16 on this device."""
+    return precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which the network computes in this precision."""
-    bfloat16 = precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(device, precision))

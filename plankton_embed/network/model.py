@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,23 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch.nn import functional
 
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
-from plankton_embed.images.views import VIEWS, turn_view
-from plankton_embed.network.device import Precision, autocast, choose_device
+from plankton_embed.images.views import VIEWS
+from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
+from plankton_embed.network.inference import Batch, choose_batch_size, embed_batches, read_ahead
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.notebook import Shown
-from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
-from plankton_embed.settings import NetworkSettings, PreparationSettings
+from plankton_embed.output import refuse_overwrite, write_folder_atomically
+from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
 
 FORMAT_VERSION = 2
 WEIGHTS_FILE = "model.safetensors"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
-BATCH_SIZE = 64
 
 
 @dataclass(eq=False, repr=False)
@@ -99,7 +97,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
         *,
         pixel_size: float | NDArray[np.floating] | None = None,
         views: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
+        precision: Precision = "auto",
+        compile: Compile = "auto",
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed images.
@@ -110,7 +110,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
             pixel_size: µm per pixel, of all images or of each; needed by a model with size inputs in µm.
             views: test-time augmentation, the views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8
                 (mirrored too); by default those of the model.
-            batch_size: images at a time.
+            batch_size: images at a time; by default chosen by their size and the device.
+            precision: `auto` (bfloat16 if the device computes fast with it) or `float32`.
+            compile: compile the network first: `on`, `off`, or `auto` (from 300,000 images on).
             progress: show a bar.
 
         Returns:
@@ -131,7 +133,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
         if not isinstance(images, np.ndarray) or images.dtype == np.uint16:
             find_grey_levels([*images], progress=False, with_colour=False).report_for_model(self.preparation)
 
-        def prepare(at: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        def prepare(at: slice) -> Batch:
             squares, sizes = [], []
             for number in range(at.start, at.stop):
                 try:
@@ -143,7 +145,10 @@ class EmbeddingModel(Shown, ModelHubMixin):
             scales = None if scale is None else scale[at]
             return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
 
-        return self.embed_batches(prepare, len(images), batch_size=batch_size, progress=progress, views=views)
+        batches = read_ahead(prepare, len(images), self.choose_batch_size(batch_size))
+        return self.embed_batches(
+            batches, len(images), views=views, precision=precision, compile=compile, progress=progress
+        )
 
     encode = embed  # its name in sentence-transformers and others
 
@@ -151,69 +156,51 @@ class EmbeddingModel(Shown, ModelHubMixin):
         self,
         images: PreparedImages,
         *,
-        batch_size: int = BATCH_SIZE,
-        progress: bool = False,
-        precision: Precision = "float32",
         views: int | None = None,
+        batch_size: int | None = None,
+        precision: Precision = "auto",
+        compile: Compile = "auto",
+        progress: bool = False,
     ) -> NDArray[np.float32]:
-        """Embed prepared images: float32 (n, d). `precision` is float32, bfloat16, or auto (the faster one)."""
+        """Embed prepared images: float32 (n, d); the options are those of `embed`."""
         sides = images.log_sides(self.network.size_inputs)
-        return self.embed_batches(
-            lambda at: (images.batch(at)[0], sides[at]),
-            len(images),
-            batch_size=batch_size,
-            progress=progress,
-            precision=precision,
-            views=views,
+        batches = read_ahead(
+            lambda at: (images.batch(at)[0], sides[at]), len(images), self.choose_batch_size(batch_size)
         )
+        return self.embed_batches(
+            batches, len(images), views=views, precision=precision, compile=compile, progress=progress
+        )
+
+    def choose_batch_size(self, given: int | None = None) -> int:
+        """Return how many images are embedded at a time on this device (see `inference.choose_batch_size`)."""
+        return choose_batch_size(self.preparation.target_size, self.device, given)
+
+    def embed_batches(
+        self,
+        batches: Iterable[Batch],
+        n: int,
+        *,
+        views: int | None = None,
+        precision: Precision = "auto",
+        compile: Compile = "auto",
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embed n images in batches (see `inference.embed_batches`); the options are those of `embed`."""
+        n_views = self.views if views is None else views
+        if n_views not in VIEWS:
+            raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
+        return embed_batches(self.net, batches, n, n_views, precision, compile, progress)
 
     def embed_pixels(
         self,
         pixels: NDArray[np.uint8],
         sides: NDArray[np.float32],
         *,
-        precision: Precision = "float32",
+        precision: Precision = "auto",
         views: int | None = None,
     ) -> NDArray[np.float32]:
         """Embed one batch of prepared pixels, uint8 (b, T, T, channels), with their `log_sides`: float32 (b, d)."""
-        n_views = self.views if views is None else views
-        if n_views not in VIEWS:
-            raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
-        self.net.eval()
-        with torch.inference_mode(), autocast(self.device, precision):
-            batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-            moved_sides = torch.from_numpy(sides).to(self.device)
-            vectors = torch.stack([self.net(turn_view(batch, view), moved_sides) for view in VIEWS[n_views]]).mean(0)
-            if self.net.output == "unit":
-                vectors = functional.normalize(vectors, dim=1)
-            return vectors.cpu().numpy()
-
-    def embed_batches(
-        self,
-        read: Callable[[slice], tuple[NDArray[np.uint8], NDArray[np.float32]]],
-        n: int,
-        *,
-        batch_size: int = BATCH_SIZE,
-        progress: bool = False,
-        precision: Precision = "float32",
-        views: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed n images, batch by batch: float32 (n, d). Each batch is read while the one before it is embedded.
-
-        `read` returns the pixels and `log_sides` of the images of a slice (see `embed_pixels`).
-        """
-        if batch_size < 1:
-            raise SettingError(f"batch_size: expected at least 1; found {batch_size}")
-        vectors = np.empty((n, self.dimension), dtype=np.float32)
-        batches = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
-        with progress_bar(n, "embedding", "image", shown=progress) as bar, ThreadPoolExecutor(1) as reader:
-            upcoming = [reader.submit(read, batch) for batch in batches[:1]]
-            for number, batch in enumerate(batches, 1):
-                pixels, sides = upcoming.pop().result()
-                upcoming += [reader.submit(read, following) for following in batches[number : number + 1]]
-                vectors[batch] = self.embed_pixels(pixels, sides, precision=precision, views=views)
-                bar.update(len(pixels))
-        return vectors
+        return self.embed_batches([(pixels, sides)], len(pixels), precision=precision, views=views)
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:
         """Write `model.safetensors`, `config.json` and `README.md`, the model card; return the folder.

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plankton_embed.embedding import embed_source
-from plankton_embed.network.model import BATCH_SIZE, EmbeddingModel
+from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite
+from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
 from plankton_embed.workflows.inputs import Source
 
@@ -20,7 +21,9 @@ def embed(
     root: str | Path | None = None,
     status: str | Sequence[str] | None = None,
     views: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
+    compile: Compile = "auto",
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -39,7 +42,9 @@ def embed(
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
-        batch_size: images per batch.
+        batch_size: images at a time; by default chosen by their size and the device.
+        precision: `auto` (bfloat16 if the device computes fast with it) or `float32`.
+        compile: compile the network first: `on`, `off`, or `auto` (from 300,000 images on, where it pays).
         overwrite: replace the output.
         device: where to compute if `model` is a name.
         progress: show a bar.
@@ -50,7 +55,16 @@ def embed(
     if output is not None:
         refuse_overwrite(output, overwrite, TABLE_SUFFIXES)
     table = embed_source(
-        model, source, root=root, status=status, views=views, batch_size=batch_size, device=device, progress=progress
+        model,
+        source,
+        root=root,
+        status=status,
+        views=views,
+        batch_size=batch_size,
+        precision=precision,
+        compile=compile,
+        device=device,
+        progress=progress,
     )
     if output is not None:
         table.save(output)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from plankton_embed.errors import InputError, OutputError
-from plankton_embed.images import store
+from plankton_embed.images import store, workers
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.images.store import cache_folder, log_sides, prepare_images
@@ -24,7 +24,7 @@ N = 20
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Make few images several chunks."""
-    monkeypatch.setattr(store, "CHUNK", 4)
+    monkeypatch.setattr(workers, "CHUNK", 4)
 
 
 @pytest.fixture

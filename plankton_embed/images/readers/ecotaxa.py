@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plankton_embed.errors import InputError
-from plankton_embed.images.catalog import ImageCatalog, map_images
+from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.catalog_files import FEATURE_PREFIX
 from plankton_embed.images.preparation import open_image
 from plankton_embed.images.readers.ecotaxa_table import MANDATORY, STRING, Table, read_header, read_table
@@ -34,6 +34,7 @@ from plankton_embed.images.readers.feature_names import is_feature
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, list_images, list_other_files
 from plankton_embed.images.readers.status import read_statuses, select_labels
 from plankton_embed.images.readers.table_text import to_objects
+from plankton_embed.images.workers import map_images
 
 logger = logging.getLogger(__name__)
 

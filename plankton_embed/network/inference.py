@@ -1,0 +1,151 @@
+"""Embeds batches of images as fast as the device allows: norms folded into convolutions, bfloat16, compiled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
+from torch.nn import functional
+
+from plankton_embed.errors import SettingError
+from plankton_embed.images.views import VIEWS, turn_view
+from plankton_embed.network.device import autocast, uses_bfloat16
+from plankton_embed.network.embedding_net import EmbeddingNet
+from plankton_embed.output import progress_bar
+from plankton_embed.settings import Compile, Precision
+
+logger = logging.getLogger(__name__)
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]  # prepared pixels, and the logarithms of side lengths
+
+COMPILE_FROM = 300_000  # images from which `auto` compiles (see `docs/speed.md`)
+CPU_PIXELS = 16 * 299**2  # of a batch on a CPU; more no longer fit its cache
+GPU_BYTES = 400  # memory that a pixel takes on a GPU in inference, generously
+LEAST_BATCH, MOST_ON_CPU, MOST_ON_GPU = 16, 64, 512
+
+
+def embed_batches(
+    net: EmbeddingNet,
+    batches: Iterable[Batch],
+    n: int,
+    n_views: int = 1,
+    precision: Precision = "auto",
+    compile: Compile = "auto",
+    progress: bool = False,
+) -> NDArray[np.float32]:
+    """Embed n images: float32 (n, d).
+
+    Args:
+        net: the network.
+        batches: prepared pixels, uint8 (b, T, T, channels), with their `log_sides`, float32 (b, 2). All batches have
+            the same number of images; the last may have fewer.
+        n: images in all.
+        n_views: views of each image to average (see `images.views`).
+        precision: `auto` (bfloat16 if the device computes fast with it), `bfloat16` or `float32`.
+        compile: compile the network first: `on`, `off`, or `auto` (from COMPILE_FROM images on).
+        progress: show a bar.
+    """
+    device, is_unit = net.head.weight.device, net.output == "unit"
+    fast = prepare_for_inference(net, precision)
+    forward = torch.compile(fast, options={"freezing": True}) if should_compile(compile, n) else fast
+    parts: list[Tensor] = []  # they stay on the device to the end, so that no batch waits for the one before it
+    with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
+        for pixels, sides in batches:
+            images, their_sides = (_move(_fill_up(array, parts), device) for array in (pixels, sides))
+            images = images.permute(0, 3, 1, 2)
+            with autocast(device, precision):
+                seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]]).mean(0)
+            parts.append((functional.normalize(seen, dim=1) if is_unit else seen)[: len(pixels)])
+            bar.update(len(pixels))
+        vectors = torch.cat(parts) if parts else torch.empty(0, net.head.out_features)
+        return vectors.cpu().numpy()
+
+
+def read_ahead(read: Callable[[slice], Batch], n: int, batch_size: int) -> Iterator[Batch]:
+    """Yield the batches of n images, which `read` reads, each while the network computes the one before it."""
+    slices = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = [reader.submit(read, at) for at in slices[:1]]
+        for number in range(1, len(slices) + 1):
+            batch = upcoming.pop().result()
+            upcoming += [reader.submit(read, at) for at in slices[number : number + 1]]
+            yield batch
+
+
+def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingNet:
+    """Return a copy of a net that embeds faster; its vectors differ by rounding only.
+
+    Batch norms that follow a convolution become part of its weights (Jacob et al. 2018, arXiv 1712.05877). In bfloat16,
+    the weights of convolutions and linear layers are stored in it. The first convolution stays in float32: its input is
+    mostly background of one grey level, and rounding would change all of it in the same direction.
+    """
+    if precision not in get_args(Precision):
+        raise SettingError(f"precision: expected {', '.join(get_args(Precision))}; found {precision!r}")
+    fast = deepcopy(net).eval()
+    try:
+        fast.trunk = fuse(fast.trunk)
+    except (TraceError, TypeError):  # a trunk of the user's own, with control flow
+        logger.info("the batch norms of this trunk cannot be folded into its convolutions")
+    if uses_bfloat16(fast.head.weight.device, precision):
+        layers = [(name, part) for name, part in fast.trunk.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+        for number, (name, layer) in enumerate(layers):
+            if number == 0 and isinstance(layer, nn.Conv2d):
+                fast.trunk.set_submodule(name, _InFloat32(layer))
+            else:
+                layer.bfloat16()
+    return fast.to(memory_format=torch.channels_last)
+
+
+class _InFloat32(nn.Module):
+    """A layer that computes in float32 and returns bfloat16."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            outputs: Tensor = self.layer(inputs.float())
+        return outputs.bfloat16()
+
+
+def choose_batch_size(side: int, device: torch.device, given: int | None = None) -> int:
+    """Return how many square images of this side are embedded at a time: the given number, or one that is fast.
+
+    Raises:
+        SettingError: the given number is under 1.
+    """
+    if given is not None:
+        if given < 1:
+            raise SettingError(f"batch_size: expected at least 1; found {given}")
+        return given
+    if device.type == "cuda":
+        return int(np.clip(torch.cuda.mem_get_info(device)[0] // (GPU_BYTES * side**2), LEAST_BATCH, MOST_ON_GPU))
+    return int(np.clip(CPU_PIXELS // side**2, LEAST_BATCH, MOST_ON_CPU))
+
+
+def should_compile(compile: Compile, n_images: int) -> bool:
+    """Return whether to compile a net for this number of images."""
+    if compile not in get_args(Compile):
+        raise SettingError(f"compile: expected {', '.join(get_args(Compile))}; found {compile!r}")
+    return compile == "on" or (compile == "auto" and n_images >= COMPILE_FROM)
+
+
+def _fill_up(array: NDArray[Any], before: list[Tensor]) -> NDArray[Any]:
+    """Repeat the last image of a last batch, so that all batches have one shape and round in the same way."""
+    n_missing = len(before[0]) - len(array) if before else 0
+    return np.concatenate([array, np.repeat(array[-1:], n_missing, axis=0)]) if n_missing > 0 else array
+
+
+def _move(array: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
