@@ -1,0 +1,63 @@
+"""Work on many images: the same results in the same order from threads and from processes."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plankton_embed.images import workers
+from plankton_embed.images.store import prepare_images
+from plankton_embed.images.workers import map_chunks, map_images
+from plankton_embed.settings import PreparationSettings
+
+
+def double(chunk):
+    return [2 * int(item) for item in chunk], os.getpid()
+
+
+def test_results_come_chunk_by_chunk_in_order():
+    parts = list(map_chunks(double, [str(n) for n in range(10)], size=4))
+    assert [part for part, _ in parts] == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18]]
+    assert {process for _, process in parts} == {os.getpid()}
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    monkeypatch.setattr(workers, "MANY", 1)
+    monkeypatch.setattr(workers, "CHUNK", 3)
+
+
+def test_many_files_are_worked_on_in_processes_in_order(processes):
+    parts = list(map_chunks(double, [str(n) for n in range(10)]))
+    assert [value for part, _ in parts for value in part] == list(range(0, 20, 2))
+    assert os.getpid() not in {process for _, process in parts}
+
+
+def test_images_in_memory_stay_in_this_process(processes):
+    assert (
+        map_images(lambda image: (image.size, os.getpid()), [Image.new("L", (3, 4))] * 5, "looking", False)
+        == [((3, 4), os.getpid())] * 5
+    )
+
+
+def test_a_fault_in_a_process_is_raised_here(processes):
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        list(map_chunks(double, ["1", "two", "3"]))
+
+
+def test_processes_prepare_the_same_pixels_and_the_same_faults(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    paths = [str(tmp_path / f"{number}.png") for number in range(20)]
+    for number, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (20 + number % 7, 30), dtype=np.uint8)).save(path)
+    (tmp_path / "5.png").write_text("text")
+    settings = PreparationSettings(target_size=75, white_level_16bit=255)
+    by_threads = prepare_images(paths, paths, settings, cache=tmp_path / "threads", progress=False)
+    monkeypatch.setattr(workers, "MANY", 1)
+    by_processes = prepare_images(paths, paths, settings, cache=tmp_path / "processes", progress=False)
+    assert by_processes.faults == by_threads.faults == {5: "the file is not an image of a known format"}
+    for name in ("pixels", "background", "size"):
+        np.testing.assert_array_equal(getattr(by_processes, name), getattr(by_threads, name))
