@@ -13,8 +13,8 @@ from .classifiers.centroid import NearestCentroidClassifier as NearestCentroidCl
 from .classifiers.evaluation import Evaluation as Evaluation
 from .classifiers.mlp import MLPClassifier as MLPClassifier
 from .classifiers.neighbors import NeighborsClassifier as NeighborsClassifier
-from .embedding import ImageEmbedder as ImageEmbedder
 from .errors import PlanktonEmbedError as PlanktonEmbedError
+from .image_embedder import ImageEmbedder as ImageEmbedder
 from .images.catalog import ImageCatalog as ImageCatalog
 from .images.catalog_summary import CatalogSummary as CatalogSummary
 from .images.catalog_summary import summarize as summarize

@@ -56,7 +56,7 @@ def embed_batches(
     """
     device, is_unit = net.head.weight.device, net.output == "unit"
     fast = prepare_for_inference(net, precision)
-    forward = torch.compile(fast, options={"freezing": True}) if should_compile(compile, n) else fast
+    forward = _compile(fast, compile) if should_compile(compile, n) else fast
     parts: list[Tensor] = []  # they stay on the device to the end, so that no batch waits for the one before it
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         for pixels, sides in batches:
@@ -138,6 +138,27 @@ def should_compile(compile: Compile, n_images: int) -> bool:
     if compile not in get_args(Compile):
         raise SettingError(f"compile: expected {', '.join(get_args(Compile))}; found {compile!r}")
     return compile == "on" or (compile == "auto" and n_images >= COMPILE_FROM)
+
+
+def _compile(net: EmbeddingNet, compile: Compile) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a compiled net; where it cannot be compiled, the net itself (`auto`) or a SettingError (`on`)."""
+    from torch._dynamo.exc import TorchDynamoException  # slow to import
+
+    compiled: Any = torch.compile(net, options={"freezing": True})
+
+    def forward(images: Tensor, sides: Tensor) -> Tensor:
+        nonlocal compiled
+        try:
+            return compiled(images, sides)  # type: ignore[no-any-return]
+        except TorchDynamoException as error:
+            reason = str(error).splitlines()[0]
+            if compile == "on":
+                raise SettingError(f"compile: the network cannot be compiled here ({reason}); leave it out") from error
+            logger.warning("the network cannot be compiled here, and is used as it is: %s", reason)
+            compiled = net
+            return net(images, sides)  # type: ignore[no-any-return]
+
+    return forward
 
 
 def _fill_up(array: NDArray[Any], before: list[Tensor]) -> NDArray[Any]:

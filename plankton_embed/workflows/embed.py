@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plankton_embed.embedding import embed_source
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite
 from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
-from plankton_embed.workflows.inputs import Source
+
+if TYPE_CHECKING:
+    from plankton_embed.workflows.inputs import Source  # needs scikit-learn, which is slow to import
 
 
 def embed(
