@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from plankton_embed.images.preparation import prepare_batch
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.images.workers import map_chunks
+from plankton_embed.network.device import resolve_precision
 from plankton_embed.network.inference import Batch
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
@@ -61,11 +63,11 @@ def embed_source(
     def prepare() -> Iterator[Batch]:
         at = 0
         work = partial(prepare_batch, settings=model.preparation)
-        for pixels, sizes, found in map_chunks(work, paths, n_at_a_time):
-            here = slice(at, at + len(pixels))
-            faults.update({at + number: why for number, why in found.items()})
-            at += len(pixels)
-            yield pixels, log_sides(sizes, size_inputs, None if pixel_size is None else pixel_size[here])
+        for batch in map_chunks(work, paths, n_at_a_time):
+            here = slice(at, at + len(batch.size))
+            faults.update({at + position: why for position, why in batch.faults.items()})
+            at = here.stop
+            yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
     vectors = model.embed_batches(
         prepare(), len(paths), views=views, precision=precision, compile=compile, progress=progress
@@ -78,18 +80,22 @@ def embed_source(
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
-    return _make_table(model, catalog.select(keep), vectors[keep], {paths[row]: why for row, why in faults.items()})
+    how: dict[str, Any] = {"precision": resolve_precision(model.device, precision)}
+    if faults:
+        how["faults"] = {paths[row]: why for row, why in faults.items()}
+    return _make_table(model, catalog.select(keep), vectors[keep], how)
 
 
 def embed_prepared(
     model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
 ) -> EmbeddingTable:
     """Embed prepared images, in the order of the catalog, with the model's own number of views."""
-    return _make_table(model, catalog, model.embed_prepared(images, progress=progress), {})
+    vectors = model.embed_prepared(images, progress=progress)
+    return _make_table(model, catalog, vectors, {"precision": resolve_precision(model.device, "auto")})
 
 
 def _make_table(
-    model: EmbeddingModel, catalog: ImageCatalog, vectors: NDArray[np.float32], faults: dict[str, str]
+    model: EmbeddingModel, catalog: ImageCatalog, vectors: NDArray[np.float32], how: dict[str, Any]
 ) -> EmbeddingTable:
     frame = catalog.frame
     return EmbeddingTable(
@@ -98,5 +104,5 @@ def _make_table(
         label=frame["label"].to_numpy(dtype=object),
         path=frame["path"].to_numpy(dtype=object),
         sample_id=frame["sample_id"].to_numpy(dtype=object) if "sample_id" in frame else None,  # type: ignore[arg-type]
-        provenance={**model.provenance, **({"faults": faults} if faults else {})},
+        provenance={**model.provenance, **how},
     )

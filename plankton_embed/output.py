@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from plankton_embed.errors import OutputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LINES_EVERY = 60.0  # seconds between two progress lines, without a terminal
 

@@ -13,6 +13,7 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.images.store import prepare_images
+from plankton_embed.network.device import has_fast_bfloat16
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 from plankton_embed.table import EmbeddingTable
@@ -45,7 +46,8 @@ def test_a_table_has_the_rows_of_its_catalog(model, catalog):
     assert table.label.tolist() == ["Cop epod", "é<", None] * 2
     assert table.path.tolist() == catalog.paths
     assert table.sample_id.tolist() == list("112233")
-    assert table.provenance == model.provenance
+    precision = "bfloat16" if has_fast_bfloat16(model.device) else "float32"
+    assert table.provenance == {**model.provenance, "precision": precision}
 
 
 def test_paths_become_the_object_ids(model, catalog):

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,24 +104,31 @@ def prepare_image(
     return square, background, original_size
 
 
-def prepare_batch(
-    paths: Sequence[str | Path], settings: PreparationSettings
-) -> tuple[NDArray[np.uint8], NDArray[np.int_], dict[int, str]]:
-    """Prepare a batch of image files; one that cannot be read is blank, and a fault.
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Prepared images: pixels uint8 (b, T, T, channels), background uint8 (b, channels), width and height int (b, 2).
 
-    Returns:
-        pixels uint8 (b, T, T, channels), original width and height int (b, 2), and position -> reason of the faults.
+    `faults`: position -> reason, for images that could not be read; they are blank.
     """
-    side = settings.target_size
-    pixels = np.zeros((len(paths), side, side, settings.n_channels), dtype=np.uint8)
-    sizes = np.ones((len(paths), 2), dtype=int)
+
+    pixels: NDArray[np.uint8]
+    background: NDArray[np.uint8]
+    size: NDArray[np.int_]
+    faults: dict[int, str]
+
+
+def prepare_batch(paths: Sequence[str | Path], settings: PreparationSettings) -> PreparedBatch:
+    """Prepare some image files, by `prepare_image`; those that cannot be read are listed as faults."""
+    n, side, channels = len(paths), settings.target_size, settings.n_channels
+    pixels = np.zeros((n, side, side, channels), dtype=np.uint8)
+    background, size = np.zeros((n, channels), dtype=np.uint8), np.ones((n, 2), dtype=int)
     faults = {}
     for position, path in enumerate(paths):
         try:
-            pixels[position], _, sizes[position] = prepare_image(path, settings)
+            pixels[position], background[position], size[position] = prepare_image(path, settings)
         except InputError as error:
             faults[position] = str(error)
-    return pixels, sizes, faults
+    return PreparedBatch(pixels, background, size, faults)
 
 
 def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:

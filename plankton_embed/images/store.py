@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.containers import image_exists
 from plankton_embed.images.grey_levels import resolve_white_level
-from plankton_embed.images.preparation import prepare_image
+from plankton_embed.images.preparation import prepare_batch
 from plankton_embed.images.workers import map_chunks
 from plankton_embed.output import progress_bar, write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
 
 LAYOUT_VERSION = "3"  # increase when preparation or the files change
 READY, FAULTY = 1, 2  # 0: not prepared yet
-ARRAYS = ("pixels", "background", "size", "status")  # a file each; the last is created last
 
 
 @dataclass(frozen=True)
@@ -123,67 +122,63 @@ def prepare_images(
     key = hashlib.sha256("\n".join([LAYOUT_VERSION, settings.hash(), *(h or "-" for h in hashes)]).encode())
     folder = Path(cache or cache_folder()) / "prepared" / key.hexdigest()[:32]
     n, side, channels = len(paths), settings.target_size, settings.n_channels
-    shapes = ((n, side, side, channels), np.uint8), ((n, channels), np.uint8), ((n, 2), np.int32), ((n,), np.uint8)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "pixels": ((n, side, side, channels), np.uint8),
+        "background": ((n, channels), np.uint8),
+        "size": ((n, 2), np.int32),
+        "status": ((n,), np.uint8),
+    }
     faults_path = folder / "faults.json"  # written last: if it exists, all images are prepared
     if not faults_path.exists():
-        _create_arrays(folder, dict(zip(ARRAYS, shapes, strict=True)))
-        faults = _fill(paths, settings, folder, progress)
-        for name in ARRAYS:
-            _open_array(folder, name, "r+").flush()
+        arrays = _open_arrays(folder, shapes)
+        faults = _fill(paths, settings, arrays, progress)
+        for array in arrays.values():
+            array.flush()
         # an image that has disappeared since it was hashed is tried again the next time
         if all(hashes[row] is None or image_exists(paths[row]) for row in faults):
             write_json(faults_path, faults)
     else:
         faults = {int(row): reason for row, reason in json.loads(faults_path.read_text(encoding="utf-8")).items()}
-    pixels, background, size = (_open_array(folder, name) for name in ARRAYS[:3])
-    return PreparedImages(pixels, np.array(background), np.array(size), np.arange(n), faults)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+    return PreparedImages(
+        arrays["pixels"], np.array(arrays["background"]), np.array(arrays["size"]), np.arange(n), faults
+    )
 
 
-def _create_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> None:
-    """Create the files, unless an interrupted preparation did."""
+def _open_arrays(folder: Path, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> dict[str, np.memmap[Any, Any]]:
+    """Open the files of an interrupted preparation, or create new ones."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "status.npy").exists():  # created last: if it exists, the other files are complete
-            return
+        begun = (folder / "status.npy").exists()  # created last: if it exists, the other files are complete
         needed = int(np.prod(shapes["pixels"][0], dtype=np.int64))
-        if needed > (free := shutil.disk_usage(folder).free):
+        if not begun and needed > (free := shutil.disk_usage(folder).free):
             raise OutputError(
                 f"{folder} needs {needed / 1e9:.1f} GB for prepared images; {free / 1e9:.1f} GB are free. "
                 "Set another folder with the environment variable PLANKTON_EMBED_CACHE."
             )
+        arrays = {}
         for name, (shape, dtype) in shapes.items():
-            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", shape=shape, dtype=dtype)
+            mode = "r+" if begun else "w+"
+            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", mode=mode, shape=shape, dtype=dtype)
+        return arrays
     except OSError as error:
         raise error if isinstance(error, OutputError) else OutputError(f"cannot write {folder}: {error}") from error
 
 
-def _open_array(folder: Path, name: str, mode: Literal["r", "r+"] = "r") -> np.memmap[Any, Any]:
-    return np.load(folder / f"{name}.npy", mmap_mode=mode)  # type: ignore[no-any-return]
-
-
-def _fill(paths: Sequence[str], settings: PreparationSettings, folder: Path, progress: bool) -> dict[int, str]:
+def _fill(
+    paths: Sequence[str], settings: PreparationSettings, arrays: dict[str, np.memmap[Any, Any]], progress: bool
+) -> dict[int, str]:
     """Prepare the images that are not ready yet; return the faults."""
-    rows = np.flatnonzero(_open_array(folder, "status") != READY).tolist()
-    work = partial(_prepare_rows, settings=settings, folder=folder)
     faults: dict[int, str] = {}
+    rows = np.flatnonzero(arrays["status"] != READY).tolist()
+    done = 0
     with progress_bar(len(rows), "preparing", "image", shown=progress) as bar:
-        for n, found in map_chunks(work, [(row, paths[row]) for row in rows]):
-            faults.update(found)
-            bar.update(n)
+        for batch in map_chunks(partial(prepare_batch, settings=settings), [paths[row] for row in rows]):
+            here = rows[done : done + len(batch.size)]
+            for name in ("pixels", "background", "size"):
+                arrays[name][here] = getattr(batch, name)
+            faults.update({here[position]: why for position, why in batch.faults.items()})
+            arrays["status"][here] = [FAULTY if position in batch.faults else READY for position in range(len(here))]
+            done += len(here)
+            bar.update(len(here))
     return faults
-
-
-def _prepare_rows(
-    images: Sequence[tuple[int, str]], settings: PreparationSettings, folder: Path
-) -> tuple[int, dict[int, str]]:
-    """Prepare some images (row and path) into the files; return how many, and the faults."""
-    pixels, background, size, status = (_open_array(folder, name, "r+") for name in ARRAYS)
-    faults: dict[int, str] = {}
-    for row, path in images:
-        try:
-            pixels[row], background[row], size[row] = prepare_image(path, settings)
-            status[row] = READY
-        except InputError as fault:
-            faults[row] = str(fault)
-            status[row] = FAULTY
-    return len(images), faults

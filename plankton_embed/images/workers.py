@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -18,26 +19,32 @@ CHUNK = 64  # images that a thread or process works on at a time
 
 
 def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int | None = None) -> Iterator[T]:
-    """Yield `work(chunk)` of every chunk of the items, in order; of many files only a few chunks ahead of the caller.
+    """Yield `work(chunk)` of every chunk of the items, in order, working only a few chunks ahead of the caller.
 
-    Many image files (paths, or tuples with a path) are worked on in processes: threads of one process wait for one
+    Many image files (paths) are worked on in processes: threads of one process wait for one
     another, because Python runs one at a time except while Pillow decodes.
 
     Args:
         work: a function of some of the items; for processes it and its results are pickled.
-        items: paths, tuples with a path, or images.
+        items: paths or images.
         size: items in a chunk; by default CHUNK.
     """
     size = size or CHUNK
     chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    if len(items) >= MANY and isinstance(items[0], str | tuple):
+    if len(items) >= MANY and isinstance(items[0], str):
         from joblib import Parallel, delayed  # slow to import
 
         yield from Parallel(-1, return_as="generator", pre_dispatch="2 * n_jobs")(map(delayed(work), chunks))
         return
-    pool = ThreadPoolExecutor(os.cpu_count())
+    n_threads = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(n_threads)
+    ahead: deque[Future[T]] = deque()
     try:
-        yield from pool.map(work, chunks)
+        for chunk in chunks:
+            ahead.append(pool.submit(work, chunk))
+            if len(ahead) > 2 * n_threads:
+                yield ahead.popleft().result()
+        yield from (part.result() for part in ahead)
     finally:
         pool.shutdown(cancel_futures=True)
 

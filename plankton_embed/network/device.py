@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import get_args
 
 import torch
 
@@ -41,11 +42,19 @@ def skips_on_device(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda")
 
 
-def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
-    """Return whether the network computes in bfloat16 on this device."""
-    return precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
+def resolve_precision(device: torch.device, precision: Precision) -> Precision:
+    """Return bfloat16 or float32: what `auto` means on this device.
+
+    Raises:
+        SettingError: the precision is unknown.
+    """
+    if precision not in get_args(Precision):
+        raise SettingError(f"precision: expected {', '.join(get_args(Precision))}; found {precision!r}")
+    if precision == "auto":
+        return "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return precision
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which the network computes in this precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(device, precision))
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(device, precision) == "bfloat16")

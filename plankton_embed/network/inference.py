@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from plankton_embed.errors import SettingError
 from plankton_embed.images.views import VIEWS, turn_view
-from plankton_embed.network.device import autocast, uses_bfloat16
+from plankton_embed.network.device import autocast, resolve_precision
 from plankton_embed.network.embedding_net import EmbeddingNet
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import Compile, Precision
@@ -88,14 +88,12 @@ def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingN
     the weights of convolutions and linear layers are stored in it. The first convolution stays in float32: its input is
     mostly background of one grey level, and rounding would change all of it in the same direction.
     """
-    if precision not in get_args(Precision):
-        raise SettingError(f"precision: expected {', '.join(get_args(Precision))}; found {precision!r}")
     fast = deepcopy(net).eval()
     try:
         fast.trunk = fuse(fast.trunk)
     except (TraceError, TypeError):  # a trunk of the user's own, with control flow
         logger.info("the batch norms of this trunk cannot be folded into its convolutions")
-    if uses_bfloat16(fast.head.weight.device, precision):
+    if resolve_precision(fast.head.weight.device, precision) == "bfloat16":
         layers = [(name, part) for name, part in fast.trunk.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
         for number, (name, layer) in enumerate(layers):
             if number == 0 and isinstance(layer, nn.Conv2d):
