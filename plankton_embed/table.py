@@ -169,6 +169,13 @@ class EmbeddingTable(Shown):
                 f"{names[0]} has vectors of length {self.dimension}, {names[1]} of length {other.dimension}; "
                 "embed both with the same model"
             )
+        precisions = [table.provenance.get("precision") for table in (self, other)]
+        if all(precisions) and precisions[0] != precisions[1]:
+            logger.warning(
+                "%s was embedded in %s, %s in %s: the vectors of one image differ by rounding, and copies are not found; "
+                "embed both with the same --precision",
+                *(names[0], precisions[0], names[1], precisions[1]),
+            )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the text columns, the other columns, and one column per dimension (`v0`, `v1`, …)."""

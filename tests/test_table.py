@@ -481,3 +481,15 @@ def test_tables_of_one_model_are_put_together():
 def test_class_means_by_hand():
     vectors = np.array([[0, 0], [2, 0], [4, 4], [0, 2], [6, 4]])
     assert class_means(vectors, np.array([0, 0, 1, 0, 1])).tolist() == [[2 / 3, 2 / 3], [5, 4]]
+
+
+def test_two_precisions_of_one_model_are_warned_of(caplog):
+    one, other, old = (
+        EmbeddingTable(np.eye(2, dtype=np.float32), provenance={"model_hash": "a", **more})
+        for more in ({"precision": "float32"}, {"precision": "bfloat16"}, {})
+    )
+    one.check_same_model(one)
+    one.check_same_model(old)
+    assert not caplog.text
+    one.check_same_model(other, ("the index", "the query"))
+    assert "the index was embedded in float32, the query in bfloat16" in caplog.text

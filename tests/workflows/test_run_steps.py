@@ -216,7 +216,7 @@ def test_the_space_is_looked_at_in_one_view_and_embedded_in_the_models_own(image
     table = pe.EmbeddingTable.load(done.folder.vectors("train"))
     paths = list(table.path)
     np.testing.assert_allclose(table.vectors, model.embed(paths, views=8), atol=1e-5)
-    one = model.embed(paths, views=1).astype(float)
+    one = model.embed(paths, views=1, precision="float32").astype(float)
     distances = np.linalg.norm(one[:, None] - one, axis=2)
     same = table.label[:, None] == table.label
     history = pd.read_csv(done.folder.history)
