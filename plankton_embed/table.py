@@ -172,8 +172,8 @@ class EmbeddingTable(Shown):
         precisions = [table.provenance.get("precision") for table in (self, other)]
         if all(precisions) and precisions[0] != precisions[1]:
             logger.warning(
-                "%s was embedded in %s, %s in %s: the vectors of one image differ by rounding, and copies are not found; "
-                "embed both with the same --precision",
+                "%s was embedded in %s, %s in %s: the vectors of one image differ by rounding, and copies are not "
+                "found; embed both with the same --precision",
                 *(names[0], precisions[0], names[1], precisions[1]),
             )
 

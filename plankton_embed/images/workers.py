@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -29,24 +29,29 @@ def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int |
         items: paths or images.
         size: items in a chunk; by default CHUNK.
     """
-    size = size or CHUNK
-    chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    if len(items) >= MANY and isinstance(items[0], str):
-        from joblib import Parallel, delayed  # slow to import
-
-        yield from Parallel(-1, return_as="generator", pre_dispatch="2 * n_jobs")(map(delayed(work), chunks))
-        return
-    n_threads = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(n_threads)
+    size, n_workers = size or CHUNK, os.cpu_count() or 1
+    is_many = len(items) >= MANY and isinstance(items[0], str)
+    executor = _start_processes(n_workers) if is_many else ThreadPoolExecutor(n_workers)
     ahead: deque[Future[T]] = deque()
     try:
-        for chunk in chunks:
-            ahead.append(pool.submit(work, chunk))
-            if len(ahead) > 2 * n_threads:
+        for start in range(0, len(items), size):
+            ahead.append(executor.submit(work, items[start : start + size]))
+            if len(ahead) > 2 * n_workers:
                 yield ahead.popleft().result()
-        yield from (part.result() for part in ahead)
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for part in ahead:
+            part.cancel()
+        if not is_many:
+            executor.shutdown()
+
+
+def _start_processes(n_workers: int) -> Executor:
+    """Return processes that start anew on every system, and are used again by the next call."""
+    from loky import get_reusable_executor  # slow to import
+
+    return get_reusable_executor(n_workers)  # type: ignore[no-any-return]
 
 
 def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
