@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]  # prepared pixels, and the logarithms of side lengths
 
-COMPILE_FROM = 300_000  # images from which `auto` compiles (see `docs/speed.md`)
+COMPILE_FROM = 300_000  # images from which `auto` compiles (see `docs/measurements.md`)
 CPU_PIXELS = 16 * 299**2  # of a batch on a CPU; more no longer fit its cache
 GPU_BYTES = 400  # memory that a pixel takes on a GPU in inference, generously
 LEAST_BATCH, MOST_ON_CPU, MOST_ON_GPU = 16, 64, 512
