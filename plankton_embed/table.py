@@ -313,8 +313,16 @@ def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
         return column
     if len(values) != n:
         raise InputError(f"{name}: expected {n} values, one a vector; found {len(values)}")
-    column[:] = to_text(values, clean_label if name == "label" else str.strip if name == "sample_id" else str)
-    if any("\0" in value for value in column if value):
+    clean = {"label": clean_label, "sample_id": str.strip}.get(name)
+    values = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "OU" else values
+    if not set(map(type, values)) <= {str, type(None)}:
+        column[:] = to_text(values, clean or str)
+    elif clean is None:  # these two do what to_text does, for millions of values in a fraction of its time
+        column[:] = [value or None for value in values]
+    else:
+        cleaned = {value: clean(value) or None if value else None for value in set(values)}
+        column[:] = [cleaned[value] for value in values]
+    if "\0" in "".join(filter(None, column)):
         raise InputError(f"{name}: found a zero byte, which a file name or class name cannot contain")
     return column
 
@@ -339,7 +347,11 @@ def _read_parquet(path: Path) -> EmbeddingTable:
     data = pq.read_table(path)
     provenance = json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     data = data.drop_columns([name for name in data.schema.names if name.startswith("__index_level_")])  # of pandas
-    text = {name: data[name].to_pylist() for name in TEXT_COLUMNS if name in data.schema.names}
+    text: dict[str, Any] = {}
+    for name in TEXT_COLUMNS:
+        if name in data.schema.names:
+            is_text = pa.types.is_string(data[name].type) or pa.types.is_large_string(data[name].type)
+            text[name] = data[name].to_numpy() if is_text else data[name].to_pylist()
     nested = [field.name for field in data.schema if field.type.num_fields]
     frame = data.drop_columns([*text, *nested]).to_pandas(ignore_metadata=True)
     name = _choose_list(data)

@@ -8,12 +8,23 @@ import stat
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from plankton_embed import output
 from plankton_embed.errors import OutputError
-from plankton_embed.output import progress_bar, refuse_overwrite, write_atomically, write_folder_atomically, write_json
+from plankton_embed.output import (
+    progress_bar,
+    refuse_overwrite,
+    write_atomically,
+    write_folder_atomically,
+    write_frame,
+    write_frames,
+    write_json,
+)
 
 
 def names(folder):
@@ -138,6 +149,49 @@ def test_a_folder_may_take_the_place_of_a_file(tmp_path):
     (tmp_path / "x").write_text("a file")
     fill(tmp_path / "x", "1")
     assert names(tmp_path / "x") == ["a.txt", "b.txt"]
+
+
+def as_pandas_writes(frame, path):
+    frame.to_csv(path, index=False, encoding="utf-8-sig", lineterminator="\n")
+    return path.read_bytes()
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numbers=st.lists(st.floats() | st.floats(-2, 2) | st.integers(-9, 10**17).map(float)))
+def test_a_csv_has_the_bytes_that_pandas_writes(tmp_path, numbers):
+    values = np.array(numbers, dtype=float)
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32).astype(float)
+        frame = pd.DataFrame({"x": values, "y": single, "label": "é", "sum": values + single})
+    write_frame(tmp_path / "t.csv", frame)
+    assert (tmp_path / "t.csv").read_bytes() == as_pandas_writes(frame, tmp_path / "wanted.csv")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": ["x", None, ""], "b": [None] * 3, "c": [1.5, np.nan, 2.0]},
+        {"a": ['"x"', "x,y", "x\ny"], "b": [1.5, 2, 1e-7]},
+        {"a": ["x", "y", "z"], "b": [1, 2, 3], "c": [True, False, True], "p(a,b)": np.float32([0.1, 0.2, 0.3])},
+        {
+            "a": pd.to_datetime(["2020-01-01", None, "2021-02-03"]),
+            "b": [1, "x", None],
+            "c": pd.Categorical(list("aba")),
+        },
+        {"a": ["", "x", None]},
+        {"a": [], "b": []},
+    ],
+)
+def test_a_csv_of_any_columns_is_that_of_pandas_also_in_parts(tmp_path, columns):
+    frame = pd.DataFrame(columns)
+    write_frame(tmp_path / "t.csv", frame)
+    wanted = as_pandas_writes(frame, tmp_path / "wanted.csv")
+    assert (tmp_path / "t.csv").read_bytes() == wanted
+    with write_frames(tmp_path / "parts.csv") as write:
+        write(frame.iloc[:2])
+        write(frame.iloc[2:])
+        assert not (tmp_path / "parts.csv").exists()
+    assert (tmp_path / "parts.csv").read_bytes() == wanted
 
 
 def test_json_round_trips_and_keeps_letters_readable(tmp_path):

@@ -253,7 +253,7 @@ class EmbeddingAndFeaturesClassifier(BaseEstimator):  # type: ignore[misc]
                 f"calibration: none of the images is of one of the {len(np.unique(learned[2]))} classes of y, or there "
                 "are too few images to set some aside; give images that the network was not trained on"
             )
-        layers = MLPClassifier((256, 256), 60, batch_size=256, learning_rate=1e-3, dropout=0.5)
+        layers = MLPClassifier((256, 256), 60, 10, batch_size=256, learning_rate=1e-3, dropout=0.5)
         layers.set_params(random_state=self.random_state)
         trees = BoostedTreesClassifier(random_state=self.random_state)
         self.feature_classifier_ = clone(trees if self.feature_classifier is None else self.feature_classifier)

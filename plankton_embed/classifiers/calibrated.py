@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +18,23 @@ from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.errors import InputError
 from plankton_embed.images.balance import shuffle_by_class
 from plankton_embed.table import class_means
+from plankton_embed.vector_index import Neighbors
 
 LEFT_OUT_SHARE = 0.1  # share of the images, where no calibration or validation set is given
 KINDS = [np.float64, np.float32]
 Labelled = tuple[NDArray[Any], NDArray[np.intp]]  # vectors (n, d) and class codes (n,)
+
+
+class Rating(NamedTuple):
+    """How a classifier judges the classes of n vectors.
+
+    `keys`: arrays (n, C) by which classes are sorted as `np.lexsort` does, smaller is better. `logits`: (n, C), higher
+    for more likely classes. `neighbors`: the nearest reference vectors, if the classifier has searched for them.
+    """
+
+    keys: tuple[NDArray[np.float64], ...]
+    logits: NDArray[np.float64]
+    neighbors: Neighbors | None = None
 
 
 class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -115,12 +128,35 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         Returns:
             Codes (n, C), as `rank`, and log-probabilities (n, C) in the order of `classes_`.
         """
-        order, logits = self._assess(self._check_query(X))
-        return order, np.asarray(log_softmax(logits / self.temperature_, axis=1))
+        rating = self._rate(self._check_query(X))
+        return np.lexsort(rating.keys, axis=1), self._scale(rating)
 
-    def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def assess_best(
+        self, X: ArrayLike, n_best: int = 2
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the first columns of `assess`, without sorting the other classes, and the distances to these classes.
+
+        Args:
+            X: vectors (n, d).
+            n_best: number of classes, 1 to C.
+
+        Returns:
+            Codes (n, n_best), best first; log-probabilities (n, C) of all classes, in the order of `classes_`; and the
+            distances (n, n_best) of `distance_to`.
+        """
+        vectors = self._check_query(X)
+        rating = self._rate(vectors)
+        codes = _find_best(rating.keys, n_best)
+        distances = [self._distance_to(vectors, column, rating.neighbors) for column in codes.T]
+        return codes, self._scale(rating), np.stack(distances, axis=1)
+
+    def _rate(self, vectors: NDArray[Any]) -> Rating:
         logits = self._logits(vectors)
-        return np.argsort(-logits, axis=1, kind="stable"), logits
+        return Rating((-logits,), logits)
+
+    def _scale(self, rating: Rating) -> NDArray[np.float64]:
+        """Return the log-probabilities (n, C)."""
+        return np.asarray(log_softmax(rating.logits / self.temperature_, axis=1))
 
     def rank(self, X: ArrayLike) -> NDArray[np.intp]:
         """Return the codes of all classes for each vector, (n, C), best first."""
@@ -145,7 +181,23 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the distance, as in `distances`, of each vector to one class, given by its code (n,); (n,)."""
-        return np.asarray(np.linalg.norm(self._check_query(X) - self.centroids_[codes], axis=1))
+        return self._distance_to(self._check_query(X), codes)
+
+    def _distance_to(
+        self, vectors: NDArray[Any], codes: NDArray[np.intp], neighbors: Neighbors | None = None
+    ) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.norm(vectors - self.centroids_[codes], axis=1))
+
+
+def _find_best(keys: tuple[NDArray[np.float64], ...], n_best: int) -> NDArray[np.intp]:
+    """Return the first columns of `np.lexsort(keys, axis=1)`, (n, n_best), for one or two keys."""
+    ties, primary = keys[0], keys[-1].copy()
+    rows, best = np.arange(len(primary)), np.empty((len(primary), n_best), dtype=np.intp)
+    for column in range(n_best):
+        is_least = primary == primary.min(axis=1, keepdims=True)
+        best[:, column] = np.where(is_least, ties, np.inf).argmin(axis=1)
+        primary[rows, best[:, column]] = np.inf
+    return best
 
 
 def keep_classes(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,34 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from plankton_embed.network.device import Precision
+
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weight (in, out) and bias (out,)
 BLOCK = 8192  # vectors at a time
+MANY = 4096  # images; from this number on, a few epochs of large batches predict as well as the report's recipe
+
+
+class Recipe(NamedTuple):
+    """The settings of the training that follow the number of images."""
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+
+
+REPORT = Recipe(epochs=100, patience=10, batch_size=64, learning_rate=1e-4)
 
 
 class MLPClassifier(CalibratedClassifier):
     """Classify by fully connected layers with ReLU and a softmax, trained with AdamW and stopped early.
 
-    The default shape is that of Eidsvik's report on triplet embeddings of ZooScan images: three layers of 512.
+    The default shape is that of Eidsvik's report on triplet embeddings of ZooScan images: three layers of 512. Of the
+    settings below, those that are None follow the number of images. Up to 4,095 images, they are the report's: at most
+    100 epochs, patience 10, batches of 64, learning rate 1e-4. From 4,096 images on, they are about as accurate and
+    several times as fast: at most 10 epochs, patience 3, batches of a 64th of the images (64 to 256), learning rate
+    1e-3.
 
     Args:
         hidden: widths of the hidden layers.
@@ -40,11 +59,13 @@ class MLPClassifier(CalibratedClassifier):
         patience: epochs without a lower loss on either half of the calibration images before training stops. The best
             epoch for each half is kept, and the logits of the two are averaged.
         batch_size: vectors per step.
-        learning_rate: initial rate of AdamW; falls to zero along a half cosine over `epochs`.
+        learning_rate: initial rate of AdamW; falls to zero along a half cosine over `epochs`, step by step.
         weight_decay: weight decay of AdamW.
         dropout: share of the hidden values dropped while training.
         random_state: seed of weights, order and dropout.
         progress: show a bar.
+        precision: of the products while training: `auto` (bfloat16 where the processor is fast with it), `bfloat16` or
+            `float32`. Predictions are computed in float32.
 
     Attributes:
         classes_: (C,) class names, sorted.
@@ -60,14 +81,15 @@ class MLPClassifier(CalibratedClassifier):
     def __init__(
         self,
         hidden: Sequence[int] = (512, 512, 512),
-        epochs: int = 100,
-        patience: int = 10,
-        batch_size: int = 64,
-        learning_rate: float = 1e-4,
+        epochs: int | None = None,
+        patience: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
         weight_decay: float = 1e-2,
         dropout: float = 0.0,
         random_state: int = 0,
         progress: bool = False,
+        precision: Precision = "auto",
     ):
         self.hidden = hidden
         self.epochs = epochs
@@ -78,6 +100,7 @@ class MLPClassifier(CalibratedClassifier):
         self.dropout = dropout
         self.random_state = random_state
         self.progress = progress
+        self.precision = precision
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write `weights.safetensors` and `config.json` atomically."""
@@ -132,12 +155,23 @@ class MLPClassifier(CalibratedClassifier):
     def _check_settings(self, n_images: int) -> None:
         bounds = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0, "dropout": 0}
         for name, least in bounds.items():
-            if not getattr(self, name) >= least:
-                raise SettingError(f"{name}: expected at least {least}; found {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not (value is None and name in Recipe._fields) and not value >= least:
+                raise SettingError(f"{name}: expected at least {least}; found {value!r}")
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise SettingError(f"precision: expected auto, bfloat16 or float32; found {self.precision!r}")
         if self.dropout >= 1 or not all(width >= 1 for width in self.hidden):
             raise SettingError(
                 f"expected dropout below 1 and widths of at least 1; found {self.dropout!r} and {self.hidden!r}"
             )
+
+    def _choose_recipe(self, n_images: int) -> Recipe:
+        """Return the given settings of the training; those that are None follow the number of images."""
+        recipe = REPORT
+        if n_images >= MANY:
+            recipe = Recipe(epochs=10, patience=3, batch_size=min(n_images // 64, 256), learning_rate=1e-3)
+        given = {name: getattr(self, name) for name in Recipe._fields}
+        return recipe._replace(**{name: value for name, value in given.items() if value is not None})
 
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
         import torch
@@ -162,27 +196,35 @@ class MLPClassifier(CalibratedClassifier):
         import torch
         from torch.nn.functional import cross_entropy
 
+        from plankton_embed.network.device import autocast
+
         net = _build_net([inputs.shape[1], *self.hidden, len(self.classes_)], self.dropout)
-        optimizer = torch.optim.AdamW(net.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        recipe = self._choose_recipe(len(inputs))
+        optimizer = torch.optim.AdamW(
+            net.parameters(), recipe.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        n_steps = recipe.epochs * -(-len(inputs) // recipe.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         records: list[dict[str, float]] = []
         halves = [] if calibration is None else _halve(calibration[1].numpy())
         best_epochs, lowest = np.zeros(len(halves) or 1, dtype=int), np.full(len(halves) or 1, np.inf)
         self.nets_: list[Layers] = [[] for _ in best_epochs]
-        for epoch in progress_bar(range(1, self.epochs + 1), "MLP", "epoch", shown=self.progress):
+        for epoch in progress_bar(range(1, recipe.epochs + 1), "MLP", "epoch", shown=self.progress):
             net.train()
-            losses = []
-            for rows in torch.randperm(len(inputs)).split(self.batch_size):  # type: ignore[no-untyped-call]
-                loss = cross_entropy(net(inputs[rows]), targets[rows])
+            total = torch.zeros(())
+            for rows in torch.randperm(len(inputs)).split(recipe.batch_size):  # type: ignore[no-untyped-call]
+                with autocast(inputs.device, self.precision):
+                    logits = net(inputs[rows])
+                loss = cross_entropy(logits.float(), targets[rows])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                losses.append(loss.item())
-            schedule.step()
-            records.append({"epoch": epoch, "loss": float(np.mean(losses))})
+                schedule.step()
+                total += loss.detach() * len(rows)
+            records.append({"epoch": epoch, "loss": total.item() / len(inputs)})
             if not np.isfinite(records[-1]["loss"]):
                 raise SettingError(
-                    f"the MLP's loss is not finite in epoch {epoch}; lower learning_rate (now {self.learning_rate})"
+                    f"the MLP's loss is not finite in epoch {epoch}; lower learning_rate (now {recipe.learning_rate})"
                 )
             half_losses = [-np.inf]  # without calibration images the last epoch is kept
             if calibration is not None:
@@ -195,7 +237,7 @@ class MLPClassifier(CalibratedClassifier):
             for half in np.flatnonzero(half_losses <= lowest):
                 best_epochs[half], lowest[half] = epoch, half_losses[half]
                 self.nets_[half] = _read_layers(net)
-            if epoch - best_epochs.max() >= self.patience:
+            if epoch - best_epochs.max() >= recipe.patience:
                 break
         self.history_ = pd.DataFrame(records)
         self.history_["kept"] = self.history_["epoch"].isin(best_epochs)

@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled
+from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled, Rating
 from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.vector_index import VectorIndex
+from plankton_embed.vector_index import Neighbors, VectorIndex
 
 MOST_DISTANCES = 2**24  # in memory at a time
 SHARED_VOTE = 0.99  # below 1, so that it overturns no majority
@@ -61,14 +62,13 @@ class NeighborsClassifier(CalibratedClassifier):
         if calibration is not None:
             self._means_temperature = fit_temperature(self._means._logits(calibration[0]), calibration[1])
         self.index_ = VectorIndex.build(EmbeddingTable(vectors))
-        self._class_indexes: dict[int, VectorIndex] = {}  # made when first searched
+        self._rows_of_class = split_by_class(self._codes)
 
     def distances(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the distance of each vector to the nearest vector of every class, (n, C)."""
         vectors = self._check_query(X).astype(np.float32)
-        order = np.argsort(self._codes, kind="stable")
-        reference = self.index_.table.vectors[order]
-        starts = np.searchsorted(self._codes[order], np.arange(len(self.classes_)))
+        reference = self.index_.table.vectors[np.concatenate(self._rows_of_class)]
+        starts = np.cumsum([0, *map(len, self._rows_of_class)])[:-1]
         nearest = np.empty((len(vectors), len(self.classes_)))
         n_at_once = max(1, MOST_DISTANCES // len(reference))
         for start in range(0, len(vectors), n_at_once):
@@ -78,32 +78,50 @@ class NeighborsClassifier(CalibratedClassifier):
 
     def distance_to(self, X: ArrayLike, codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the distance of each vector to the nearest vector of one class, given by its code (n,); (n,)."""
-        vectors, nearest = self._check_query(X).astype(np.float32), np.empty(len(codes))
-        for code in np.unique(codes):
-            if code not in self._class_indexes:
-                self._class_indexes[code] = VectorIndex.build(self.index_.table.select(self._codes == code))
-            rows = codes == code
-            nearest[rows] = self._class_indexes[code].search(vectors[rows], 1).distances[:, 0]
+        return self._distance_to(self._check_query(X), codes)
+
+    def _distance_to(
+        self, vectors: NDArray[Any], codes: NDArray[np.intp], neighbors: Neighbors | None = None
+    ) -> NDArray[np.float64]:
+        """`neighbors`: of the vectors; the first of a class is its nearest, so that only other classes are searched."""
+        vectors, nearest, is_known = vectors.astype(np.float32), np.empty(len(codes)), np.zeros(len(codes), dtype=bool)
+        if neighbors is not None:
+            of_class = self._codes[neighbors.rows] == codes[:, None]
+            is_known = of_class.any(axis=1)
+            nearest[is_known] = neighbors.distances[np.arange(len(codes)), of_class.argmax(axis=1)][is_known]
+        others = np.flatnonzero(~is_known)
+        for code, part in enumerate(split_by_class(codes[others]) if len(others) else ()):
+            reference = self.index_.table.vectors[self._rows_of_class[code]]
+            exact = reference.astype(np.float64)  # |v|^2 / 2 - q v, by which they are compared, loses digits
+            halves = (exact**2).sum(axis=1) / 2
+            n_at_once = max(1, MOST_DISTANCES // len(reference))
+            for start in range(0, len(part), n_at_once):
+                rows = others[part[start : start + n_at_once]]
+                best = (halves - vectors[rows].astype(np.float64) @ exact.T).argmin(axis=1)
+                nearest[rows] = np.linalg.norm(vectors[rows] - reference[best], axis=1)
         return nearest
 
-    def _assess(self, vectors: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def _rate(self, vectors: NDArray[Any]) -> Rating:
         """Rank by votes, then by nearness of the class mean; logits are the logarithms of votes and shared vote."""
-        votes = self._votes(vectors)
+        found = self._search(vectors)
+        votes = self._votes(found)
         to_means = self._means._logits(vectors)
         most = votes.max(axis=1, keepdims=True)
         lead = most - np.where(votes < most, votes, 0).max(axis=1, keepdims=True)
         shared = log_softmax(to_means / self._means_temperature, axis=1) + np.log(SHARED_VOTE * np.minimum(lead, 1))
         with np.errstate(divide="ignore"):  # no votes
             logits = np.logaddexp(np.log(votes), shared)
-        return np.lexsort((-to_means, -votes), axis=1), np.asarray(logits)
+        return Rating((-to_means, -votes), np.asarray(logits), found)
 
     def _logits(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        return self._assess(vectors)[1]
+        return self._rate(vectors).logits
 
-    def _votes(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+    def _search(self, vectors: NDArray[Any]) -> Neighbors:
+        return self.index_.search(vectors.astype(np.float32), min(self.n_neighbors, len(self.index_)))
+
+    def _votes(self, found: Neighbors) -> NDArray[np.float64]:
         """Return votes (n, C); each row sums to k."""
-        k = min(self.n_neighbors, len(self.index_))
-        found = self.index_.search(vectors.astype(np.float32), k)
+        n, k = found.rows.shape
         if self.weights == "distance":
             nearest = found.distances[:, :1].astype(float)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,6 +129,6 @@ class NeighborsClassifier(CalibratedClassifier):
             weight *= k / weight.sum(axis=1, keepdims=True)
         else:
             weight = np.ones(found.rows.shape)
-        cells = np.arange(len(vectors))[:, None] * len(self.classes_) + self._codes[found.rows]
-        votes = np.bincount(cells.ravel(), weight.ravel(), minlength=len(vectors) * len(self.classes_))
-        return np.asarray(votes, dtype=np.float64).reshape(len(vectors), -1)
+        cells = np.arange(n)[:, None] * len(self.classes_) + self._codes[found.rows]
+        votes = np.bincount(cells.ravel(), weight.ravel(), minlength=n * len(self.classes_))
+        return np.asarray(votes, dtype=np.float64).reshape(n, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -33,6 +34,7 @@ NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
     "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
+BLOCK = 2**14  # images whose probabilities of all classes are in memory at a time
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is given
 
 
@@ -142,33 +144,52 @@ def predict_images(
         probability and distance belong to), `novelty_score` and the `threshold` above which an image is rejected.
         `true_label` where the query has labels. With all probabilities one float64 column `p(<class>)` per class.
     """
-    n_classes = len(classifier.classes_)
-    order, log_probabilities = np.empty((0, n_classes), dtype=int), np.empty((0, n_classes))
-    if len(query):
-        order, log_probabilities = classifier.assess(query.vectors)
-    predictions = pd.DataFrame({"object_id": query.object_id, "path": query.path})
-    rows = np.arange(len(query))
-    for prefix, rank in (("", 0), ("second_", 1)):
-        exists = rank < n_classes
-        codes = order[:, rank if exists else 0]
-        predictions[f"{prefix}label"] = classifier.classes_[codes] if exists else None
-        probability = np.exp(log_probabilities[rows, codes]) if exists and probabilities else np.nan
-        predictions[f"{prefix}probability"] = probability
-        distance = classifier.distance_to(query.vectors, codes) if exists and len(query) else np.nan
-        predictions[f"{prefix}distance"] = distance
-    if rejector is not None:
-        labels = predictions["label"].copy()
-        predictions["best_label"] = labels
-        predictions["novelty_score"] = rejector.novelty_score(query.vectors, labels) if len(query) else np.nan
-        predictions["threshold"] = rejector.threshold(labels) if len(query) else np.nan
-        predictions.loc[predictions["novelty_score"] > predictions["threshold"], "label"] = UNKNOWN
+    blocks = predict_in_blocks(
+        classifier, query, rejector, probabilities=probabilities, all_probabilities=all_probabilities
+    )
+    return pd.concat(list(blocks))
+
+
+def predict_in_blocks(
+    classifier: Classifier,
+    query: EmbeddingTable,
+    rejector: Rejector | None = None,
+    *,
+    probabilities: bool = True,
+    all_probabilities: bool = False,
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `predict_images`, 16,384 at a time; at least one block, which may be empty."""
+    given = pd.DataFrame({"object_id": query.object_id, "path": query.path})
     if query.is_labelled.any():
-        predictions["true_label"] = query.label
-    if all_probabilities:
-        columns = [f"p({name})" for name in classifier.classes_]
-        every = pd.DataFrame(np.exp(log_probabilities), columns=columns)
-        predictions = pd.concat([predictions, every], axis=1)
-    return predictions
+        given["true_label"] = query.label
+    names = pd.Series(classifier.classes_).array
+    n_best = min(2, len(names))
+    for start in range(0, max(len(query), 1), BLOCK):
+        vectors = query.vectors[start : start + BLOCK]
+        codes, logs = np.empty((0, n_best), dtype=np.intp), np.empty((0, len(names)))
+        distances = np.empty((0, n_best))
+        if len(vectors):
+            codes, logs, distances = classifier.assess_best(vectors, n_best)
+        block = given.iloc[start : start + BLOCK]
+        predictions = block[["object_id", "path"]].copy()
+        for rank, prefix in enumerate(("", "second_")):
+            exists = rank < n_best
+            predictions[f"{prefix}label"] = names.take(codes[:, rank]) if exists else None
+            chosen = np.take_along_axis(logs, codes[:, [rank]], axis=1)[:, 0] if exists and probabilities else np.nan
+            predictions[f"{prefix}probability"] = np.exp(chosen)
+            predictions[f"{prefix}distance"] = distances[:, rank] if exists else np.nan
+        if rejector is not None:
+            labels = predictions["label"].copy()
+            predictions["best_label"] = labels
+            predictions["novelty_score"] = rejector.novelty_score(vectors, labels) if len(vectors) else np.nan
+            predictions["threshold"] = rejector.threshold(labels) if len(vectors) else np.nan
+            predictions.loc[predictions["novelty_score"] > predictions["threshold"], "label"] = UNKNOWN
+        if "true_label" in block:
+            predictions["true_label"] = block["true_label"]
+        if all_probabilities:
+            columns = [f"p({name})" for name in names]
+            predictions = pd.concat([predictions, pd.DataFrame(np.exp(logs), predictions.index, columns)], axis=1)
+        yield predictions
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from plankton_embed.analysis.shift import judge_shift
-from plankton_embed.classifiers.prediction import Method, PredictionOptions, describe_predictions, predict_images
+from plankton_embed.classifiers.prediction import (
+    BLOCK,
+    Method,
+    PredictionOptions,
+    describe_predictions,
+    predict_in_blocks,
+)
 from plankton_embed.classifiers.rejection import NoveltyScore, Rejector
 from plankton_embed.errors import SettingError
-from plankton_embed.output import refuse_overwrite, write_frame
+from plankton_embed.output import progress_bar, refuse_overwrite, write_frames
 from plankton_embed.workflows.inputs import Query, Reference, load_settings, prepare_prediction
 
 
@@ -82,17 +89,23 @@ def classify(
         device=device,
         progress=progress,
     )
-    predictions = predict_images(
+    if ready.calibration is not None and len(ready.query):
+        labelled = ready.reference.labelled
+        measures = Rejector().fit(labelled.vectors, labelled.label)
+        judge_shift(partial(describe_predictions, ready.classifier, measures), ready.calibration, [ready.query])
+    blocks = predict_in_blocks(
         ready.classifier,
         ready.query,
         ready.rejector,
         probabilities=ready.calibration is not None and probabilities is not False,
         all_probabilities=all_probabilities,
     )
-    if ready.calibration is not None and len(ready.query):
-        labelled = ready.reference.labelled
-        measures = Rejector().fit(labelled.vectors, labelled.label)
-        judge_shift(partial(describe_predictions, ready.classifier, measures), ready.calibration, [ready.query])
-    if output is not None:
-        write_frame(Path(output), predictions)
-    return predictions
+    parts = []
+    bar = progress_bar(len(ready.query), "classify", "image", shown=progress and len(ready.query) > BLOCK)
+    with bar, nullcontext() if output is None else write_frames(Path(output)) as write:
+        for part in blocks:
+            if write is not None:
+                write(part)
+            parts.append(part)
+            bar.update(len(part))
+    return pd.concat(parts)

@@ -399,8 +399,10 @@ def count_shared(table: EmbeddingTable, other: EmbeddingTable) -> int:
 
 
 def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
-    others = {row.tobytes() for row in other.vectors}
-    return np.array([row.tobytes() in others for row in table.vectors], dtype=bool)
+    few, many = sorted((table, other), key=len)
+    sought = {row.tobytes() for row in few.vectors}  # of the smaller table, as the other may have millions of rows
+    shared = {vector for row in many.vectors if (vector := row.tobytes()) in sought}
+    return np.array([row.tobytes() in shared for row in table.vectors], dtype=bool)
 
 
 def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, str | None]:

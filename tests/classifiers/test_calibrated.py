@@ -49,6 +49,24 @@ def test_probabilities_are_calibrated(classifier, blobs):
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
+@pytest.mark.parametrize("n_best", [1, 2, 4])
+def test_the_best_classes_are_the_first_of_all_ties_included(classifier, n_best, blobs):
+    vectors, labels = blobs(1)
+    vectors = np.round(vectors)  # many equal distances
+    vectors[labels == "b"], labels = np.resize(vectors[labels == "a"], vectors[labels == "b"].shape), labels.copy()
+    query = np.concatenate([np.round(blobs(2)[0]), vectors[:100], np.zeros((1, 5), dtype=np.float32)])
+    classifier.fit(vectors, labels)
+    order, logs = classifier.assess(query)
+    codes, same_logs, distances = classifier.assess_best(query, n_best)
+    np.testing.assert_array_equal(codes, order[:, :n_best])
+    np.testing.assert_array_equal(same_logs, logs)
+    for rank in range(n_best):
+        np.testing.assert_array_equal(distances[:, rank], classifier.distance_to(query, codes[:, rank]))
+        wanted = classifier.distances(query)[np.arange(len(query)), codes[:, rank]]
+        np.testing.assert_allclose(distances[:, rank], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=repr)
 def test_predictions_depend_on_the_calibration_set_for_the_head_only(classifier, blobs):
     reference, calibration, query = blobs(1), blobs(2, n=100), blobs(3)[0]
     alone = classifier.fit(*reference)

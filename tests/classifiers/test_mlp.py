@@ -123,6 +123,28 @@ def test_the_same_seed_gives_the_same_head_and_leaves_the_others_draws_alone(ima
     assert (MLPClassifier(**SMALL, random_state=1).fit(*images).predict_proba(images[0]) != first).any()
 
 
+def test_many_images_are_learned_in_few_epochs_and_given_settings_are_kept(images, monkeypatch):
+    few = MLPClassifier((8,)).fit(*images)
+    monkeypatch.setattr(mlp, "MANY", 300)
+    many = MLPClassifier((8,)).fit(*images)
+    assert len(many.history_) == 10 < len(few.history_)
+    assert len(MLPClassifier((8,), epochs=12).fit(*images).history_) == 12
+    report = MLPClassifier((8,), epochs=100, patience=10, batch_size=64, learning_rate=1e-4).fit(*images)
+    np.testing.assert_array_equal(report.predict_proba(images[0]), few.predict_proba(images[0]))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images(images):
+    still = MLPClassifier((8,), epochs=1, batch_size=150, learning_rate=1e-12, precision="float32")
+    still.fit(images[0], images[1], images)  # 400 images in batches of 150, 150 and 100
+    assert still.history_["loss"][0] == pytest.approx(still.history_["calibration_loss"][0], rel=1e-5)
+
+
+def test_the_precision_of_training_changes_a_head_little(images):
+    single, half = (MLPClassifier(**SMALL, precision=name).fit(*images) for name in ("float32", "bfloat16"))
+    assert (single.nets_[0][0][0] != half.nets_[0][0][0]).any()
+    np.testing.assert_allclose(half.predict_proba(images[0]), single.predict_proba(images[0]), atol=0.05)
+
+
 def test_distances_are_those_to_the_class_means(images):
     head = MLPClassifier(**SMALL).fit(*images)
     mean = images[0][images[1] == "outer"].astype(float).mean(axis=0)
@@ -180,7 +202,8 @@ def test_a_loss_that_is_not_finite_is_said(images):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"epochs": 0}, "epochs"), ({"patience": 0}, "patience"), ({"batch_size": 0}, "batch_size"),
-     ({"learning_rate": -1}, "learning_rate"), ({"dropout": 1}, "dropout"), ({"hidden": (4, 0)}, "widths")],
+     ({"learning_rate": -1}, "learning_rate"), ({"dropout": 1}, "dropout"), ({"hidden": (4, 0)}, "widths"),
+     ({"precision": "half"}, "precision: expected auto")],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(images, settings, message):
     with pytest.raises(SettingError, match=message):

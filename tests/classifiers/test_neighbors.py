@@ -76,7 +76,13 @@ def test_distances_are_those_to_the_nearest_vector_of_each_class(monkeypatch, mo
     monkeypatch.setattr(neighbors, "MOST_DISTANCES", most)
     vectors, codes, query = random_case(0)
     wanted = np.stack([cdist(query, vectors[codes == c]).min(axis=1) for c in range(5)], axis=1)
-    np.testing.assert_allclose(NeighborsClassifier(3).fit(vectors, codes).distances(query), wanted)
+    classifier = NeighborsClassifier(3).fit(vectors, codes)
+    np.testing.assert_allclose(classifier.distances(query), wanted)
+    for code in range(5):
+        np.testing.assert_allclose(classifier.distance_to(query, np.full(60, code)), wanted[:, code], rtol=1e-6)
+    mixed = np.arange(60) % 5
+    one_by_one = [classifier.distance_to(query[[row]], mixed[[row]])[0] for row in range(60)]
+    np.testing.assert_array_equal(classifier.distance_to(query, mixed), one_by_one)
 
 
 @pytest.mark.parametrize("k", [0, 6])

@@ -1,9 +1,17 @@
 """Predictions of a table by the labelled vectors of another."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from plankton_embed.classifiers.prediction import METHODS, fit_classifier, predict_images
+from plankton_embed.classifiers import prediction
+from plankton_embed.classifiers.prediction import (
+    METHODS,
+    fit_classifier,
+    fit_rejector,
+    predict_images,
+    predict_in_blocks,
+)
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -59,6 +67,26 @@ def test_one_class_leaves_no_second_guess(reference, query, method):
     names = predict_images(fit_classifier(reference.select([0, 1]), method, 1), query)
     assert set(names["label"]) == {"Calanus finmarchicus"}
     assert names[["second_label", "second_distance"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_images_are_predicted_block_by_block_as_all_at_once(method, blobs, monkeypatch):
+    tables = [EmbeddingTable(vectors, label=labels) for vectors, labels in (blobs(1), blobs(2), blobs(3, n=50))]
+    reference, calibration, query = tables
+    query = EmbeddingTable(query.vectors, path=[None] * 40 + ["x.png"] * 10, label=[None] * 30 + ["a"] * 20)
+    classifier = fit_classifier(reference, method, 3, calibration)
+    rejector = fit_rejector(reference, classifier, calibration)
+    whole = predict_images(classifier, query, rejector, all_probabilities=True)
+    assert "unknown" in set(whole["label"])
+    np.testing.assert_allclose(whole.filter(like="p(").sum(axis=1), 1)
+    monkeypatch.setattr(prediction, "BLOCK", 7)
+    blocks = list(predict_in_blocks(classifier, query, rejector, all_probabilities=True))
+    assert [len(block) for block in blocks] == [7] * 7 + [1]
+    found = predict_images(classifier, query, rejector, all_probabilities=True)
+    numbers = found.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(found.drop(columns=numbers), whole.drop(columns=numbers))
+    # BLAS may round a few rows otherwise than many
+    pd.testing.assert_frame_equal(found[numbers], whole[numbers], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import plankton_embed as pe
+from plankton_embed.classifiers import prediction as prediction_module
 from plankton_embed.classifiers.calibration import measure_reliability
+from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, OutputError, SettingError
 
 
@@ -55,6 +57,36 @@ def test_vectors_of_any_model_are_named_with_their_probability_and_refused(vecto
     right = names["best_label"] == query.label
     assert right.mean() > 0.8
     assert measure_reliability(names["probability"], right).ece < 0.08
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_are_written_as_they_come_and_the_file_is_whole(
+    reference, calibration, query, method, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(prediction_module, "BLOCK", 7)
+    given = {"calibration": calibration, "all_probabilities": True, "unknown_rate": 0.1, "progress": False}
+    names = pe.classify(reference, query, method, tmp_path / "names.csv", **given)
+    assert len(names) == len(query) > 7
+    assert names.index.tolist() == list(range(len(query)))
+    names.to_csv(tmp_path / "wanted.csv", index=False, encoding="utf-8-sig")
+    assert (tmp_path / "names.csv").read_bytes() == (tmp_path / "wanted.csv").read_bytes()
+
+
+def test_a_fault_after_some_blocks_leaves_no_file(reference, calibration, query, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_module, "BLOCK", 7)
+    assess, asked = NearestCentroidClassifier.assess_best, []
+
+    def fail_later(classifier, vectors, n_best):
+        asked.append(len(vectors))
+        if len(asked) == 3:
+            raise MemoryError
+        return assess(classifier, vectors, n_best)
+
+    monkeypatch.setattr(NearestCentroidClassifier, "assess_best", fail_later)
+    with pytest.raises(MemoryError):
+        pe.classify(reference, query, output=tmp_path / "names.csv", calibration=calibration, progress=False)
+    assert asked == [7, 7, 7]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_is_refused_unless_asked_for(reference, calibration, query):

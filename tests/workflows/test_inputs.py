@@ -17,7 +17,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.workflows import enroll as enroll_module
 from plankton_embed.workflows import suspects as suspects_module
-from plankton_embed.workflows.inputs import find_calibration, load_vectors, recognize
+from plankton_embed.workflows.inputs import count_shared, find_calibration, load_vectors, recognize
 
 
 @pytest.fixture
@@ -40,6 +40,12 @@ def test_vectors_of_another_model_are_refused_and_both_hashes_named(finished, ot
     query.save(tmp_path / "query.parquet")
     with pytest.raises(MismatchError, match=f"(?s){mine}.*{other}"):
         pe.evaluate(finished.folder.vectors("train"), tmp_path / "query.parquet")
+
+
+def test_shared_images_are_counted_in_the_first_table_whichever_is_larger():
+    few, many = pe.EmbeddingTable(np.eye(4)[[0, 1, 1]]), pe.EmbeddingTable(np.eye(4)[[1, 2, 3, 1, 1, 2]])
+    assert (count_shared(few, many), count_shared(many, few)) == (2, 3)
+    assert count_shared(few, many.select([1, 2])) == count_shared(few, many.select([])) == 0
 
 
 def find(folder, query, **more):
