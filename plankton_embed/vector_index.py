@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.notebook import Shown
-from plankton_embed.output import refuse_overwrite, write_folder_atomically
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.output import progress_bar, refuse_overwrite, write_folder_atomically
+from plankton_embed.table import EmbeddingTable, class_means
 
 logger = logging.getLogger(__name__)
 
@@ -276,3 +276,33 @@ def fixing_command(found: Mapping[str, str]) -> str:
         f"Installed: {', '.join(found) or 'none'}; several builds overwrite one another. "
         f"Fix it: pip uninstall -y {' '.join(FAISS_BUILDS)} && pip install {keep}"
     )
+
+
+def compress_vectors(
+    vectors: NDArray[np.float32], n_means: int, seed: int = 0, *, progress: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Replace vectors by means of a few similar ones each, found by k-means.
+
+    Two rounds on a sample of ten vectors a mean are enough for a tree of the means: more change it very little.
+
+    Args:
+        vectors: float32 (n, d), finite.
+        n_means: the largest number of means; below n.
+        seed: seed of the vectors with which k-means starts.
+        progress: show a bar.
+
+    Returns:
+        The means (m, d), of how many vectors each is the mean (m,), and the mean of each vector (n,). Copies of a
+        vector have the same mean, so that m is lower than `n_means` where there are many.
+    """
+    faiss = import_faiss()
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    rounds = {"niter": 2, "min_points_per_centroid": 1, "max_points_per_centroid": 10}
+    kmeans = faiss.Kmeans(vectors.shape[1], n_means, seed=seed, **rounds)
+    kmeans.train(vectors)
+    nearest = np.empty(len(vectors), dtype=np.int64)
+    for start in progress_bar(range(0, len(vectors), 4 * BLOCK), "means", "block", shown=progress):
+        block = slice(start, start + 4 * BLOCK)
+        nearest[block] = kmeans.index.search(vectors[block], 1)[1][:, 0]
+    _, mean_of, counts = np.unique(nearest, return_inverse=True, return_counts=True)
+    return class_means(vectors, mean_of), counts, mean_of

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 import plankton_embed.vector_index as door
 from plankton_embed.errors import DependencyError, InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.vector_index import VectorIndex, fixing_command, import_faiss
+from plankton_embed.vector_index import VectorIndex, compress_vectors, fixing_command, import_faiss
 
 FIVE = np.array([[0, 0], [3, 4], [0, 1], [6, 8], [-1, 0]], dtype=np.float32)
 
@@ -263,3 +263,22 @@ def test_one_index_serves_all_who_search_the_same_array(monkeypatch):
     assert len(built) == 3
     assert (changed.search(table.vectors, 1).rows[:, 0] == np.arange(50)).all()
     del first, second, changed
+
+
+def test_compressed_vectors_are_the_means_of_near_ones():
+    vectors = unit_vectors(3000)
+    means, counts, mean_of = compress_vectors(vectors, 200, seed=1)
+    assert 180 < len(means) <= 200
+    assert counts.tolist() == np.bincount(mean_of).tolist()
+    np.testing.assert_allclose(means[7], vectors[mean_of == 7].mean(axis=0), atol=1e-6)
+    error = ((vectors - means[mean_of]) ** 2).sum()
+    drawn = vectors[np.random.default_rng(0).choice(3000, 200, replace=False)]
+    assert error < 0.7 * (cdist(vectors, drawn).min(axis=1) ** 2).sum()
+    again = compress_vectors(vectors, 200, seed=1)
+    np.testing.assert_array_equal(again[2], mean_of)
+
+
+def test_copies_have_one_mean():
+    means, counts, mean_of = compress_vectors(np.repeat(FIVE, 100, axis=0), 50)
+    np.testing.assert_allclose(means[mean_of], np.repeat(FIVE, 100, axis=0), atol=1e-6)
+    assert counts.tolist() == [100] * 5

@@ -18,7 +18,7 @@ def average_classes(table: EmbeddingTable) -> EmbeddingTable:
     Raises:
         InputError: no row has a label.
     """
-    labelled = table.select(table.is_labelled)
+    labelled = table.labelled
     if len(labelled) == 0:
         raise InputError("class means: expected labelled vectors; found none with a label")
     names, codes = np.unique(labelled.label.astype(str), return_inverse=True)

@@ -16,10 +16,14 @@ from plankton_embed.analysis.class_means import N_CENTRAL, average_classes
 from plankton_embed.analysis.tree import Tree
 from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.balance import split_by_class
 from plankton_embed.notebook import Shown
 from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_index import compress_vectors
 
+MOST_EXACT = 50_000  # images; of more, means of similar images are grouped
+MOST_MEANS = 20_000
 MIN_SIZE = 10
 MIN_SAMPLES = 2  # with more, most images of a fine-grained space are in no group
 ALONE = 0  # the number of images in no group
@@ -43,6 +47,8 @@ class Clusters(Shown):
             tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
         central, odd: group -> the rows of `table` nearest to its mean, and those farthest from it, farthest first.
         distance: (n,) distance of each image to the mean of its group; nan if it is in no group.
+        n_means: the number of means that were grouped instead of the images (more than 50,000 of them); None if the
+            images themselves were.
     """
 
     table: EmbeddingTable
@@ -51,6 +57,7 @@ class Clusters(Shown):
     central: dict[int, NDArray[np.intp]]
     odd: dict[int, NDArray[np.intp]]
     distance: NDArray[np.float64]
+    n_means: int | None = None
 
     def images(self) -> pd.DataFrame:
         """Return one row per image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
@@ -58,7 +65,8 @@ class Clusters(Shown):
         return pd.DataFrame({**columns, "cluster": self.cluster, "distance": self.distance})
 
     def _describe(self) -> str:
-        return f"{len(self.groups)} groups of {len(self.table):,} images, {(self.cluster == 0).sum():,} in none"
+        found = f"{len(self.groups)} groups of {len(self.table):,} images, {(self.cluster == 0).sum():,} in none"
+        return found if self.n_means is None else f"{found}, by {self.n_means:,} means of similar images"
 
     def _preview(self) -> pd.DataFrame:
         return self.groups
@@ -76,13 +84,19 @@ def find_clusters(
 ) -> Clusters:
     """Find groups of similar images; labels are not used.
 
+    More than 50,000 images are first joined to 20,000 groups of very similar ones by k-means, and the method groups
+    their means: Ward's tree is exact for these means, each of which counts as many times as it has images. The result
+    has their number (`n_means`). The seed is fixed.
+
     Args:
         table: images, labelled or not.
         method: `tree` (Ward's tree cut into `n_clusters`, every image in one of them), or `hdbscan` (finds the number
             of groups, and leaves out images between them; Campello et al. 2013, doi
-            10.1007/978-3-642-37456-2_14; slow beyond 20,000 images).
-        min_size: hdbscan: minimum size of a group; at least 2, by default 10.
-        n_clusters: tree: number of groups; by default the square root of the number of images.
+            10.1007/978-3-642-37456-2_14; slow between 20,000 and 50,000 images).
+        min_size: hdbscan: minimum size of a group; at least 2, by default 10. Among means, a group also has as many
+            means as have that many images on average, at least 2, and means between groups are left out whole.
+        n_clusters: tree: number of groups; by default the square root of the number of images. At most the number of
+            images, or of means.
         reference: labelled images, to find the nearest class of each group.
         n_threads: by default one per core.
         progress: show a bar.
@@ -106,19 +120,26 @@ def find_clusters(
         raise SettingError(f"n_clusters: expected 1 to {len(table)}, the number of images; found {n_clusters}")
     if reference is not None:
         reference.check_same_model(table, ("the reference", "the images"))
+    points, counts, point_of = table.vectors, None, np.arange(len(table))
+    if len(table) > MOST_EXACT:
+        points, counts, point_of = compress_vectors(table.vectors, MOST_MEANS, progress=progress)
     if method == "tree":
-        tree = Tree(ward_linkage(table.vectors, n_threads=n_threads, progress=progress))
-        found = tree.cut(n_clusters or round(len(table) ** 0.5))
+        n_groups = n_clusters or min(round(len(table) ** 0.5), len(points))
+        if n_groups > len(points):
+            raise SettingError(
+                f"n_clusters: expected at most {len(points)}, the number of means of similar images that are grouped "
+                f"instead of more than {MOST_EXACT} images; found {n_clusters}"
+            )
+        found = Tree(ward_linkage(points, counts, n_threads=n_threads, progress=progress)).cut(n_groups)
     else:
-        found = _find_dense(table.vectors, MIN_SIZE if min_size is None else min_size, n_threads)
-    cluster = _number_by_size(found)
-    vectors = table.vectors.astype(np.float64)
+        found = _find_dense(points, counts, MIN_SIZE if min_size is None else min_size, n_threads)
+    cluster = _number_by_size(found[point_of])
     rows, central, odd, means = [], {}, {}, []
     distance = np.full(len(table), np.nan)
-    for number in range(1, int(cluster.max()) + 1):
-        members = np.flatnonzero(cluster == number)
-        means.append(vectors[members].mean(axis=0))
-        distance[members] = np.linalg.norm(vectors[members] - means[-1], axis=1)
+    for number, members in enumerate(split_by_class(cluster)[1:], 1):
+        vectors = table.vectors[members].astype(np.float64)
+        means.append(vectors.mean(axis=0))
+        distance[members] = np.linalg.norm(vectors - means[-1], axis=1)
         order = members[np.argsort(distance[members], kind="stable")]
         central[number], odd[number] = order[:N_CENTRAL], order[::-1][:N_CENTRAL]
         rows.append((number, len(members), distance[members].mean()))
@@ -128,7 +149,7 @@ def find_clusters(
         between = cdist(np.array(means), classes.vectors)
         groups["nearest_class"] = classes.object_id[between.argmin(axis=1)]
         groups["nearest_distance"] = between.min(axis=1)
-    return Clusters(table, cluster, groups, central, odd, distance)
+    return Clusters(table, cluster, groups, central, odd, distance, None if counts is None else len(points))
 
 
 def load_named(folder: str | Path) -> EmbeddingTable | None:
@@ -195,13 +216,20 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     return labelled.select(labelled.is_labelled)
 
 
-def _find_dense(vectors: NDArray[np.float32], min_size: int, n_threads: int | None) -> NDArray[np.intp]:
+def _find_dense(
+    points: NDArray[np.floating], counts: NDArray[np.intp] | None, min_size: int, n_threads: int | None
+) -> NDArray[np.intp]:
     from sklearn.cluster import HDBSCAN  # slow to import
 
-    if len(vectors) < min_size:
-        return np.full(len(vectors), -1)
-    dense = HDBSCAN(min_cluster_size=min_size, min_samples=MIN_SAMPLES, n_jobs=n_threads or -1, copy=True)
-    return np.asarray(dense.fit_predict(vectors))
+    least = min_size if counts is None else max(2, round(min_size * len(points) / counts.sum()))
+    if len(points) < least:
+        return np.full(len(points), -1)
+    dense = HDBSCAN(min_cluster_size=least, min_samples=MIN_SAMPLES, n_jobs=n_threads or -1, copy=True)
+    found = np.asarray(dense.fit_predict(points))
+    if counts is not None:
+        n_images = np.bincount(found + 1, counts)[found + 1]
+        found[n_images < min_size] = -1
+    return found
 
 
 def _number_by_size(found: NDArray[np.integer]) -> NDArray[np.intp]:

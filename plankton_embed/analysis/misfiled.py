@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ MOST_SHARE = 2 / 3  # of a class: a larger group is the class itself
 LEAST_EVIDENCE = 1.0  # approximately of 20 images with half their neighbours outside and their class twice as far
 LEAST_CLASSES = 8  # for the usual evidence of the best groups
 MOST_DRAWN = 2000  # images of a class in which groups are searched; the others join the group of their nearest one
+MOST_EXACT = 50_000  # vectors; among more, neighbours are searched in the nearest cells only
 SAME = 1e-3  # distance up to which two vectors count as those of one image, embedded twice
 N_NEAREST, KTH = 10, 5  # for the share of neighbours outside, and for distances
 N_SEARCHED = 50  # neighbours, including the nearest of other classes
@@ -63,11 +67,12 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     if (n := int(is_large.sum())) < LEAST_CLASSES:
         why = f"{LEAST_CLASSES} classes of at least {2 * LEAST_IMAGES} different images are needed; found {n}"
         return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why
-    found = VectorIndex.build(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
+    found = build_index(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
     neighbors = _Neighbors(found, drawn_codes)
-    branches, best = list[_Branch](), np.zeros(n_classes)
-    for code in np.flatnonzero(is_large):
-        branches += _judge_branches(vectors, np.flatnonzero(drawn_codes == code), neighbors, int(code))
+    judge = partial(_judge_branches, vectors, drawn_codes, neighbors)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # each needs up to 100 MB
+        branches = [branch for found in pool.map(judge, np.flatnonzero(is_large).tolist()) for branch in found]
+    best = np.zeros(n_classes)
     for branch in branches:
         best[branch.code] = max(best[branch.code], branch.evidence)
     limit = [_limit(best[is_large & (np.arange(n_classes) != code)]) for code in range(n_classes)]
@@ -80,6 +85,11 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     counts, of_class = np.bincount(of_image, minlength=len(chosen) + 1), np.bincount(codes)
     rows = [(i, code, guess, counts[i], of_class[code], evidence) for i, code, guess, evidence in chosen]
     return pd.DataFrame(rows, columns=COLUMNS), of_image, None
+
+
+def build_index(table: EmbeddingTable) -> VectorIndex:
+    """Return an index of the vectors, exact up to 50,000 of them."""
+    return VectorIndex.build(table, "flat" if len(table) <= MOST_EXACT else "ivf_sq8")
 
 
 def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:
@@ -116,8 +126,9 @@ def _fifth(distances: NDArray[np.float32], counts: NDArray[np.bool_]) -> NDArray
     return np.maximum(distances[np.arange(len(rank)), rank].astype(np.float64), TINY)
 
 
-def _judge_branches(vectors: NDArray[np.float32], rows: Rows, neighbors: _Neighbors, code: int) -> list[_Branch]:
-    """Return the branches of one class, given by its rows, with their evidence."""
+def _judge_branches(vectors: NDArray[np.float32], codes: Rows, neighbors: _Neighbors, code: int) -> list[_Branch]:
+    """Return the branches of one class, with their evidence."""
+    rows = np.flatnonzero(codes == code)
     n, distance = len(rows), cdist(vectors[rows], vectors[rows])
     members: list[Rows] = [np.array([number]) for number in range(n)]
     inside, found = np.zeros(len(vectors), dtype=bool), []

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from plankton_embed.analysis.class_means import average_classes
-from plankton_embed.analysis.misfiled import SAME, find_misfiled_groups
+from plankton_embed.analysis.misfiled import SAME, build_index, find_misfiled_groups
 from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
@@ -117,8 +117,7 @@ def find_suspects(
         SettingError: cleanlab without probabilities.
         DependencyError: cleanlab is not installed.
     """
-    labelled = table.is_labelled
-    images = table.select(labelled)
+    labelled, images = table.is_labelled, table.labelled
     classes = np.array(images.classes)
     if len(classes) < 2 or len(images) < 3:
         raise InputError(
@@ -170,7 +169,7 @@ def find_suspects(
     rows = np.flatnonzero(labelled)
     if others is not None and others.is_labelled.any():
         rows = np.concatenate([rows, len(table) + np.flatnonzero(others.is_labelled)])
-        images = images.join(others.select(others.is_labelled))
+        images = images.join(others.labelled)
         codes = np.unique(images.label.astype(str), return_inverse=True)[1]
         _, nearest, distances = _count_neighbors(images, codes, int(codes.max()) + 1, min(n_neighbors, len(images) - 1))
     copies = _find_copies(images, rows, codes, nearest, distances, limit)
@@ -229,7 +228,7 @@ def _count_neighbors(
     images: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]]:
     """Return votes (n, C) of the k nearest others, and these with their distances, (n, k)."""
-    found = VectorIndex.build(images).search_others(k)
+    found = build_index(images).search_others(k)
     cells = np.arange(len(images))[:, None] * n_classes + codes[found.rows]
     votes = np.bincount(cells.ravel(), minlength=len(images) * n_classes).reshape(len(images), n_classes)
     return votes.astype(np.float64), found.rows, found.distances

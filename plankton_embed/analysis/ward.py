@@ -30,21 +30,28 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 
-def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None, progress: bool = True) -> Floats:
+def ward_linkage(
+    vectors: NDArray[np.floating],
+    weights: NDArray[np.integer] | None = None,
+    *,
+    n_threads: int | None = None,
+    progress: bool = True,
+) -> Floats:
     """Join points one by one, each time the two clusters whose union grows least in its sum of squares.
 
     Args:
         vectors: (n, d), finite, n at least 2.
+        weights: (n,) how often each point is counted, above 0, as if it were repeated; by default once.
         n_threads: by default one per core.
         progress: show a bar.
 
     Returns:
         (n - 1, 4) as `scipy.cluster.hierarchy.linkage(vectors, "ward")`: the two clusters joined, the height
-        (sqrt(2 a b / (a + b)) times the distance of their means, of sizes a and b), the size of the union. Where
-        heights are equal, the order may differ from scipy's.
+        (sqrt(2 a b / (a + b)) times the distance of their means, of sizes a and b), the number of points of the union.
+        Where heights are equal, the order may differ from scipy's. With weights, a size is the sum of weights.
 
     Raises:
-        InputError: fewer than two points, or a value that is not finite.
+        InputError: fewer than two points, a value that is not finite, or other weights.
     """
     points = np.asarray(vectors, dtype=np.float64)
     if points.ndim != 2 or len(points) < 2:
@@ -52,10 +59,14 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise InputError(f"a tree needs finite vectors; row {row} contains nan or infinity")
+    weights = np.ones(len(points)) if weights is None else np.asarray(weights)
+    if weights.shape != points.shape[:1] or not (np.isfinite(weights) & (weights > 0)).all():
+        raise InputError(f"a tree needs a weight above 0 for each of the {len(points)} points; found other weights")
     distinct, first, which = np.unique(points, axis=0, return_index=True, return_inverse=True)
     joined = [_join_copies(first, which.ravel())]
     if len(distinct) > 1:
-        clusters = _Clusters(distinct, np.bincount(which.ravel()), n_threads or os.cpu_count() or 1)
+        sizes = np.bincount(which.ravel(), weights=weights)
+        clusters = _Clusters(distinct, sizes, n_threads or os.cpu_count() or 1)
         joined += [(first[a], first[b], height) for a, b, height in clusters.join_all(progress)]
     a, b, height = (np.concatenate(part) for part in zip(*joined, strict=True))
     return _number_clusters(a, b, np.sqrt(height), len(points))
@@ -64,10 +75,10 @@ def ward_linkage(vectors: NDArray[np.floating], *, n_threads: int | None = None,
 class _Clusters:
     """The present clusters, each in the slot of its first point; distances are squared heights."""
 
-    def __init__(self, points: Floats, sizes: NDArray[np.integer], n_threads: int):
+    def __init__(self, points: Floats, sizes: Floats, n_threads: int):
         n = len(points)
         self.centers = points - points.mean(axis=0)
-        self.sizes = sizes.astype(np.float64)
+        self.sizes = sizes
         self.active = np.arange(n)
         self.slot = np.arange(n)  # of the cluster that contains a former one
         self.listed = np.repeat(np.arange(n, dtype=np.int32)[:, None], min(N_LISTED, n - 1), axis=1)

@@ -35,6 +35,7 @@ NO_CALIBRATION = (
     "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
 BLOCK = 2**14  # images whose probabilities of all classes are in memory at a time
+MANY, FEW_EPOCHS = 100_000, 3  # images of a fold's head; with more epochs the loss finds no more wrong labels
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is given
 
 
@@ -280,7 +281,9 @@ def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress
         warnings.filterwarnings("ignore", "The least populated class")  # it is in some folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
     for train_rows, left_out in progress_bar(folds, "folds", "fold", shown=progress):
-        head = MLPClassifier().fit(table.vectors[train_rows], labels[train_rows])
+        head = MLPClassifier(epochs=FEW_EPOCHS if len(train_rows) >= MANY else None).fit(
+            table.vectors[train_rows], labels[train_rows]
+        )
         rows = left_out[np.isin(labels[left_out], head.classes_)]
         probabilities[rows] = 0
         probabilities[rows[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[rows])

@@ -44,7 +44,8 @@ def clusters(
             without are grouped; otherwise all.
         output: folder to write: `clusters.csv` (`central` and `odd` are JSON lists of ids), `images.csv` (the group of
             each image), `cluster_names.csv` (fill in the column `name`, then `enroll` this folder), `vectors.parquet`
-            (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, …
+            (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, … `n_means` in
+            `summary.json` is the number of means that were grouped (of more than 50,000 images), else null.
         reference: labelled vectors; adds the nearest class of each group.
         only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
         method, min_size, n_clusters: see `find_clusters`.
@@ -65,7 +66,13 @@ def clusters(
         save_sheets(folder, "clusters", contact_sheets.clusters_sheets(found))
 
     n_alone = int((found.cluster == 0).sum())
-    summary = {"method": method, "n_images": len(table), "n_groups": len(found.groups), "n_alone": n_alone}
+    summary: dict[str, int | str | None] = {
+        "method": method,
+        "n_images": len(table),
+        "n_groups": len(found.groups),
+        "n_alone": n_alone,
+    }
+    summary["n_means"] = found.n_means
     write_analysis(output, "clusters", table, summary, write)
     return found
 

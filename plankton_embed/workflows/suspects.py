@@ -58,8 +58,7 @@ def suspects(
         raise SettingError(f"corrections: expected 0 rows or more; found {n_corrections}")
     check_output(output, overwrite, "suspects")
     k = load_settings(vectors).classification.n_neighbors if n_neighbors is None else n_neighbors
-    table = load_vectors(vectors)
-    table = table.select(table.is_labelled)
+    table = load_vectors(vectors).labelled
     probabilities = predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
     others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _read_run(Path(vectors))
     found = find_suspects(

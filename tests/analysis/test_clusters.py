@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
+from plankton_embed.analysis import clusters
 from plankton_embed.analysis.clusters import apply_names, find_clusters
 from plankton_embed.errors import InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -45,6 +46,57 @@ def test_three_blobs_are_three_groups(blobs, options):
     assert adjusted_mutual_info_score(truth[inside], found.cluster[inside]) == pytest.approx(1)
     assert found.groups["n_images"].is_monotonic_decreasing
     assert found.groups["n_images"].sum() == inside.sum()
+
+
+@pytest.fixture
+def few_means(monkeypatch):
+    monkeypatch.setattr(clusters, "MOST_EXACT", 2000)
+    monkeypatch.setattr(clusters, "MOST_MEANS", 400)
+
+
+def squares_within(vectors, number):
+    return sum(
+        ((own - own.mean(axis=0)) ** 2).sum() for own in (vectors[number == group] for group in np.unique(number))
+    )
+
+
+def test_many_images_are_grouped_by_means_about_as_well(few_means):
+    rng = np.random.default_rng(1)
+    vectors = 2 * rng.normal(size=(50, 8))[rng.integers(50, size=2001)] + rng.normal(size=(2001, 8))
+    exact, found = group(vectors[:-1]), group(vectors)
+    assert exact.n_means is None
+    assert 300 < found.n_means <= 400
+    assert f"by {found.n_means} means" in repr(found)
+    assert len(found.groups) == 45
+    assert found.groups["n_images"].sum() == 2001
+    assert found.groups["n_images"].is_monotonic_decreasing
+    assert squares_within(vectors, found.cluster) < 1.02 * squares_within(vectors[:-1], exact.cluster)
+    np.testing.assert_array_equal(group(vectors).cluster, found.cluster)
+    own = found.cluster == 3
+    assert found.distance[own] == pytest.approx(
+        np.linalg.norm(vectors[own] - vectors[own].mean(axis=0), axis=1), abs=1e-4
+    )
+
+
+def test_dense_groups_of_means_have_the_least_number_of_images(few_means):
+    rng = np.random.default_rng(2)
+    sizes = [1000, 995, 6]  # the last is smaller than a group may be
+    truth = np.repeat(np.arange(3), sizes)
+    vectors = 40 * np.eye(3)[truth] + rng.normal(size=(2001, 3))
+    found = group(vectors, "hdbscan", min_size=50)
+    assert found.groups["n_images"].min() >= 50
+    assert (found.cluster[truth == 2] == 0).all()
+    inside = found.cluster > 0
+    assert inside.mean() > 0.8
+    assert adjusted_mutual_info_score(truth[inside], found.cluster[inside]) == pytest.approx(1)
+
+
+def test_no_more_groups_than_means(few_means):
+    vectors = np.random.default_rng(3).normal(size=(2001, 3))
+    with pytest.raises(SettingError, match=r"at most \d+, the number of means .* found 500"):
+        group(vectors, n_clusters=500)
+    copies = group(np.repeat(vectors[:10], 300, axis=0))
+    assert copies.n_means == len(copies.groups) == 10
 
 
 def test_the_nearest_reference_class(blobs):

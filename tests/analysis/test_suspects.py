@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from plankton_embed.analysis import misfiled
 from plankton_embed.analysis.suspects import find_near_copies, find_suspects
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -50,6 +51,24 @@ def test_swapped_labels_come_first(swapped, with_head):
     corrections = found.corrections(7)
     assert corrections["action"].eq("keep").all()
     assert corrections["object_id"].tolist() == first["object_id"].tolist()[:7]
+
+
+def test_neighbours_in_the_nearest_cells_change_little(monkeypatch):
+    rng = np.random.default_rng(5)
+    truth = rng.integers(10, size=3000)
+    vectors = rng.normal(size=(10, 16))[truth] + 0.5 * rng.normal(size=(3000, 16))
+    labels = np.where(rng.random(3000) < 0.05, rng.integers(10, size=3000), truth)
+    vectors[1234] = vectors[99]
+    labels[[99, 1234]] = 0, 1
+    table = make_table(vectors, labels.astype(str))
+    exact = find_suspects(table)
+    monkeypatch.setattr(misfiled, "MOST_EXACT", 2999)
+    found = find_suspects(table)
+    assert not found.ranking.equals(exact.ranking)
+    one, other = (result.ranking.set_index("row") for result in (exact, found))
+    assert (one["neighbors"] - other["neighbors"].loc[one.index]).abs().mean() < 0.01
+    assert len(set(one.index[:150]) & set(other.index[:150])) > 140
+    assert set(found.contradictions["object_id"]) == {"99", "1234"}  # a copy is in the same cell
 
 
 def test_the_order_of_images_and_the_names_of_classes_change_nothing(swapped):

@@ -64,6 +64,29 @@ def test_copies_join_at_zero():
 
 
 @settings(max_examples=40)
+@given(n=st.integers(2, 60), seed=st.integers(0, 2**32 - 1))
+def test_a_weighted_point_counts_as_that_many_copies(n, seed):
+    rng = np.random.default_rng(seed)
+    points, weights = rng.normal(size=(n, 4)), rng.integers(1, 9, size=n)
+    tree, copied = ward_linkage(points, weights, progress=False), join(np.repeat(points, weights, axis=0))
+    assert is_valid_linkage(tree)
+    np.testing.assert_allclose(tree[:, 2], copied[1 - n :, 2], rtol=1e-9)
+    assert (tree[:, 2] ** 2).sum() / 2 == pytest.approx(sum_of_squares(np.repeat(points, weights, axis=0)))
+
+
+def test_weights_by_hand():
+    tree = ward_linkage(np.array([[0.0], [2.0], [5.0]]), np.array([1, 9, 1]), progress=False)
+    assert tree.tolist() == [[0, 1, pytest.approx(np.sqrt(2 * 9 / 10) * 2), 2],
+                             [2, 3, pytest.approx(np.sqrt(2 * 10 / 11) * (5 - 1.8)), 3]]  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [1, 0, 1], [1, -1, 1], [1, np.nan, 1], [[1, 1, 1]]])
+def test_other_weights_are_errors(weights):
+    with pytest.raises(InputError, match="a weight above 0 for each of the 3 points"):
+        ward_linkage(np.arange(3.0)[:, None], np.array(weights), progress=False)
+
+
+@settings(max_examples=40)
 @given(n=st.integers(2, 60), dimension=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_equal_distances_give_a_tree_that_adds_up(n, dimension, seed):
     points = np.random.default_rng(seed).integers(0, 4, size=(n, dimension)).astype(float)

@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 
 from plankton_embed.classifiers import prediction
+from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.prediction import (
     METHODS,
     fit_classifier,
     fit_rejector,
     predict_images,
     predict_in_blocks,
+    predict_out_of_fold,
 )
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.table import EmbeddingTable
@@ -109,3 +111,21 @@ def test_an_unlabelled_reference_is_refused(query, method):
 def test_unfit_settings_are_refused(reference, method, k, error, message):
     with pytest.raises(error, match=message):
         fit_classifier(reference, method, k)
+
+
+@pytest.mark.parametrize(("many", "epochs"), [(30, 3), (31, None)])
+def test_heads_of_many_images_are_trained_for_few_epochs(monkeypatch, many, epochs):
+    heads = []
+
+    class Head(MLPClassifier):
+        def fit(self, *arguments):
+            heads.append(self)
+            return super().fit(*arguments)
+
+    monkeypatch.setattr(prediction, "MLPClassifier", Head)
+    monkeypatch.setattr(prediction, "MANY", many)
+    vectors = np.concatenate([np.zeros((30, 2)), np.ones((30, 2))]).astype(np.float32)
+    table = EmbeddingTable(vectors, label=np.array(["a"] * 30 + ["b"] * 30, dtype=object))
+    probabilities = predict_out_of_fold(table, 2, seed=0, progress=False)
+    assert [head.epochs for head in heads] == [epochs, epochs]
+    assert probabilities.sum(axis=1) == pytest.approx(1)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import plankton_embed as pe
+from plankton_embed import console
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.workflows.contact_sheets import clusters_sheets
 
@@ -81,3 +82,18 @@ def test_an_image_of_a_small_group_is_shown_once(table):
     (sheet,) = clusters_sheets(found)
     assert found.groups["n_images"].min() < 10 < found.groups["n_images"].max()
     assert [len(tiles) for _, tiles in sheet.rows] == found.groups["n_images"].clip(upper=10).tolist()
+
+
+def test_the_means_of_many_images_are_reported(table, tmp_path, monkeypatch, capsys):
+    def summarize(folder, **options):
+        found = pe.clusters(table, folder, progress=False, **options)
+        console.clusters(found, {"output": folder, "json": False})
+        return json.loads((folder / "summary.json").read_text())["n_means"]
+
+    assert summarize(tmp_path / "few") is None
+    assert "means of similar images" not in capsys.readouterr().out
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_EXACT", 59)
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_MEANS", 20)
+    n_means = summarize(tmp_path / "many")
+    assert 10 <= n_means <= 20
+    assert f"60 images were grouped by {n_means} means of similar images" in capsys.readouterr().out
