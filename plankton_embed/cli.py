@@ -204,7 +204,7 @@ def _warn_of_old(old: str, new: str) -> None:
 
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
-IndexKind = Literal["flat", "ivf_sq8"]
+IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
 TreeOf = Literal["images", "classes"]
 ProjectionMethod = Literal["pca", "umap", "tsne"]
 ClusterMethod = Literal["tree", "hdbscan"]
@@ -403,7 +403,7 @@ def embed(
 @verb("new.parquet -o new_index")
 def index(
     vectors: Vectors,
-    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_sq8: approximate, for millions of vectors")],
+    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_flat, ivf_sq8: approximate, faster; auto: by size")],
 ) -> None:
     """Build a similarity index over vectors."""
 
