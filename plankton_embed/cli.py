@@ -204,7 +204,7 @@ def _warn_of_old(old: str, new: str) -> None:
 
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
-IndexKind = Literal["flat", "ivf_sq8"]
+IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Split = Literal["train", "val", "test"]
 Definition = Literal["exact", "window_2019"]
@@ -403,7 +403,7 @@ def embed(
 @verb("new.parquet -o new_index")
 def index(
     vectors: Vectors,
-    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_sq8: approximate, for millions of vectors")],
+    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_flat, ivf_sq8: approximate, faster; auto: by size")],
 ) -> None:
     """Build a similarity index over vectors."""
 
@@ -558,11 +558,7 @@ def clusters(
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
     min_size: Annotated[int | None, Option(help="hdbscan: minimum number of images in a group  [default: 10]")],
 ) -> None:
-    """Group unlabelled images; a person then names the groups.
-
-    Of more than 50,000 images, 20,000 means of similar images are grouped (k-means), each counted as many times as it
-    has images.
-    """
+    """Group unlabelled images, of more than 50,000 by k-means first; a person then names the groups."""
 
 
 @verb("runs/zooscan -o relations/")

@@ -131,12 +131,20 @@ def embed(table: EmbeddingTable, options: Options) -> None:
 
 
 def index(built: VectorIndex, options: Options) -> None:
-    """Print how many vectors the index has."""
+    """Print how many vectors the index has, and how many of the nearest it finds."""
     output = options["output"]
     if options["json"]:
-        print_json({"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash})
-    else:
-        print(f"index of {len(built)} vectors -> {output}")
+        names = ("kind", "n_cells", "n_probes", "recall", "bytes_per_vector")
+        result = {"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash}
+        print_json(result | {name: getattr(built, name) for name in names})
+        return
+    if built.kind != "flat":
+        print(
+            f"{built.kind}: a search looks through {built.n_probes} of {built.n_cells} cells and finds "
+            f"{built.recall:.1%} of the 10 nearest (of a sample of its vectors, each left out of its own answer); "
+            f"{built.bytes_per_vector:.0f} bytes a vector"
+        )
+    print(f"index of {len(built)} vectors -> {output}")
 
 
 def search(found: pd.DataFrame, options: Options) -> None:

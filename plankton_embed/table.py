@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -313,7 +313,8 @@ def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
         return column
     if len(values) != n:
         raise InputError(f"{name}: expected {n} values, one a vector; found {len(values)}")
-    clean = {"label": clean_label, "sample_id": str.strip}.get(name)
+    cleaners: dict[str, Callable[[str], str]] = {"label": clean_label, "sample_id": str.strip}
+    clean = cleaners.get(name)
     values = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "OU" else values
     if not set(map(type, values)) <= {str, type(None)}:
         column[:] = to_text(values, clean or str)
@@ -348,10 +349,10 @@ def _read_parquet(path: Path) -> EmbeddingTable:
     provenance = json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     data = data.drop_columns([name for name in data.schema.names if name.startswith("__index_level_")])  # of pandas
     text: dict[str, Any] = {}
-    for name in TEXT_COLUMNS:
-        if name in data.schema.names:
-            is_text = pa.types.is_string(data[name].type) or pa.types.is_large_string(data[name].type)
-            text[name] = data[name].to_numpy() if is_text else data[name].to_pylist()
+    for column in TEXT_COLUMNS:
+        if column in data.schema.names:
+            is_text = pa.types.is_string(data[column].type) or pa.types.is_large_string(data[column].type)
+            text[column] = data[column].to_numpy() if is_text else data[column].to_pylist()
     nested = [field.name for field in data.schema if field.type.num_fields]
     frame = data.drop_columns([*text, *nested]).to_pandas(ignore_metadata=True)
     name = _choose_list(data)

@@ -6,8 +6,10 @@ import functools
 import importlib.metadata
 import json
 import logging
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +25,19 @@ from plankton_embed.table import EmbeddingTable, class_means
 
 logger = logging.getLogger(__name__)
 
-IndexKind = Literal["flat", "ivf_sq8"]
+IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
 FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 INDEX_FILE, TABLE_FILE, CONFIG_FILE = "index.faiss", "vectors.parquet", "config.json"
 BLOCK = 4096  # queries at a time
-GPU_MOST_NEIGHBORS = 2048  # FAISS's own limit there
+GPU_MOST = 2048  # neighbours, and cells searched: FAISS's own limits there
 SPARE = 8  # candidates beyond k, sorted again by their exact distances
-FEW = 16  # queries at a time for which FAISS subtracts vectors instead of expanding the square
+MOST_FLAT, MOST_IVF_FLAT = 200_000, 2_000_000  # vectors for which `auto` chooses these kinds
+FACTORY = {"ivf_flat": "Flat", "ivf_sq8": "SQ8"}
+LEAST_IVF = 1000  # vectors that cells need
+PER_CELL = 64  # vectors a cell that its training takes
+N_TUNING, TUNING_K = 1000, 10  # vectors whose neighbours the recall is measured on, and neighbours of each
+BLAS_FROM = 20  # queries at a time for which FAISS expands the square, and multiplies matrices
+FEW = 16  # queries at a time for which it subtracts vectors instead
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,53 +58,179 @@ class Neighbors(Shown):
 class VectorIndex(Shown):
     """Finds the nearest vectors of a table.
 
-    `flat` compares with every vector and is exact. `ivf_sq8` searches the nearest cells only and stores one byte per
-    number, for millions of vectors. Distances are Euclidean, not squared, and computed from the original vectors, so
-    they are exact for both kinds.
+    `flat` compares with every vector and is exact. `ivf_flat` and `ivf_sq8` divide the vectors into cells (k-means) and
+    search only the cells nearest to the query; `ivf_sq8` stores one byte per number, for many millions of vectors.
+    Distances are Euclidean, not squared, and computed from the vectors of the table, so they are exact for all kinds.
+
+    Attributes:
+        table: the vectors with their object ids and labels.
+        kind: `flat`, `ivf_flat` or `ivf_sq8`.
+        recall: share of the 10 nearest that a search finds, as `tune` measures it: 1 if `flat`; None if the index has
+            changed since, or comes from an earlier release.
     """
 
-    def __init__(self, table: EmbeddingTable, index: Any, kind: IndexKind, searcher: Any = None):
-        self.table = table
-        self.kind = kind
-        self._index = index
-        self._searcher = _to_gpu(index) if searcher is None else searcher
-        self._longest = float(np.linalg.norm(table.vectors, axis=1).max())
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        index: Any,
+        kind: IndexKind,
+        searcher: Any = None,
+        recall: float | None = None,
+    ):
+        self.kind: IndexKind = kind
+        self._set(table, index, recall, searcher)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells; 1 if `flat`."""
+        return 1 if self.kind == "flat" else int(self._index.nlist)
+
+    @property
+    def n_probes(self) -> int:
+        """Number of cells that a search looks through (`nprobe` in FAISS)."""
+        return 1 if self.kind == "flat" else int(self._index.nprobe)
+
+    @property
+    def bytes_per_vector(self) -> float:
+        """Size of the saved index by its vectors, in bytes; the table, 4 bytes per number of a vector, is beside it."""
+        if self.kind == "flat":
+            return 4.0 * self.table.dimension
+        centroids = 4 * self.table.dimension * self.n_cells
+        return float(self._index.code_size + 8 + centroids / len(self))  # each code has an id of 8 bytes
 
     @classmethod
     def build(cls, table: EmbeddingTable, kind: IndexKind = "flat") -> VectorIndex:
         """Build an index over a table; a flat index over the same array that is still in use is shared.
 
+        `auto` is `flat` up to 200,000 vectors, `ivf_flat` up to 2,000,000, else `ivf_sq8`. An IVF index has 4 √n cells,
+        and searches as many of them as `tune` chooses, on vectors that its cells were not trained on.
+
         Raises:
-            SettingError: an unknown kind, or too few vectors for `ivf_sq8` (it needs 1,000).
+            SettingError: an unknown kind, or too few vectors for an IVF index (it needs 1,000).
             DependencyError: no usable FAISS is installed; the message contains the command that fixes it.
         """
         faiss = import_faiss()
         n, d = table.vectors.shape
         if n == 0:
             raise InputError("an index needs at least one vector, found none")
+        if kind == "auto":
+            kind = "flat" if n <= MOST_FLAT else "ivf_flat" if n <= MOST_IVF_FLAT else "ivf_sq8"
         if kind == "flat":
             shared = _flat_indexes.get(id(table.vectors))
             if shared is not None and shared._still_holds(table.vectors):
                 built = cls(table, shared._index, kind, shared._searcher)
             else:
-                index = faiss.IndexFlatL2(d)
-                index.add(table.vectors)
-                built = cls(table, index, kind)
+                built = cls(table, _build_flat(table.vectors), kind)
             _flat_indexes[id(table.vectors)] = built
             return built
-        if kind != "ivf_sq8":
-            raise SettingError(f"index kind: expected flat or ivf_sq8, found {kind!r}")
-        if n < 1000:
-            raise SettingError(f"ivf_sq8 needs at least 1,000 vectors, found {n}; use flat")
-        n_cells = int(np.clip(4 * np.sqrt(n), 1, n // 39))
-        index = faiss.index_factory(d, f"IVF{n_cells},SQ8")
-        index.train(table.vectors)
-        index.nprobe = max(1, n_cells // 16)
+        if kind not in FACTORY:
+            raise SettingError(f"index kind: expected flat, ivf_flat, ivf_sq8 or auto, found {kind!r}")
+        if n < LEAST_IVF:
+            raise SettingError(f"{kind} needs at least {LEAST_IVF:,} vectors, found {n}; use flat")
+        n_cells = int(min(4 * np.sqrt(n), n // 44))  # FAISS wants 39 vectors of each cell, beside those of the tuning
+        _, rest = _draw_tuning(n)
+        index = faiss.index_factory(d, f"IVF{n_cells},{FACTORY[kind]}")
+        index.train(table.vectors[rest[: PER_CELL * n_cells]])
         index.add(table.vectors)
-        return cls(table, index, kind)
+        built = cls(table, index, kind, searcher=index)
+        built.tune()
+        return built
+
+    def tune(self, recall: float = 0.98) -> float:
+        """Let searches look through as few cells as this recall needs: 1, 2, 4, … or all; return the recall reached.
+
+        Recall@10 is measured on vectors of the index (a tenth of them, at most 1,000), each left out of its own answer,
+        against an exact search: the share of answers that are at most as far as the 10th nearest vector. It may be
+        lower for queries that are unlike the vectors of the index. A flat index is exact and is not changed.
+
+        Args:
+            recall: the least share to find, above 0 and at most 1.
+
+        Raises:
+            SettingError: the recall is out of range.
+        """
+        if not 0 < recall <= 1:
+            raise SettingError(f"recall: expected a share above 0, at most 1; found {recall}")
+        if self.kind == "flat":
+            return 1.0
+        chosen, _ = _draw_tuning(len(self))
+        queries, n_probes = self.table.vectors[chosen], 1
+        every = _search_all(self.table.vectors, queries, TUNING_K + 1 + SPARE)
+        farthest = self._rank_others(queries, every, chosen)[0][:, -1:]
+        while True:
+            self._index.nprobe = n_probes
+            _, candidates = self._index.search(queries, self._count_candidates(TUNING_K + 1))
+            missed = self._rank_others(queries, candidates, chosen)[0] > farthest
+            reached = 1 - float(missed.sum() / max(missed.size, 1))
+            if reached >= recall or n_probes == self.n_cells:
+                break
+            n_probes = min(2 * n_probes, self.n_cells)
+        self._set(self.table, self._index, reached)
+        return reached
+
+    def add(self, table: EmbeddingTable) -> None:
+        """Add the rows of a table to this index, after its own.
+
+        The cells of an IVF index, and how many of them a search looks through, stay as they are. After many additions,
+        or those of other images, call `tune`, which measures the recall again, or build the index again.
+
+        Raises:
+            MismatchError: the vectors were made by another model; both hashes are given.
+            InputError: an object ID is in the index already.
+        """
+        self.table.check_same_model(table, ("the index", "the table to add"))
+        new = set(table.object_id)
+        twice = [name for name in self.table.object_id if name in new]
+        if twice:
+            raise InputError(
+                f"{len(twice)} object_ids of the table to add are in the index already, such as {twice[0]}; "
+                "remove them from one of the two"
+            )
+        joined = self.table.join(table)
+        if self.kind == "flat":  # others may search the same index
+            index = _build_flat(joined.vectors)
+        else:
+            index = self._index
+            index.add(table.vectors)
+        self._set(joined, index)
+
+    def remove(self, object_ids: Iterable[str]) -> None:
+        """Remove the vectors with these object ids from this index; the rows after them move up.
+
+        Raises:
+            InputError: an object ID is not in the index, or no vector would remain.
+        """
+        unwanted = {object_ids} if isinstance(object_ids, str) else set(map(str, object_ids))
+        keep = np.array([name not in unwanted for name in self.table.object_id])
+        missing = unwanted.difference(self.table.object_id[~keep])
+        if missing:
+            raise InputError(f"{len(missing)} object_ids to remove are not in the index, such as {min(missing)}")
+        if not keep.any():
+            raise InputError(f"all {len(self)} vectors would be removed; an index needs at least one")
+        left = self.table.select(keep)
+        if self.kind == "flat":
+            index = _build_flat(left.vectors)
+        else:
+            index = self._index
+            index.remove_ids(np.flatnonzero(~keep))
+            _renumber(index.invlists, np.cumsum(keep) - 1)
+        self._set(left, index)
+
+    def merge(self, other: VectorIndex) -> None:
+        """Add the rows of another index to this one (see `add`); its kind may differ, and it is not changed."""
+        self.add(other.table)
+
+    def _set(self, table: EmbeddingTable, index: Any, recall: float | None = None, searcher: Any = None) -> None:
+        self.table = table
+        self._index = index
+        self.recall = 1.0 if self.kind == "flat" else recall
+        if searcher is None:
+            searcher = _to_gpu(index) if self.n_probes <= GPU_MOST else index
+        self._searcher = searcher
+        self._longest = float(np.sqrt(np.einsum("ij,ij->i", table.vectors, table.vectors).max()))
 
     def _still_holds(self, vectors: NDArray[np.float32]) -> bool:
         """Return whether this flat index was built over this array, and the array has not been changed."""
@@ -144,35 +278,50 @@ class VectorIndex(Shown):
         if not 1 <= k < len(self):
             raise InputError(f"k: expected 1 to {len(self) - 1} (the others in the index), found {k}")
         found = self.search(self.table.vectors, k + 1)
-        itself = found.rows == np.arange(len(self))[:, None]
-        itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then leave out the farthest
-        return Neighbors(found.distances[~itself].reshape(-1, k), found.rows[~itself].reshape(-1, k))
+        return Neighbors(*_drop_themselves(found.distances, found.rows, np.arange(len(self))))
+
+    def _rank_others(
+        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], own: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return exact distances and rows of the TUNING_K nearest candidates, without the query's own row."""
+        distances, rows = self._rank(queries, candidates)
+        return _drop_themselves(distances[:, : TUNING_K + 1], rows[:, : TUNING_K + 1], own)
+
+    def _count_candidates(self, k: int) -> int:
+        """Return how many candidates FAISS is to find, of which the k nearest by their exact distances are kept."""
+        spare = {"flat": SPARE, "ivf_sq8": max(k, SPARE)}.get(self.kind, 0)
+        return min(k + spare, len(self))
 
     def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        n_candidates = min(k + SPARE, len(self)) if self.kind == "flat" else k
-        searcher = self._searcher if n_candidates <= GPU_MOST_NEIGHBORS else self._index
-        squares, rows = searcher.search(queries, n_candidates)
-        if (rows < 0).any():  # the searched cells contain fewer than k
-            rows = _search_all(self.table.vectors, queries, k)
+        n_candidates = self._count_candidates(k)
+        searcher = self._searcher if n_candidates <= GPU_MOST else self._index
+        with _multiply_from(BLAS_FROM * self.table.dimension):
+            squares, rows = searcher.search(queries, n_candidates)
         distances, rows = self._rank(queries, rows)
-        if k < n_candidates < len(self):
+        short = np.flatnonzero(rows[:, k - 1] < 0)  # the searched cells contain fewer than k
+        if len(short):
+            found = _search_all(self.table.vectors, queries[short], k)
+            distances[short, :k], rows[short, :k] = self._rank(queries[short], found)
+        if self.kind == "flat" and k < n_candidates < len(self):
             # FAISS expands |q - v|^2, with an error up to `error`: search again where it could hide a nearer vector
             length = np.linalg.norm(queries, axis=1) + self._longest
             error = np.finfo(np.float32).eps * (self.table.dimension + 4) * length**2
             doubtful = np.flatnonzero(distances[:, k - 1] ** 2 + error >= squares[:, -1])
             for start in range(0, len(doubtful), FEW):
                 few = doubtful[start : start + FEW]
-                _, found = self._index.search(queries[few], n_candidates)
+                with _multiply_from(BLAS_FROM * self.table.dimension):
+                    _, found = self._index.search(queries[few], n_candidates)
                 distances[few], rows[few] = self._rank(queries[few], found)
         return distances[:, :k], rows[:, :k]
 
     def _rank(
         self, queries: NDArray[np.float32], rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return exact distances and rows, nearest first, the lower row first among equals."""
+        """Return exact distances and rows, nearest first, the lower row first among equals; rows of -1 last."""
         distances = np.empty(rows.shape, dtype=np.float32)
         for column in range(rows.shape[1]):
             distances[:, column] = np.linalg.norm(queries - self.table.vectors[rows[:, column]], axis=1)
+        distances[rows < 0] = np.inf
         order = np.lexsort((rows, distances), axis=1)
         return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
@@ -183,7 +332,14 @@ class VectorIndex(Shown):
         with write_folder_atomically(folder) as temporary:
             self.table.save(temporary / TABLE_FILE)
             faiss.write_index(self._index, str(temporary / INDEX_FILE))
-            config = {"kind": self.kind, "n_vectors": len(self), "model_hash": self.table.model_hash}
+            config = {
+                "kind": self.kind,
+                "n_vectors": len(self),
+                "model_hash": self.table.model_hash,
+                "n_cells": self.n_cells,
+                "n_probes": self.n_probes,
+                "recall": self.recall,
+            }
             (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return Path(folder)
 
@@ -202,17 +358,22 @@ class VectorIndex(Shown):
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             table = EmbeddingTable.load(folder / TABLE_FILE)
             index = faiss.read_index(str(folder / INDEX_FILE))
-            kind = config["kind"]
+            kind, recall = config["kind"], config.get("recall")
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{folder} contains no complete index: {error}") from error
         if index.ntotal != len(table) or index.d != table.dimension:
             raise InputError(f"{folder}: the index has {index.ntotal} vectors, its table {len(table)}; build it again")
-        return cls(table, index, kind)
+        return cls(table, index, kind, recall=recall)
 
     def _describe(self) -> str:
-        return f"{self.kind}, {len(self):,} vectors, {self.table.dimension} dimensions"
+        shown = f"{self.kind}, {len(self):,} vectors, {self.table.dimension} dimensions"
+        if self.kind == "flat":
+            return shown
+        measured = "not measured" if self.recall is None else f"{self.recall:.3f}"
+        return f"{shown}, {self.n_probes} of {self.n_cells:,} cells searched, recall@{TUNING_K} {measured}"
 
 
+_limit_lock = threading.Lock()  # the limit is one for the process
 _flat_indexes: weakref.WeakValueDictionary[int, VectorIndex] = weakref.WeakValueDictionary()  # by the id of the array
 
 
@@ -230,9 +391,59 @@ def _gpu_resources() -> list[Any]:
     return [faiss.StandardGpuResources() for _ in range(n_gpus)]
 
 
+@contextmanager
+def _multiply_from(n_numbers: int) -> Iterator[None]:
+    """Let FAISS multiply matrices if the queries have at least so many numbers in all.
+
+    FAISS 1.15 does so only from 128,000 numbers on: 20 to 2,000 queries of 64 numbers then take five times as long. The
+    limit of older releases, 20 queries, is lower and stays.
+    """
+    variables = import_faiss().cvar
+    with _limit_lock:
+        before = variables.distance_compute_blas_threshold
+        variables.distance_compute_blas_threshold = min(before, n_numbers)
+        try:
+            yield
+        finally:
+            variables.distance_compute_blas_threshold = before
+
+
+def _build_flat(vectors: NDArray[np.float32]) -> Any:
+    index = import_faiss().IndexFlatL2(vectors.shape[1])
+    index.add(vectors)
+    return index
+
+
+def _draw_tuning(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows, of n, whose neighbours the recall is measured on, and the others in random order."""
+    rows = np.random.default_rng(0).permutation(n)
+    n_tuning = min(N_TUNING, max(n // 10, 1))
+    return rows[:n_tuning], rows[n_tuning:]
+
+
+def _drop_themselves(
+    distances: NDArray[np.float32], rows: NDArray[np.int64], own: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Leave the own row of each query out of its k + 1 neighbours."""
+    itself = rows == own[:, None]
+    itself[~itself.any(axis=1), -1] = True  # among copies it may not find itself: then leave out the farthest
+    shape = len(rows), rows.shape[1] - 1
+    return distances[~itself].reshape(shape), rows[~itself].reshape(shape)
+
+
+def _renumber(lists: Any, numbers: NDArray[np.int64]) -> None:
+    """Replace each row i in the lists of the cells by numbers[i]."""
+    faiss = import_faiss()
+    for cell in range(lists.nlist):
+        if length := lists.list_size(cell):
+            rows = faiss.rev_swig_ptr(lists.get_ids(cell), length)
+            rows[:] = numbers[rows]
+
+
 def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     faiss = import_faiss()
-    _, rows = faiss.knn(queries, vectors, k)
+    with _multiply_from(BLAS_FROM * vectors.shape[1]):
+        _, rows = faiss.knn(queries, vectors, k)
     return np.asarray(rows, dtype=np.int64)
 
 

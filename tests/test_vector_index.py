@@ -14,6 +14,8 @@ from plankton_embed.errors import DependencyError, InputError, MismatchError, Se
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex, compress_vectors, fixing_command, import_faiss
 
+IVF = ["ivf_flat", "ivf_sq8"]
+KINDS = ["flat", *IVF]
 FIVE = np.array([[0, 0], [3, 4], [0, 1], [6, 8], [-1, 0]], dtype=np.float32)
 
 
@@ -107,24 +109,223 @@ def test_a_query_is_answered_the_same_alone_and_in_a_crowd():
     np.testing.assert_array_equal(together.distances[4500], alone.distances[0])
 
 
+@pytest.mark.parametrize("kind", IVF)
 @pytest.mark.parametrize("n", [1000, 6000])
-def test_ivf_sq8_finds_nearly_all_of_clustered_vectors_with_exact_distances(n):
+def test_cells_find_nearly_all_of_clustered_vectors_with_exact_distances(n, kind):
     table, queries = EmbeddingTable(unit_vectors(n, 64)), unit_vectors(200, 64, seed=1)
-    index = VectorIndex.build(table, "ivf_sq8")
+    index = VectorIndex.build(table, kind)
     found, wanted = index.search(queries), VectorIndex.build(table).search(queries)
-    assert recall(found, wanted) > 0.9
+    assert recall(found, wanted) > 0.95
     at_rows = np.linalg.norm(queries[:, None] - table.vectors[found.rows], axis=2)
     np.testing.assert_allclose(found.distances, at_rows, rtol=1e-5)
     assert (np.diff(found.distances, axis=1) >= 0).all()
+    others, exact = index.search_others(10), VectorIndex.build(table).search_others(10)
+    assert recall(others, exact) > 0.95
+    assert (others.rows != np.arange(n)[:, None]).all()
 
 
-def test_ivf_sq8_gives_k_neighbors_where_its_cells_hold_fewer():
-    index = VectorIndex.build(EmbeddingTable(unit_vectors(1000)), "ivf_sq8")
-    found = index.search(unit_vectors(3, seed=1), 1000)
+@pytest.mark.parametrize("kind", IVF)
+def test_k_neighbors_are_found_where_the_searched_cells_contain_fewer(kind):
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(1000)), kind)
+    queries = unit_vectors(3, seed=1)
+    found = index.search(queries, 1000)
     assert (np.sort(found.rows) == np.arange(1000)).all()
+    np.testing.assert_allclose(found.distances, np.sort(cdist(queries, index.table.vectors), axis=1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf_sq8"])
+@pytest.mark.parametrize("kind", IVF)
+def test_the_recall_is_that_of_a_search_of_the_fewest_cells_that_reach_it(kind):
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(4000, n_groups=400, spread=0.6)), kind)
+    vectors, (chosen, trained_on) = index.table.vectors, door._draw_tuning(4000)
+    distances = cdist(vectors[chosen].astype(float), vectors)
+    distances[np.arange(len(chosen)), chosen] = np.inf
+    nearest = np.argsort(distances, axis=1)[:, :10]
+    reached = {}
+    for share in (0.98, 0.5, 1.0):
+        index.tune(share)
+        found = index.search(vectors[chosen], 11).rows
+        hits = [np.isin(found[i][found[i] != row], nearest[i]).mean() for i, row in enumerate(chosen)]
+        assert index.recall == pytest.approx(np.mean(hits), abs=1e-3)
+        assert index.recall >= share
+        reached[share] = index.n_probes
+    assert 1 <= reached[0.5] < reached[0.98] < reached[1.0] <= index.n_cells == 90
+    assert len(chosen) == 400 and not set(chosen) & set(trained_on)
+    index._index.nprobe = reached[0.98] // 2
+    half = index.search(vectors[chosen], 11).rows
+    assert np.mean([np.isin(nearest[i], half[i]).mean() for i in range(400)]) < 0.98
+
+
+def test_copies_of_a_vector_count_as_one_another():
+    index = VectorIndex.build(EmbeddingTable(np.repeat(unit_vectors(100), 30, axis=0)), "ivf_sq8")
+    assert (index.recall, index.n_probes) == (1.0, 1)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1, 98])
+def test_a_recall_out_of_range_is_refused(share):
+    with pytest.raises(SettingError, match=f"above 0, at most 1; found {share}"):
+        VectorIndex.build(EmbeddingTable(FIVE)).tune(share)
+
+
+def test_auto_goes_by_the_number_of_vectors(monkeypatch):
+    monkeypatch.setattr(door, "MOST_FLAT", 1000)
+    monkeypatch.setattr(door, "MOST_IVF_FLAT", 1500)
+    for n, kind in ((1, "flat"), (1000, "flat"), (1001, "ivf_flat"), (1500, "ivf_flat"), (1501, "ivf_sq8")):
+        index = VectorIndex.build(EmbeddingTable(unit_vectors(n)), "auto")
+        assert index.kind == kind
+        assert index.recall == 1.0 if kind == "flat" else 0.98 <= index.recall <= 1
+        assert ("recall@10" in repr(index)) == (kind != "flat")
+
+
+def test_bytes_per_vector_are_those_of_the_file(tmp_path):
+    table = EmbeddingTable(unit_vectors(8000, 64))
+    for kind, expected in (("flat", 256), ("ivf_flat", 269.8), ("ivf_sq8", 77.8)):  # with 181 means of 256 bytes
+        index = VectorIndex.build(table, kind)
+        index.save(tmp_path / kind)
+        assert index.bytes_per_vector == pytest.approx(expected, abs=0.05)
+        assert (tmp_path / kind / "index.faiss").stat().st_size / 8000 == pytest.approx(expected, rel=0.01)
+
+
+def named(names, seed, **more):
+    """Return a table of vectors with these object ids, labelled by them."""
+    return EmbeddingTable(
+        unit_vectors(len(names), seed=seed), object_id=names, label=[f"of {n}" for n in names], **more
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_added_removed_and_merged_with_their_vectors(kind, tmp_path):
+    index = VectorIndex.build(named([f"a{i}" for i in range(1200)], seed=0), kind)
+    index.tune(1.0)
+    more, others = named([f"b{i}" for i in range(50)], seed=1), named([f"c{i}" for i in range(30)], seed=2)
+    index.add(more)
+    index.remove(["b0", "a1199", *(f"a{i}" for i in range(0, 300, 2))])
+    index.merge(VectorIndex.build(others))
+    index.remove("c3")
+    wanted = [*(f"a{i}" for i in range(1, 300, 2)), *(f"a{i}" for i in range(300, 1199)), *more.object_id[1:]]
+    wanted += [name for name in others.object_id if name != "c3"]
+    assert list(index.table.object_id) == wanted and len(index) == len(wanted) == 1127
+    assert list(index.table.label) == [f"of {name}" for name in wanted]
+    assert index.recall == (1.0 if kind == "flat" else None)
+    index.save(tmp_path / "index")
+    if kind != "flat":
+        assert "recall@10 not measured" in repr(index)
+    assert index.tune(1.0) == 1.0
+    queries = unit_vectors(40, seed=3)
+    exact = np.argsort(cdist(queries, index.table.vectors), axis=1)[:, :20]
+    loaded = VectorIndex.load(tmp_path / "index")
+    for changed in (index, loaded):
+        assert (changed.search(index.table.vectors, 1).rows[:, 0] == np.arange(1127)).all()
+        assert np.isin(changed.search(queries, 20).rows, exact).mean() > 0.97
+    np.testing.assert_array_equal(index.search(queries, 20).rows, exact)
+    assert len(others) == 30 and len(more) == 50
+
+
+@pytest.mark.parametrize("kind", IVF)
+def test_cells_answer_with_few_vectors_left(kind):
+    index = VectorIndex.build(named([str(i) for i in range(1000)], seed=0), kind)
+    for n in (15, 3, 1):
+        index.remove(list(index.table.object_id[n:]))
+        assert index.tune() == 1.0
+        assert (np.sort(index.search(FIVE[:1].repeat(8, axis=1), n).rows[0]) == np.arange(n)).all()
+
+
+def test_an_index_of_the_same_array_does_not_change_with_another():
+    table = EmbeddingTable(FIVE)
+    first, second = VectorIndex.build(table), VectorIndex.build(table)
+    second.add(EmbeddingTable(FIVE + 20, object_id=list("abcde")))
+    second.remove(["0"])
+    for index in (first, VectorIndex.build(table)):
+        assert len(index) == 5
+        assert (index.search(FIVE, 1).rows[:, 0] == np.arange(5)).all()
+    assert second.search(FIVE, 9).rows[0].tolist() == [1, 3, 0, 2, 8, 4, 6, 5, 7]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_added_or_removed_is_said_and_changes_nothing(kind):
+    table = EmbeddingTable(unit_vectors(1000), provenance={"model_hash": "aaa"})
+    index = VectorIndex.build(table, kind)
+    of_model = {"provenance": {"model_hash": "aaa"}}
+    with pytest.raises(MismatchError, match=r"(?s)aaa.*bbb"):
+        index.add(named(["x"], 1, provenance={"model_hash": "bbb"}))
+    with pytest.raises(MismatchError, match=r"(?s)aaa.*not stated"):
+        index.merge(VectorIndex.build(named(["x"], 1)))
+    with pytest.raises(InputError, match=r"2 object_ids of the table to add are in the index already, such as 7"):
+        index.add(named(["x", "7", "8"], 1, **of_model))
+    with pytest.raises(InputError, match=r"2 object_ids to remove are not in the index, such as x"):
+        index.remove(["1", "x", "y", 2])
+    with pytest.raises(InputError, match="all 1000 vectors would be removed"):
+        index.remove(table.object_id)
+    assert index.table is table and index._index.ntotal == 1000
+
+
+class OnGpu:
+    """Stands in for an index on a GPU: a copy, with the limits that FAISS has there."""
+
+    def __init__(self, index):
+        self.copy = import_faiss().clone_index(index)
+        self.n_searches = 0
+
+    def search(self, queries, k):
+        assert k <= 2048 and getattr(self.copy, "nprobe", 1) <= 2048
+        self.n_searches += 1
+        return self.copy.search(queries, k)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    made = []
+    monkeypatch.setattr(import_faiss(), "get_num_gpus", lambda: 2, raising=False)
+    monkeypatch.setattr(import_faiss(), "StandardGpuResources", object, raising=False)
+
+    def copy(resources, index):
+        assert len(resources) == 2
+        made.append(OnGpu(index))
+        return made[-1]
+
+    monkeypatch.setattr(import_faiss(), "index_cpu_to_gpu_multiple_py", copy, raising=False)
+    door._gpu_resources.cache_clear()
+    yield made
+    door._gpu_resources.cache_clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_answers_as_the_processor_does_and_follows_every_change(kind, two_gpus, tmp_path):
+    table, queries = EmbeddingTable(unit_vectors(3000)), unit_vectors(20, seed=1)
+    index = VectorIndex.build(table, kind)
+    assert len(two_gpus) == 1  # only the tuned index goes there
+    changes = [
+        lambda: None,
+        lambda: index.tune(1.0),
+        lambda: index.add(named(["x", "y"], 2)),
+        lambda: index.remove("5"),
+    ]
+    for change in changes:
+        change()
+        before = two_gpus[-1].n_searches
+        found = index.search(queries)
+        assert two_gpus[-1].n_searches == before + 1
+        _, rows = index._index.search(queries, index._count_candidates(10))
+        wanted = index._rank(queries, rows)
+        np.testing.assert_array_equal(found.rows, wanted[1][:, :10])
+        np.testing.assert_array_equal(found.distances, wanted[0][:, :10])
+    before = two_gpus[-1].n_searches
+    assert (np.sort(index.search(queries[:2], 3000).rows) < 3001).all()  # more than a GPU gives
+    assert two_gpus[-1].n_searches == before
+    index.save(tmp_path / "index")
+    np.testing.assert_array_equal(VectorIndex.load(tmp_path / "index").search(queries).rows, index.search(queries).rows)
+
+
+def test_more_cells_than_a_gpu_searches_are_left_to_the_processor(two_gpus, monkeypatch):
+    monkeypatch.setattr(door, "GPU_MOST", 30)
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(3000)), "ivf_flat")
+    n_made = len(two_gpus)
+    index._index.nprobe = 31
+    index._set(index.table, index._index)
+    assert len(two_gpus) == n_made
+    assert index.search(unit_vectors(2, seed=1)).rows.shape == (2, 10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_index_answers_the_same(tmp_path, kind):
     labels = np.array(["a b", None, "<Méduse>"] * 400, dtype=object)
     table = EmbeddingTable(unit_vectors(1200), label=labels, provenance={"model_hash": "m"})
@@ -137,7 +338,16 @@ def test_a_saved_index_answers_the_same(tmp_path, kind):
         np.testing.assert_array_equal(found.rows, wanted.rows)
         np.testing.assert_array_equal(found.distances, wanted.distances)
         assert (len(loaded), loaded.kind, loaded.table.model_hash) == (1200, kind, "m")
+        assert (loaded.recall, loaded.n_probes, repr(loaded)) == (index.recall, index.n_probes, repr(index))
         assert list(loaded.table.label) == list(labels)
+
+
+def test_an_index_of_an_earlier_release_is_loaded_without_its_recall(tmp_path):
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(1200)), "ivf_sq8")
+    index.save(tmp_path / "index")
+    (tmp_path / "index" / "config.json").write_text('{"kind": "ivf_sq8", "n_vectors": 1200, "model_hash": null}')
+    loaded = VectorIndex.load(tmp_path / "index")
+    assert (loaded.recall, loaded.n_probes) == (None, index.n_probes)
 
 
 def damage_config(folder):
@@ -210,7 +420,9 @@ def test_a_query_of_the_same_model_is_answered():
 
 @pytest.mark.parametrize(
     ("n", "kind", "error", "message"),
-    [(5, "ivf_sq8", SettingError, "1,000.*found 5.*flat"), (5, "hnsw", SettingError, "flat or ivf_sq8.*hnsw"),
+    [(5, "ivf_sq8", SettingError, "1,000.*found 5.*flat"),
+     (5, "ivf_flat", SettingError, "ivf_flat.*1,000"),
+     (5, "hnsw", SettingError, "flat, ivf_flat, ivf_sq8 or auto.*hnsw"),
      (0, "flat", InputError, "at least one")],
 )  # fmt: skip
 def test_what_cannot_be_built_is_said(n, kind, error, message):
@@ -244,6 +456,22 @@ def test_two_builds_of_faiss_give_a_warning_with_the_fixing_command(monkeypatch,
 )  # fmt: skip
 def test_the_fixing_command_keeps_the_build_for_gpus(found, kept):
     assert fixing_command(dict.fromkeys(found, "1")).endswith(f"pip install {kept}")
+
+
+def test_the_limit_of_faiss_is_put_back_after_a_search_and_after_an_error():
+    variables = import_faiss().cvar
+    before = variables.distance_compute_blas_threshold
+    index, seen = VectorIndex.build(EmbeddingTable(unit_vectors(100))), []
+
+    def fail(queries, k):
+        seen.append(variables.distance_compute_blas_threshold)
+        raise MemoryError
+
+    index._searcher = types.SimpleNamespace(search=fail)
+    with pytest.raises(MemoryError):
+        index.search(unit_vectors(30))
+    assert seen == [min(before, 20 * 16)]
+    assert variables.distance_compute_blas_threshold == before
 
 
 def test_one_index_serves_all_who_search_the_same_array(monkeypatch):

@@ -120,7 +120,8 @@ def find_clusters(
         raise SettingError(f"n_clusters: expected 1 to {len(table)}, the number of images; found {n_clusters}")
     if reference is not None:
         reference.check_same_model(table, ("the reference", "the images"))
-    points, counts, point_of = table.vectors, None, np.arange(len(table))
+    points: NDArray[np.floating] = table.vectors
+    counts, point_of = None, np.arange(len(table))
     if len(table) > MOST_EXACT:
         points, counts, point_of = compress_vectors(table.vectors, MOST_MEANS, progress=progress)
     if method == "tree":

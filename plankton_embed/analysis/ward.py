@@ -59,13 +59,13 @@ def ward_linkage(
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise InputError(f"a tree needs finite vectors; row {row} contains nan or infinity")
-    weights = np.ones(len(points)) if weights is None else np.asarray(weights)
-    if weights.shape != points.shape[:1] or not (np.isfinite(weights) & (weights > 0)).all():
+    each = np.ones(len(points)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if each.shape != points.shape[:1] or not (np.isfinite(each) & (each > 0)).all():
         raise InputError(f"a tree needs a weight above 0 for each of the {len(points)} points; found other weights")
     distinct, first, which = np.unique(points, axis=0, return_index=True, return_inverse=True)
     joined = [_join_copies(first, which.ravel())]
     if len(distinct) > 1:
-        sizes = np.bincount(which.ravel(), weights=weights)
+        sizes = np.bincount(which.ravel(), weights=each).astype(np.float64)
         clusters = _Clusters(distinct, sizes, n_threads or os.cpu_count() or 1)
         joined += [(first[a], first[b], height) for a, b, height in clusters.join_all(progress)]
     a, b, height = (np.concatenate(part) for part in zip(*joined, strict=True))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from plankton_embed.network.device import Precision
+    from plankton_embed.settings import Precision
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weight (in, out) and bias (out,)

@@ -21,7 +21,8 @@ def index(
     Args:
         vectors: a table, its file, or the folder of a run (its training vectors).
         output: folder to write.
-        kind: `flat` (exact) or `ivf_sq8` (for millions).
+        kind: `flat` (exact), `ivf_flat` (for millions), `ivf_sq8` (for many millions, one byte per number), or `auto`:
+            one of these by the number of vectors. The recall of the last two is measured on a sample.
         overwrite: replace the output.
     """
     if output is not None:
