@@ -554,11 +554,11 @@ def clusters(
         Path | None,
         Option("--predictions", metavar="FILE", help="predictions.csv of classify; group only its unknown images"),
     ],
-    method: Annotated[ClusterMethod, Option("--clustering", help="tree: all images; hdbscan: dense groups only")],
+    method: Annotated[ClusterMethod, Option("--clustering", help="tree; hdbscan: dense groups only; over 50,000: k-means first")],
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
     min_size: Annotated[int | None, Option(help="hdbscan: minimum number of images in a group  [default: 10]")],
 ) -> None:
-    """Group unlabelled images, of more than 50,000 by k-means first; a person then names the groups."""
+    """Group unlabelled images; a person then names the groups."""
 
 
 @verb("runs/zooscan -o relations/")
