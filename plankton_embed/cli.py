@@ -554,7 +554,7 @@ def clusters(
         Path | None,
         Option("--predictions", metavar="FILE", help="predictions.csv of classify; group only its unknown images"),
     ],
-    method: Annotated[ClusterMethod, Option("--clustering", help="tree; hdbscan: dense groups; >50,000: k-means first")],
+    method: Annotated[ClusterMethod, Option("--clustering", help="tree, or hdbscan (dense groups); >50,000: k-means")],
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],
     min_size: Annotated[int | None, Option(help="hdbscan: minimum number of images in a group  [default: 10]")],
 ) -> None:
