@@ -43,6 +43,8 @@ def embed_source(
     """Embed the images of a source; the arguments are those of the command `embed`."""
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
+    model.check_options(views, precision, compile)
+    n_at_a_time = model.choose_batch_size(batch_size)
     catalog = read_source(source, root, status=status)
     paths = catalog.paths
     if any(map(is_unknown, catalog.classes)):
@@ -57,7 +59,6 @@ def embed_source(
     pixel_size = catalog.pixel_size if size_inputs == "micrometres" else None
     log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises if a pixel size is missing
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
-    n_at_a_time = model.choose_batch_size(batch_size)
     faults: dict[int, str] = {}
 
     def prepare() -> Iterator[Batch]:
@@ -69,9 +70,7 @@ def embed_source(
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
-    vectors = model.embed_batches(
-        prepare(), len(paths), views=views, precision=precision, compile=compile, progress=progress
-    )
+    vectors = model.embed_batches(prepare(), len(paths), n_at_a_time, views, precision, compile, progress)
     if len(faults) == len(paths):
         first = next(iter(faults))
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")

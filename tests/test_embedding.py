@@ -139,6 +139,15 @@ def test_three_views_are_refused(model, catalog):
         embed(model, catalog, views=3, progress=False)
 
 
+@pytest.mark.parametrize("option", [{"views": 3}, {"precision": "half"}, {"compile": "yes"}, {"batch_size": 0}])
+def test_a_wrong_option_is_refused_before_any_image_is_looked_for(model, option):
+    (name,) = option
+    with pytest.raises(SettingError, match=f"^{name}: expected"):
+        embed(model, ["gone.png"], progress=False, **option)
+    with pytest.raises(SettingError, match=f"^{name}: expected"):
+        model.embed(["gone.png"], **option)
+
+
 # --- size inputs
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
+from plankton_embed.errors import PlanktonEmbedError
 from plankton_embed.output import progress_bar
 
 S = TypeVar("S")
@@ -16,22 +19,28 @@ T = TypeVar("T")
 
 MANY = 5000  # image files from which processes repay their start, a second or two
 CHUNK = 64  # images that a thread or process works on at a time
+OWN_PROCESS = os.getpid()  # a copy of this process, made by os.fork, has another
 
 
 def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int | None = None) -> Iterator[T]:
     """Yield `work(chunk)` of every chunk of the items, in order, working only a few chunks ahead of the caller.
 
     Many image files (paths) are worked on in processes: threads of one process wait for one
-    another, because Python runs one at a time except while Pillow decodes.
+    another, because Python runs one at a time except while Pillow decodes. A process that another one started works
+    in threads: the user has shared the cores out already.
 
     Args:
         work: a function of some of the items; for processes it and its results are pickled.
         items: paths or images.
         size: items in a chunk; by default CHUNK.
+
+    Raises:
+        PlanktonEmbedError: a process was ended from outside.
     """
     size, n_workers = size or CHUNK, os.cpu_count() or 1
-    is_many = len(items) >= MANY and isinstance(items[0], str)
+    is_many = len(items) >= MANY and isinstance(items[0], str) and not _was_started_by_another()
     executor = _start_processes(n_workers) if is_many else ThreadPoolExecutor(n_workers)
+    work = partial(_work_in, Path.cwd(), work) if is_many else work
     ahead: deque[Future[T]] = deque()
     try:
         for start in range(0, len(items), size):
@@ -40,6 +49,11 @@ def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int |
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    except BrokenExecutor as error:
+        raise PlanktonEmbedError(
+            "a process that reads images was ended from outside, most often because the memory is full; end other "
+            "programs and run it again"
+        ) from error
     finally:
         for part in ahead:
             part.cancel()
@@ -52,6 +66,16 @@ def _start_processes(n_workers: int) -> Executor:
     from loky import get_reusable_executor  # slow to import
 
     return get_reusable_executor(n_workers)  # type: ignore[no-any-return]
+
+
+def _was_started_by_another() -> bool:
+    return os.getpid() != OWN_PROCESS or multiprocessing.parent_process() is not None
+
+
+def _work_in(folder: Path, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> T:
+    """Work in the current folder of the caller, which may have changed since the process was started."""
+    os.chdir(folder)
+    return work(items)
 
 
 def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:

@@ -30,6 +30,7 @@ Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]  # prepared pixels, and th
 COMPILE_FROM = 300_000  # images from which `auto` compiles (see `docs/measurements.md`)
 CPU_PIXELS = 16 * 299**2  # of a batch on a CPU; more no longer fit its cache
 GPU_BYTES = 400  # memory that a pixel takes on a GPU in inference, generously
+EVEN = 16  # rows and columns of a block of a matrix product
 LEAST_BATCH, MOST_ON_CPU, MOST_ON_GPU = 16, 64, 512
 
 
@@ -37,6 +38,7 @@ def embed_batches(
     net: EmbeddingNet,
     batches: Iterable[Batch],
     n: int,
+    batch_size: int,
     n_views: int = 1,
     precision: Precision = "auto",
     compile: Compile = "auto",
@@ -44,11 +46,13 @@ def embed_batches(
 ) -> NDArray[np.float32]:
     """Embed n images: float32 (n, d).
 
+    Equal images have equal vectors, to the last bit, wherever they stand in whichever call with this batch size.
+
     Args:
         net: the network.
-        batches: prepared pixels, uint8 (b, T, T, channels), with their `log_sides`, float32 (b, 2). All batches have
-            the same number of images; the last may have fewer.
+        batches: prepared pixels, uint8 (b, T, T, channels), with their `log_sides`, float32 (b, 2).
         n: images in all.
+        batch_size: images at a time; a batch of fewer is filled up, so that all round in the same way.
         n_views: views of each image to average (see `images.views`).
         precision: `auto` (bfloat16 if the device computes fast with it), `bfloat16` or `float32`.
         compile: compile the network first: `on`, `off`, or `auto` (from COMPILE_FROM images on).
@@ -60,7 +64,7 @@ def embed_batches(
     parts: list[Tensor] = []  # they stay on the device to the end, so that no batch waits for the one before it
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         for pixels, sides in batches:
-            images, their_sides = (_move(_fill_up(array, parts), device) for array in (pixels, sides))
+            images, their_sides = (_move(_fill_up(array, batch_size), device) for array in (pixels, sides))
             images = images.permute(0, 3, 1, 2)
             with autocast(device, precision):
                 seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]]).mean(0)
@@ -100,7 +104,26 @@ def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingN
                 fast.trunk.set_submodule(name, _InFloat32(layer))
             else:
                 layer.bfloat16()
+    fast.head = _EvenLinear(fast.head)  # type: ignore[assignment]
     return fast.to(memory_format=torch.channels_last)
+
+
+class _EvenLinear(nn.Module):
+    """A linear layer that computes equal rows equally, to the last bit.
+
+    A matrix product computes the rows and columns that are left over by its blocks in another order. Here zeros fill
+    both up to multiples of EVEN, of which no blocks leave anything over.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer = layer
+        layer.weight = nn.Parameter(functional.pad(layer.weight.detach(), (0, -layer.in_features % EVEN)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        n, n_features = inputs.shape
+        outputs: Tensor = self.layer(functional.pad(inputs, (0, -n_features % EVEN, 0, -n % EVEN)))
+        return outputs[:n]
 
 
 class _InFloat32(nn.Module):
@@ -131,6 +154,14 @@ def choose_batch_size(side: int, device: torch.device, given: int | None = None)
     return int(np.clip(CPU_PIXELS // side**2, LEAST_BATCH, MOST_ON_CPU))
 
 
+def check_options(n_views: int, precision: Precision, compile: Compile) -> None:
+    """Raise a SettingError if one of these options of embedding is unknown; for callers with long work before it."""
+    if n_views not in VIEWS:
+        raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
+    resolve_precision(torch.device("cpu"), precision)
+    should_compile(compile, 0)
+
+
 def should_compile(compile: Compile, n_images: int) -> bool:
     """Return whether to compile a net for this number of images."""
     if compile not in get_args(Compile):
@@ -149,7 +180,7 @@ def _compile(net: EmbeddingNet, compile: Compile) -> Callable[[Tensor, Tensor], 
         try:
             return compiled(images, sides)  # type: ignore[no-any-return]
         except TorchDynamoException as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).splitlines()[:2])
             if compile == "on":
                 raise SettingError(f"compile: the network cannot be compiled here ({reason}); leave it out") from error
             logger.warning("the network cannot be compiled here, and is used as it is: %s", reason)
@@ -159,10 +190,9 @@ def _compile(net: EmbeddingNet, compile: Compile) -> Callable[[Tensor, Tensor], 
     return forward
 
 
-def _fill_up(array: NDArray[Any], before: list[Tensor]) -> NDArray[Any]:
-    """Repeat the last image of a last batch, so that all batches have one shape and round in the same way."""
-    n_missing = len(before[0]) - len(array) if before else 0
-    return np.concatenate([array, np.repeat(array[-1:], n_missing, axis=0)]) if n_missing > 0 else array
+def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
+    """Repeat the last image of a batch until there are n."""
+    return np.concatenate([array, np.repeat(array[-1:], n - len(array), axis=0)]) if len(array) < n else array
 
 
 def _move(array: NDArray[Any], device: torch.device) -> Tensor:

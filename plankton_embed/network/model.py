@@ -20,10 +20,9 @@ from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, S
 from plankton_embed.images.grey_levels import find_grey_levels
 from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
 from plankton_embed.images.store import PreparedImages, log_sides
-from plankton_embed.images.views import VIEWS
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.network.inference import Batch, choose_batch_size, embed_batches, read_ahead
+from plankton_embed.network.inference import Batch, check_options, choose_batch_size, embed_batches, read_ahead
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
@@ -110,7 +109,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             pixel_size: µm per pixel, of all images or of each; needed by a model with size inputs in µm.
             views: test-time augmentation, the views of each image to average: 1, 2 (half turns), 4 (quarter turns) or 8
                 (mirrored too); by default those of the model.
-            batch_size: images at a time; by default chosen by their size and the device.
+            batch_size: images at a time; by default chosen by their size and the device. Fewer images are filled up to
+                it, so that copies of an image have equal vectors in all calls; to embed single images fast, pass 1.
             precision: `auto` (bfloat16 if the device computes fast with it) or `float32`.
             compile: compile the network first: `on`, `off`, or `auto` (from 300,000 images on).
             progress: show a bar.
@@ -126,6 +126,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
         if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
             raise InputError(f"expected a list of images, found one {type(images).__name__}; pass [image]")
 
+        self.check_options(views, precision, compile)
+        size = self.choose_batch_size(batch_size)
         scale = None if pixel_size is None else np.asarray(pixel_size, dtype=float)
         if scale is not None and scale.shape not in ((), (len(images),)):
             raise InputError(f"pixel_size: expected one number, or {len(images)}; found shape {scale.shape}")
@@ -145,10 +147,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             scales = None if scale is None else scale[at]
             return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
 
-        batches = read_ahead(prepare, len(images), self.choose_batch_size(batch_size))
-        return self.embed_batches(
-            batches, len(images), views=views, precision=precision, compile=compile, progress=progress
-        )
+        batches = read_ahead(prepare, len(images), size)
+        return self.embed_batches(batches, len(images), size, views, precision, compile, progress)
 
     encode = embed  # its name in sentence-transformers and others
 
@@ -163,13 +163,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed prepared images: float32 (n, d); the options are those of `embed`."""
-        sides = images.log_sides(self.network.size_inputs)
-        batches = read_ahead(
-            lambda at: (images.batch(at)[0], sides[at]), len(images), self.choose_batch_size(batch_size)
-        )
-        return self.embed_batches(
-            batches, len(images), views=views, precision=precision, compile=compile, progress=progress
-        )
+        sides, size = images.log_sides(self.network.size_inputs), self.choose_batch_size(batch_size)
+        batches = read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), size)
+        return self.embed_batches(batches, len(images), size, views, precision, compile, progress)
 
     def choose_batch_size(self, given: int | None = None) -> int:
         """Return how many images are embedded at a time on this device (see `inference.choose_batch_size`)."""
@@ -179,17 +175,20 @@ class EmbeddingModel(Shown, ModelHubMixin):
         self,
         batches: Iterable[Batch],
         n: int,
-        *,
+        batch_size: int,
         views: int | None = None,
         precision: Precision = "auto",
         compile: Compile = "auto",
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed n images in batches (see `inference.embed_batches`); the options are those of `embed`."""
+        self.check_options(views, precision, compile)
         n_views = self.views if views is None else views
-        if n_views not in VIEWS:
-            raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
-        return embed_batches(self.net, batches, n, n_views, precision, compile, progress)
+        return embed_batches(self.net, batches, n, batch_size, n_views, precision, compile, progress)
+
+    def check_options(self, views: int | None, precision: Precision, compile: Compile) -> None:
+        """Raise a SettingError if one of these options of `embed` is unknown."""
+        check_options(self.views if views is None else views, precision, compile)
 
     def embed_pixels(
         self,
@@ -199,8 +198,10 @@ class EmbeddingModel(Shown, ModelHubMixin):
         precision: Precision = "auto",
         views: int | None = None,
     ) -> NDArray[np.float32]:
-        """Embed one batch of prepared pixels, uint8 (b, T, T, channels), with their `log_sides`: float32 (b, d)."""
-        return self.embed_batches([(pixels, sides)], len(pixels), precision=precision, views=views)
+        """Embed prepared pixels, uint8 (n, T, T, channels), with their `log_sides`, float32 (n, 2): float32 (n, d)."""
+        size = self.choose_batch_size()
+        batches = read_ahead(lambda at: (pixels[at], sides[at]), len(pixels), size)
+        return self.embed_batches(batches, len(pixels), size, views, precision)
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:
         """Write `model.safetensors`, `config.json` and `README.md`, the model card; return the folder.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from plankton_embed.errors import PlanktonEmbedError
 from plankton_embed.images import workers
 from plankton_embed.images.store import prepare_images
 from plankton_embed.images.workers import map_chunks, map_images
@@ -46,6 +50,46 @@ def test_images_in_memory_stay_in_this_process(processes):
 def test_a_fault_in_a_process_is_raised_here(processes):
     with pytest.raises(ValueError, match="invalid literal for int"):
         list(map_chunks(double, ["1", "two", "3"]))
+
+
+def read(chunk):
+    return [Path(item).read_text() for item in chunk]
+
+
+def test_processes_read_relative_paths_in_the_folder_that_is_current_now(processes, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert list(map_chunks(read, ["file"])) == [[name]]
+
+
+def kill_itself(chunk):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_clear_error_and_the_next_call_works(processes):
+    with pytest.raises(PlanktonEmbedError, match="a process that reads images was ended from outside"):
+        list(map_chunks(kill_itself, ["1", "2"]))
+    assert [part for part, _ in map_chunks(double, ["1", "2"])] == [[2, 4]]
+
+
+def in_a_process(queue):
+    queue.put([part for part, _ in map_chunks(double, ["1", "2"])])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
+def test_processes_of_the_user_work_in_threads_and_do_not_hang(processes, method):
+    list(map_chunks(double, ["1", "2"]))  # processes exist already
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=in_a_process, args=(queue,), daemon=True)
+    process.start()
+    try:
+        assert queue.get(timeout=60) == [[2, 4]]
+    finally:
+        process.kill()
 
 
 def test_processes_prepare_the_same_pixels_and_the_same_faults(tmp_path, monkeypatch):

@@ -12,16 +12,22 @@ from plankton_embed.images.drawn import draw_plankton
 from plankton_embed.images.preparation import prepare_image
 from plankton_embed.network import inference
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.network.inference import choose_batch_size, embed_batches, prepare_for_inference, should_compile
+from plankton_embed.network.inference import (
+    check_options,
+    choose_batch_size,
+    embed_batches,
+    prepare_for_inference,
+    should_compile,
+)
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 CPU = torch.device("cpu")
 N, SIDE = 11, 75
 
 
-def build(trunk="resnet18"):
+def build(trunk="resnet18", **settings):
     """A net whose norms have seen images, so that they do something."""
-    net = build_net(NetworkSettings(trunk=trunk, dimension=8), seed=0)
+    net = build_net(NetworkSettings(trunk=trunk, **{"dimension": 8, **settings}), seed=0)
     generator = torch.Generator().manual_seed(0)
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -46,7 +52,7 @@ def batches(pixels, size):
 
 
 def embed(net, pixels, size=4, **options):
-    return embed_batches(net, batches(pixels, size), len(pixels), **options)
+    return embed_batches(net, batches(pixels, size), len(pixels), size, **options)
 
 
 def by_the_net_itself(net, pixels):
@@ -87,13 +93,17 @@ def test_bfloat16_changes_vectors_by_rounding_only(trunk, pixels):
     np.testing.assert_allclose(np.linalg.norm(rounded, axis=1), 1, atol=1e-6)
 
 
-def test_a_last_short_batch_rounds_as_the_others(pixels):
-    """Copies of an image must have equal vectors: by these they are found."""
-    pixels = np.concatenate([pixels[:8], pixels[:1]])
-    for precision in ("float32", "bfloat16"):
-        vectors = embed(build(), pixels, precision=precision)
-        assert len(vectors) == 9
-        np.testing.assert_array_equal(vectors[8], vectors[0])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("trunk", ["resnet18", "inception_v3"])
+@pytest.mark.parametrize("settings", [{}, {"size_inputs": "pixels", "dimension": 3}])
+def test_equal_images_have_equal_vectors_wherever_they_stand(trunk, settings, precision, pixels):
+    """Copies of an image are found by their equal vectors."""
+    net = build(trunk, **settings)
+    for size in (4, 7, 16):
+        copies = np.repeat(pixels[:1], 2 * size + 1, axis=0)
+        vectors = embed(net, np.concatenate([copies, pixels]), size, precision=precision)[: len(copies)]
+        alone = embed(net, pixels[:1], size, precision=precision)
+        np.testing.assert_array_equal(vectors, np.repeat(alone, len(copies), axis=0))
 
 
 def test_views_are_averaged_and_no_images_are_no_vectors(pixels):
@@ -146,7 +156,7 @@ def test_auto_compiles_for_many_images_only():
     assert should_compile("on", 1)
     assert not should_compile("off", 10 * many)
     with pytest.raises(SettingError, match="compile: expected auto, on, off; found 'yes'"):
-        should_compile("yes", 1)
+        check_options(1, "auto", "yes")
 
 
 def test_an_unknown_precision_is_refused(pixels):
@@ -155,16 +165,15 @@ def test_an_unknown_precision_is_refused(pixels):
 
 
 def test_without_a_compiler_auto_goes_on_and_on_is_refused(pixels, monkeypatch, caplog):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/compiler"))
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     monkeypatch.setattr(inference, "COMPILE_FROM", 1)
-    torch._dynamo.reset()
     net = build()
-    np.testing.assert_array_equal(embed(net, pixels), embed(net, pixels, compile="off"))
-    assert "cannot be compiled here, and is used as it is: InvalidCxxCompiler" in caplog.text
-    torch._dynamo.reset()
-    with pytest.raises(SettingError, match=r"compile: the network cannot be compiled here \(InvalidCxxCompiler"):
-        embed(net, pixels, compile="on")
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}):
+        torch._dynamo.reset()
+        np.testing.assert_array_equal(embed(net, pixels), embed(net, pixels, compile="off"))
+        assert "cannot be compiled here, and is used as it is: InvalidCxxCompiler" in caplog.text
+        torch._dynamo.reset()
+        with pytest.raises(SettingError, match=r"compile: the network cannot be compiled here \(InvalidCxxCompiler"):
+            embed(net, pixels, compile="on")
 
 
 @pytest.mark.slow
