@@ -46,7 +46,7 @@ def embed_batches(
 ) -> NDArray[np.float32]:
     """Embed n images: float32 (n, d).
 
-    Equal images have equal vectors, to the last bit, wherever they stand in whichever call with this batch size.
+    Equal images have equal vectors, to the last bit, in every call with the same batch size.
 
     Args:
         net: the network.
