@@ -19,6 +19,7 @@ from plankton_embed.output import write_atomically
 SizeInputs = Literal["none", "pixels", "micrometres"]
 Precision = Literal["auto", "bfloat16", "float32"]
 Compile = Literal["auto", "on", "off"]
+Miner = Literal["semihard", "hard", "all"]
 
 SMALLEST = {"inception_v3": 75, "alexnet": 63}  # smallest side of images for a trunk, if more than 32
 
@@ -241,7 +242,7 @@ class TrainingSettings(_Part):
 
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
-    miner: Literal["semihard", "hard", "all"] = Field(
+    miner: Miner = Field(
         "semihard",
         description="triplets of a batch that are used: all that violate the margin, or only its semihard or hard ones",
     )

@@ -225,10 +225,11 @@ def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64],
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
     net.train()
     n_batches = max(1, len(rows) // (training.classes_per_batch * training.batch_images_per_class))
-    for some in np.array_split(rows, n_batches) if norms else ():
+    for number, some in enumerate(np.array_split(rows, n_batches) if norms else (), 1):
+        for norm in norms:
+            norm.momentum = 1 / number  # a plain mean over the batches; with None, each norm would wait for the device
         pixels, _, _, sides = feed(some)
         with autocast(feed.device, training.precision):
             net(pixels, sides)

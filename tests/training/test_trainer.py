@@ -323,6 +323,17 @@ def test_the_history_on_disk_is_the_history(images, tmp_path):
     assert (history.frame[["images_per_second", "seconds", "learning_rate"]] > 0).all(axis=None)
 
 
+@pytest.mark.parametrize("variant", ["dropout", "ema", "sgd", "scheduled"])
+def test_more_steps_do_not_wait_more_often_for_the_device(images, tmp_path, waits, variant):
+    n_waits = []
+    for n_steps in (2, 6):
+        with waits as found:
+            train(images, tmp_path / str(n_steps), **VARIANTS[variant], **{"training.steps_per_epoch": n_steps})
+        n_waits.append(len(found.names))
+        found.names.clear()
+    assert n_waits[0] == n_waits[1] > 0
+
+
 def test_an_objective_hears_how_far_the_training_is(images, tmp_path):
     watched = Watched()
     train(images, tmp_path, objective=watched)
