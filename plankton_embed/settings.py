@@ -289,7 +289,10 @@ class TrainingSettings(_Part):
         0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is kept; 0: none"
     )
     precision: Precision = Field("auto", description="auto: bfloat16 if the device computes fast with it")
-    compile: bool = Field(False, description="compile the network first (takes minutes)")
+    compile: Compile = Field(
+        "auto",
+        description="compile the trunk first, which can take minutes; auto: on a GPU, from 5,000 steps on",
+    )
 
     validation_images_per_class: int = Field(
         30, ge=1, description="training images of each class used as the reference for the validation images"
@@ -304,6 +307,12 @@ class TrainingSettings(_Part):
     keep_every_epoch: bool = Field(False, description="keep the weights of every epoch, for a film")
     checkpoint_minutes: float = Field(10.0, ge=0, description="minutes between two training states within an epoch")
     tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _read_on_and_off(cls, value: Any) -> Any:
+        # YAML reads `on` and `off` without quotes as True and False, which also are the values of earlier releases
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     def objective_at(self, progress: float) -> ObjectiveName:
         """The name of the objective at a share 0-1 of the training."""

@@ -154,17 +154,16 @@ def test_an_unknown_precision_is_refused(pixels):
         embed(build(), pixels, precision="half")
 
 
-def test_without_a_compiler_auto_goes_on_and_on_is_refused(pixels, monkeypatch, caplog):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/compiler"))
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+def test_embedding_goes_on_without_a_compiler_unless_it_must_compile(pixels, monkeypatch, caplog):
     monkeypatch.setattr(inference, "COMPILE_FROM", 1)
     torch._dynamo.reset()
     net = build()
-    np.testing.assert_array_equal(embed(net, pixels), embed(net, pixels, compile="off"))
-    assert "cannot be compiled here, and is used as it is: InvalidCxxCompiler" in caplog.text
-    torch._dynamo.reset()
-    with pytest.raises(SettingError, match=r"compile: the network cannot be compiled here \(InvalidCxxCompiler"):
-        embed(net, pixels, compile="on")
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}):
+        np.testing.assert_array_equal(embed(net, pixels), embed(net, pixels, compile="off"))
+        assert "cannot be compiled here, and is used as it is: InvalidCxxCompiler" in caplog.text
+        torch._dynamo.reset()
+        with pytest.raises(SettingError, match=r"compile: the network cannot be compiled here \(InvalidCxxCompiler"):
+            embed(net, pixels, compile="on")
 
 
 @pytest.mark.slow
