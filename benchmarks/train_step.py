@@ -30,6 +30,7 @@ from torchvision.transforms.functional import normalize
 
 from plankton_embed.images.augmentation import augment
 from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.compilation import compile_module
 from plankton_embed.network.device import autocast, choose_device
 from plankton_embed.network.embedding_net import build_net
 from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD
@@ -109,6 +110,9 @@ def run_rival(images: PreparedImages, codes: np.ndarray, settings: Settings, dev
 def run_ours(images: PreparedImages, codes: np.ndarray, settings: Settings, device: torch.device) -> Iterator[dict]:
     """Yield the seconds of each part for every further block of batches, as in `training.trainer`."""
     net = build_net(settings.network, seed=0).to(device).train()
+    trunk = net.trunk
+    if settings.training.compile == "on":
+        trunk = compile_module(net.trunk, "on", "--compile", dynamic=False)
     objective = build_objective(settings.training, N_CLASSES, settings.network.dimension).to(device)
     optimizer = _build_optimizer(net, objective, settings.training)
     feed = BatchFeed(images, codes, images.log_sides("none"), device)
@@ -121,7 +125,7 @@ def run_ours(images: PreparedImages, codes: np.ndarray, settings: Settings, devi
             batch = augment(pixels, background, torch.from_numpy(views), settings.augmentation, generator)
             clock.add("loading")
             with autocast(device, settings.training.precision):
-                vectors = net(batch, sides)
+                vectors = net(batch, sides, trunk)
             loss = objective(vectors, labels, 0.0)
             active_share(vectors, labels, settings.training.margin)
             clock.add("forward")
@@ -141,10 +145,12 @@ def main() -> None:
     parser.add_argument("--trunk", default="resnet18")
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--steps", type=int, default=20, help="steps of each turn")
+    parser.add_argument("--compile", choices=("on", "off"), default="off", help="of ours: compile the trunk")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    settings = Settings.build(overrides={"network.trunk": arguments.trunk, "preparation.target_size": arguments.side})
+    chosen = {"network.trunk": arguments.trunk, "preparation.target_size": arguments.side}
+    settings = Settings.build(overrides={**chosen, "training.compile": arguments.compile})
     folders = sorted(arguments.images.iterdir(), key=lambda folder: -sum(1 for _ in folder.iterdir()))[:N_CLASSES]
     paths = [str(path) for folder in folders for path in sorted(folder.iterdir())[:120]]
     codes = np.unique([Path(path).parent.name for path in paths], return_inverse=True)[1].astype(np.int64)
@@ -159,7 +165,9 @@ def main() -> None:
                 seconds = run.send(batches)
                 n = sum(len(rows) for rows, _ in batches)
                 steps = {part: 1000 * value / len(batches) for part, value in seconds.items()}
-                if turn >= 0:
+                if turn < 0 and name == "ours":
+                    print(f"ours, the first {len(batches)} steps: {sum(seconds.values()):.1f} s")
+                elif turn >= 0:
                     found.append({"name": name, "images_per_second": n / sum(seconds.values()), **steps})
     table = pd.DataFrame(found)
     medians = table.groupby("name").median()

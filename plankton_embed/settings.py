@@ -19,6 +19,7 @@ from plankton_embed.output import write_atomically
 SizeInputs = Literal["none", "pixels", "micrometres"]
 Precision = Literal["auto", "bfloat16", "float32"]
 Compile = Literal["auto", "on", "off"]
+Miner = Literal["semihard", "hard", "all"]
 
 SMALLEST = {"inception_v3": 75, "alexnet": 63}  # smallest side of images for a trunk, if more than 32
 
@@ -241,7 +242,7 @@ class TrainingSettings(_Part):
 
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
-    miner: Literal["semihard", "hard", "all"] = Field(
+    miner: Miner = Field(
         "semihard",
         description="triplets of a batch that are used: all that violate the margin, or only its semihard or hard ones",
     )
@@ -288,7 +289,10 @@ class TrainingSettings(_Part):
         0.0, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is kept; 0: none"
     )
     precision: Precision = Field("auto", description="auto: bfloat16 if the device computes fast with it")
-    compile: bool = Field(False, description="compile the network first (takes minutes)")
+    compile: Compile = Field(
+        "auto",
+        description="compile the trunk first, which can take minutes; auto: on a GPU, from 5,000 steps on",
+    )
 
     validation_images_per_class: int = Field(
         30, ge=1, description="training images of each class used as the reference for the validation images"
@@ -303,6 +307,12 @@ class TrainingSettings(_Part):
     keep_every_epoch: bool = Field(False, description="keep the weights of every epoch, for a film")
     checkpoint_minutes: float = Field(10.0, ge=0, description="minutes between two training states within an epoch")
     tensorboard: bool = Field(False, description="log for TensorBoard, with the projector (extra: track)")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _read_on_and_off(cls, value: Any) -> Any:
+        # YAML reads `on` and `off` without quotes as True and False, which also are the values of earlier releases
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     def objective_at(self, progress: float) -> ObjectiveName:
         """The name of the objective at a share 0-1 of the training."""

@@ -414,6 +414,23 @@ def test_marks_are_kept_with_off_which_yaml_reads_as_false(write, text):
         Settings.build(overrides=["preparation.remove_marks=on"])
 
 
+@pytest.mark.parametrize(("text", "wanted"), [("true", "on"), ("false", "off"), ("on", "on"), ("off", "off"),
+                                               ("'on'", "on"), ("'off'", "off"), ("auto", "auto")])  # fmt: skip
+def test_compile_is_read_as_earlier_releases_saved_it_and_as_yaml_reads_on_and_off(write, tmp_path, text, wanted):
+    path = write(f"training: {{compile: {text}}}\n")
+    loaded = Settings.load(path)
+    assert loaded.training.compile == Settings.build(file=path).training.compile == wanted
+    assert Settings.build(overrides=[f"training.compile={text}"]).training.compile == wanted
+    loaded.save(tmp_path / "again.yaml")
+    assert Settings.load(tmp_path / "again.yaml").training.compile == wanted
+
+
+@pytest.mark.parametrize("value", ["yes please", "1", "null"])
+def test_compile_is_nothing_else(value):
+    with pytest.raises(SettingError, match=r"^setting training\.compile: .*'auto', 'on' or 'off'; found "):
+        Settings.build(overrides=[f"training.compile={value}"])
+
+
 @pytest.mark.parametrize("part", [Settings, *(type(group) for _, group in Settings() if hasattr(group, "hash"))])
 def test_every_old_behaviour_is_of_a_setting_that_is_there(part):
     assert set(part.OLD_BEHAVIOUR) <= set(part.model_fields)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,10 +34,12 @@ class EmbeddingNet(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
-    def forward(self, pixels: Tensor, sides: Tensor | None = None) -> Tensor:
-        """Embed a batch; grey images are copied to three channels."""
+    def forward(
+        self, pixels: Tensor, sides: Tensor | None = None, trunk: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Embed a batch, with a compiled `trunk` where given; grey images are copied to three channels."""
         images = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.dropout(self.trunk(images))
+        features = self.dropout((trunk or self.trunk)(images))
         with torch.autocast(pixels.device.type, enabled=False):
             features = features.float()
             if self.size_inputs:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from plankton_embed.errors import SettingError
 from plankton_embed.images.views import VIEWS, turn_view
+from plankton_embed.network.compilation import compile_module
 from plankton_embed.network.device import autocast, resolve_precision
 from plankton_embed.network.embedding_net import EmbeddingNet
 from plankton_embed.output import progress_bar
@@ -60,7 +61,9 @@ def embed_batches(
     """
     device, is_unit = net.head.weight.device, net.output == "unit"
     fast = prepare_for_inference(net, precision)
-    forward = _compile(fast, compile) if should_compile(compile, n) else fast
+    forward: Callable[..., Tensor] = fast
+    if should_compile(compile, n):
+        forward = compile_module(fast, compile, "compile", options={"freezing": True})
     parts: list[Tensor] = []  # they stay on the device to the end, so that no batch waits for the one before it
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         for pixels, sides in batches:
@@ -167,27 +170,6 @@ def should_compile(compile: Compile, n_images: int) -> bool:
     if compile not in get_args(Compile):
         raise SettingError(f"compile: expected {', '.join(get_args(Compile))}; found {compile!r}")
     return compile == "on" or (compile == "auto" and n_images >= COMPILE_FROM)
-
-
-def _compile(net: EmbeddingNet, compile: Compile) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a compiled net; where it cannot be compiled, the net itself (`auto`) or a SettingError (`on`)."""
-    from torch._dynamo.exc import TorchDynamoException  # slow to import
-
-    compiled: Any = torch.compile(net, options={"freezing": True})
-
-    def forward(images: Tensor, sides: Tensor) -> Tensor:
-        nonlocal compiled
-        try:
-            return compiled(images, sides)  # type: ignore[no-any-return]
-        except TorchDynamoException as error:
-            reason = " ".join(str(error).splitlines()[:2])
-            if compile == "on":
-                raise SettingError(f"compile: the network cannot be compiled here ({reason}); leave it out") from error
-            logger.warning("the network cannot be compiled here, and is used as it is: %s", reason)
-            compiled = net
-            return net(images, sides)  # type: ignore[no-any-return]
-
-    return forward
 
 
 def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:

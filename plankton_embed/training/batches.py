@@ -30,25 +30,34 @@ def plan_epoch(class_index: NDArray[np.integer], settings: TrainingSettings, rng
 def compose_batches(
     plan: EpochPlan, classes_per_batch: int, images_per_class: int, rng: np.random.Generator
 ) -> list[Batch]:
-    """Cut an epoch into batches of P classes x K images.
+    """Cut an epoch into batches of P classes x K images, all of the same size, so that a network is compiled once.
 
-    Every image of the plan is used exactly once, each class evenly over the epoch. Where there are more classes than
-    `classes_per_batch`, batches have that many or slightly fewer, so that the last is not nearly empty. A class is
-    twice in a batch only where it has more groups of K images than there are batches.
+    Every image of the plan is used, each class evenly over the epoch. Where the numbers do not divide, some images are
+    used twice: they fill up the last group of K images of their class, or are a further group of a class at random, so
+    that the last batch has as many groups as the others. Where there are more classes than `classes_per_batch`, batches
+    have that many or slightly fewer, so that few groups are added. A class is twice in a batch only where it has more
+    groups than there are batches.
 
     Args:
         plan: the images of the epoch.
         classes_per_batch: P; all classes where there are fewer.
-        images_per_class: K; the last group of a class is smaller where K does not divide the number of its images.
+        images_per_class: K.
         rng: random generator.
     """
     n_classes = len(plan.rows)
     n_groups = np.array([-(-len(rows) // images_per_class) for rows in plan.rows])
     n_batches = -(-n_groups.sum() // min(classes_per_batch, n_classes))
+    size = -(-n_groups.sum() // n_batches)  # in groups
+    for _ in range(n_batches * size - n_groups.sum()):
+        n_groups[rng.choice(np.flatnonzero(n_groups < n_batches))] += 1
+    all_rows, all_views = (
+        [np.resize(part, n * images_per_class) for part, n in zip(parts, n_groups, strict=True)]
+        for parts in (plan.rows, plan.views)
+    )
     groups_left = n_groups.copy()
     n_used = np.zeros(n_classes, dtype=int)
     batches = []
-    for number, size in enumerate(len(part) for part in np.array_split(np.arange(n_groups.sum()), n_batches)):
+    for number in range(n_batches):
         # a class with more groups than there are batches left is in this batch more than once
         copies = np.maximum(np.minimum(groups_left, 1), -(-groups_left // (n_batches - number)))
         candidates = np.repeat(np.arange(n_classes), copies)
@@ -59,8 +68,8 @@ def compose_batches(
         rows, views = [], []
         for c in candidates[np.argsort(-lag)[:size]]:
             span = slice(n_used[c], n_used[c] + images_per_class)
-            rows.append(plan.rows[c][span])
-            views.append(plan.views[c][span])
+            rows.append(all_rows[c][span])
+            views.append(all_views[c][span])
             n_used[c] += images_per_class
             groups_left[c] -= 1
         batches.append((np.concatenate(rows), np.concatenate(views)))

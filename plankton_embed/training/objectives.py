@@ -1,4 +1,4 @@
-"""Objectives by name: loss and miner from pytorch-metric-learning (the only file that imports it)."""
+"""Objectives by name: most losses and miners are of pytorch-metric-learning (only this file imports it)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMi
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plankton_embed.settings import ObjectiveName, TrainingSettings
+from plankton_embed.settings import Miner, ObjectiveName, TrainingSettings
 
 
 class Objective(nn.Module):
@@ -39,11 +39,9 @@ class Objective(nn.Module):
 class PairObjective(Objective):
     """A loss over pairs or triplets of a batch; with a memory, from a share of the training on, of earlier vectors too.
 
-    triplet: max(d²(anchor, positive) - d²(anchor, negative) + margin, 0), d being the Euclidean distance, averaged
-    over the mined triplets in which it is above 0. Semi-hard: the negative is farther than the positive, by less than
-    the margin (Schroff et al. 2015, arXiv 1503.03832). multi_similarity: Wang et al. 2019, arXiv 1904.06627, with its
-    miner. supcon: Khosla et al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798, who
-    also start it late: at first vectors change too fast for earlier ones to be of use.
+    triplet: see `triplet_loss`. multi_similarity: Wang et al. 2019, arXiv 1904.06627, with its miner. supcon: Khosla et
+    al. 2020, arXiv 2004.11362. Cross-batch memory: Wang et al. 2020, arXiv 1912.06798, who also start it late: at first
+    vectors change too fast for earlier ones to be of use.
     """
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None, memory: int, dimension: int, start: float):
@@ -57,9 +55,59 @@ class PairObjective(Objective):
         if self.memory is not None and progress >= self.start:
             loss = self.memory(vectors, labels)
         else:
-            loss = self.loss(vectors, labels, self.miner(vectors, labels) if self.miner is not None else None)
+            loss = self.compare_batch(vectors, labels)
         # vectors that are nan make no pair and a loss of 0; the added zero makes it nan
         return loss + 0 * vectors.sum()
+
+    def compare_batch(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of a batch alone."""
+        mined = self.miner(vectors, labels) if self.miner is not None else None
+        loss: Tensor = self.loss(vectors, labels, mined)
+        return loss
+
+
+class TripletObjective(PairObjective):
+    """`triplet_loss`; the memory compares by the loss and the miner of pytorch-metric-learning."""
+
+    def __init__(self, margin: float, miner: Miner, memory: int, dimension: int, start: float):
+        squared = LpDistance(power=2)
+        mine = TripletMarginMiner(margin=margin, type_of_triplets=miner, distance=squared)
+        super().__init__(TripletMarginLoss(margin=margin, distance=squared), mine, memory, dimension, start)
+        self.margin, self.kind = margin, miner
+
+    def compare_batch(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """See `PairObjective`."""
+        return triplet_loss(vectors, labels, self.margin, self.kind)
+
+
+def triplet_loss(vectors: Tensor, labels: Tensor, margin: float, miner: Miner) -> Tensor:
+    """Return the mean of max(d²(anchor, positive) - d²(anchor, negative) + margin, 0) over the mined triplets above 0.
+
+    d is the Euclidean distance of vectors (b, d), scaled to length 1, with class codes (b,). The loss is 0 where no
+    triplet is mined. Semi-hard: the negative is farther than the positive, by less than the margin (Schroff et al.
+    2015, arXiv 1503.03832). hard: it is not farther. all: both. Equal to TripletMarginMiner and TripletMarginLoss of
+    pytorch-metric-learning, but counts the triplets instead of listing them, for which a GPU would be waited for.
+    """
+    unit = functional.normalize(vectors, dim=1)
+    squares = torch.cdist(unit, unit).square()
+    with torch.no_grad():
+        same = labels[:, None] == labels
+        positive = (same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)).long()
+        negatives, order = squares.masked_fill(same, torch.inf).sort(dim=1)  # of each anchor, the nearest first
+        # those mined with a positive are neighbours in this order, from `first` on, and before `end`
+        n_nearer = torch.searchsorted(negatives, squares, right=True)
+        end = torch.searchsorted(negatives, squares + margin).maximum(n_nearer)
+        if miner == "hard":
+            end = n_nearer
+        first = n_nearer if miner == "semihard" else torch.zeros_like(end)
+        n_of_positive = positive * (end - first)
+        changes = torch.zeros(len(labels), len(labels) + 1, dtype=torch.long, device=labels.device)
+        changes.scatter_add_(1, first, positive).scatter_add_(1, end, -positive)
+        n_of_negative = changes.cumsum(dim=1)[:, :-1]
+        n_mined = n_of_positive.sum()
+    # the sum of the losses, in which every distance counts once for each of its triplets
+    total = (n_of_positive * squares).sum() - (n_of_negative * squares.gather(1, order)).sum() + margin * n_mined
+    return total / n_mined.clamp(min=1)
 
 
 class _Memory(CrossBatchMemory):  # type: ignore[misc]
@@ -157,9 +205,7 @@ def build_objective(
         then = build_objective(settings, n_classes, dimension, "triplet")
         return ScheduledObjective(first, then, settings.proxy_share)
     if chosen == "triplet":
-        squared = LpDistance(power=2)
-        miner = TripletMarginMiner(margin=settings.margin, type_of_triplets=settings.miner, distance=squared)
-        return pairs(TripletMarginLoss(margin=settings.margin, distance=squared), miner)
+        return TripletObjective(settings.margin, settings.miner, settings.memory, dimension, settings.warmup)
     if chosen == "multi_similarity":
         return pairs(MultiSimilarityLoss(), MultiSimilarityMiner())
     if chosen == "supcon":

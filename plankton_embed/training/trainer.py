@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from plankton_embed.errors import InputError, PlanktonEmbedError
 from plankton_embed.images.augmentation import augment
 from plankton_embed.images.store import PreparedImages
+from plankton_embed.network.compilation import compile_module
 from plankton_embed.network.device import autocast, skips_on_device
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import progress_bar
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 ROUND_EPOCHS, ROUND_DECAY = 5, 0.9  # schedule `rounds`
 STEPS_BETWEEN_CHECKS = 50  # checking the losses waits for the device
+COMPILE_FROM_STEPS = 5000  # then it saves a tenth of the time or more (see `docs/measurements.md`)
+COMPILE_FROM_MINUTES = 6  # the time of these steps, where the clock ends the training
 STATISTICS_IMAGES = 1024  # from which the statistics of the batch norms are measured after an epoch
 
 
@@ -106,7 +109,6 @@ def train_model(
     optimizer = _build_optimizer(net, objective, training)
     mean_net = deepcopy(net) if training.ema else None
     kept_model = model if mean_net is None else replace(model, net=mean_net)
-    forward = torch.compile(net) if training.compile else net
     feed = BatchFeed(images, class_index, images.log_sides(model.network.size_inputs), device)
     generator = torch.Generator()
 
@@ -115,6 +117,12 @@ def train_model(
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
     stateful |= {} if mean_net is None else {"mean_net": mean_net}
     history, first_step, sums = _resume(checkpoints, stateful, generator)
+    n_steps_left = (training.epochs - len(history)) * len(plan_epoch(class_index, training, np.random.default_rng(0)))
+    trunk: Callable[..., Tensor] = net.trunk
+    if should_compile(training, n_steps_left, device):
+        # the trunk only, and for batches of one shape, so that training starts soon
+        logger.info("the trunk is compiled in the first step, which takes longer")
+        trunk = compile_module(net.trunk, training.compile, "training.compile", dynamic=False)
     limit = 60 * training.minutes if training.minutes else math.inf
 
     with ExitStack() as stack:
@@ -150,7 +158,7 @@ def train_model(
                 pixels, background, labels, sides = feed(rows)
                 batch = augment(pixels, background, torch.from_numpy(views), settings.augmentation, generator)
                 with autocast(device, training.precision):
-                    vectors = forward(batch, sides)
+                    vectors = net(batch, sides, trunk)
                 loss = objective(vectors, labels, progress_made)
 
                 # backward
@@ -225,15 +233,22 @@ def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64],
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
     net.train()
     n_batches = max(1, len(rows) // (training.classes_per_batch * training.batch_images_per_class))
-    for some in np.array_split(rows, n_batches) if norms else ():
+    for number, some in enumerate(np.array_split(rows, n_batches) if norms else (), 1):
+        for norm in norms:
+            norm.momentum = 1 / number  # a plain mean over the batches; with None, each norm would wait for the device
         pixels, _, _, sides = feed(some)
         with autocast(feed.device, training.precision):
             net(pixels, sides)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def should_compile(training: TrainingSettings, n_steps: int, device: torch.device) -> bool:
+    """Return whether to compile the trunk for this number of steps, at most; `auto`: on a GPU, where it repays."""
+    is_short = n_steps < COMPILE_FROM_STEPS or 0 < training.minutes < COMPILE_FROM_MINUTES
+    return training.compile == "on" or (training.compile == "auto" and device.type == "cuda" and not is_short)
 
 
 def learning_rate_at(progress_made: float, training: TrainingSettings) -> float:

@@ -164,7 +164,7 @@ def test_an_unknown_precision_is_refused(pixels):
         embed(build(), pixels, precision="half")
 
 
-def test_without_a_compiler_auto_goes_on_and_on_is_refused(pixels, monkeypatch, caplog):
+def test_embedding_goes_on_without_a_compiler_unless_it_must_compile(pixels, monkeypatch, caplog):
     monkeypatch.setattr(inference, "COMPILE_FROM", 1)
     net = build()
     with torch._inductor.config.patch({"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}):

@@ -8,10 +8,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.miners import TripletMarginMiner
 from scipy.special import log_softmax, logsumexp
 
 from plankton_embed.settings import ObjectiveName, ProxyName, TrainingSettings
-from plankton_embed.training.objectives import build_objective
+from plankton_embed.training.objectives import build_objective, triplet_loss
 
 MINERS = ("semihard", "hard", "all")
 PAIRS = ("triplet", "multi_similarity", "supcon")
@@ -191,6 +194,69 @@ def test_a_collapsed_space_has_the_margin_as_its_loss_and_a_finite_gradient(mine
     wanted = 0 if miner == "semihard" else 0.2  # none of its negatives is farther than its positives
     assert loss.item() == pytest.approx(wanted, abs=1e-6)
     assert vectors.grad.isfinite().all()
+
+
+def listed_triplet_loss(vectors, labels, margin, miner):
+    """The loss of pytorch-metric-learning, which lists the mined triplets."""
+    squared = LpDistance(power=2)
+    mined = TripletMarginMiner(margin=margin, type_of_triplets=miner, distance=squared)(vectors, labels)
+    return TripletMarginLoss(margin=margin, distance=squared)(vectors, labels, mined)
+
+
+def value_and_gradient(loss_of, vectors, *arguments):
+    vectors = vectors.clone().requires_grad_()
+    loss = loss_of(vectors, *arguments)
+    loss.backward()
+    return loss.detach(), vectors.grad
+
+
+RANDOM = torch.Generator().manual_seed(0)
+BATCHES = {
+    "random": (unit_vectors(96, 1), torch.arange(96) // 4),
+    "not unit": (3 * torch.randn(40, 8, generator=RANDOM), torch.arange(40) % 5),
+    "uneven": (unit_vectors(50, 2), torch.randint(0, 4, (50,), generator=RANDOM)),
+    "tight": (torch.ones(32, 6) + 0.1 * unit_vectors(32, 3), torch.arange(32) // 4),
+    "one class": (unit_vectors(8, 4), torch.zeros(8, dtype=torch.long)),
+    "no pair": (unit_vectors(8, 5), torch.arange(8)),
+    "one point": (torch.ones(8, 6), torch.arange(8) // 2),
+    "a pair on one point": (unit_vectors(4, 6).repeat(2, 1), torch.arange(8) % 4),
+}
+
+
+@pytest.mark.parametrize("miner", MINERS)
+@pytest.mark.parametrize("margin", [1e-12, 0.05, 0.2, 1.5])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_counted_triplets_have_the_loss_and_gradient_of_listed_ones(batch, margin, miner):
+    vectors, labels = BATCHES[batch]
+    loss, gradient = value_and_gradient(triplet_loss, vectors, labels, margin, miner)
+    wanted, wanted_gradient = value_and_gradient(listed_triplet_loss, vectors, labels, margin, miner)
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    torch.testing.assert_close(gradient, wanted_gradient, atol=1e-5, rtol=1e-5)
+    assert loss > 0 or margin == 1e-12 or batch not in ("random", "not unit", "uneven")
+
+
+@pytest.mark.parametrize("miner", MINERS)
+def test_vectors_that_are_nan_have_a_triplet_loss_that_is_nan(miner):
+    vectors = BATCHES["random"][0].clone()
+    vectors[5] = math.nan
+    assert triplet_loss(vectors, BATCHES["random"][1], 0.2, miner).isnan()
+
+
+@pytest.mark.parametrize("name", ["triplet", "normalized_softmax", "scheduled", "reference_2019"])
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_the_default_objectives_never_wait_for_the_device(waits, name, progress):
+    objective, vectors = build(name, dimension=6), unit_vectors(12, 0).requires_grad_()
+    labels = torch.arange(12) // 3
+    with waits as found:
+        objective(vectors, labels, progress).backward()
+    assert vectors.grad.isfinite().all()
+    assert found.names == []
+
+
+def test_a_list_of_triplets_waits_for_the_device(waits):  # the check of the test above
+    with waits as found:
+        listed_triplet_loss(unit_vectors(12, 0), torch.arange(12) // 3, 0.2, "semihard")
+    assert "aten::nonzero" in found.names
 
 
 # ------------------------------------------------------------------------------------------ the other pairs

@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from plankton_embed.classifiers.scoring import self_centroid_accuracy
 from plankton_embed.errors import InputError, PlanktonEmbedError
+from plankton_embed.network.embedding_net import EmbeddingNet
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
@@ -23,7 +25,13 @@ from plankton_embed.training.checkpoints import Checkpoints, load_checkpoint
 from plankton_embed.training.collapse import PATIENCE, active_share, measure_spread
 from plankton_embed.training.history import History
 from plankton_embed.training.objectives import Objective, build_objective
-from plankton_embed.training.trainer import Validation, learning_rate_at, measure_statistics, train_model
+from plankton_embed.training.trainer import (
+    Validation,
+    learning_rate_at,
+    measure_statistics,
+    should_compile,
+    train_model,
+)
 
 QUICK = {  # three batches an epoch
     "preparation.target_size": 75,
@@ -323,6 +331,17 @@ def test_the_history_on_disk_is_the_history(images, tmp_path):
     assert (history.frame[["images_per_second", "seconds", "learning_rate"]] > 0).all(axis=None)
 
 
+@pytest.mark.parametrize("variant", ["dropout", "ema", "sgd", "scheduled"])
+def test_more_steps_do_not_wait_more_often_for_the_device(images, tmp_path, waits, variant):
+    n_waits = []
+    for n_steps in (2, 6):
+        with waits as found:
+            train(images, tmp_path / str(n_steps), **VARIANTS[variant], **{"training.steps_per_epoch": n_steps})
+        n_waits.append(len(found.names))
+        found.names.clear()
+    assert n_waits[0] == n_waits[1] > 0
+
+
 def test_an_objective_hears_how_far_the_training_is(images, tmp_path):
     watched = Watched()
     train(images, tmp_path, objective=watched)
@@ -429,6 +448,65 @@ def test_measuring_the_statistics_does_not_change_what_is_learned(images, tmp_pa
     without, _ = train(images, tmp_path / "without")
     assert all(map(torch.equal, with_it.net.parameters(), without.net.parameters()))
     assert not equal(weights_of(with_it), weights_of(without))
+
+
+# ------------------------------------------------------------------------------------------ compiling
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_steps", "device", "wanted"),
+    [
+        ({}, 5000, "cuda", True),
+        ({}, 4999, "cuda", False),
+        ({}, 10**6, "cpu", False),
+        ({}, 10**6, "mps", False),
+        ({"minutes": 6.0}, 5000, "cuda", True),
+        ({"minutes": 5.0}, 10**6, "cuda", False),  # the clock ends it long before
+        ({"compile": "on"}, 1, "cpu", True),
+        ({"compile": "off"}, 10**6, "cuda", False),
+    ],
+)
+def test_auto_compiles_on_a_gpu_where_it_repays(changes, n_steps, device, wanted):
+    assert should_compile(TrainingSettings(**changes), n_steps, torch.device(device)) == wanted
+
+
+def test_only_the_trunk_is_compiled_and_only_for_batches_of_one_shape(images, tmp_path, monkeypatch, caplog):
+    compiled, shapes = [], []
+
+    def stand_in(module, compile, setting, **options):
+        compiled.append((compile, setting, options))
+        return lambda inputs: shapes.append((inputs.shape, module.training)) or module(inputs)
+
+    monkeypatch.setattr(trainer, "compile_module", stand_in)
+    uneven = {"class_index": np.repeat([0, 1, 2], [11, 5, 2]), "validate": lambda model: seen()}
+    changes = {"training.sampling": "natural", "training.batch_images_per_class": 4}
+    plain, _ = train(images, tmp_path / "off", **uneven, **changes, **{"training.compile": "off"})
+    assert not compiled
+    with caplog.at_level("INFO"):
+        model, _ = train(images, tmp_path / "on", **uneven, **changes, **{"training.compile": "on"})
+    assert "the trunk is compiled in the first step" in caplog.text
+    assert compiled == [("on", "training.compile", {"dynamic": False})]
+    assert set(shapes) == {((8, 3, 75, 75), True)}
+    assert equal(weights_of(model), weights_of(plain))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_trunk_learns_the_same_from_one_compilation(images, tmp_path, precision):
+    losses = []
+    for compile in ("off", "on"):
+        changes = {"training.compile": compile, "training.precision": precision, "training.objective": "supcon"}
+        model = build(Settings.build(overrides={**QUICK, **changes}))
+        torch.manual_seed(0)
+        small = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 4), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+                                    torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())  # fmt: skip
+        model = replace(model, net=EmbeddingNet(small, 8, Settings.build(overrides=QUICK).network))
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        _, history = train(images, tmp_path / compile, model=model, **changes)
+        losses.append(history.frame["loss"].to_numpy())
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (compile == "on")
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4 if precision == "float32" else 0.05)
 
 
 # ------------------------------------------------------------------------------------------ running mean
