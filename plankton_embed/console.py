@@ -256,7 +256,10 @@ def clusters(found: Clusters, options: Options) -> None:
     if not options["json"]:
         print_table(found.groups)
         if found.n_means is not None:
-            print(f"{len(found.table):,} images were grouped by {found.n_means:,} means of similar images (k-means)")
+            print(
+                f"{len(found.table):,} images were grouped by {found.n_means:,} means of similar images (k-means), "
+                f"which keep {found.share_kept:.1%} of their sum of squares"
+            )
         print(f"fill in the names in {output / 'cluster_names.csv'}, then run")
         print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
     _print_summary(options)

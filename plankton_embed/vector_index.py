@@ -533,7 +533,7 @@ def fixing_command(found: Mapping[str, str]) -> str:
 def compress_vectors(
     vectors: NDArray[np.float32], n_means: int, seed: int = 0, *, progress: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
-    """Replace vectors by means of a few similar ones each, found by k-means.
+    """Replace vectors by means of a few similar ones each, found by k-means, or of copies only if these are few enough.
 
     Two rounds on a sample of ten vectors a mean are enough for a tree of the means: more change it very little.
 
@@ -546,15 +546,24 @@ def compress_vectors(
     Returns:
         The means (m, d), of how many vectors each is the mean (m,), and the mean of each vector (n,). Copies of a
         vector have the same mean, so that m is lower than `n_means` where there are many.
+
+    Raises:
+        InputError: a vector is too long (see `VectorIndex.build`).
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    _find_longest(vectors, "vectors")
+    rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1])))[:, 0]
+    _, first, copy_of = np.unique(rows, return_index=True, return_inverse=True)
+    if len(first) <= n_means:
+        return class_means(vectors, copy_of), np.bincount(copy_of), copy_of
+    distinct = vectors[first] - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)  # FAISS expands |x - y|^2
     rounds = {"niter": 2, "min_points_per_centroid": 1, "max_points_per_centroid": 10}
     kmeans = faiss.Kmeans(vectors.shape[1], n_means, seed=seed, **rounds)
-    kmeans.train(vectors)
-    nearest = np.empty(len(vectors), dtype=np.int64)
-    for start in progress_bar(range(0, len(vectors), 4 * BLOCK), "means", "block", shown=progress):
+    kmeans.train(distinct)
+    nearest = np.empty(len(distinct), dtype=np.int64)
+    for start in progress_bar(range(0, len(distinct), 4 * BLOCK), "means", "block", shown=progress):
         block = slice(start, start + 4 * BLOCK)
-        nearest[block] = kmeans.index.search(vectors[block], 1)[1][:, 0]
-    _, mean_of, counts = np.unique(nearest, return_inverse=True, return_counts=True)
+        nearest[block] = kmeans.index.search(distinct[block], 1)[1][:, 0]
+    _, mean_of, counts = np.unique(nearest[copy_of], return_inverse=True, return_counts=True)
     return class_means(vectors, mean_of), counts, mean_of

@@ -559,7 +559,30 @@ def test_compressed_vectors_are_the_means_of_near_ones():
     np.testing.assert_array_equal(again[2], mean_of)
 
 
-def test_copies_have_one_mean():
-    means, counts, mean_of = compress_vectors(np.repeat(FIVE, 100, axis=0), 50)
+@pytest.mark.parametrize("n_means", [5, 50, 499])
+def test_copies_have_one_mean(n_means):
+    means, counts, mean_of = compress_vectors(np.repeat(FIVE, 100, axis=0), n_means)
     np.testing.assert_allclose(means[mean_of], np.repeat(FIVE, 100, axis=0), atol=1e-6)
     assert counts.tolist() == [100] * 5
+
+
+def test_many_copies_of_a_few_vectors_take_no_means_from_the_others():
+    vectors = np.concatenate([np.repeat(unit_vectors(3), 3000, axis=0), unit_vectors(1000, seed=1)])
+    means, counts, mean_of = compress_vectors(vectors, 200)
+    assert len(means) > 180 and len(counts) == len(means)
+    np.testing.assert_allclose(means[mean_of[-1]], vectors[mean_of == mean_of[-1]].mean(axis=0), atol=1e-6)
+    for start in (0, 3000, 6000):
+        assert len(set(mean_of[start : start + 3000])) == 1
+    assert len(compress_vectors(vectors, 1003)[0]) == 1003
+
+
+def test_vectors_far_from_zero_have_as_good_means():
+    vectors = 10 * unit_vectors(3000, 64)
+    squares = []
+    for offset in (0, 1e4):
+        moved = (offset + vectors).astype(np.float32)
+        means, _, mean_of = compress_vectors(moved, 200)
+        squares.append(((moved - means[mean_of]) ** 2).sum())
+    assert squares[1] == pytest.approx(squares[0], rel=0.03)
+    with pytest.raises(InputError, match="found a value of 1e\\+30 in row 3"):
+        compress_vectors(np.where(np.arange(9)[:, None] == 3, 1e30, vectors[:9]), 2)
