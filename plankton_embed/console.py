@@ -290,6 +290,11 @@ def suspects(found: Suspects, options: Options) -> None:
             share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
             print(f"group {group.group}: {share} look like {group.guess}")
         print_table(found.first(20)[["object_id", "label", "guess", "score"]])
+        if found.recall is not None:
+            print(
+                f"neighbours were searched in the nearest cells of an index, which finds {found.recall:.1%} of the 10 "
+                "nearest (measured on a sample)"
+            )
         print(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then run")
         print(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
     _print_summary(options)
