@@ -256,7 +256,10 @@ def clusters(found: Clusters, options: Options) -> None:
     if not options["json"]:
         print_table(found.groups)
         if found.n_means is not None:
-            print(f"{len(found.table):,} images were grouped by {found.n_means:,} means of similar images (k-means)")
+            print(
+                f"{len(found.table):,} images were grouped by {found.n_means:,} means of similar images (k-means), "
+                f"which keep {found.share_kept:.1%} of their sum of squares"
+            )
         print(f"fill in the names in {output / 'cluster_names.csv'}, then run")
         print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
     _print_summary(options)
@@ -287,6 +290,11 @@ def suspects(found: Suspects, options: Options) -> None:
             share = f"{group.n_images} of {group.n_of_class} images labelled {group.label}"
             print(f"group {group.group}: {share} look like {group.guess}")
         print_table(found.first(20)[["object_id", "label", "guess", "score"]])
+        if found.recall is not None:
+            print(
+                f"neighbours were searched in the nearest cells of an index, which finds {found.recall:.1%} of the 10 "
+                "nearest (measured on a sample)"
+            )
         print(f"decide in {output / 'corrections.csv'} (keep, relabel or delete), then run")
         print(f"plankton-embed apply-corrections CATALOG {output / 'corrections.csv'} -o CATALOG2\n")
     _print_summary(options)

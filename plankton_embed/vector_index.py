@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ PER_CELL = 64  # vectors a cell that its training takes
 N_TUNING, TUNING_K = 1000, 10  # vectors whose neighbours the recall is measured on, and neighbours of each
 BLAS_FROM = 20  # queries at a time for which FAISS expands the square, and multiplies matrices
 FEW = 16  # queries at a time for which it subtracts vectors instead
+LONGEST = 1e18  # length of a vector: the square of a larger distance exceeds float32, and FAISS leaves it out
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +111,7 @@ class VectorIndex(Shown):
 
         Raises:
             SettingError: an unknown kind, or too few vectors for an IVF index (it needs 1,000).
+            InputError: no vector, or one so long (above 1e18) that distances exceed float32.
             DependencyError: no usable FAISS is installed; the message contains the command that fixes it.
         """
         faiss = import_faiss()
@@ -130,6 +132,7 @@ class VectorIndex(Shown):
             raise SettingError(f"index kind: expected flat, ivf_flat, ivf_sq8 or auto, found {kind!r}")
         if n < LEAST_IVF:
             raise SettingError(f"{kind} needs at least {LEAST_IVF:,} vectors, found {n}; use flat")
+        _find_longest(table.vectors, "vectors")
         n_cells = int(min(4 * np.sqrt(n), n // 44))  # FAISS wants 39 vectors of each cell, beside those of the tuning
         _, rest = _draw_tuning(n)
         index = faiss.index_factory(d, f"IVF{n_cells},{FACTORY[kind]}")
@@ -144,7 +147,8 @@ class VectorIndex(Shown):
 
         Recall@10 is measured on vectors of the index (a tenth of them, at most 1,000), each left out of its own answer,
         against an exact search: the share of answers that are at most as far as the 10th nearest vector. It may be
-        lower for queries that are unlike the vectors of the index. A flat index is exact and is not changed.
+        lower for queries that are unlike the vectors of the index. A flat index is exact and is not changed. A warning
+        if all cells of an `ivf_sq8` do not reach this recall, as its codes are too coarse.
 
         Args:
             recall: the least share to find, above 0 and at most 1.
@@ -158,16 +162,24 @@ class VectorIndex(Shown):
             return 1.0
         chosen, _ = _draw_tuning(len(self))
         queries, n_probes = self.table.vectors[chosen], 1
-        every = _search_all(self.table.vectors, queries, TUNING_K + 1 + SPARE)
-        farthest = self._rank_others(queries, every, chosen)[0][:, -1:]
+        every = self._search_exactly(self._search_all, queries, min(TUNING_K + 1, len(self)))
+        farthest = _drop_themselves(*every, chosen)[0][:, -1:]
         while True:
             self._index.nprobe = n_probes
-            _, candidates = self._index.search(queries, self._count_candidates(TUNING_K + 1))
-            missed = self._rank_others(queries, candidates, chosen)[0] > farthest
+            with _multiply_from(BLAS_FROM * self.table.dimension):  # as a search does
+                _, candidates = self._index.search(queries, self._count_candidates(TUNING_K + 1))
+            distances, rows = self._rank(queries, candidates)
+            missed = _drop_themselves(distances[:, : TUNING_K + 1], rows[:, : TUNING_K + 1], chosen)[0] > farthest
             reached = 1 - float(missed.sum() / max(missed.size, 1))
             if reached >= recall or n_probes == self.n_cells:
                 break
             n_probes = min(2 * n_probes, self.n_cells)
+        if reached < recall:
+            logger.warning(
+                "%s: a search of all %d cells finds %.1f %% of the %d nearest, less than %.1f %%, because its codes "
+                "are too coarse for these vectors; build the index again, with kind ivf_flat",
+                *(self.kind, self.n_cells, 100 * reached, TUNING_K, 100 * recall),
+            )
         self._set(self.table, self._index, reached)
         return reached
 
@@ -179,7 +191,7 @@ class VectorIndex(Shown):
 
         Raises:
             MismatchError: the vectors were made by another model; both hashes are given.
-            InputError: an object ID is in the index already.
+            InputError: an object ID is in the index already, or a vector is too long (see `build`).
         """
         self.table.check_same_model(table, ("the index", "the table to add"))
         new = set(table.object_id)
@@ -189,6 +201,9 @@ class VectorIndex(Shown):
                 f"{len(twice)} object_ids of the table to add are in the index already, such as {twice[0]}; "
                 "remove them from one of the two"
             )
+        if not len(table):
+            return
+        _find_longest(table.vectors, "the table to add")
         joined = self.table.join(table)
         if self.kind == "flat":  # others may search the same index
             index = _build_flat(joined.vectors)
@@ -204,6 +219,8 @@ class VectorIndex(Shown):
             InputError: an object ID is not in the index, or no vector would remain.
         """
         unwanted = {object_ids} if isinstance(object_ids, str) else set(map(str, object_ids))
+        if not unwanted:
+            return
         keep = np.array([name not in unwanted for name in self.table.object_id])
         missing = unwanted.difference(self.table.object_id[~keep])
         if missing:
@@ -230,7 +247,7 @@ class VectorIndex(Shown):
         if searcher is None:
             searcher = _to_gpu(index) if self.n_probes <= GPU_MOST else index
         self._searcher = searcher
-        self._longest = float(np.sqrt(np.einsum("ij,ij->i", table.vectors, table.vectors).max()))
+        self._longest = _find_longest(table.vectors, "vectors")
 
     def _still_holds(self, vectors: NDArray[np.float32]) -> bool:
         """Return whether this flat index was built over this array, and the array has not been changed."""
@@ -247,7 +264,8 @@ class VectorIndex(Shown):
 
         Raises:
             MismatchError: the queries were made by another model.
-            InputError: k is out of range, or the vectors have a wrong length or are not finite.
+            InputError: k is out of range, or the vectors have another dimension, are not finite, or are too long (see
+                `build`).
         """
         if isinstance(queries, EmbeddingTable):
             self.table.check_same_model(queries, ("the index", "the query"))
@@ -257,6 +275,7 @@ class VectorIndex(Shown):
             raise InputError(f"queries: expected shape (q, {self.table.dimension}), found {queries.shape}")
         if not np.isfinite(queries).all():
             raise InputError("queries: expected finite numbers, found nan or infinity")
+        _find_longest(queries, "queries")
         if not 1 <= k <= len(self):
             raise InputError(f"k: expected 1 to {len(self)} (the size of the index), found {k}")
         distances = np.empty((len(queries), k), dtype=np.float32)
@@ -280,13 +299,6 @@ class VectorIndex(Shown):
         found = self.search(self.table.vectors, k + 1)
         return Neighbors(*_drop_themselves(found.distances, found.rows, np.arange(len(self))))
 
-    def _rank_others(
-        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], own: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return exact distances and rows of the TUNING_K nearest candidates, without the query's own row."""
-        distances, rows = self._rank(queries, candidates)
-        return _drop_themselves(distances[:, : TUNING_K + 1], rows[:, : TUNING_K + 1], own)
-
     def _count_candidates(self, k: int) -> int:
         """Return how many candidates FAISS is to find, of which the k nearest by their exact distances are kept."""
         spare = {"flat": SPARE, "ivf_sq8": max(k, SPARE)}.get(self.kind, 0)
@@ -295,22 +307,40 @@ class VectorIndex(Shown):
     def _search_block(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         n_candidates = self._count_candidates(k)
         searcher = self._searcher if n_candidates <= GPU_MOST else self._index
+        if self.kind == "flat":
+            return self._search_exactly(searcher.search, queries, k)
         with _multiply_from(BLAS_FROM * self.table.dimension):
-            squares, rows = searcher.search(queries, n_candidates)
+            _, rows = searcher.search(queries, n_candidates)
         distances, rows = self._rank(queries, rows)
         short = np.flatnonzero(rows[:, k - 1] < 0)  # the searched cells contain fewer than k
         if len(short):
-            found = _search_all(self.table.vectors, queries[short], k)
-            distances[short, :k], rows[short, :k] = self._rank(queries[short], found)
-        if self.kind == "flat" and k < n_candidates < len(self):
-            # FAISS expands |q - v|^2, with an error up to `error`: search again where it could hide a nearer vector
+            distances[short, :k], rows[short, :k] = self._search_exactly(self._search_all, queries[short], k)
+        return distances[:, :k], rows[:, :k]
+
+    def _search_all(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Compare queries with every vector of the table, by FAISS on the processor; return squares and rows."""
+        squares, rows = import_faiss().knn(queries, self.table.vectors, k)
+        return squares, np.asarray(rows, dtype=np.int64)
+
+    def _search_exactly(
+        self, search: Callable[..., Any], queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return exact distances and rows of the k nearest, given a search of all vectors that rounds.
+
+        FAISS expands |q - v|^2, with an error up to `error`: subtract where it could hide a nearer vector.
+        """
+        n_candidates = min(k + SPARE, len(self))
+        with _multiply_from(BLAS_FROM * self.table.dimension):
+            squares, rows = search(queries, n_candidates)
+        distances, rows = self._rank(queries, rows)
+        if n_candidates < len(self):
             length = np.linalg.norm(queries, axis=1) + self._longest
             error = np.finfo(np.float32).eps * (self.table.dimension + 4) * length**2
             doubtful = np.flatnonzero(distances[:, k - 1] ** 2 + error >= squares[:, -1])
             for start in range(0, len(doubtful), FEW):
                 few = doubtful[start : start + FEW]
                 with _multiply_from(BLAS_FROM * self.table.dimension):
-                    _, found = self._index.search(queries[few], n_candidates)
+                    _, found = self._search_all(queries[few], n_candidates)
                 distances[few], rows[few] = self._rank(queries[few], found)
         return distances[:, :k], rows[:, :k]
 
@@ -414,6 +444,24 @@ def _build_flat(vectors: NDArray[np.float32]) -> Any:
     return index
 
 
+def _find_longest(vectors: NDArray[np.float32], what: str) -> float:
+    """Return the length of the longest vector, 0 if there is none.
+
+    Raises:
+        InputError: it is above 1e18.
+    """
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    row = int(lengths.argmax()) if len(lengths) else 0
+    longest = float(lengths[row]) if len(lengths) else 0.0
+    if longest > LONGEST:
+        raise InputError(
+            f"{what}: expected lengths up to {LONGEST:g}, as squared distances between longer vectors exceed float32; "
+            f"found a value of {float(np.abs(vectors[row]).max()):g} in row {row}; is it a fill value for missing data?"
+        )
+    return longest
+
+
 def _draw_tuning(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows, of n, whose neighbours the recall is measured on, and the others in random order."""
     rows = np.random.default_rng(0).permutation(n)
@@ -438,13 +486,6 @@ def _renumber(lists: Any, numbers: NDArray[np.int64]) -> None:
         if length := lists.list_size(cell):
             rows = faiss.rev_swig_ptr(lists.get_ids(cell), length)
             rows[:] = numbers[rows]
-
-
-def _search_all(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    faiss = import_faiss()
-    with _multiply_from(BLAS_FROM * vectors.shape[1]):
-        _, rows = faiss.knn(queries, vectors, k)
-    return np.asarray(rows, dtype=np.int64)
 
 
 def installed_faiss() -> dict[str, str]:
@@ -492,7 +533,7 @@ def fixing_command(found: Mapping[str, str]) -> str:
 def compress_vectors(
     vectors: NDArray[np.float32], n_means: int, seed: int = 0, *, progress: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
-    """Replace vectors by means of a few similar ones each, found by k-means.
+    """Replace vectors by means of a few similar ones each, found by k-means, or of copies only if these are few enough.
 
     Two rounds on a sample of ten vectors a mean are enough for a tree of the means: more change it very little.
 
@@ -505,15 +546,24 @@ def compress_vectors(
     Returns:
         The means (m, d), of how many vectors each is the mean (m,), and the mean of each vector (n,). Copies of a
         vector have the same mean, so that m is lower than `n_means` where there are many.
+
+    Raises:
+        InputError: a vector is too long (see `VectorIndex.build`).
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    _find_longest(vectors, "vectors")
+    rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1])))[:, 0]
+    _, first, copy_of = np.unique(rows, return_index=True, return_inverse=True)
+    if len(first) <= n_means:
+        return class_means(vectors, copy_of), np.bincount(copy_of), copy_of
+    distinct = vectors[first] - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)  # FAISS expands |x - y|^2
     rounds = {"niter": 2, "min_points_per_centroid": 1, "max_points_per_centroid": 10}
     kmeans = faiss.Kmeans(vectors.shape[1], n_means, seed=seed, **rounds)
-    kmeans.train(vectors)
-    nearest = np.empty(len(vectors), dtype=np.int64)
-    for start in progress_bar(range(0, len(vectors), 4 * BLOCK), "means", "block", shown=progress):
+    kmeans.train(distinct)
+    nearest = np.empty(len(distinct), dtype=np.int64)
+    for start in progress_bar(range(0, len(distinct), 4 * BLOCK), "means", "block", shown=progress):
         block = slice(start, start + 4 * BLOCK)
-        nearest[block] = kmeans.index.search(vectors[block], 1)[1][:, 0]
-    _, mean_of, counts = np.unique(nearest, return_inverse=True, return_counts=True)
+        nearest[block] = kmeans.index.search(distinct[block], 1)[1][:, 0]
+    _, mean_of, counts = np.unique(nearest[copy_of], return_inverse=True, return_counts=True)
     return class_means(vectors, mean_of), counts, mean_of

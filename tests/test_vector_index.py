@@ -155,6 +155,32 @@ def test_the_recall_is_that_of_a_search_of_the_fewest_cells_that_reach_it(kind):
     assert np.mean([np.isin(nearest[i], half[i]).mean() for i in range(400)]) < 0.98
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+@pytest.mark.parametrize("kind", IVF)
+def test_the_recall_is_true_of_vectors_far_from_zero(kind, offset):
+    """Squares of such vectors, which FAISS expands, have errors larger than the distances between neighbours."""
+    vectors = (offset + 10 * unit_vectors(4000, spread=0.6)).astype(np.float32)
+    index = VectorIndex.build(EmbeddingTable(vectors[:3000]), kind)
+    distances = cdist(vectors[3000:].astype(float), index.table.vectors)
+    farthest = np.sort(distances, axis=1)[:, 9:10] * (1 + 1e-6)
+    together, alone = index.search(vectors[3000:]), [index.search(vectors[row : row + 1]) for row in range(3000, 3100)]
+    assert (together.distances <= farthest).mean() == pytest.approx(index.recall, abs=0.02)
+    single = np.concatenate([found.distances for found in alone]) <= farthest[:100]
+    assert single.mean() > index.recall - 0.02
+    whole = index.search(vectors[3000:3003], 3000).distances  # more than the searched cells contain
+    np.testing.assert_allclose(whole, np.sort(distances[:3], axis=1), rtol=1e-5)
+
+
+def test_a_recall_that_no_number_of_cells_reaches_is_warned_of(caplog):
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(1500)), "ivf_sq8")
+    index.add(EmbeddingTable(50 + unit_vectors(500, seed=1), object_id=[f"far {row}" for row in range(500)]))
+    assert not caplog.text
+    assert index.tune() == index.recall < 0.9
+    assert index.n_probes == index.n_cells
+    assert f"finds {100 * index.recall:.1f} % of the 10 nearest, less than 98.0 %" in caplog.text
+    assert "ivf_flat" in caplog.text
+
+
 def test_copies_of_a_vector_count_as_one_another():
     index = VectorIndex.build(EmbeddingTable(np.repeat(unit_vectors(100), 30, axis=0)), "ivf_sq8")
     assert (index.recall, index.n_probes) == (1.0, 1)
@@ -238,6 +264,33 @@ def test_an_index_of_the_same_array_does_not_change_with_another():
         assert len(index) == 5
         assert (index.search(FIVE, 1).rows[:, 0] == np.arange(5)).all()
     assert second.search(FIVE, 9).rows[0].tolist() == [1, 3, 0, 2, 8, 4, 6, 5, 7]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_added_and_nothing_removed_keep_the_recall(kind):
+    index = VectorIndex.build(EmbeddingTable(unit_vectors(1000)), kind)
+    recall = index.recall
+    index.add(EmbeddingTable(np.zeros((0, 16), dtype=np.float32)))
+    index.remove([])
+    assert index.recall == recall is not None
+    assert len(index) == 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_whose_squared_distances_exceed_float32_are_refused(kind, tmp_path):
+    vectors = unit_vectors(1000)
+    index = VectorIndex.build(EmbeddingTable(vectors), kind)
+    vectors = np.concatenate([vectors, 9.96921e36 * np.ones((1, 16), dtype=np.float32)])  # the fill value of netCDF
+    message = r"lengths up to 1e\+18.*found a value of 9.96921e\+36 in row {}; is it a fill value"
+    with pytest.raises(InputError, match="vectors: .*" + message.format(1000)):
+        VectorIndex.build(EmbeddingTable(vectors), kind)
+    with pytest.raises(InputError, match="the table to add: .*" + message.format(0)):
+        index.add(EmbeddingTable(vectors[-1:], object_id=["far"]))
+    with pytest.raises(InputError, match="queries: .*" + message.format(0)):
+        index.search(vectors[-1:])
+    assert len(index) == index._index.ntotal == 1000
+    long = VectorIndex.build(EmbeddingTable(1e17 * vectors[:1000]), "flat")
+    assert (long.search(long.table.vectors, 3).rows[:, 0] == np.arange(1000)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -506,7 +559,30 @@ def test_compressed_vectors_are_the_means_of_near_ones():
     np.testing.assert_array_equal(again[2], mean_of)
 
 
-def test_copies_have_one_mean():
-    means, counts, mean_of = compress_vectors(np.repeat(FIVE, 100, axis=0), 50)
+@pytest.mark.parametrize("n_means", [5, 50, 499])
+def test_copies_have_one_mean(n_means):
+    means, counts, mean_of = compress_vectors(np.repeat(FIVE, 100, axis=0), n_means)
     np.testing.assert_allclose(means[mean_of], np.repeat(FIVE, 100, axis=0), atol=1e-6)
     assert counts.tolist() == [100] * 5
+
+
+def test_many_copies_of_a_few_vectors_take_no_means_from_the_others():
+    vectors = np.concatenate([np.repeat(unit_vectors(3), 3000, axis=0), unit_vectors(1000, seed=1)])
+    means, counts, mean_of = compress_vectors(vectors, 200)
+    assert len(means) > 180 and len(counts) == len(means)
+    np.testing.assert_allclose(means[mean_of[-1]], vectors[mean_of == mean_of[-1]].mean(axis=0), atol=1e-6)
+    for start in (0, 3000, 6000):
+        assert len(set(mean_of[start : start + 3000])) == 1
+    assert len(compress_vectors(vectors, 1003)[0]) == 1003
+
+
+def test_vectors_far_from_zero_have_as_good_means():
+    vectors = 10 * unit_vectors(3000, 64)
+    squares = []
+    for offset in (0, 1e4):
+        moved = (offset + vectors).astype(np.float32)
+        means, _, mean_of = compress_vectors(moved, 200)
+        squares.append(((moved - means[mean_of]) ** 2).sum())
+    assert squares[1] == pytest.approx(squares[0], rel=0.03)
+    with pytest.raises(InputError, match="found a value of 1e\\+30 in row 3"):
+        compress_vectors(np.where(np.arange(9)[:, None] == 3, 1e30, vectors[:9]), 2)

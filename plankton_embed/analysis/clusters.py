@@ -26,6 +26,7 @@ MOST_EXACT = 50_000  # images; of more, means of similar images are grouped
 MOST_MEANS = 20_000
 MIN_SIZE = 10
 MIN_SAMPLES = 2  # with more, most images of a fine-grained space are in no group
+BLOCK = 2**14  # images at a time
 ALONE = 0  # the number of images in no group
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Clusters(Shown):
         distance: (n,) distance of each image to the mean of its group; nan if it is in no group.
         n_means: the number of means that were grouped instead of the images (more than 50,000 of them); None if the
             images themselves were.
+        share_kept: the share of the images' sum of squares that is between these means; 1 without means.
     """
 
     table: EmbeddingTable
@@ -58,6 +60,7 @@ class Clusters(Shown):
     odd: dict[int, NDArray[np.intp]]
     distance: NDArray[np.float64]
     n_means: int | None = None
+    share_kept: float = 1.0
 
     def images(self) -> pd.DataFrame:
         """Return one row per image: `object_id`, `path`, `cluster`, and `distance` to the mean of its group."""
@@ -66,7 +69,9 @@ class Clusters(Shown):
 
     def _describe(self) -> str:
         found = f"{len(self.groups)} groups of {len(self.table):,} images, {(self.cluster == 0).sum():,} in none"
-        return found if self.n_means is None else f"{found}, by {self.n_means:,} means of similar images"
+        if self.n_means is None:
+            return found
+        return f"{found}, by {self.n_means:,} means of similar images, which keep {self.share_kept:.1%}"
 
     def _preview(self) -> pd.DataFrame:
         return self.groups
@@ -124,6 +129,7 @@ def find_clusters(
     counts, point_of = None, np.arange(len(table))
     if len(table) > MOST_EXACT:
         points, counts, point_of = compress_vectors(table.vectors, MOST_MEANS, progress=progress)
+    found = np.zeros(len(points), dtype=np.intp)  # the only group, if all images are copies
     if method == "tree":
         n_groups = n_clusters or min(round(len(table) ** 0.5), len(points))
         if n_groups > len(points):
@@ -131,8 +137,9 @@ def find_clusters(
                 f"n_clusters: expected at most {len(points)}, the number of means of similar images that are grouped "
                 f"instead of more than {MOST_EXACT} images; found {n_clusters}"
             )
-        found = Tree(ward_linkage(points, counts, n_threads=n_threads, progress=progress)).cut(n_groups)
-    else:
+        if len(points) > 1:
+            found = Tree(ward_linkage(points, counts, n_threads=n_threads, progress=progress)).cut(n_groups)
+    elif len(points) > 1:
         found = _find_dense(points, counts, MIN_SIZE if min_size is None else min_size, n_threads)
     cluster = _number_by_size(found[point_of])
     rows, central, odd, means = [], {}, {}, []
@@ -150,7 +157,22 @@ def find_clusters(
         between = cdist(np.array(means), classes.vectors)
         groups["nearest_class"] = classes.object_id[between.argmin(axis=1)]
         groups["nearest_distance"] = between.min(axis=1)
-    return Clusters(table, cluster, groups, central, odd, distance, None if counts is None else len(points))
+    if counts is None:
+        return Clusters(table, cluster, groups, central, odd, distance)
+    kept = _share_kept(table.vectors, points, counts, point_of)
+    return Clusters(table, cluster, groups, central, odd, distance, len(points), kept)
+
+
+def _share_kept(
+    vectors: NDArray[np.float32], means: NDArray[np.floating], counts: NDArray[np.intp], mean_of: NDArray[np.intp]
+) -> float:
+    """Return the share of the sum of squares of the vectors that is between their means."""
+    between = float(counts @ ((means - counts @ means / len(vectors)) ** 2).sum(axis=1))
+    within = 0.0
+    for start in range(0, len(vectors), BLOCK):
+        block = slice(start, start + BLOCK)
+        within += float(((vectors[block] - means[mean_of[block]]) ** 2).sum())
+    return between / (between + within) if within else 1.0
 
 
 def load_named(folder: str | Path) -> EmbeddingTable | None:

@@ -33,7 +33,9 @@ COLUMNS = ["group", "code", "guess", "n_images", "n_of_class", "evidence"]
 Rows = NDArray[np.intp]
 
 
-def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> tuple[pd.DataFrame, Rows, str | None]:
+def find_misfiled_groups(
+    table: EmbeddingTable, codes: Rows, seed: int = 0
+) -> tuple[pd.DataFrame, Rows, str | None, float | None]:
     """Find groups of similar images that are far from the rest of their class and near images of another class.
 
     The neighbours of a single wrong label have other labels. If many similar images have the same wrong label, their
@@ -58,7 +60,8 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     Returns:
         One row per group, the strongest evidence first: `group` (from 1), `code`, `guess` (the code of the commonest
         other class among its neighbours), `n_images`, `n_of_class`, `evidence`. The group of each image (n,), 0 for
-        none. The reason why groups were not searched; None if they were.
+        none. The reason why groups were not searched; None if they were. The recall of the neighbours (see
+        `build_index`).
     """
     n_classes = int(codes.max()) + 1
     drawn = _draw(table.vectors, codes, seed)
@@ -66,9 +69,9 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     is_large = np.bincount(drawn_codes, minlength=n_classes) >= 2 * LEAST_IMAGES
     if (n := int(is_large.sum())) < LEAST_CLASSES:
         why = f"{LEAST_CLASSES} classes of at least {2 * LEAST_IMAGES} different images are needed; found {n}"
-        return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why
-    found = build_index(EmbeddingTable(vectors)).search_others(min(N_SEARCHED, len(drawn) - 1))
-    neighbors = _Neighbors(found, drawn_codes)
+        return pd.DataFrame(columns=COLUMNS), np.zeros(len(codes), dtype=np.intp), why, None
+    index, recall = build_index(EmbeddingTable(vectors))
+    neighbors = _Neighbors(index.search_others(min(N_SEARCHED, len(drawn) - 1)), drawn_codes)
     judge = partial(_judge_branches, vectors, drawn_codes, neighbors)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # each needs up to 100 MB
         branches = [branch for found in pool.map(judge, np.flatnonzero(is_large).tolist()) for branch in found]
@@ -84,12 +87,13 @@ def find_misfiled_groups(table: EmbeddingTable, codes: Rows, seed: int = 0) -> t
     of_image = _join_rest(table.vectors, codes, drawn, group)
     counts, of_class = np.bincount(of_image, minlength=len(chosen) + 1), np.bincount(codes)
     rows = [(i, code, guess, counts[i], of_class[code], evidence) for i, code, guess, evidence in chosen]
-    return pd.DataFrame(rows, columns=COLUMNS), of_image, None
+    return pd.DataFrame(rows, columns=COLUMNS), of_image, None, recall
 
 
-def build_index(table: EmbeddingTable) -> VectorIndex:
-    """Return an index of the vectors, exact up to 50,000 of them."""
-    return VectorIndex.build(table, "flat" if len(table) <= MOST_EXACT else "ivf_sq8")
+def build_index(table: EmbeddingTable) -> tuple[VectorIndex, float | None]:
+    """Return an index of the vectors, exact up to 50,000 of them; and its measured recall, None if it is exact."""
+    index = VectorIndex.build(table, "flat" if len(table) <= MOST_EXACT else "ivf_flat")
+    return index, None if index.kind == "flat" else index.recall
 
 
 def _draw(vectors: NDArray[np.float32], codes: NDArray[np.intp], seed: int) -> Rows:

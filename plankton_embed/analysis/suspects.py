@@ -16,7 +16,7 @@ from plankton_embed.analysis.misfiled import SAME, build_index, find_misfiled_gr
 from plankton_embed.errors import InputError, SettingError, needs_extra
 from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
-from plankton_embed.vector_index import VectorIndex
+from plankton_embed.vector_index import Neighbors, VectorIndex
 
 N_NEIGHBORS = 10
 NEAR_COSINE = 0.999  # above which images of two splits are reported as near-copies
@@ -43,6 +43,8 @@ class Suspects(Shown):
         contradictions: images with a copy that has another label: `object_id`, `path`, `label`, `guess` (the label of
             the copy) and `copy` (its `object_id`).
         why_no_groups: why groups were not searched; None if they were.
+        recall: the share of the 10 nearest neighbours that were found, measured on a sample (of more than 50,000
+            vectors; see `VectorIndex.tune`); None if the search was exact.
     """
 
     table: EmbeddingTable
@@ -51,6 +53,7 @@ class Suspects(Shown):
     copies: pd.DataFrame
     contradictions: pd.DataFrame
     why_no_groups: str | None
+    recall: float | None = None
 
     def first(self, n: int = 240) -> pd.DataFrame:
         """Return n images to check, contradictions first, then the ranking: `object_id` to `score`, and `reason`."""
@@ -129,7 +132,8 @@ def find_suspects(
         raise SettingError("cleanlab needs the probabilities of a classifier; give the head 2 folds or more (--folds)")
     codes = np.searchsorted(classes, images.label.astype(str))
     signals: dict[str, NDArray[np.float64]] = {}
-    votes, nearest, distances = _count_neighbors(images, codes, len(classes), min(n_neighbors, len(images) - 1))
+    votes, found, recall = _count_neighbors(images, codes, len(classes), min(n_neighbors, len(images) - 1))
+    recalls = [recall]
     every = np.arange(len(images))
     signals["neighbors"] = 1 - votes[every, codes] / votes.sum(axis=1)
     signals["distance"], toward = _compare_means(images, codes)
@@ -147,7 +151,8 @@ def find_suspects(
             signals["cleanlab"] = _score_by_cleanlab(codes, of_classes)
         support = support + of_classes
     support[every, codes] = -1  # the guess is another label
-    groups, group, why_no_groups = find_misfiled_groups(images, codes, seed)
+    groups, group, why_no_groups, recall = find_misfiled_groups(images, codes, seed)
+    recalls.append(recall)
     guess = support.argmax(axis=1)
     guess[group > 0] = groups["guess"].to_numpy()[group[group > 0] - 1]
     ranking = pd.DataFrame(
@@ -165,17 +170,19 @@ def find_suspects(
     ranking = ranking.sort_values("score", ascending=False, kind="stable")
     in_groups = ranking["group"].where(ranking["group"] > 0, len(groups) + 1)
     ranking = ranking.loc[in_groups.sort_values(kind="stable").index].reset_index(drop=True)
-    limit = float(np.quantile(distances[:, 0], COPY_SHARE)) if copy_distance is None else copy_distance
+    limit = float(np.quantile(found.distances[:, 0], COPY_SHARE)) if copy_distance is None else copy_distance
     rows = np.flatnonzero(labelled)
     if others is not None and others.is_labelled.any():
         rows = np.concatenate([rows, len(table) + np.flatnonzero(others.is_labelled)])
         images = images.join(others.labelled)
         codes = np.unique(images.label.astype(str), return_inverse=True)[1]
-        _, nearest, distances = _count_neighbors(images, codes, int(codes.max()) + 1, min(n_neighbors, len(images) - 1))
-    copies = _find_copies(images, rows, codes, nearest, distances, limit)
+        _, found, recall = _count_neighbors(images, codes, int(codes.max()) + 1, min(n_neighbors, len(images) - 1))
+        recalls.append(recall)
+    copies = _find_copies(images, rows, codes, found, limit)
     groups = groups.assign(label=classes[groups["code"].astype(int)], guess=classes[groups["guess"].astype(int)])
     groups = groups[["group", "label", "guess", "n_images", "n_of_class", "evidence"]]
-    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked), why_no_groups)
+    recall = min((share for share in recalls if share is not None), default=None)
+    return Suspects(table, ranking, groups, copies, _list_contradictions(copies, marked), why_no_groups, recall)
 
 
 def _list_contradictions(copies: pd.DataFrame, marked: pd.DataFrame | None) -> pd.DataFrame:
@@ -208,7 +215,7 @@ def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
         length = np.linalg.norm(table.vectors, axis=1, keepdims=True)
         unit = replace(table, vectors=(table.vectors / np.where(length > 0, length, 1)).astype(np.float32))
         if before is not None and len(unit):
-            index = VectorIndex.build(before, "flat" if len(before) <= MOST_EXACT else "ivf_sq8")
+            index = VectorIndex.build(before, "flat" if len(before) <= MOST_EXACT else "ivf_flat")
             nearest = index.search(unit.vectors, 1)
             cosine = 1 - nearest.distances[:, 0].astype(float) ** 2 / 2
             mine = np.flatnonzero((cosine > NEAR_COSINE) & (length[:, 0] > 0))
@@ -226,12 +233,13 @@ def find_near_copies(splits: Mapping[str, EmbeddingTable]) -> pd.DataFrame:
 
 def _count_neighbors(
     images: EmbeddingTable, codes: NDArray[np.intp], n_classes: int, k: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return votes (n, C) of the k nearest others, and these with their distances, (n, k)."""
-    found = build_index(images).search_others(k)
+) -> tuple[NDArray[np.float64], Neighbors, float | None]:
+    """Return votes (n, C) of the k nearest others, these others, and their recall (see `build_index`)."""
+    index, recall = build_index(images)
+    found = index.search_others(k)
     cells = np.arange(len(images))[:, None] * n_classes + codes[found.rows]
     votes = np.bincount(cells.ravel(), minlength=len(images) * n_classes).reshape(len(images), n_classes)
-    return votes.astype(np.float64), found.rows, found.distances
+    return votes.astype(np.float64), found, recall
 
 
 def _compare_means(images: EmbeddingTable, codes: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -255,15 +263,14 @@ def _find_copies(
     images: EmbeddingTable,
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
-    nearest: NDArray[np.int64],
-    distances: NDArray[np.float32],
+    found: Neighbors,
     limit: float,
 ) -> pd.DataFrame:
     """Return images with their nearest neighbour of another label, if it is within the limit, each pair once."""
-    differs = codes[nearest] != codes[:, None]
+    differs = codes[found.rows] != codes[:, None]
     every, rank = np.arange(len(images)), differs.argmax(axis=1)
-    first = np.flatnonzero(differs.any(axis=1) & (distances[every, rank] <= limit))
-    pairs = np.unique(np.sort(np.column_stack([first, nearest[first, rank[first]]]), axis=1), axis=0).reshape(-1, 2)
+    first = np.flatnonzero(differs.any(axis=1) & (found.distances[every, rank] <= limit))
+    pairs = np.unique(np.sort(np.column_stack([first, found.rows[first, rank[first]]]), axis=1), axis=0).reshape(-1, 2)
     one, two = pairs.T
     distance = np.linalg.norm(images.vectors[one] - images.vectors[two], axis=1)
     columns: dict[str, object] = {}

@@ -73,11 +73,13 @@ def ward_linkage(
 
 
 class _Clusters:
-    """The present clusters, each in the slot of its first point; distances are squared heights."""
+    """The present clusters, each in the slot of its first point; distances are squared heights over `scale` squared."""
 
     def __init__(self, points: Floats, sizes: Floats, n_threads: int):
         n = len(points)
         self.centers = points - points.mean(axis=0)
+        self.scale = 2.0 ** np.ceil(np.log2(np.abs(self.centers).max()))  # a power of two: no digit changes
+        self.centers /= self.scale  # float32 has no squares of very long vectors
         self.sizes = sizes
         self.active = np.arange(n)
         self.slot = np.arange(n)  # of the cluster that contains a former one
@@ -102,7 +104,7 @@ class _Clusters:
                 mutual = self.nearest[self.nearest[self.active]] == self.active
                 a = self.active[mutual & (self.active < self.nearest[self.active])]
                 b = self.nearest[a]
-                rounds.append((a, b, self._join(a, b)))
+                rounds.append((a, b, self._join(a, b) * self.scale**2))
                 touched = np.zeros(len(self.slot), dtype=bool)
                 touched[a] = touched[b] = True
                 stale = self.active[touched[self.active] | touched[self.nearest[self.active]]]

@@ -45,7 +45,8 @@ def clusters(
         output: folder to write: `clusters.csv` (`central` and `odd` are JSON lists of ids), `images.csv` (the group of
             each image), `cluster_names.csv` (fill in the column `name`, then `enroll` this folder), `vectors.parquet`
             (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, … `n_means` in
-            `summary.json` is the number of means that were grouped (of more than 50,000 images), else null.
+            `summary.json` is the number of means that were grouped (of more than 50,000 images), else null;
+            `share_kept` is the share of the images' sum of squares that is between these means.
         reference: labelled vectors; adds the nearest class of each group.
         only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
         method, min_size, n_clusters: see `find_clusters`.
@@ -66,13 +67,13 @@ def clusters(
         save_sheets(folder, "clusters", contact_sheets.clusters_sheets(found))
 
     n_alone = int((found.cluster == 0).sum())
-    summary: dict[str, int | str | None] = {
+    summary: dict[str, int | float | str | None] = {
         "method": method,
         "n_images": len(table),
         "n_groups": len(found.groups),
         "n_alone": n_alone,
     }
-    summary["n_means"] = found.n_means
+    summary |= {"n_means": found.n_means, "share_kept": found.share_kept}
     write_analysis(output, "clusters", table, summary, write)
     return found
 

@@ -42,7 +42,9 @@ def suspects(
         output: folder to write: `suspects.csv`, `groups.csv` (images that look alike and may all have a wrong label),
             `copies.csv` (near-copies with two labels; of a run, in all splits), `corrections.csv` (fill it in, then
             `apply-corrections CATALOG corrections.csv -o CATALOG2`; copies with two labels come first, then groups),
-            pictures of its images, 40 each: `suspects.png`, `suspects_2.png`, …, and `copies.png`.
+            pictures of its images, 40 each: `suspects.png`, `suspects_2.png`, …, and `copies.png`. `recall` in
+            `summary.json` is the share of the nearest neighbours that were found (of more than 50,000 vectors), null if
+            the search was exact.
         n_folds: cross-validation folds for the loss signal: the images of each fold are predicted by an MLP head
             trained on the other folds. 0 turns it off; it is also off if no class has more than one image.
         n_neighbors: k of the neighbours' disagreement; by default as in `classify`.
@@ -73,11 +75,12 @@ def suspects(
         save_sheets(folder, "suspects", contact_sheets.suspects_sheets(found, n_corrections))
         save_sheets(folder, "copies", [contact_sheets.copies_sheet(found)])
 
-    summary: dict[str, int | str | None] = {"n_images": len(table), "n_copies": len(found.copies)}
+    summary: dict[str, int | float | str | None] = {"n_images": len(table), "n_copies": len(found.copies)}
     summary |= {"n_folds": 0 if probabilities is None else n_folds}
     summary |= {"n_contradictions": len(found.contradictions), "n_groups": len(found.groups)}
     in_groups = found.ranking["object_id"][found.ranking["group"] > 0]
     summary |= {"why_no_groups": found.why_no_groups, "n_group_images": len(in_groups)}
+    summary["recall"] = found.recall
     write_analysis(output, "suspects", table, summary, write)
     n_others = max(n_corrections, len(found.contradictions))
     if output is not None and 0 < n_corrections < len(found.contradictions) + 2 * len(in_groups):

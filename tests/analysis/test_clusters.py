@@ -66,7 +66,12 @@ def test_many_images_are_grouped_by_means_about_as_well(few_means):
     exact, found = group(vectors[:-1]), group(vectors)
     assert exact.n_means is None
     assert 300 < found.n_means <= 400
-    assert f"by {found.n_means} means" in repr(found)
+    assert exact.share_kept == 1
+    total = ((vectors - vectors.mean(axis=0)) ** 2).sum()
+    lost = squares_within(vectors, clusters.compress_vectors(found.table.vectors, 400)[2]) / total
+    assert 0.05 < lost < 0.3
+    assert found.share_kept == pytest.approx(1 - lost, abs=1e-5)
+    assert f"by {found.n_means} means of similar images, which keep {1 - lost:.1%}" in repr(found)
     assert len(found.groups) == 45
     assert found.groups["n_images"].sum() == 2001
     assert found.groups["n_images"].is_monotonic_decreasing
@@ -97,6 +102,24 @@ def test_no_more_groups_than_means(few_means):
         group(vectors, n_clusters=500)
     copies = group(np.repeat(vectors[:10], 300, axis=0))
     assert copies.n_means == len(copies.groups) == 10
+
+
+@pytest.mark.parametrize("method", ["tree", "hdbscan"])
+def test_many_copies_of_one_image_are_one_group(few_means, method):
+    found = group(np.ones((2001, 3)), method)
+    assert (found.groups["n_images"].tolist(), found.n_means, found.share_kept) == ([2001], 1, 1.0)
+    with pytest.raises(SettingError, match=r"at most 1, the number of means .* found 2"):
+        group(np.ones((2001, 3)), n_clusters=2)
+
+
+def test_copies_of_few_images_are_grouped_as_exactly_as_the_images(few_means, monkeypatch):
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(400, 3))[rng.integers(400, size=2001)]
+    found = group(vectors, n_clusters=30)
+    monkeypatch.setattr(clusters, "MOST_EXACT", 10**6)
+    exact = group(vectors, n_clusters=30)
+    assert adjusted_mutual_info_score(exact.cluster, found.cluster) == pytest.approx(1)
+    assert found.share_kept == 1
 
 
 def test_the_nearest_reference_class(blobs):

@@ -111,10 +111,11 @@ def test_few_large_classes_do_not_show_what_is_common(images, n_small):
     codes = cluster[few] // N_CLUSTERS
     codes[np.flatnonzero(cluster[few] == 7)[:20]] = 5
     assert np.bincount(codes)[7:].tolist() == [18, 17, 17][:n_small]
-    groups, group, why = find_misfiled_groups(EmbeddingTable(vectors[few]), codes)
+    groups, group, why, recall = find_misfiled_groups(EmbeddingTable(vectors[few]), codes)
     assert len(groups) == 0
     assert not group.any()
     assert why == "8 classes of at least 20 different images are needed; found 7"
+    assert recall is None
 
 
 def test_images_that_are_not_drawn_join_the_group_of_their_nearest_one(images, monkeypatch):

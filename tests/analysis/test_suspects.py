@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from plankton_embed.analysis import misfiled
+from plankton_embed.analysis import misfiled, suspects
 from plankton_embed.analysis.suspects import find_near_copies, find_suspects
 from plankton_embed.errors import DependencyError, InputError, SettingError
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_index import VectorIndex
 
 
 def make_table(vectors, label):
@@ -65,10 +66,49 @@ def test_neighbours_in_the_nearest_cells_change_little(monkeypatch):
     monkeypatch.setattr(misfiled, "MOST_EXACT", 2999)
     found = find_suspects(table)
     assert not found.ranking.equals(exact.ranking)
+    assert exact.recall is None and 0.98 <= found.recall < 1
     one, other = (result.ranking.set_index("row") for result in (exact, found))
     assert (one["neighbors"] - other["neighbors"].loc[one.index]).abs().mean() < 0.01
     assert len(set(one.index[:150]) & set(other.index[:150])) > 140
     assert set(found.contradictions["object_id"]) == {"99", "1234"}  # a copy is in the same cell
+
+
+def test_copies_among_many_near_copies_are_found_in_the_nearest_cells(monkeypatch):
+    """Among one byte per number, all of these near-copies would be equal."""
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(3000, 16))
+    vectors[:400] = vectors[0] + 1e-5 * rng.normal(size=(400, 16))
+    for row in range(0, 40, 2):
+        vectors[row] = vectors[row + 1]
+    labels = np.array(["a"] * 400 + ["b"] * 2600)
+    labels[:40:2] = "b"
+    monkeypatch.setattr(misfiled, "MOST_EXACT", 2999)
+    found = find_suspects(make_table(vectors, labels))
+    same = found.copies[found.copies["distance"] == 0]
+    assert same["row_1"].tolist() == list(range(0, 40, 2))
+    monkeypatch.setattr(suspects, "MOST_EXACT", 2999)
+    table = make_table(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels)
+    other = EmbeddingTable(table.vectors[:40:2], [f"val {row}" for row in range(20)])
+    copies = find_near_copies({"train": table, "val": other})
+    assert copies["cosine"].tolist() == [1.0] * 20
+
+
+def test_the_recall_is_the_lowest_of_all_searches(monkeypatch):
+    rng = np.random.default_rng(7)
+    codes = rng.integers(8, size=1600)
+    table = make_table(rng.normal(size=(8, 16))[codes] + rng.normal(size=(1600, 16)), codes.astype(str))
+    others = EmbeddingTable(rng.normal(size=(30, 16)), [f"val {row}" for row in range(30)], ["0"] * 30)
+    monkeypatch.setattr(misfiled, "MOST_EXACT", 1500)
+    recalls, build = iter([0.99, 0.97, 0.98]), VectorIndex.build
+
+    def state(table, kind):
+        index = build(table, kind)
+        index.recall = next(recalls)
+        return index
+
+    monkeypatch.setattr(misfiled.VectorIndex, "build", state)
+    assert find_suspects(table, others=others).recall == 0.97
+    assert next(recalls, None) is None
 
 
 def test_the_order_of_images_and_the_names_of_classes_change_nothing(swapped):

@@ -53,6 +53,14 @@ def test_groups_tighter_than_single_precision():
     np.testing.assert_allclose(join(points), linkage(points, "ward"), rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [2.0**-120, 2.0**50, 2.0**400])
+def test_points_whose_squares_single_precision_lacks(scale):
+    points = np.random.default_rng(6).normal(size=(300, 3))
+    tree, wanted = join(scale * points), join(points)
+    np.testing.assert_array_equal(tree[:, [0, 1, 3]], wanted[:, [0, 1, 3]])
+    np.testing.assert_allclose(tree[:, 2] / scale, wanted[:, 2], rtol=1e-12)
+
+
 def test_copies_join_at_zero():
     rng = np.random.default_rng(3)
     points = rng.normal(size=(40, 3))[rng.integers(40, size=200)]

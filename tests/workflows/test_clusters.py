@@ -88,12 +88,15 @@ def test_the_means_of_many_images_are_reported(table, tmp_path, monkeypatch, cap
     def summarize(folder, **options):
         found = pe.clusters(table, folder, progress=False, **options)
         console.clusters(found, {"output": folder, "json": False})
-        return json.loads((folder / "summary.json").read_text())["n_means"]
+        return [json.loads((folder / "summary.json").read_text())[name] for name in ("n_means", "share_kept")]
 
-    assert summarize(tmp_path / "few") is None
+    assert summarize(tmp_path / "few") == [None, 1]
     assert "means of similar images" not in capsys.readouterr().out
     monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_EXACT", 59)
     monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_MEANS", 20)
-    n_means = summarize(tmp_path / "many")
+    n_means, kept = summarize(tmp_path / "many")
     assert 10 <= n_means <= 20
-    assert f"60 images were grouped by {n_means} means of similar images" in capsys.readouterr().out
+    assert 0 < kept < 1
+    shown = capsys.readouterr().out
+    assert f"60 images were grouped by {n_means} means of similar images" in shown
+    assert f"which keep {kept:.1%} of their sum of squares" in shown

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import plankton_embed as pe
+from plankton_embed import console
 from plankton_embed.errors import SettingError
 
 
@@ -42,6 +43,23 @@ def test_a_class_of_one_image_is_no_suspect_of_the_head(table):
     found = pe.suspects(pe.EmbeddingTable(table.vectors, label=label), n_folds=3, progress=False)
     lone = found.ranking.set_index("object_id").loc["0"]
     assert lone["loss"] == pytest.approx(np.log(5))
+
+
+def test_the_recall_of_the_neighbours_of_many_images_is_reported(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(3)
+    codes = rng.integers(9, size=1200)
+    many = pe.EmbeddingTable(rng.normal(size=(9, 8))[codes] + rng.normal(size=(1200, 8)), label=codes.astype(str))
+
+    def summarize(folder):
+        console.suspects(pe.suspects(many, folder, n_folds=0, progress=False), {"output": folder, "json": False})
+        return json.loads((folder / "summary.json").read_text())["recall"], capsys.readouterr().out
+
+    recall, shown = summarize(tmp_path / "exact")
+    assert recall is None and "nearest cells" not in shown
+    monkeypatch.setattr("plankton_embed.analysis.misfiled.MOST_EXACT", 1100)
+    recall, shown = summarize(tmp_path / "many")
+    assert 0.98 <= recall <= 1
+    assert f"nearest cells of an index, which finds {recall:.1%} of the 10 nearest" in shown
 
 
 @pytest.mark.parametrize("folds", [1, -1])
