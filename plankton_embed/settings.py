@@ -294,6 +294,11 @@ class TrainingSettings(_Part):
         description="compile the trunk first, which can take minutes; auto: on a GPU, from 5,000 steps on",
     )
 
+    validate_every: int = Field(
+        1,
+        ge=1,
+        description="epochs from one validation to the next; only the epochs validated, and the last, can be kept",
+    )
     validation_images_per_class: int = Field(
         30, ge=1, description="training images of each class used as the reference for the validation images"
     )

@@ -77,6 +77,7 @@ def _draw_lines(ax: Axes, history: History, lines: Lines, missing: str, title: s
         return False
     for column, name, colour, marker in lines:
         label = f"{name}: {getattr(history.best, column):.3f}"
-        ax.plot(history.frame["epoch"], history.frame[column], color=colour, marker=marker, markersize=4, label=label)
+        values = history.frame.set_index("epoch")[column].dropna()  # of the epochs that were validated
+        ax.plot(values.index, values, color=colour, marker=marker, markersize=4, label=label)
     ax.legend(fontsize=TEXT_SIZE, loc="best", framealpha=0.85, title=title, title_fontsize=TEXT_SIZE)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,12 +87,14 @@ def find_collapse(records: Sequence[EpochRecord], n_classes: int) -> str | None:
     """Return what is wrong with the space after the newest epoch, and the remedy; None where nothing is wrong.
 
     An untrained space is narrow: the first epoch is not tested, and a fault counts when two epochs in a row have one.
+    Epochs whose space was not measured do not count.
     """
-    recent = [_find_fault(record, n_classes) for record in records[1:][-PATIENCE:]]
+    measured = [record for record in records[1:] if not math.isnan(record.between_distance)]
+    recent = [_find_fault(record, n_classes) for record in measured[-PATIENCE:]]
     if len(recent) < PATIENCE or None in recent:
         return None
     return (
-        f"epoch {records[-1].epoch}: the space is collapsing: {recent[-1]}. What to do: set a lower "
+        f"epoch {measured[-1].epoch}: the space is collapsing: {recent[-1]}. What to do: set a lower "
         "training.learning_rate, "
         "training.objective=scheduled or normalized_softmax (proxies keep the classes apart), or, with triplets, "
         "training.miner=semihard"

@@ -14,14 +14,15 @@ from plankton_embed.output import write_atomically
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Figures of one epoch; nan where one could not be measured, such as accuracies without validation images.
+    """Figures of one epoch; nan where one was not measured, such as accuracies in an epoch without validation.
 
     `loss`: mean over the steps that changed the weights, 0 without any. `active_share`: share of a batch's triplets
     that break the margin, mined or not. `score`: chooses the best epoch (`training.choose_by`), the mean of the
     scores of the centroid and of kNN. `within_distance`, `between_distance`: mean Euclidean distance of images of the
     same class, of different classes. `effective_rank`: how many directions the vectors use. `n_never_predicted`:
-    classes that no validation image was predicted as (see `count_never_predicted`). `n_empty_steps`: batches without
-    anything to learn from; `n_broken_steps`: batches whose loss or gradient was not finite; neither changed a weight.
+    classes that no validation image was predicted as (see `count_never_predicted`); 0 without validation.
+    `n_empty_steps`: batches without anything to learn from; `n_broken_steps`: batches whose loss or gradient was not
+    finite; neither changed a weight.
     """
 
     epoch: int
@@ -56,6 +57,11 @@ class History:
         return max(self.records, key=lambda record: (_score(record), record.epoch))
 
     @property
+    def has_scores(self) -> bool:
+        """Whether an epoch was scored on validation images."""
+        return any(_score(record) >= 0 for record in self.records)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row for each epoch."""
         return pd.DataFrame([asdict(r) for r in self.records], columns=[f.name for f in fields(EpochRecord)])
@@ -79,6 +85,6 @@ class History:
 
 
 def _score(record: EpochRecord) -> float:
-    """Return the score of an epoch; the mean accuracy in a history of an earlier release; 0 without either."""
-    scores = (record.score, (record.centroid_accuracy + record.knn_accuracy) / 2, 0.0)
+    """Return the score of an epoch; the mean accuracy in a history of an earlier release; -1 without either."""
+    scores = (record.score, (record.centroid_accuracy + record.knn_accuracy) / 2, -1.0)
     return next(score for score in scores if not math.isnan(score))

@@ -83,7 +83,7 @@ def train_model(
         class_index: (n,) class code of each, 0 … C-1.
         settings: seed, augmentation and training are used.
         run: where states, weights and history go.
-        validate: measures the space after every epoch.
+        validate: measures the space after every `training.validate_every` epochs, and after the last.
         objective: a loss of your own; by default that of the settings.
         progress: show a bar for each epoch.
 
@@ -190,10 +190,14 @@ def train_model(
 
             # validate, record, keep
             shown = rng.permutation(np.concatenate([rows for rows, _ in batches]))
-            measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
             seconds = time.perf_counter() - started
+            is_due = epoch % training.validate_every == 0 or epoch == training.epochs or spent + seconds >= limit
+            if is_due or training.keep_every_epoch or not history.has_scores:  # without scores the newest is kept
+                measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
+                seconds = time.perf_counter() - started
+                is_due = is_due or spent + seconds >= limit
             first_step = 0
-            measured = validate(kept_model) if validate else None
+            measured = validate(kept_model) if validate and is_due else None
             history.records.append(
                 EpochRecord(
                     epoch=epoch,
@@ -201,7 +205,7 @@ def train_model(
                     learning_rate=float(optimizer.param_groups[0]["lr"]),
                     **_describe_space(measured),
                     images_per_second=sum(len(rows) for rows, _ in batches[: sums.n_steps]) / seconds,
-                    seconds=time.perf_counter() - started,
+                    seconds=time.perf_counter() - started if is_due else seconds,
                 )
             )
             if history.best is history.records[-1] or training.keep_every_epoch:

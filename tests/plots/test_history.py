@@ -46,6 +46,12 @@ def test_curves_panels_share_epochs_and_mark_the_best():
     assert rate.get_xlim() == (0, 9)
 
 
+def test_curves_join_the_epochs_that_were_validated():
+    top = draw_history(history_of([4, 3, 2, 1], [np.nan, 0.5, np.nan, 0.6]))
+    _, accuracy, *_ = top.figure.axes[0].child_axes
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in accuracy.lines[:1]] == [([2, 4], [0.5, 0.6])]
+
+
 def test_curves_without_validation_say_so(tmp_path):
     top = draw_history(history_of([3, 2], [np.nan, np.nan]))
     loss, accuracy, *_ = top.figure.axes[0].child_axes

@@ -224,6 +224,14 @@ def test_a_space_that_is_sound_gives_none(changes):
     assert find_collapse(record_epochs(*[changes] * 10), N_CLASSES) is None
 
 
+@pytest.mark.parametrize("word", FAULTS)
+def test_epochs_without_validation_are_left_out(word):
+    healthy, bad, unseen = {}, FAULTS[word], {"within_distance": math.nan, "between_distance": math.nan}
+    epochs = [healthy, unseen, bad, unseen, unseen, bad, unseen]
+    assert f"epoch {len(epochs) - 1}: the space is collapsing" in find_collapse(record_epochs(*epochs), N_CLASSES)
+    assert find_collapse(record_epochs(*epochs[:-2]), N_CLASSES) is None
+
+
 def test_two_classes_may_lie_on_a_line():
     line = record_epochs(*[{"effective_rank": 1.0}] * 10)
     assert find_collapse(line, 2) is None

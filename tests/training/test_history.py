@@ -39,10 +39,13 @@ def test_a_history_comes_back_unchanged(tmp_path, rows):
         ([(0.5, 0.7), (0.7, 0.5), (0.1, 0.1)], 2),  # the later of equals
         ([(0.6, 0.6), (NAN, NAN)], 1),
         ([(NAN, NAN), (NAN, NAN)], 2),  # nothing to compare: the last
+        ([(NAN, NAN), (0.0, 0.0), (NAN, NAN)], 2),
     ],
 )
 def test_the_best_epoch(accuracies, best):
-    assert History([record(n, *pair) for n, pair in enumerate(accuracies, 1)]).best.epoch == best
+    history = History([record(n, *pair) for n, pair in enumerate(accuracies, 1)])
+    assert history.best.epoch == best
+    assert history.has_scores == (accuracies != [(NAN, NAN)] * 2)
 
 
 def test_the_best_epoch_has_the_highest_score():

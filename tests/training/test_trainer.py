@@ -284,6 +284,52 @@ def test_the_best_epoch_ends_in_the_model_and_on_disk(images, tmp_path, keep_eve
         assert equal(weights_of(model), shown[epoch - 1])
 
 
+@pytest.mark.parametrize(
+    ("every", "accuracies", "best"),
+    [(1, [0.2, 0.9, 0.3, 0.4, 0.1], 2), (2, [0.5, 0.2, 0.4], 2), (2, [0.5, 0.2, 0.6], 5), (9, [0.1], 5)],
+)
+def test_the_best_of_the_epochs_that_are_validated_is_kept(images, tmp_path, monkeypatch, every, accuracies, best):
+    given, shown, measured, real = iter(accuracies), {}, [], measure_statistics
+    epochs = [*range(every, 5, every), 5]  # the last always
+
+    def validate(model):
+        shown[epochs[len(shown)]] = weights_of(model)
+        return seen(next(given))
+
+    monkeypatch.setattr(trainer, "measure_statistics", lambda *inputs: measured.append(real(*inputs)))
+    changes = {"training.validate_every": every, "training.epochs": 5}
+    model, history = train(images, tmp_path, validate=validate, **changes)
+    assert next(given, None) is None
+    assert history.frame["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history.frame["epoch"][history.frame["knn_accuracy"].notna()].tolist() == epochs
+    assert history.frame["epoch"][history.frame["between_distance"].notna()].tolist() == epochs
+    assert history.frame[["loss", "active_share", "seconds", "images_per_second"]].notna().all(axis=None)
+    assert history.best.epoch == best
+    assert equal(weights_of(model), shown[best])
+    assert len(measured) == len(epochs) + epochs[0] - 1  # up to the first validation after every epoch
+    run = RunFolder(tmp_path)
+    assert list(run.checkpoints.glob("epoch-*")) == [run.epoch_weights(best)]
+
+
+def test_how_often_is_validated_does_not_change_what_is_learned(images, tmp_path, never_stopped):
+    with pytest.raises(StopError):
+        train(images, tmp_path, validate=stop_in(2), **{"training.validate_every": 2})  # in the last
+    model, history = train(images, tmp_path, validate=stop_in(99), **{"training.validate_every": 2})
+    assert history.frame["knn_accuracy"].notna().tolist() == [False, True, True]
+    assert equal(weights_of(model), weights_of(never_stopped[0]))
+
+
+@pytest.mark.parametrize("seconds", range(12, 18))  # within the steps of an epoch, between them and the validation
+def test_the_epoch_in_which_the_minutes_end_is_validated(images, tmp_path, monkeypatch, seconds):
+    clock = itertools.count()  # a second passes at every call
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    changes = {"training.minutes": seconds / 60, "training.epochs": 99, "training.validate_every": 98,
+               "training.checkpoint_minutes": 1e9}  # fmt: skip
+    _, history = train(images, tmp_path, validate=lambda model: seen(), **changes)
+    assert 1 < len(history) < 98
+    assert history.frame["knn_accuracy"].notna().tolist() == [False] * (len(history) - 1) + [True]
+
+
 def test_without_validation_the_last_epoch_ends_in_the_model(images, tmp_path):
     model, history = train(images, tmp_path, **{"training.epochs": 2})
     assert history.best.epoch == 2
@@ -351,7 +397,7 @@ def test_an_objective_hears_how_far_the_training_is(images, tmp_path):
 def test_minutes_end_the_training_within_an_epoch_with_the_rates_fallen(images, tmp_path, monkeypatch):
     clock, watched = itertools.count(), Watched()  # a second passes each time somebody looks
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    minutes = {"training.minutes": 7 / 60, "training.epochs": 50, "training.checkpoint_minutes": 1e9}
+    minutes = {"training.minutes": 8 / 60, "training.epochs": 50, "training.checkpoint_minutes": 1e9}
     _, history = train(images, tmp_path / "run", objective=watched, **minutes)
     heard = [progress for *_, progress in watched.calls]
     assert heard == sorted(heard) and heard[0] < 0.2 and heard[-1] == 1.0
