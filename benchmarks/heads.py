@@ -20,11 +20,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from plankton_embed.classifiers.mlp import REPORT
 from plankton_embed.output import write_json
 
 SCRIPT = """
 import json, sys, time
-import torch
+import torch  # the head imports it late
 import plankton_embed as pe
 from plankton_embed.classifiers.mlp import MLPClassifier
 run, seed, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
@@ -35,7 +36,6 @@ seconds = time.perf_counter() - start
 accuracy = float((head.predict(test.vectors) == test.label).mean())
 print(json.dumps({"images": len(train), "seconds": seconds, "epochs": len(head.history_), "accuracy": accuracy}))
 """
-REPORT = {"epochs": 100, "patience": 10, "batch_size": 64, "learning_rate": 1e-4}
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON to write the measurements to")
     arguments = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
-    before = ("report's recipe", here, REPORT) if arguments.before is None else ("before", arguments.before, {})
+    before = ("before", arguments.before, {}) if arguments.before else ("report's recipe", here, REPORT._asdict())
     rows = []
     for seed in range(arguments.seeds):
         for version, folder, options in (before, ("now", here, {})):

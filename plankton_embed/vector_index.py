@@ -553,8 +553,7 @@ def compress_vectors(
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     _find_longest(vectors, "vectors")
-    rows = vectors.view(np.dtype((np.void, vectors.itemsize * vectors.shape[1])))[:, 0]
-    _, first, copy_of = np.unique(rows, return_index=True, return_inverse=True)
+    _, first, copy_of = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
     if len(first) <= n_means:
         return class_means(vectors, copy_of), np.bincount(copy_of), copy_of
     distinct = vectors[first] - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)  # FAISS expands |x - y|^2
