@@ -50,7 +50,7 @@ class MLPClassifier(CalibratedClassifier):
     The default shape is that of Eidsvik's report on triplet embeddings of ZooScan images: three layers of 512. Of the
     settings below, those that are None follow the number of images. Up to 4,095 images, they are the report's: at most
     100 epochs, patience 10, batches of 64, learning rate 1e-4. From 4,096 images on, they are about as accurate and
-    several times as fast: at most 10 epochs, patience 3, batches of a 64th of the images (64 to 256), learning rate
+    several times as fast: at most 15 epochs, patience 4, batches of a 64th of the images (64 to 256), learning rate
     1e-3.
 
     Args:
@@ -169,7 +169,7 @@ class MLPClassifier(CalibratedClassifier):
         """Return the given settings of the training; those that are None follow the number of images."""
         recipe = REPORT
         if n_images >= MANY:
-            recipe = Recipe(epochs=10, patience=3, batch_size=min(n_images // 64, 256), learning_rate=1e-3)
+            recipe = Recipe(epochs=15, patience=4, batch_size=min(n_images // 64, 256), learning_rate=1e-3)
         given = {name: getattr(self, name) for name in Recipe._fields}
         return recipe._replace(**{name: value for name, value in given.items() if value is not None})
 
