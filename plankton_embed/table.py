@@ -273,10 +273,8 @@ class EmbeddingTable(Shown):
 
 def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the mean vector of every class, (C, d), not renormalised; each code 0 … C-1 is present."""
-    counts = np.bincount(codes)
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, codes, vectors)
-    return np.asarray(sums / counts[:, None])
+    sums = np.stack([np.bincount(codes, column) for column in vectors.T], axis=1)
+    return np.asarray(sums / np.bincount(codes)[:, None])
 
 
 def holds_vectors(path: Path) -> bool:
