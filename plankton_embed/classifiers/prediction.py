@@ -36,7 +36,8 @@ NO_CALIBRATION = (
     "(--calibration VECTORS), or put it as val.parquet beside the reference"
 )
 BLOCK = 2**14  # images whose probabilities of all classes are in memory at a time
-MANY, FEW_EPOCHS = 100_000, 3  # images of a fold's head; with more epochs the loss finds no more wrong labels
+MANY = 100_000  # images of a fold's head, from which on a small one finds as many wrong labels
+SMALL_HEAD: dict[str, Any] = {"hidden": (256, 256), "epochs": 4, "batch_size": 512, "learning_rate": 4e-3}
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is given
 
 
@@ -304,9 +305,8 @@ def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress
         warnings.filterwarnings("ignore", "The least populated class")  # it is in some folds only
         folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
     for train_rows, left_out in progress_bar(folds, "folds", "fold", shown=progress):
-        head = MLPClassifier(epochs=FEW_EPOCHS if len(train_rows) >= MANY else None).fit(
-            table.vectors[train_rows], labels[train_rows]
-        )
+        head = MLPClassifier(**(SMALL_HEAD if len(train_rows) >= MANY else {}))
+        head.fit(table.vectors[train_rows], labels[train_rows])
         rows = left_out[np.isin(labels[left_out], head.classes_)]
         probabilities[rows] = 0
         probabilities[rows[:, None], np.searchsorted(classes, head.classes_)] = head.predict_proba(table.vectors[rows])

@@ -113,8 +113,8 @@ def test_unfit_settings_are_refused(reference, method, k, error, message):
         fit_classifier(reference, method, k)
 
 
-@pytest.mark.parametrize(("many", "epochs"), [(30, 3), (31, None)])
-def test_heads_of_many_images_are_trained_for_few_epochs(monkeypatch, many, epochs):
+@pytest.mark.parametrize(("many", "hidden"), [(30, (256, 256)), (31, (512, 512, 512))])
+def test_heads_of_many_images_are_smaller(monkeypatch, many, hidden):
     heads = []
 
     class Head(MLPClassifier):
@@ -127,5 +127,5 @@ def test_heads_of_many_images_are_trained_for_few_epochs(monkeypatch, many, epoc
     vectors = np.concatenate([np.zeros((30, 2)), np.ones((30, 2))]).astype(np.float32)
     table = EmbeddingTable(vectors, label=np.array(["a"] * 30 + ["b"] * 30, dtype=object))
     probabilities = predict_out_of_fold(table, 2, seed=0, progress=False)
-    assert [head.epochs for head in heads] == [epochs, epochs]
+    assert [head.hidden for head in heads] == [hidden, hidden]
     assert probabilities.sum(axis=1) == pytest.approx(1)
