@@ -37,7 +37,7 @@ NO_CALIBRATION = (
 )
 BLOCK = 2**14  # images whose probabilities of all classes are in memory at a time
 MANY = 100_000  # images of a fold's head, from which on a small one finds as many wrong labels
-SMALL_HEAD: dict[str, Any] = {"hidden": (256, 256), "epochs": 4, "batch_size": 512, "learning_rate": 4e-3}
+SMALL_HEAD: dict[str, Any] = {"hidden": (256, 256), "epochs": 3, "batch_size": 512, "learning_rate": 6e-3}
 UNKNOWN_RATE = 0.05  # where classes are withheld and no rate is given
 
 
