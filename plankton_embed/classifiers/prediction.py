@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from plankton_embed.classifiers.neighbors import NeighborsClassifier
 from plankton_embed.classifiers.rejection import ENOUGH, NoveltyScore, Rejector, check_measure, least_calibration
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
-from plankton_embed.images.workers import map_chunks
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
@@ -165,56 +164,34 @@ def predict_in_blocks(
     given = pd.DataFrame({"object_id": query.object_id, "path": query.path})
     if query.is_labelled.any():
         given["true_label"] = query.label
-
-    def predict(rows: Sequence[int]) -> pd.DataFrame:
-        block = slice(rows[0], rows[-1] + 1) if rows else slice(0)
-        return _predict_block(
-            classifier,
-            query.vectors[block],
-            given.iloc[block],
-            rejector,
-            probabilities=probabilities,
-            all_probabilities=all_probabilities,
-        )
-
-    yield from map_chunks(predict, range(len(query)), BLOCK) if len(query) else [predict(())]
-
-
-def _predict_block(
-    classifier: Classifier,
-    vectors: NDArray[np.float32],
-    given: pd.DataFrame,
-    rejector: Rejector | None,
-    *,
-    probabilities: bool,
-    all_probabilities: bool,
-) -> pd.DataFrame:
-    """`given`: the columns that do not depend on the classifier."""
     names = pd.Series(classifier.classes_).array
     n_best = min(2, len(names))
-    codes, logs = np.empty((0, n_best), dtype=np.intp), np.empty((0, len(names)))
-    distances = np.empty((0, n_best))
-    if len(vectors):
-        codes, logs, distances = classifier.assess_best(vectors, n_best)
-    predictions = given[["object_id", "path"]].copy()
-    for rank, prefix in enumerate(("", "second_")):
-        exists = rank < n_best
-        predictions[f"{prefix}label"] = names.take(codes[:, rank]) if exists else None
-        chosen = np.take_along_axis(logs, codes[:, [rank]], axis=1)[:, 0] if exists and probabilities else np.nan
-        predictions[f"{prefix}probability"] = np.exp(chosen)
-        predictions[f"{prefix}distance"] = distances[:, rank] if exists else np.nan
-    if rejector is not None:
-        labels = predictions["label"].copy()
-        predictions["best_label"] = labels
-        predictions["novelty_score"] = rejector.novelty_score(vectors, labels) if len(vectors) else np.nan
-        predictions["threshold"] = rejector.threshold(labels) if len(vectors) else np.nan
-        predictions.loc[predictions["novelty_score"] > predictions["threshold"], "label"] = UNKNOWN
-    if "true_label" in given:
-        predictions["true_label"] = given["true_label"]
-    if all_probabilities:
-        columns = [f"p({name})" for name in names]
-        predictions = pd.concat([predictions, pd.DataFrame(np.exp(logs), predictions.index, columns)], axis=1)
-    return predictions
+    for start in range(0, max(len(query), 1), BLOCK):
+        vectors = query.vectors[start : start + BLOCK]
+        codes, logs = np.empty((0, n_best), dtype=np.intp), np.empty((0, len(names)))
+        distances = np.empty((0, n_best))
+        if len(vectors):
+            codes, logs, distances = classifier.assess_best(vectors, n_best)
+        block = given.iloc[start : start + BLOCK]
+        predictions = block[["object_id", "path"]].copy()
+        for rank, prefix in enumerate(("", "second_")):
+            exists = rank < n_best
+            predictions[f"{prefix}label"] = names.take(codes[:, rank]) if exists else None
+            chosen = np.take_along_axis(logs, codes[:, [rank]], axis=1)[:, 0] if exists and probabilities else np.nan
+            predictions[f"{prefix}probability"] = np.exp(chosen)
+            predictions[f"{prefix}distance"] = distances[:, rank] if exists else np.nan
+        if rejector is not None:
+            labels = predictions["label"].copy()
+            predictions["best_label"] = labels
+            predictions["novelty_score"] = rejector.novelty_score(vectors, labels) if len(vectors) else np.nan
+            predictions["threshold"] = rejector.threshold(labels) if len(vectors) else np.nan
+            predictions.loc[predictions["novelty_score"] > predictions["threshold"], "label"] = UNKNOWN
+        if "true_label" in block:
+            predictions["true_label"] = block["true_label"]
+        if all_probabilities:
+            columns = [f"p({name})" for name in names]
+            predictions = pd.concat([predictions, pd.DataFrame(np.exp(logs), predictions.index, columns)], axis=1)
+        yield predictions
 
 
 @dataclass(frozen=True)

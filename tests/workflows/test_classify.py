@@ -85,7 +85,7 @@ def test_a_fault_after_some_blocks_leaves_no_file(reference, calibration, query,
     monkeypatch.setattr(NearestCentroidClassifier, "assess_best", fail_later)
     with pytest.raises(MemoryError):
         pe.classify(reference, query, output=tmp_path / "names.csv", calibration=calibration, progress=False)
-    assert asked[:3] == [7, 7, 7]
+    assert asked == [7, 7, 7]
     assert list(tmp_path.iterdir()) == []
 
 
