@@ -64,17 +64,20 @@ def embed_batches(
     forward: Callable[..., Tensor] = fast
     if should_compile(compile, n):
         forward = compile_module(fast, compile, "compile", options={"freezing": True})
-    parts: list[Tensor] = []  # they stay on the device to the end, so that no batch waits for the one before it
+    # on the device to the end, so that no batch waits for the one before it; in one piece, because small pieces all over
+    # the memory would keep the system from using it again
+    vectors = torch.empty(n, net.head.out_features, device=device)
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
+        at = 0
         for pixels, sides in batches:
             images, their_sides = (_move(_fill_up(array, batch_size), device) for array in (pixels, sides))
             images = images.permute(0, 3, 1, 2)
             with autocast(device, precision):
                 seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]]).mean(0)
-            parts.append((functional.normalize(seen, dim=1) if is_unit else seen)[: len(pixels)])
+            here = slice(at, at := at + len(pixels))
+            vectors[here] = (functional.normalize(seen, dim=1) if is_unit else seen)[: len(pixels)]
             bar.update(len(pixels))
-        vectors = torch.cat(parts) if parts else torch.empty(0, net.head.out_features)
-        return vectors.cpu().numpy()
+        return vectors[:at].cpu().numpy()
 
 
 def read_ahead(read: Callable[[slice], Batch], n: int, batch_size: int) -> Iterator[Batch]:
