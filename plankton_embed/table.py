@@ -273,8 +273,11 @@ class EmbeddingTable(Shown):
 
 def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the mean vector of every class, (C, d), not renormalised; each code 0 … C-1 is present."""
-    sums = np.stack([np.bincount(codes, column) for column in vectors.T], axis=1)
-    return np.asarray(sums / np.bincount(codes)[:, None])
+    n_images = np.bincount(codes)
+    means = np.empty((len(n_images), vectors.shape[1]))
+    for column, values in enumerate(vectors.T):
+        means[:, column] = np.bincount(codes, values) / n_images
+    return means
 
 
 def holds_vectors(path: Path) -> bool:

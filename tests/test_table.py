@@ -481,6 +481,7 @@ def test_tables_of_one_model_are_put_together():
 def test_class_means_by_hand():
     vectors = np.array([[0, 0], [2, 0], [4, 4], [0, 2], [6, 4]])
     assert class_means(vectors, np.array([0, 0, 1, 0, 1])).tolist() == [[2 / 3, 2 / 3], [5, 4]]
+    assert class_means(vectors[:, :0], np.array([0, 0, 1, 0, 1])).shape == (2, 0)
 
 
 def test_two_precisions_of_one_model_are_warned_of(caplog):

@@ -1,6 +1,9 @@
 """The FAISS door: exact distances, recall, saving, and what is said when something does not fit."""
 
+import multiprocessing
+import os
 import sys
+import threading
 import types
 
 import numpy as np
@@ -525,6 +528,30 @@ def test_the_limit_of_faiss_is_put_back_after_a_search_and_after_an_error():
         index.search(unit_vectors(30))
     assert seen == [min(before, 20 * 16)]
     assert variables.distance_compute_blas_threshold == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
+def test_a_forked_process_searches_while_a_thread_of_its_parent_does():
+    index, begun, may_end = VectorIndex.build(EmbeddingTable(unit_vectors(100))), threading.Event(), threading.Event()
+    searcher = index._searcher
+
+    def search_long(queries, k):
+        begun.set()
+        may_end.wait(60)
+        return searcher.search(queries, k)
+
+    index._searcher = types.SimpleNamespace(search=search_long)
+    thread = threading.Thread(target=index.search, args=(unit_vectors(1),))
+    thread.start()
+    begun.wait(60)
+    index._searcher = searcher
+    threading.Timer(0.5, may_end.set).start()
+    child = multiprocessing.get_context("fork").Process(target=index.search, args=(unit_vectors(1),), daemon=True)
+    child.start()
+    child.join(30)
+    thread.join()
+    child.kill()
+    assert child.exitcode == 0
 
 
 def test_one_index_serves_all_who_search_the_same_array(monkeypatch):

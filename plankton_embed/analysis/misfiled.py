@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import DBSCAN
 
 from plankton_embed.images.balance import draw_per_class
+from plankton_embed.images.workers import count_cores
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
 
@@ -73,7 +73,7 @@ def find_misfiled_groups(
     index, recall = build_index(EmbeddingTable(vectors))
     neighbors = _Neighbors(index.search_others(min(N_SEARCHED, len(drawn) - 1)), drawn_codes)
     judge = partial(_judge_branches, vectors, drawn_codes, neighbors)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:  # each needs up to 100 MB
+    with ThreadPoolExecutor(min(count_cores(), 8)) as pool:  # each needs up to 100 MB
         branches = [branch for found in pool.map(judge, np.flatnonzero(is_large).tolist()) for branch in found]
     best = np.zeros(n_classes)
     for branch in branches:

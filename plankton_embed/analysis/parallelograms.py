@@ -9,7 +9,6 @@ by a matrix product in single precision, and the near ones are measured again in
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from plankton_embed.images.workers import count_cores
 from plankton_embed.output import progress_bar
 
 CELL = 64  # sums at most
@@ -67,7 +67,7 @@ class ParallelogramSearch:
         centered = np.asarray(points, dtype=np.float64)
         centered = centered - centered.mean(axis=0)
         self.points = centered @ np.linalg.svd(centered, full_matrices=False)[2].T  # widest axis first
-        self.n_threads = n_threads or os.cpu_count() or 1
+        self.n_threads = n_threads or count_cores()
         first, second = np.triu_indices(len(points), 1)
         sums = (self.points[first] + self.points[second]).astype(np.float32)
         order = _order_by_halves(sums)

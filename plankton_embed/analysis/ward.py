@@ -10,7 +10,6 @@ others again, by a blocked matrix product; the distances that decide are differe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from plankton_embed.errors import InputError
+from plankton_embed.images.workers import count_cores
 from plankton_embed.output import progress_bar
 
 N_LISTED = 16
@@ -66,7 +66,7 @@ def ward_linkage(
     joined = [_join_copies(first, which.ravel())]
     if len(distinct) > 1:
         sizes = np.bincount(which.ravel(), weights=each).astype(np.float64)
-        clusters = _Clusters(distinct, sizes, n_threads or os.cpu_count() or 1)
+        clusters = _Clusters(distinct, sizes, n_threads or count_cores())
         joined += [(first[a], first[b], height) for a, b, height in clusters.join_all(progress)]
     a, b, height = (np.concatenate(part) for part in zip(*joined, strict=True))
     return _number_clusters(a, b, np.sqrt(height), len(points))

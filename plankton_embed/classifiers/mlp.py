@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -48,10 +49,10 @@ class MLPClassifier(CalibratedClassifier):
     """Classify by fully connected layers with ReLU and a softmax, trained with AdamW and stopped early.
 
     The default shape is that of Eidsvik's report on triplet embeddings of ZooScan images: three layers of 512. Of the
-    settings below, those that are None follow the number of images. Up to 4,095 images, they are the report's: at most
-    100 epochs, patience 10, batches of 64, learning rate 1e-4. From 4,096 images on, they are about as accurate and
-    several times as fast: at most 15 epochs, patience 4, batches of a 64th of the images (64 to 256), learning rate
-    1e-3.
+    settings below, those that are None follow the number of images to learn from (without `calibration`, nine tenths of
+    those given to `fit`). Up to 4,095 images, they are the report's: at most 100 epochs, patience 10, batches of 64,
+    learning rate 1e-4. From 4,096 images on, they are about as accurate and several times as fast: at most 15 epochs,
+    patience 4, batches of a 64th of the images (64 to 256), learning rate 1e-3.
 
     Args:
         hidden: widths of the hidden layers.
@@ -77,6 +78,7 @@ class MLPClassifier(CalibratedClassifier):
     """
 
     _learns_from_all = False
+    precision: Precision = "auto"  # of a head pickled by an earlier release
 
     def __init__(
         self,
@@ -110,8 +112,9 @@ class MLPClassifier(CalibratedClassifier):
         for net, layers in enumerate(self.nets_):
             for number, (weight, bias) in enumerate(layers):
                 arrays |= {f"{_name_layer(net, number)}.weight": weight, f"{_name_layer(net, number)}.bias": bias}
+        settings = {name: _to_plain(value) for name, value in self.get_params().items()}
         config = {
-            "settings": {**self.get_params(), "hidden": list(self.hidden)},
+            "settings": {**settings, "hidden": [int(width) for width in self.hidden]},
             "classes": self.classes_.tolist(),
             "temperature": self.temperature_,
             "n_nets": len(self.nets_),
@@ -153,24 +156,28 @@ class MLPClassifier(CalibratedClassifier):
         return classifier
 
     def _check_settings(self, n_images: int) -> None:
-        bounds = {"epochs": 1, "patience": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0, "dropout": 0}
-        for name, least in bounds.items():
+        for name, least in {"epochs": 1, "patience": 1, "batch_size": 1, "random_state": 0}.items():
             value = getattr(self, name)
-            if not (value is None and name in Recipe._fields) and not value >= least:
-                raise SettingError(f"{name}: expected at least {least}; found {value!r}")
+            if not (_is_whole(value, least) or (value is None and name in Recipe._fields)):
+                raise SettingError(f"{name}: expected a whole number of at least {least}; found {value!r}")
+        for name, most in {"learning_rate": np.inf, "weight_decay": np.inf, "dropout": 1}.items():
+            value = getattr(self, name)
+            is_in_range = isinstance(value, Real) and 0 <= float(value) < most
+            if not (is_in_range or (value is None and name in Recipe._fields)):
+                raise SettingError(f"{name}: expected a number from 0 to below {most}; found {value!r}")
+        if self.learning_rate == 0:
+            raise SettingError("learning_rate: expected a number above 0, for the MLP to learn; found 0")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise SettingError(f"precision: expected auto, bfloat16 or float32; found {self.precision!r}")
-        if self.dropout >= 1 or not all(width >= 1 for width in self.hidden):
-            raise SettingError(
-                f"expected dropout below 1 and widths of at least 1; found {self.dropout!r} and {self.hidden!r}"
-            )
+        if not isinstance(self.hidden, Sequence | np.ndarray) or not all(_is_whole(width, 1) for width in self.hidden):
+            raise SettingError(f"hidden: expected widths, whole numbers of at least 1; found {self.hidden!r}")
 
     def _choose_recipe(self, n_images: int) -> Recipe:
         """Return the given settings of the training; those that are None follow the number of images."""
         recipe = REPORT
         if n_images >= MANY:
             recipe = Recipe(epochs=15, patience=4, batch_size=min(n_images // 64, 256), learning_rate=1e-3)
-        given = {name: getattr(self, name) for name in Recipe._fields}
+        given = {name: _to_plain(getattr(self, name)) for name in Recipe._fields}
         return recipe._replace(**{name: value for name, value in given.items() if value is not None})
 
     def _learn(self, images: Labelled, calibration: Labelled | None) -> None:
@@ -198,7 +205,7 @@ class MLPClassifier(CalibratedClassifier):
 
         from plankton_embed.network.device import autocast
 
-        net = _build_net([inputs.shape[1], *self.hidden, len(self.classes_)], self.dropout)
+        net = _build_net([inputs.shape[1], *map(int, self.hidden), len(self.classes_)], float(self.dropout))
         recipe = self._choose_recipe(len(inputs))
         optimizer = torch.optim.AdamW(
             net.parameters(), recipe.learning_rate, weight_decay=self.weight_decay, fused=True
@@ -262,6 +269,15 @@ class MLPClassifier(CalibratedClassifier):
 
     def _standardize(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray((vectors - self.mean_) / self.scale_, dtype=np.float32)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return numbers of numpy as Python's, which torch and JSON take."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
 
 
 def _halve(codes: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -22,6 +22,11 @@ CHUNK = 64  # images that a thread or process works on at a time
 OWN_PROCESS = os.getpid()  # a copy of this process, made by os.fork, has another
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use, which on a shared machine may be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int | None = None) -> Iterator[T]:
     """Yield `work(chunk)` of every chunk of the items, in order, working only a few chunks ahead of the caller.
 
@@ -37,7 +42,7 @@ def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int |
     Raises:
         PlanktonEmbedError: a process was ended from outside.
     """
-    size, n_workers = size or CHUNK, os.cpu_count() or 1
+    size, n_workers = size or CHUNK, count_cores()
     is_many = len(items) >= MANY and isinstance(items[0], str) and not _was_started_by_another()
     executor = _start_processes(n_workers) if is_many else ThreadPoolExecutor(n_workers)
     work = partial(_work_in, Path.cwd(), work) if is_many else work

@@ -33,10 +33,10 @@ def compose_batches(
     """Cut an epoch into batches of P classes x K images, all of the same size, so that a network is compiled once.
 
     Every image of the plan is used, each class evenly over the epoch. Where the numbers do not divide, some images are
-    used twice: they fill up the last group of K images of their class, or are a further group of a class at random, so
-    that the last batch has as many groups as the others. Where there are more classes than `classes_per_batch`, batches
-    have that many or slightly fewer, so that few groups are added. A class is twice in a batch only where it has more
-    groups than there are batches.
+    used again: they fill up the last group of K images of their class (several times, if it has few), or are a further
+    group of a class at random, so that the last batch has as many groups as the others. Where there are more classes
+    than `classes_per_batch`, batches have that many or slightly fewer, so that few groups are added. A class is twice
+    in a batch only where it has more groups than there are batches.
 
     Args:
         plan: the images of the epoch.

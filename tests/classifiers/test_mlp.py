@@ -1,6 +1,7 @@
 """The MLP head: shape, stopping, saving, and against a network of torch."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -179,6 +180,25 @@ def test_a_head_of_an_earlier_release_has_one_net(images, tmp_path):
     np.testing.assert_array_equal(layers[0][0], head.nets_[0][0][0])
 
 
+def test_a_head_made_with_numbers_of_numpy_comes_back(images, tmp_path):
+    plain = {"epochs": 3, "batch_size": 50, "learning_rate": 0.5, "dropout": 0.25, "random_state": 1}
+    kinds = np.int16, np.int32, np.float32, np.float16, np.uint8
+    given = {name: kind(value) for kind, (name, value) in zip(kinds, plain.items(), strict=True)}
+    made = MLPClassifier(np.array([8]), **given).fit(*images)
+    made.save(tmp_path / "head")
+    loaded = MLPClassifier.load(tmp_path / "head")
+    assert loaded.get_params() == MLPClassifier((8,), **plain).get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(images[0]), made.predict_proba(images[0]))
+
+
+def test_a_pickled_head_of_an_earlier_release_has_the_default_precision(images):
+    head = MLPClassifier(**SMALL).fit(*images)
+    del head.__dict__["precision"]
+    loaded = pickle.loads(pickle.dumps(head))
+    assert loaded.get_params() == MLPClassifier(**SMALL).get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(images[0]), head.predict_proba(images[0]))
+
+
 def test_a_folder_without_a_head_is_refused(images, tmp_path):
     with pytest.raises(InputError, match=r"nowhere does not contain a complete MLP"):
         MLPClassifier.load(tmp_path / "nowhere")
@@ -203,7 +223,10 @@ def test_a_loss_that_is_not_finite_is_said(images):
     ("settings", "message"),
     [({"epochs": 0}, "epochs"), ({"patience": 0}, "patience"), ({"batch_size": 0}, "batch_size"),
      ({"learning_rate": -1}, "learning_rate"), ({"dropout": 1}, "dropout"), ({"hidden": (4, 0)}, "widths"),
-     ({"precision": "half"}, "precision: expected auto")],
+     ({"precision": "half"}, "precision: expected auto"), ({"epochs": 1.5}, "epochs: expected a whole number"),
+     ({"epochs": np.inf}, "epochs"), ({"batch_size": "64"}, "batch_size"), ({"weight_decay": None}, "weight_decay"),
+     ({"learning_rate": 0}, "above 0"), ({"learning_rate": np.nan}, "learning_rate"), ({"dropout": "0"}, "dropout"),
+     ({"random_state": None}, "random_state"), ({"hidden": 8}, "widths"), ({"hidden": (8.0,)}, "widths")],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(images, settings, message):
     with pytest.raises(SettingError, match=message):

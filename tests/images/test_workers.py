@@ -22,6 +22,17 @@ def double(chunk):
     return [2 * int(item) for item in chunk], os.getpid()
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_cores_are_those_that_this_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert workers.count_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert workers.count_cores() == len(allowed)
+
+
 def test_results_come_chunk_by_chunk_in_order():
     parts = list(map_chunks(double, [str(n) for n in range(10)], size=4))
     assert [part for part, _ in parts] == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18]]
