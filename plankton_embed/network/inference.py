@@ -64,8 +64,8 @@ def embed_batches(
     forward: Callable[..., Tensor] = fast
     if should_compile(compile, n):
         forward = compile_module(fast, compile, "compile", options={"freezing": True})
-    # on the device to the end, so that no batch waits for the one before it; in one piece, because small pieces all over
-    # the memory would keep the system from using it again
+    # on the device to the end, so that no batch waits for the one before it; in one piece, because small pieces all
+    # over the memory would keep the system from using it again
     vectors = torch.empty(n, net.head.out_features, device=device)
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         at = 0
