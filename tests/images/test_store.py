@@ -111,7 +111,7 @@ def test_another_content_or_order_gives_another_file(images, tmp_path):
 
 @pytest.mark.parametrize("stop_after", [0, 1, 13])
 def test_stopped_half_way_it_goes_on_to_the_same_pixels(images, tmp_path, monkeypatch, stop_after):
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(workers, "count_cores", lambda: 1)
     whole = prepare(images, tmp_path / "whole")
     calls = []
 
