@@ -151,7 +151,8 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = {"network.trunk": arguments.trunk, "preparation.target_size": arguments.side}
     settings = Settings.build(overrides={**chosen, "training.compile": arguments.compile})
-    folders = sorted(arguments.images.iterdir(), key=lambda folder: -sum(1 for _ in folder.iterdir()))[:N_CLASSES]
+    folders = [path for path in arguments.images.iterdir() if path.is_dir()]
+    folders = sorted(folders, key=lambda folder: -sum(1 for _ in folder.iterdir()))[:N_CLASSES]
     paths = [str(path) for folder in folders for path in sorted(folder.iterdir())[:120]]
     codes = np.unique([Path(path).parent.name for path in paths], return_inverse=True)[1].astype(np.int64)
     device, rng, found = choose_device(), np.random.default_rng(0), []
