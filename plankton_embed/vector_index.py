@@ -406,8 +406,9 @@ class VectorIndex(Shown):
 
 _limit_lock = threading.Lock()  # the limit is one for the process
 if hasattr(os, "register_at_fork"):  # a fork waits for searches in other threads, which do not go on in the new process
-    release = _limit_lock.release
-    os.register_at_fork(before=_limit_lock.acquire, after_in_parent=release, after_in_child=release)
+    os.register_at_fork(
+        before=_limit_lock.acquire, after_in_parent=_limit_lock.release, after_in_child=_limit_lock.release
+    )
 _flat_indexes: weakref.WeakValueDictionary[int, VectorIndex] = weakref.WeakValueDictionary()  # by the id of the array
 
 

@@ -160,13 +160,16 @@ class MLPClassifier(CalibratedClassifier):
             value = getattr(self, name)
             if not (_is_whole(value, least) or (value is None and name in Recipe._fields)):
                 raise SettingError(f"{name}: expected a whole number of at least {least}; found {value!r}")
-        for name, most in {"learning_rate": np.inf, "weight_decay": np.inf, "dropout": 1}.items():
+        least_positive = np.nextafter(0, 1)
+        for name, least, limit, expected in (
+            ("learning_rate", least_positive, np.inf, "finite number above 0"),
+            ("weight_decay", 0, np.inf, "finite number of at least 0"),
+            ("dropout", 0, 1, "number from 0 to below 1"),
+        ):
             value = getattr(self, name)
-            is_in_range = isinstance(value, Real) and 0 <= float(value) < most
+            is_in_range = isinstance(value, Real) and least <= float(value) < limit
             if not (is_in_range or (value is None and name in Recipe._fields)):
-                raise SettingError(f"{name}: expected a number from 0 to below {most}; found {value!r}")
-        if self.learning_rate == 0:
-            raise SettingError("learning_rate: expected a number above 0, for the MLP to learn; found 0")
+                raise SettingError(f"{name}: expected a {expected}; found {value!r}")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise SettingError(f"precision: expected auto, bfloat16 or float32; found {self.precision!r}")
         if not isinstance(self.hidden, Sequence | np.ndarray) or not all(_is_whole(width, 1) for width in self.hidden):
