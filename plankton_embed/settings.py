@@ -139,7 +139,7 @@ def _is_part(annotation: Any) -> TypeGuard[type[_Part]]:
 class PreparationSettings(_Part):
     """How images become the input of the network; saved with the model and applied to every image it embeds."""
 
-    OLD_BEHAVIOUR = {"remove_marks": "off", "scaling_16bit": "image"}
+    OLD_BEHAVIOUR = {"remove_marks": "off", "scaling_16bit": "image", "polarity": "as_is", "scaling": "report"}
 
     target_size: int = Field(96, ge=32, le=1024, description="side of the square input, pixels")
     background: Literal["white", "black", "border"] = Field(
@@ -158,6 +158,17 @@ class PreparationSettings(_Part):
     )
     remove_marks: Literal["auto", "off"] = Field(
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
+    )
+
+    polarity: Literal["dark_on_light", "light_on_dark", "as_is"] = Field(
+        "as_is",
+        description="dark_on_light: images whose border is dark are inverted, such as those of dark-field cameras; "
+        "light_on_dark: those whose border is light; as_is: none",
+    )
+    scaling: Literal["report", "fill"] = Field(
+        "report",
+        description="report: small images are enlarged 2 or 4 times, so that sizes stay visible; fill: all images are "
+        "scaled until their longest side fills the square",
     )
 
     @field_validator("remove_marks", mode="before")

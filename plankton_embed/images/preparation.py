@@ -25,6 +25,7 @@ SMALLEST_SIDE = 3  # pixels; smaller images are refused
 MOST_PIXELS = 89_478_485  # the limit of Pillow; above it a small file can fill the memory
 WHITE_LEVEL = 65535  # in place of "auto" where no white level was found
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
+MIDDLE = 128  # grey level under which a border is dark
 REPORT_SIDE = 299  # the limits of 100 and 200 pixels in the report are for this side
 
 DECODER_FAULTS = (
@@ -66,10 +67,12 @@ def prepare_image(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
     """Turn an image into the square input of the network.
 
-    First, burnt-in marks such as scale bars are removed (`settings.remove_marks`; see `images.marks`). Portrait images
-    are turned by 90°. An image whose longest side is under 100·T/299 (T: `target_size`) is enlarged four times, under
-    200·T/299 twice. Then it is reduced to T, if it is larger, and padded to T×T, centred. Enlarging and reducing are
-    one resampling. (Source: the report of INF368-VectorEmbedding, at T = 299.)
+    First, burnt-in marks such as scale bars are removed (`settings.remove_marks`; see `images.marks`). Images of the
+    other polarity are inverted (`settings.polarity`), judged by the median of the border: under 128 is dark. Portrait
+    images are turned by 90°. With `settings.scaling` = report, an image whose longest side is under 100·T/299 (T:
+    `target_size`) is enlarged four times, under 200·T/299 twice, and then reduced to T, if it is larger (source: the
+    report of INF368-VectorEmbedding, at T = 299). With fill, the longest side becomes T. Enlarging and reducing are one
+    resampling. The image is padded to T×T, centred.
 
     Returns:
         pixels uint8 (T, T, channels), background uint8 (channels,), and the original (width, height) of the image,
@@ -85,13 +88,14 @@ def prepare_image(
         raise InputError(f"an image of mode {image.mode} cannot be converted: {error}") from error
     if settings.remove_marks == "auto":
         image = remove_marks(image)
+    image = _invert_polarity(image, settings)
     original_size = image.size
     if image.height > image.width:
         image = image.transpose(Image.Transpose.ROTATE_90)
     side = settings.target_size
-    longest = image.width
-    growth = 4 if longest < 100 * side / REPORT_SIDE else 2 if longest < 200 * side / REPORT_SIDE else 1
-    scale = min(growth, side / longest)
+    scale = side / image.width
+    if settings.scaling == "report":
+        scale = min(scale, 4 if scale > REPORT_SIDE / 100 else 2 if scale > REPORT_SIDE / 200 else 1)
     if scale != 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
@@ -260,6 +264,14 @@ def _white(largest: float, is_float: bool, settings: PreparationSettings) -> int
         return 1
     alone = settings.scaling_16bit == "image" or level == WHITE_LEVEL
     return 255 if is_float and largest <= 255 and alone else level
+
+
+def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image.Image:
+    """Invert an 8-bit image if the polarity of the settings is not its own."""
+    if settings.polarity == "as_is":
+        return image
+    is_dark = float(np.median(border_of(np.asarray(image.convert("L"))))) < MIDDLE
+    return ImageOps.invert(image) if is_dark == (settings.polarity == "dark_on_light") else image
 
 
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:

@@ -93,6 +93,69 @@ def test_any_size_follows_the_rule_of_the_report(width, height, side):
     assert abs(found_short - max(1, short * growth * shrink)) <= 0.5 + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("size", "inside"), [((10, 5), (96, 48)), ((95, 3), (96, 3)), ((96, 40), (96, 40)), ((500, 250), (96, 48))]
+)
+@pytest.mark.parametrize("portrait", [False, True])
+def test_filling_makes_the_longest_side_that_of_the_square(size, inside, portrait):
+    width, height = size
+    shape = (width, height) if portrait else (height, width)
+    square, _, original = prepare_image(np.zeros(shape, np.uint8), GREY.model_copy(update={"scaling": "fill"}))
+    assert tuple(extent(square)[2:]) == inside
+    assert original == shape[::-1]
+
+
+# --- polarity
+
+
+def draw_animal(animal, background):
+    pixels = np.full((50, 96), background, np.uint8)
+    pixels[15:35, 10:40] = animal
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("polarity", "animal", "background", "expected"),
+    [
+        ("dark_on_light", 200, 20, (55, 235)),
+        ("dark_on_light", 20, 200, (20, 200)),
+        ("dark_on_light", 200, 127, (55, 128)),  # 127 is dark, 128 is light
+        ("dark_on_light", 200, 128, (200, 128)),
+        ("light_on_dark", 200, 20, (200, 20)),
+        ("light_on_dark", 20, 200, (235, 55)),
+        ("as_is", 200, 20, (200, 20)),
+    ],
+)
+def test_an_image_of_the_other_polarity_is_inverted(polarity, animal, background, expected):
+    chosen = PreparationSettings(polarity=polarity)
+    square, padding, _ = prepare_image(draw_animal(animal, background), chosen)
+    assert padding == [expected[1]]  # the median of the border after inverting
+    assert set(np.unique(square)) == set(expected)
+
+
+def test_both_polarities_of_a_picture_give_the_same_pixels():
+    picture = ramp(60, 40)
+    picture[:2], picture[-2:], picture[:, :2], picture[:, -2:] = 230, 230, 230, 230
+    light, dark = (
+        prepare_image(pixels, PreparationSettings(polarity="dark_on_light")) for pixels in (picture, 255 - picture)
+    )
+    np.testing.assert_array_equal(light[0], dark[0])
+    np.testing.assert_array_equal(light[1], dark[1])
+
+
+def test_the_border_of_a_colour_image_is_judged_by_its_grey():
+    blue = np.zeros((50, 60, 3), np.uint8)
+    blue[:, :, 2] = 255  # its grey is 29
+    chosen = PreparationSettings(polarity="dark_on_light", color="color")
+    np.testing.assert_array_equal(prepare_image(blue, chosen)[1], [255, 255, 0])
+
+
+def test_models_of_earlier_releases_keep_polarity_and_scaling():
+    saved = {"target_size": 96, "background": "border", "color": "grey"}
+    old = PreparationSettings.from_saved(saved)
+    assert (old.polarity, old.scaling) == ("as_is", "report")
+
+
 # --- pixels
 
 
