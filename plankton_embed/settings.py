@@ -162,8 +162,8 @@ class PreparationSettings(_Part):
 
     polarity: Literal["dark_on_light", "light_on_dark", "as_is"] = Field(
         "as_is",
-        description="dark_on_light: images whose border is dark are inverted, such as those of dark-field cameras; "
-        "light_on_dark: those whose border is light; as_is: none",
+        description="dark_on_light: images of light animals on a dark background are inverted, such as those of "
+        "dark-field cameras; light_on_dark: the others are; as_is: none",
     )
     scaling: Literal["report", "fill"] = Field(
         "report",

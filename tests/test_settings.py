@@ -20,7 +20,7 @@ NAMES = list(Settings().flat())
 TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) != ("quick", "reference_2019")]  # a trunk too large
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
 OLD_HASHES = [({}, "372c992ede50d716"), ({**OTHER_PREPARATION}, "3d98b684b8e39631")]  # before there was remove_marks
-OTHER_PREPARATION |= {"scaling_16bit": "image", "remove_marks": "off"}
+OTHER_PREPARATION |= {"scaling_16bit": "image", "remove_marks": "off", "polarity": "light_on_dark", "scaling": "fill"}
 
 
 @pytest.fixture

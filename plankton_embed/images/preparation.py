@@ -68,8 +68,8 @@ def prepare_image(
     """Turn an image into the square input of the network.
 
     First, burnt-in marks such as scale bars are removed (`settings.remove_marks`; see `images.marks`). Images of the
-    other polarity are inverted (`settings.polarity`), judged by the median of the border: under 128 is dark. Portrait
-    images are turned by 90°. With `settings.scaling` = report, an image whose longest side is under 100·T/299 (T:
+    other polarity are inverted (`settings.polarity`): light on dark are those whose border (its median) is under 128,
+    and under the mean of the image. Portrait images are turned by 90°. With `settings.scaling` = report, an image whose longest side is under 100·T/299 (T:
     `target_size`) is enlarged four times, under 200·T/299 twice, and then reduced to T, if it is larger (source: the
     report of INF368-VectorEmbedding, at T = 299). With fill, the longest side becomes T. Enlarging and reducing are one
     resampling. The image is padded to T×T, centred.
@@ -270,7 +270,9 @@ def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image
     """Invert an 8-bit image if the polarity of the settings is not its own."""
     if settings.polarity == "as_is":
         return image
-    is_dark = float(np.median(border_of(np.asarray(image.convert("L"))))) < MIDDLE
+    grey = np.asarray(image.convert("L"))
+    border = float(np.median(border_of(grey)))
+    is_dark = border < min(MIDDLE, float(grey.mean()))  # a camera with little light also has dark borders
     return ImageOps.invert(image) if is_dark == (settings.polarity == "dark_on_light") else image
 
 

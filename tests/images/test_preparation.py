@@ -123,6 +123,8 @@ def draw_animal(animal, background):
         ("dark_on_light", 200, 128, (200, 128)),
         ("light_on_dark", 200, 20, (200, 20)),
         ("light_on_dark", 20, 200, (235, 55)),
+        ("dark_on_light", 90, 100, (90, 100)),  # little light, but the animal is darker than its background
+        ("light_on_dark", 90, 100, (165, 155)),
         ("as_is", 200, 20, (200, 20)),
     ],
 )
@@ -146,6 +148,7 @@ def test_both_polarities_of_a_picture_give_the_same_pixels():
 def test_the_border_of_a_colour_image_is_judged_by_its_grey():
     blue = np.zeros((50, 60, 3), np.uint8)
     blue[:, :, 2] = 255  # its grey is 29
+    blue[20:30, 20:30] = 200
     chosen = PreparationSettings(polarity="dark_on_light", color="color")
     np.testing.assert_array_equal(prepare_image(blue, chosen)[1], [255, 255, 0])
 
