@@ -43,6 +43,7 @@ from .workflows.evaluate import evaluate as evaluate
 from .workflows.export import export as export
 from .workflows.film import film as film
 from .workflows.index import index as index
+from .workflows.models import models as models
 from .workflows.pca import pca as pca
 from .workflows.relations import relations as relations
 from .workflows.run import RunResult as RunResult

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HELP = "Plankton images as points in a space where distance means similarity: train, search, classify, explore."
 GROUPS = {
-    "Start": ("run", "demo", "doctor"),
+    "Start": ("run", "demo", "doctor", "models"),
     "Images and vectors": ("catalog", "embed", "index", "search"),
     "Train": ("train", "compare", "seen-unseen"),
     "Classify": ("classify", "evaluate", "enroll"),
@@ -392,7 +392,7 @@ def train(
 
 @verb("runs/zooscan new_images/ -o new.parquet")
 def embed(
-    model: Annotated[str, Argument(help="a model folder, a run folder, or a name on the Hugging Face hub")],
+    model: Annotated[str, Argument(help="a model or run folder, a name of `models`, or one on the Hugging Face hub")],
     views: Annotated[int | None, Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
     precision: Annotated[Literal["auto", "float32"], Option(help="auto: bfloat16 if the device is fast with it")],
     compile: Annotated[Literal["auto", "on", "off"], Option(help="compile the network; auto: of 300,000 images")],
@@ -670,6 +670,11 @@ def doctor() -> None:
 
     If something is wrong, the command that fixes it is printed, and the exit code is 1.
     """
+
+
+@verb("")
+def models() -> None:
+    """List the models that come with the package."""
 
 
 # ---------------------------------------------------------------------------------------------- how they run

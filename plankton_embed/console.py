@@ -356,6 +356,16 @@ def doctor(found: Diagnosis, options: Options) -> None:
     print("\n".join(["", *found.problems]) if found.problems else "no problems found")
 
 
+def models(found: pd.DataFrame, options: Options) -> None:
+    """Print the models that come with the package, one on each line."""
+    if options["json"]:
+        print_json({"models": found.to_dict("records")})
+    elif len(found):
+        print_table(found)
+    else:
+        print("no model comes with this installation")
+
+
 def _print_scores(methods: Mapping[str, Mapping[str, Any]]) -> None:
     head = f"{'method':10}{'accuracy':>22}{'balanced':>10}{'macro F1':>10}{'weighted F1':>13}"
     print(head + f"{'ECE':>8}" * any("calibration" in s for s in methods.values()))

@@ -17,7 +17,7 @@ from plankton_embed.workflows.draw import FIGURES
 HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydantic", "PIL")
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
          "seen_unseen", "compare", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
-         "apply_corrections", "export", "shift", "abundance", "doctor")  # fmt: skip
+         "apply_corrections", "export", "shift", "abundance", "doctor", "models")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:

@@ -69,10 +69,10 @@ def prepare_image(
 
     First, burnt-in marks such as scale bars are removed (`settings.remove_marks`; see `images.marks`). Images of the
     other polarity are inverted (`settings.polarity`): light on dark are those whose border (its median) is under 128,
-    and under the mean of the image. Portrait images are turned by 90°. With `settings.scaling` = report, an image whose longest side is under 100·T/299 (T:
-    `target_size`) is enlarged four times, under 200·T/299 twice, and then reduced to T, if it is larger (source: the
-    report of INF368-VectorEmbedding, at T = 299). With fill, the longest side becomes T. Enlarging and reducing are one
-    resampling. The image is padded to T×T, centred.
+    and under the mean of the image. Portrait images are turned by 90°. With `settings.scaling` = report, an image whose
+    longest side is under 100·T/299 (T: `target_size`) is enlarged four times, under 200·T/299 twice, and then reduced
+    to T, if it is larger (source: the report of INF368-VectorEmbedding, at T = 299). With fill, the longest side
+    becomes T. Enlarging and reducing are one resampling. The image is padded to T×T, centred.
 
     Returns:
         pixels uint8 (T, T, channels), background uint8 (channels,), and the original (width, height) of the image,

@@ -24,6 +24,7 @@ from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.inference import Batch, check_options, choose_batch_size, embed_batches, read_ahead
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
+from plankton_embed.network.pretrained import find_pretrained, list_pretrained
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
@@ -271,10 +272,11 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     @classmethod
     def load(cls, name: str | Path, device: str = "auto", **options: Any) -> EmbeddingModel:
-        """Load from a folder written by `save`, from the folder of a run, or from the Hugging Face hub.
+        """Load a model: of a folder written by `save`, of a run, of the package, or of the Hugging Face hub.
 
         Args:
-            name: `runs/demo/model`, `runs/demo`, or a hub name such as `owner/name`.
+            name: `runs/demo/model`, `runs/demo`, the name of a model that comes with the package (see `pe.models`), or
+                a hub name such as `owner/name`.
             device: `auto`, `cpu`, `cuda`, `mps`.
             **options: for a hub name: `revision` (a branch, tag or commit; by default the newest), `token` (by default
                 that of `hf auth login`), `cache_dir`, `force_download`, `local_files_only`.
@@ -368,8 +370,15 @@ def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
             if options.get("revision") is not None:
                 raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
             return folder
+    if own := find_pretrained(name):
+        if options.get("revision") is not None:
+            raise SettingError(f"revision: {name} comes with the package; only a name on the hub, owner/name, has them")
+        return own
     if Path(name).exists() or str(name).count("/") != 1:
-        raise InputError(f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a run")
+        raise InputError(
+            f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a run, a name on the hub "
+            f"(owner/name), or the name of a model that comes with the package ({', '.join(list_pretrained())})"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -1,0 +1,60 @@
+"""The models that come with the package: found by name, and their files are whole."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from plankton_embed.errors import InputError, SettingError
+from plankton_embed.network import pretrained
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.network.pretrained import find_starting_model, list_pretrained
+from plankton_embed.settings import NetworkSettings, PreparationSettings
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A package with two models, one of them a ResNet-18."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    models = {}
+    for name, trunk in (("of-resnet", "resnet18"), ("of-shufflenet", "shufflenet_v2_x0_5")):
+        models[name] = EmbeddingModel.build(NetworkSettings(trunk=trunk), PreparationSettings(target_size=32))
+        models[name].save(tmp_path / "pretrained" / name)
+    return models
+
+
+def test_a_model_is_loaded_by_its_name(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert list_pretrained() == ["of-resnet", "of-shufflenet"]
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 30), dtype=np.uint8)
+    loaded = EmbeddingModel.load("of-resnet", "cpu")
+    assert loaded.hash == made["of-resnet"].hash
+    np.testing.assert_array_equal(loaded.embed(images), made["of-resnet"].embed(images))
+    assert find_starting_model("resnet18") == "of-resnet"
+    assert find_starting_model("vgg16") is None
+
+
+def test_a_folder_of_that_name_goes_first(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tmp_path / "pretrained" / "of-shufflenet", tmp_path / "of-resnet")
+    assert EmbeddingModel.load("of-resnet", "cpu").network.trunk == "shufflenet_v2_x0_5"
+
+
+def test_an_unknown_name_is_answered_with_the_names_there_are(made):
+    with pytest.raises(InputError, match=r"of-renset is not a model: .*\(of-resnet, of-shufflenet\)"):
+        EmbeddingModel.load("of-renset")
+
+
+def test_a_model_of_the_package_has_no_revisions(made):
+    with pytest.raises(SettingError, match="revision: of-resnet comes with the package"):
+        EmbeddingModel.load("of-resnet", revision="main")
+
+
+def test_a_damaged_file_is_noticed(made, tmp_path):
+    path = tmp_path / "pretrained" / "of-resnet" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["preparation"]["background"] = "white"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match="one of its files was changed"):
+        EmbeddingModel.load("of-resnet")
