@@ -218,7 +218,7 @@ class NetworkSettings(_Part):
     """Trunk (backbone), its initial weights, and the size of the vectors."""
 
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
-    weights: str = Field("none", description="imagenet, none, or a file of weights")
+    weights: str = Field("none", description="imagenet, none, a name of `models`, a model or run folder, or a file")
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, in training only")
     output: Literal["unit", "sigmoid"] = Field(

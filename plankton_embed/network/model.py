@@ -30,7 +30,7 @@ from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
 
 FORMAT_VERSION = 2
-WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 
 
@@ -40,7 +40,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the classes it was
     trained on, `training` facts about its training (plain values), `card` the text of its model card, `views` the
-    number of views of an image that are averaged (1, 2, 4 or 8).
+    number of views of an image that are averaged (1, 2, 4 or 8). `seen`: uint64, the first half of the content hash of
+    every image that it was trained on, or that the model was whose weights it started from; sorted.
     """
 
     net: EmbeddingNet
@@ -50,6 +51,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
     training: dict[str, Any] = field(default_factory=dict)
     card: str = ""
     views: int = 1
+    seen: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
 
     def __post_init__(self) -> None:
         if self.preparation.white_level_16bit == "auto":  # later images need a number
@@ -58,7 +60,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
         """Return an untrained model with the starting weights of `network.weights`."""
-        return cls(build_net(network, seed), network, preparation)
+        seen = _read_seen(find_pretrained(network.weights) or Path(network.weights))
+        return cls(build_net(network, seed), network, preparation, seen=seen)
 
     @property
     def device(self) -> torch.device:
@@ -153,6 +156,14 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     encode = embed  # its name in sentence-transformers and others
 
+    def has_seen(self, hashes: Iterable[str]) -> NDArray[np.bool_]:
+        """Return for each content hash (see `catalog.content_hashes`) whether its image was trained on, bool (n,)."""
+        return np.isin(_shorten(hashes), self.seen)
+
+    def remember(self, hashes: Iterable[str]) -> None:
+        """Add the content hashes of training images to `seen`."""
+        self.seen = np.union1d(self.seen, _shorten(hashes))
+
     def embed_prepared(
         self,
         images: PreparedImages,
@@ -205,7 +216,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
         return self.embed_batches(batches, len(pixels), size, views, precision)
 
     def save(self, folder: str | Path, card: str | None = None) -> Path:
-        """Write `model.safetensors`, `config.json` and `README.md`, the model card; return the folder.
+        """Write weights, `config.json`, `training_images.npy` and `README.md`, the model card; return the folder.
 
         A folder of that name is replaced, whole or not at all.
 
@@ -228,6 +239,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             config = json.dumps(self._config(), indent=2, ensure_ascii=False)
             (temporary / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
             (temporary / CARD_FILE).write_text(text, encoding="utf-8")
+            np.save(temporary / SEEN_FILE, self.seen)
         return Path(folder)
 
     def save_pretrained(
@@ -301,13 +313,13 @@ class EmbeddingModel(Shown, ModelHubMixin):
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-            expected_hash = config["model_hash"]
+            seen, expected_hash = _read_seen(folder), config["model_hash"]
         except PlanktonEmbedError:
             raise
         except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder} is not a complete model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
-        model.views = config.get("views", 1)
+        model.views, model.seen = config.get("views", 1), seen
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
         if model.hash != expected_hash:
@@ -361,6 +373,19 @@ def _is_own(folder: Path) -> bool:
     return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
 
 
+def _read_seen(folder: Path) -> NDArray[np.uint64]:
+    """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
+    inside = folder.parent if folder.name == WEIGHTS_FILE else folder
+    for path in (inside / SEEN_FILE, inside / "model" / SEEN_FILE):
+        if path.is_file():
+            return np.asarray(np.load(path), dtype=np.uint64)
+    return np.zeros(0, dtype=np.uint64)
+
+
+def _shorten(hashes: Iterable[str]) -> NDArray[np.uint64]:
+    return np.array([int(text[:16], 16) for text in hashes], dtype=np.uint64)
+
+
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
     unexpected = sorted(set(options) - set(HUB_OPTIONS))
     if unexpected:
@@ -382,8 +407,9 @@ def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    files = [WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, SEEN_FILE]
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE], **options))
+        return Path(snapshot_download(str(name), allow_patterns=files, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"{name} is not a folder here, and cannot be loaded from the Hugging Face hub: {error}"

@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.network.pretrained import find_pretrained, list_pretrained
 from plankton_embed.settings import NetworkSettings
 
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
@@ -50,7 +51,7 @@ def start_trunk(trunk: nn.Module, settings: NetworkSettings) -> None:
     if settings.weights == "imagenet":
         load_weights(trunk, _imagenet_weights(settings.trunk), f"ImageNet weights of {settings.trunk}")
     elif settings.weights != "none":
-        path = Path(settings.weights)
+        path = find_pretrained(settings.weights) or Path(settings.weights)
         weights: Mapping[str, Tensor] = read_weights(path)
         if path.name == Path(torchvision.models.get_model_weights(settings.trunk).DEFAULT.url).name:
             weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, downloaded by hand
@@ -118,7 +119,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         inside = [path / "model.safetensors", path / "model" / "model.safetensors", path / "weights.safetensors"]
         path = next((p for p in inside if p.exists()), inside[0])
     if not path.is_file():
-        raise InputError(f"network.weights: {path} does not exist; expected imagenet, none, or a file")
+        names = ", ".join(["imagenet", "none", *list_pretrained()])
+        raise InputError(f"network.weights: {path} does not exist; expected {names}, a file, or a model or run folder")
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))

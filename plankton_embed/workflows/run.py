@@ -155,7 +155,7 @@ def _do_steps(
     index = VectorIndex.build(vectors["train"])  # shared by all later searches of the training vectors
     if with_index:
         index_step(folder, index)
-    return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, chosen, progress))
+    return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, images, chosen, progress))
 
 
 def demo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,11 @@ MOST_VALIDATION_IMAGES = 5000  # predicted after each epoch; the accuracy then h
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run, row by row: their catalog, their prepared pixels, and the settings of the preparation."""
+    """The images of a run: catalog, prepared pixels and content hashes, row by row; and how they were prepared."""
 
     catalog: ImageCatalog
     prepared: PreparedImages
+    hashes: NDArray[np.object_]
     preparation: PreparationSettings
 
     def split(self, name: str) -> RunImages:
@@ -85,7 +86,7 @@ class RunImages:
 
     def select(self, mask: Any) -> RunImages:
         """Keep the rows of a boolean mask, or the rows with these numbers."""
-        return RunImages(self.catalog.select(mask), self.prepared.select(mask), self.preparation)
+        return RunImages(self.catalog.select(mask), self.prepared.select(mask), self.hashes[mask], self.preparation)
 
 
 def open_run(
@@ -203,10 +204,9 @@ def prepare_step(
         )
     if settings.network.size_inputs == "micrometres":
         prepared = replace(prepared, pixel_size=source.pixel_size)
-    images = RunImages(source, prepared, preparation).select(good)
-    good_hashes = [h for h, keep in zip(hashes, good, strict=True) if keep]
-    images = replace(images, catalog=mark_contradictions(images.catalog, good_hashes))
-    images = (None if overwrite else _reuse_split(folder, images)) or _divide(images, good_hashes, settings, faults)
+    images = RunImages(source, prepared, np.array(hashes, dtype=object), preparation).select(good)
+    images = replace(images, catalog=mark_contradictions(images.catalog, images.hashes.tolist()))
+    images = (None if overwrite else _reuse_split(folder, images)) or _divide(images, settings, faults)
     whole, learnable = images.catalog, is_learnable(images.catalog)
     learnable |= settings.split.keep_contradictions
     images = images.select(learnable)
@@ -259,7 +259,7 @@ def _reuse_split(folder: RunFolder, images: RunImages) -> RunImages | None:
     return replace(images, catalog=ImageCatalog(now.assign(split=before["split"].to_numpy())))
 
 
-def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings, faults: Faults) -> RunImages:
+def _divide(images: RunImages, settings: Settings, faults: Faults) -> RunImages:
     """Split images that have no split, and make sure that no image is in two splits."""
     if not images.catalog.has_splits:
         if "split" in images.catalog.frame and images.catalog.frame["split"].notna().any():
@@ -270,16 +270,16 @@ def _divide(images: RunImages, hashes: Sequence[str | None], settings: Settings,
             settings.split.fractions,
             seed=settings.seed,
             group_by=settings.split.group_by,
-            hashes=hashes,
+            hashes=images.hashes.tolist(),
         )
         images = replace(images, catalog=divided)
     elif settings.split.group_by is not None:
         _check_groups(images.catalog, settings.split.group_by)
-    checked, keep = check_leaks(images.catalog, hashes, drop_duplicates=settings.split.drop_duplicates)
+    _, keep = check_leaks(images.catalog, images.hashes.tolist(), drop_duplicates=settings.split.drop_duplicates)
     if not keep.all():
         logger.warning("%d duplicates across the split dropped", int((~keep).sum()))
-        note_copies(images.catalog, hashes, keep, faults, kept=False)
-    return replace(images, catalog=checked, prepared=images.prepared.select(keep))
+        note_copies(images.catalog, images.hashes.tolist(), keep, faults, kept=False)
+    return images.select(keep)
 
 
 def _check_groups(catalog: ImageCatalog, column: str) -> None:
@@ -355,6 +355,7 @@ def train_step(
         model, train.prepared, class_index, settings, folder, validate=validate, objective=objective, progress=progress
     )
     model.classes = [str(name) for name in classes]
+    model.remember(train.hashes)
     model.training = {"settings": settings.flat(), "n_images": len(train.catalog), "best_epoch": history.best.epoch}
     save_figure(draw_history(history), folder.figures / "curves.png")
     if settings.training.tensorboard:
@@ -462,6 +463,7 @@ def evaluate_step(
     model: EmbeddingModel,
     vectors: Mapping[str, EmbeddingTable],
     index: VectorIndex,
+    images: RunImages,
     settings: Settings,
     progress: bool,
 ) -> dict[str, Any]:
@@ -490,6 +492,7 @@ def evaluate_step(
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
+        scores |= {"n_seen": count_seen(model, images.split(split).labelled().hashes, settings.network.weights)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(reference, query, f"queries: {split}, gallery: train")
@@ -498,6 +501,18 @@ def evaluate_step(
         model.card = update_model_card(folder.model, {method: scores[method] for method in METHODS}, images_scored)
     write_json(folder.scores, scores)
     return scores
+
+
+def count_seen(model: EmbeddingModel, hashes: NDArray[np.object_], start: str) -> int:
+    """Return how many images, by their hashes, the model was trained on before this run; warn if there are any."""
+    n_seen = int(model.has_seen(hashes).sum())
+    if n_seen:
+        logger.warning(
+            "%d of %d scored images were training images of the model that this one started from (%s); the scores are "
+            "too high: set network.weights=none, or keep these images in train",
+            *(n_seen, len(hashes), start),
+        )
+    return n_seen
 
 
 def _draw_neighbors(path: Path, index: VectorIndex, test: EmbeddingTable, seed: int, n_queries: int = 10) -> None:

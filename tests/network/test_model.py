@@ -154,7 +154,12 @@ def test_a_model_of_an_older_release_gives_the_vectors_and_has_the_hash_that_it_
 def test_saving_again_replaces_the_folder_whole(model, saved):
     (saved / "stale.txt").write_text("old")
     model.save(saved)
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "training_images.npy",
+    ]
 
 
 def test_the_hash_changes_with_a_weight_and_with_the_preparation(model, saved):

@@ -329,3 +329,20 @@ def test_the_model_card_of_a_run_has_its_scores(finished):
     assert f"Scores on the {scores['n_images']} labelled images of the test split:" in text
     assert f"| knn | {scores['knn']['accuracy']:.3f} |" in text
     assert finished.model.card == text
+
+
+def test_test_images_that_the_starting_model_has_seen_are_counted_and_warned_of(
+    finished, images, tmp_path, tiny, caplog
+):
+    trained_on = set(finished.vectors["train"].object_id)
+    assert finished.scores["n_seen"] == 0
+    starts = [finished.folder.path, finished.folder.model, finished.folder.model / "model.safetensors"]
+    for number, start in enumerate(starts):
+        settings = {**tiny, "network.weights": str(start), "seed": 5}
+        again = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
+        n_seen = len(trained_on & set(again.vectors["test"].object_id))
+        assert again.scores["n_seen"] == n_seen > 0
+        assert f"{n_seen} of {again.scores['n_images']} scored images were training images" in caplog.text
+        caplog.clear()
+    loaded = pe.EmbeddingModel.load(again.folder.path)
+    assert len(loaded.seen) == len(trained_on | set(again.vectors["train"].object_id))
