@@ -217,8 +217,15 @@ class SplitSettings(_Part):
 class NetworkSettings(_Part):
     """Trunk (backbone), its initial weights, and the size of the vectors."""
 
+    OLD_BEHAVIOUR = {"frozen": False}
+
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
     weights: str = Field("none", description="imagenet, none, a name of `models`, a model or run folder, or a file")
+    frozen: bool = Field(
+        False,
+        description="keep the starting weights of the trunk; the head is computed from its features in one step "
+        "(linear discriminant analysis), without the settings of augmentation and training",
+    )
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, in training only")
     output: Literal["unit", "sigmoid"] = Field(
@@ -373,6 +380,11 @@ class Settings(_Part):
     def _parts_fit(self) -> Settings:
         """Refuse settings that do not go together."""
         training = self.training
+        if self.network.frozen and (self.network.weights == "none" or self.network.output == "sigmoid"):
+            raise ValueError(
+                "network.frozen: expected starting weights (network.weights) and network.output=unit; found "
+                f"{self.network.weights} and {self.network.output}"
+            )
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(

@@ -38,13 +38,17 @@ class EmbeddingNet(nn.Module):
         self, pixels: Tensor, sides: Tensor | None = None, trunk: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
         """Embed a batch, with a compiled `trunk` where given; grey images are copied to three channels."""
-        images = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.dropout((trunk or self.trunk)(images))
+        features = self.extract_features(pixels, sides, trunk)
         with torch.autocast(pixels.device.type, enabled=False):
-            features = features.float()
-            if self.size_inputs:
-                features = torch.cat([features, sides], dim=1)  # type: ignore[list-item]
             return self.scale_output(self.head(features))
+
+    def extract_features(
+        self, pixels: Tensor, sides: Tensor | None = None, trunk: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Return the input of the head, float32 (b, features)."""
+        images = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features = self.dropout((trunk or self.trunk)(images)).float()
+        return torch.cat([features, sides], dim=1) if self.size_inputs else features  # type: ignore[list-item]
 
     def scale_output(self, vectors: Tensor) -> Tensor:
         """Scale the output of the head to unit length, or to 0-1."""

@@ -44,6 +44,7 @@ def embed_batches(
     precision: Precision = "auto",
     compile: Compile = "auto",
     progress: bool = False,
+    features: bool = False,
 ) -> NDArray[np.float32]:
     """Embed n images: float32 (n, d).
 
@@ -58,15 +59,16 @@ def embed_batches(
         precision: `auto` (bfloat16 if the device computes fast with it), `bfloat16` or `float32`.
         compile: compile the network first: `on`, `off`, or `auto` (from COMPILE_FROM images on).
         progress: show a bar.
+        features: return the input of the head instead, float32 (n, features), which is not compiled.
     """
-    device, is_unit = net.head.weight.device, net.output == "unit"
+    device, is_unit = net.head.weight.device, net.output == "unit" and not features
     fast = prepare_for_inference(net, precision)
-    forward: Callable[..., Tensor] = fast
-    if should_compile(compile, n):
+    forward: Callable[..., Tensor] = fast.extract_features if features else fast
+    if should_compile(compile, n) and not features:
         forward = compile_module(fast, compile, "compile", options={"freezing": True})
     # on the device to the end, so that no batch waits for the one before it; in one piece, because small pieces all
     # over the memory would keep the system from using it again
-    vectors = torch.empty(n, net.head.out_features, device=device)
+    vectors = torch.empty(n, net.head.in_features if features else net.head.out_features, device=device)
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         at = 0
         for pixels, sides in batches:

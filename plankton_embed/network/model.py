@@ -179,6 +179,12 @@ class EmbeddingModel(Shown, ModelHubMixin):
         batches = read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), size)
         return self.embed_batches(batches, len(images), size, views, precision, compile, progress)
 
+    def extract_features(self, images: PreparedImages, progress: bool = False) -> NDArray[np.float32]:
+        """Return the input of the head, float32 (n, features), of prepared images."""
+        sides, size = images.log_sides(self.network.size_inputs), self.choose_batch_size()
+        batches = read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), size)
+        return embed_batches(self.net, batches, len(images), size, self.views, progress=progress, features=True)
+
     def choose_batch_size(self, given: int | None = None) -> int:
         """Return how many images are embedded at a time on this device (see `inference.choose_batch_size`)."""
         return choose_batch_size(self.preparation.target_size, self.device, given)

@@ -24,7 +24,8 @@ def build_model_card(config: Mapping[str, Any], results: Results | None = None, 
         images: which images these are of, such as "the 300 labelled images of the test split".
     """
     network, training, classes = config["network"], config["training"], config["classes"]
-    side, objective = config["preparation"]["target_size"], training.get("settings", {}).get("training.objective", "?")
+    side, settings = config["preparation"]["target_size"], training.get("settings", {})
+    objective = "linear discriminant analysis" if network.get("frozen") else settings.get("training.objective", "?")
     lines = [
         "# A plankton embedding",
         "",

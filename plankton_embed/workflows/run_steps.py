@@ -53,6 +53,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.training.collapse import count_never_predicted
+from plankton_embed.training.discriminant import fit_head
 from plankton_embed.training.objectives import Objective, OwnObjective
 from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
@@ -340,7 +341,7 @@ def train_step(
 ) -> EmbeddingModel:
     """Train on the labelled training images, validate after each epoch, and save the model.
 
-    The loss is the one in the settings, unless another is given.
+    The loss is the one in the settings, unless another is given. If the trunk is frozen, only its head is computed.
     """
     if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
@@ -349,15 +350,18 @@ def train_step(
     classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
     model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
     model.views = settings.embedding.views
-    validate = _make_validation(train, class_index, val, settings)
-    objective = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
-    history = train_model(
-        model, train.prepared, class_index, settings, folder, validate=validate, objective=objective, progress=progress
-    )
     model.classes = [str(name) for name in classes]
+    model.training = {"settings": settings.flat(), "n_images": len(train.catalog)}
+    if settings.network.frozen:
+        fit_head(model, train.prepared, class_index, progress)
+    else:
+        validate = _make_validation(train, class_index, val, settings)
+        objective = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
+        options: Any = {"validate": validate, "objective": objective, "progress": progress}
+        history = train_model(model, train.prepared, class_index, settings, folder, **options)
+        model.training["best_epoch"] = history.best.epoch
+        save_figure(draw_history(history), folder.figures / "curves.png")
     model.remember(train.hashes)
-    model.training = {"settings": settings.flat(), "n_images": len(train.catalog), "best_epoch": history.best.epoch}
-    save_figure(draw_history(history), folder.figures / "curves.png")
     if settings.training.tensorboard:
         _log_space(folder, model, val if len(val.catalog) else train)
     model.save(folder.model)  # last: its presence means that this step is finished

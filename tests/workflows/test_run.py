@@ -346,3 +346,24 @@ def test_test_images_that_the_starting_model_has_seen_are_counted_and_warned_of(
         caplog.clear()
     loaded = pe.EmbeddingModel.load(again.folder.path)
     assert len(loaded.seen) == len(trained_on | set(again.vectors["train"].object_id))
+
+
+def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_path, quick):
+    settings = {**quick, "network.weights": str(finished.folder.path), "network.frozen": True}
+    made = pe.run(images, tmp_path / "run", settings=settings, progress=False)
+    for name, value in made.model.net.trunk.state_dict().items():
+        assert (value == finished.model.net.trunk.state_dict()[name]).all(), name
+    train = made.vectors["train"]
+    assert not made.folder.history.exists()
+    assert "linear discriminant analysis" in made.model.card
+    # in the plane of the discriminants, every training image is nearest to the mean of its class
+    found = pe.classify(train, train, "centroid", progress=False)
+    assert (found["label"].to_numpy() == train.label).mean() >= finished.scores["self_centroid_accuracy"]
+    again = pe.run(images, made.folder.path, settings=settings, progress=False)
+    assert again.model.hash == made.model.hash
+
+
+@pytest.mark.parametrize("change", [{"network.weights": "none"}, {"training.objective": "reference_2019"}])
+def test_a_trunk_of_random_weights_or_of_sigmoids_is_not_frozen(change):
+    with pytest.raises(SettingError, match=r"network\.frozen: expected starting weights"):
+        Settings.build(overrides={"network.weights": "imagenet", "network.frozen": True, **change})

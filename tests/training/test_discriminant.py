@@ -1,0 +1,69 @@
+"""The head of a frozen trunk: against scikit-learn, by hand, and on features without spread."""
+
+import numpy as np
+import pytest
+from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from plankton_embed.training.discriminant import find_discriminants
+
+
+def draw_features(n_classes=5, n_each=30, n_features=12, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(n_classes), n_each)
+    spread = np.eye(n_features) + 0.2 * rng.normal(size=(n_features, n_features))
+    return rng.normal(size=(n_classes, n_features))[codes] * 3 + rng.normal(
+        size=(len(codes), n_features)
+    ) @ spread, codes
+
+
+def test_discriminants_are_those_of_scikit_learn_where_little_is_shrunk():
+    features, codes = draw_features(n_each=5000)
+    weight, bias = find_discriminants(features, codes, 3)
+    rival = LinearDiscriminantAnalysis(solver="eigen").fit(features, codes)
+    wanted = (features - features.mean(axis=0)) @ rival.scalings_[:, :3]
+    found = features @ weight.T + bias
+    correlations = np.corrcoef(found.T, wanted.T)[:3, 3:]
+    np.testing.assert_allclose(np.abs(correlations), np.eye(3), atol=0.01)
+    np.testing.assert_allclose(found.std(axis=0), wanted.std(axis=0), rtol=0.01)
+
+
+def test_classes_have_unit_covariance_and_uncorrelated_means_of_falling_variance():
+    features, codes = draw_features()
+    weight, bias = find_discriminants(features, codes, 4)
+    means = np.stack([features[codes == code].mean(axis=0) for code in range(5)])
+    within = features - means[codes]
+    shrinkage, covariance = ledoit_wolf_shrinkage(within, assume_centered=True), within.T @ within / len(within)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 12 * np.eye(12)
+    np.testing.assert_allclose(weight @ shrunk @ weight.T, np.eye(4), atol=1e-9)
+    between = np.cov((means @ weight.T + bias).T, bias=True)
+    np.testing.assert_allclose(between, np.diag(np.diag(between)), atol=1e-9)
+    assert (np.diff(np.diag(between)) < 0).all()
+    total = np.trace(np.linalg.solve(shrunk, np.cov(means.T, bias=True)))  # what all directions together keep apart
+    assert np.diag(between).sum() == pytest.approx(total)
+
+
+def test_a_large_class_counts_as_much_as_a_small_one():
+    features, codes = draw_features()
+    many = np.concatenate([np.flatnonzero(codes == 0)] * 20 + [np.flatnonzero(codes > 0)])
+    weight, bias = find_discriminants(features[many], codes[many], 4)
+    means = np.stack([features[codes == code].mean(axis=0) for code in range(5)])
+    np.testing.assert_allclose((means @ weight.T + bias).mean(axis=0), 0, atol=1e-9)
+
+
+def test_dimensions_beyond_the_discriminants_are_zero():
+    features, codes = draw_features()
+    weight, bias = find_discriminants(features, codes, 10)
+    assert (weight[4:] == 0).all() and (bias[4:] == 0).all()
+    assert (np.abs(weight[:4]).max(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("n_each", [1, 2])
+def test_classes_without_spread_are_kept_apart(n_each):
+    features = np.repeat(np.eye(4), n_each, axis=0)
+    weight, bias = find_discriminants(features, np.repeat(np.arange(4), n_each), 8)
+    found = (features @ weight.T + bias)[::n_each]
+    distances = np.linalg.norm(found[:, None] - found, axis=2)[~np.eye(4, dtype=bool)]
+    assert np.isfinite(weight).all()
+    np.testing.assert_allclose(distances, distances[0])
+    assert distances[0] > 0
