@@ -240,7 +240,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             )
         text = card if card is not None else self.card or str(self.generate_model_card())
         with write_folder_atomically(folder) as temporary:
-            weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
+            weights = {name: _compact(value.cpu()).contiguous() for name, value in self.net.state_dict().items()}
             safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
             config = json.dumps(self._config(), indent=2, ensure_ascii=False)
             (temporary / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
@@ -368,6 +368,12 @@ class EmbeddingModel(Shown, ModelHubMixin):
         return (
             f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
         )
+
+
+def _compact(values: torch.Tensor) -> torch.Tensor:
+    """Return float32 values as bfloat16, half as large, where that changes none of them."""
+    short = values.bfloat16()
+    return short if values.dtype == torch.float32 and torch.equal(short.float(), values) else values
 
 
 def _is_own(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """EmbeddingModel: saving, hashes, embedding in memory, views and sizes, and what is said when something is wrong."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -149,6 +150,31 @@ def test_a_model_of_an_older_release_gives_the_vectors_and_has_the_hash_that_it_
     np.testing.assert_array_equal(loaded.embed(pictures), old.embed(pictures))
     assert (loaded.hash, loaded.provenance) == (config["model_hash"], old.provenance)
     assert loaded.preparation.remove_marks == "off"
+
+
+def test_weights_that_bfloat16_holds_take_half_the_space_and_come_back(model, saved, pictures, tmp_path):
+    rounded = replace(model, net=deepcopy(model.net))
+    for value in rounded.net.parameters():
+        value.data = value.data.bfloat16().float()
+    folder = rounded.save(tmp_path / "rounded")
+    sizes = [(place / "model.safetensors").stat().st_size for place in (saved, folder)]
+    assert sizes[1] < 0.51 * sizes[0]
+    loaded = EmbeddingModel.load(folder, "cpu")
+    assert loaded.hash == rounded.hash != model.hash
+    assert {value.dtype for value in loaded.net.parameters()} == {torch.float32}
+    np.testing.assert_array_equal(loaded.embed(pictures), rounded.embed(pictures))
+
+
+def test_the_training_images_are_remembered_by_their_hashes(model, tmp_path):
+    first, again = "0123456789abcdef" + 16 * "0", "f" * 32
+    taught = replace(model, seen=model.seen)
+    taught.remember([again, first, again])
+    loaded = EmbeddingModel.load(taught.save(tmp_path / "model"), "cpu")
+    assert loaded.seen.tolist() == [0x0123456789ABCDEF, 0xFFFFFFFFFFFFFFFF]
+    assert loaded.has_seen([first, "0" * 32, again]).tolist() == [True, False, True]
+    assert not model.has_seen([first]).any()
+    (tmp_path / "model" / "training_images.npy").unlink()  # as in a model of an earlier release
+    assert not EmbeddingModel.load(tmp_path / "model", "cpu").has_seen([first]).any()
 
 
 def test_saving_again_replaces_the_folder_whole(model, saved):
