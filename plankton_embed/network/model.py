@@ -60,8 +60,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
         """Return an untrained model with the starting weights of `network.weights`."""
-        seen = _read_seen(find_pretrained(network.weights) or Path(network.weights))
-        return cls(build_net(network, seed), network, preparation, seen=seen)
+        return cls(build_net(network, seed), network, preparation, seen=_read_seen(network.weights))
 
     @property
     def device(self) -> torch.device:
@@ -385,13 +384,25 @@ def _is_own(folder: Path) -> bool:
     return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
 
 
-def _read_seen(folder: Path) -> NDArray[np.uint64]:
+def read_preparation(weights: str) -> PreparationSettings | None:
+    """Return the preparation of the model that `network.weights` names; None if it is no model of this package."""
+    path = _find_beside(weights, CONFIG_FILE)
+    if path is None or not _is_own(path.parent):
+        return None
+    return PreparationSettings.from_saved(json.loads(path.read_text(encoding="utf-8"))["preparation"])
+
+
+def _read_seen(weights: str | Path) -> NDArray[np.uint64]:
     """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
-    inside = folder.parent if folder.name == WEIGHTS_FILE else folder
-    for path in (inside / SEEN_FILE, inside / "model" / SEEN_FILE):
-        if path.is_file():
-            return np.asarray(np.load(path), dtype=np.uint64)
-    return np.zeros(0, dtype=np.uint64)
+    path = _find_beside(weights, SEEN_FILE)
+    return np.zeros(0, dtype=np.uint64) if path is None else np.asarray(np.load(path), dtype=np.uint64)
+
+
+def _find_beside(weights: str | Path, name: str) -> Path | None:
+    """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
+    folder = find_pretrained(weights) or Path(weights)
+    folder = folder.parent if folder.name == WEIGHTS_FILE else folder
+    return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
 
 
 def _shorten(hashes: Iterable[str]) -> NDArray[np.uint64]:

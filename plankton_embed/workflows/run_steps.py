@@ -42,7 +42,7 @@ from plankton_embed.images.splits import (
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
-from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.network.model import EmbeddingModel, read_preparation
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_frame, write_json
@@ -348,6 +348,7 @@ def train_step(
         return EmbeddingModel.load(folder.model, device)
     train, val = (images.split(name).labelled() for name in ("train", "val"))
     classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
+    _compare_preparation(settings)
     model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
     model.views = settings.embedding.views
     model.classes = [str(name) for name in classes]
@@ -366,6 +367,23 @@ def train_step(
         _log_space(folder, model, val if len(val.catalog) else train)
     model.save(folder.model)  # last: its presence means that this step is finished
     return model
+
+
+def _compare_preparation(settings: Settings) -> None:
+    """Warn if the starting model was trained on images that were prepared in another way."""
+    start = read_preparation(settings.network.weights)
+    if start is None:
+        return
+    names = ("polarity", "scaling", "background", *(("target_size",) if settings.network.frozen else ()))
+    was, now = ({name: getattr(part, name) for name in names} for part in (start, settings.preparation))
+    differ = [name for name in names if was[name] != now[name]]
+    if differ:
+        logger.warning(
+            "%s was trained on images that were prepared in another way (%s); its features are worth less here; add %s",
+            settings.network.weights,
+            ", ".join(f"{name} {was[name]}, now {now[name]}" for name in differ),
+            " ".join(f"--set preparation.{name}={was[name]}" for name in differ),
+        )
 
 
 def _make_validation(

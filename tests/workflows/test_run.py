@@ -367,3 +367,13 @@ def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_
 def test_a_trunk_of_random_weights_or_of_sigmoids_is_not_frozen(change):
     with pytest.raises(SettingError, match=r"network\.frozen: expected starting weights"):
         Settings.build(overrides={"network.weights": "imagenet", "network.frozen": True, **change})
+
+
+def test_a_start_from_images_prepared_in_another_way_is_warned_of(finished, images, tmp_path, quick, caplog):
+    settings = {**quick, "network.weights": str(finished.folder.path), "network.frozen": True}
+    pe.run(images, tmp_path / "same", settings=settings, progress=False)
+    assert "prepared in another way" not in caplog.text
+    settings |= {"preparation.polarity": "light_on_dark", "preparation.target_size": 40}
+    pe.run(images, tmp_path / "other", settings=settings, progress=False)
+    assert "polarity as_is, now light_on_dark, target_size 32, now 40" in caplog.text
+    assert "add --set preparation.polarity=as_is --set preparation.target_size=32" in caplog.text
