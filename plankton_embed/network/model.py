@@ -400,6 +400,8 @@ def _read_seen(weights: str | Path) -> NDArray[np.uint64]:
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:
     """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
+    if weights in ("imagenet", "none"):
+        return None
     folder = find_pretrained(weights) or Path(weights)
     folder = folder.parent if folder.name == WEIGHTS_FILE else folder
     return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from plankton_embed.network.model_card import CONFIG_FILE
@@ -13,15 +12,6 @@ FOLDER = Path(__file__).parent.parent / "pretrained"
 def list_pretrained() -> list[str]:
     """Return the names of the models, sorted."""
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{CONFIG_FILE}"))
-
-
-def find_starting_model(trunk: str) -> str | None:
-    """Return the name of a model with that trunk, from whose weights training starts; None where there is none."""
-    for name in list_pretrained():
-        config = json.loads((FOLDER / name / CONFIG_FILE).read_text(encoding="utf-8"))
-        if config["network"]["trunk"] == trunk:
-            return name
-    return None
 
 
 def find_pretrained(name: str | Path) -> Path | None:

@@ -357,9 +357,11 @@ def train_step(
         fit_head(model, train.prepared, class_index, progress)
     else:
         validate = _make_validation(train, class_index, val, settings)
-        objective = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
-        options: Any = {"validate": validate, "objective": objective, "progress": progress}
-        history = train_model(model, train.prepared, class_index, settings, folder, **options)
+        own = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
+        pixels = train.prepared
+        history = train_model(
+            model, pixels, class_index, settings, folder, validate=validate, objective=own, progress=progress
+        )
         model.training["best_epoch"] = history.best.epoch
         save_figure(draw_history(history), folder.figures / "curves.png")
     model.remember(train.hashes)

@@ -9,7 +9,7 @@ import pytest
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network import pretrained
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.network.pretrained import find_starting_model, list_pretrained
+from plankton_embed.network.pretrained import list_pretrained
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -31,8 +31,6 @@ def test_a_model_is_loaded_by_its_name(made, tmp_path, monkeypatch):
     loaded = EmbeddingModel.load("of-resnet", "cpu")
     assert loaded.hash == made["of-resnet"].hash
     np.testing.assert_array_equal(loaded.embed(images), made["of-resnet"].embed(images))
-    assert find_starting_model("resnet18") == "of-resnet"
-    assert find_starting_model("vgg16") is None
 
 
 def test_a_folder_of_that_name_goes_first(made, tmp_path, monkeypatch):
