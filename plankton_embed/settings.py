@@ -162,13 +162,11 @@ class PreparationSettings(_Part):
 
     polarity: Literal["dark_on_light", "light_on_dark", "as_is"] = Field(
         "as_is",
-        description="dark_on_light: images of light animals on a dark background are inverted, such as those of "
-        "dark-field cameras; light_on_dark: the others are; as_is: none",
+        description="dark_on_light: images with a dark background, such as those of dark-field cameras, are inverted; "
+        "light_on_dark: the others are; as_is: none",
     )
     scaling: Literal["report", "fill"] = Field(
-        "report",
-        description="report: small images are enlarged 2 or 4 times, so that sizes stay visible; fill: all images are "
-        "scaled until their longest side fills the square",
+        "report", description="report: small images are enlarged 2 or 4 times; fill: all are scaled to fill the square"
     )
 
     @field_validator("remove_marks", mode="before")
@@ -222,9 +220,7 @@ class NetworkSettings(_Part):
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
     weights: str = Field("none", description="imagenet, none, a name of `models`, a model or run folder, or a file")
     frozen: bool = Field(
-        False,
-        description="keep the starting weights of the trunk; the head is computed from its features in one step "
-        "(linear discriminant analysis), without the settings of augmentation and training",
+        False, description="keep the weights of the trunk, and compute the head in one step (see Starting weights)"
     )
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, in training only")
@@ -380,11 +376,9 @@ class Settings(_Part):
     def _parts_fit(self) -> Settings:
         """Refuse settings that do not go together."""
         training = self.training
-        if self.network.frozen and (self.network.weights == "none" or self.network.output == "sigmoid"):
-            raise ValueError(
-                "network.frozen: expected starting weights (network.weights) and network.output=unit; found "
-                f"{self.network.weights} and {self.network.output}"
-            )
+        weights, output = self.network.weights, self.network.output
+        if self.network.frozen and (weights == "none" or output == "sigmoid"):
+            raise ValueError(f"network.frozen: expected starting weights and output=unit; found {weights}, {output}")
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(

@@ -385,7 +385,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def read_preparation(weights: str) -> PreparationSettings | None:
-    """Return the preparation of the model that `network.weights` names; None if it is no model of this package."""
+    """Return the preparation of the model that `network.weights` names; None if it is not a model of this package."""
     path = _find_beside(weights, CONFIG_FILE)
     if path is None or not _is_own(path.parent):
         return None
