@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeGuard, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from plankton_embed.errors import InputError, SettingError
+from plankton_embed.errors import SettingError
+from plankton_embed.nested_values import flatten, merge, parse_overrides, read_yaml
 from plankton_embed.output import write_atomically
 
 SizeInputs = Literal["none", "pixels", "micrometres"]
@@ -121,7 +122,7 @@ class _Part(BaseModel):
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> Self:
         """Build from values that an earlier release may have saved: a missing setting means the old behaviour."""
-        return cls.validate_or_explain(_merge(cls.old_behaviour(), values))
+        return cls.validate_or_explain(merge(cls.old_behaviour(), values))
 
     @classmethod
     def validate_or_explain(cls, values: Mapping[str, Any]) -> Self:
@@ -434,12 +435,10 @@ class Settings(_Part):
             raise SettingError(f"file: expected the path of a YAML file; found a dict: pass overrides={file!r}")
         if preset not in (None, *PRESETS):
             raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
-        given = _merge(
-            {} if file is None else _read_yaml(Path(file)), *({n: v} for n, v in _parse_overrides(overrides))
-        )
-        built = cls.validate_or_explain(_merge(*_defaults(preset or "cpu", given), given))
+        given = merge({} if file is None else read_yaml(Path(file)), *({n: v} for n, v in parse_overrides(overrides)))
+        built = cls.validate_or_explain(merge(*_defaults(preset or "cpu", given), given))
         names = () if preset is None else set().union(*PRESETS.values())
-        return built._mark_given(_merge(dict.fromkeys(names), given))
+        return built._mark_given(merge(dict.fromkeys(names), given))
 
     @classmethod
     def load(cls, path: str | Path) -> Settings:
@@ -447,8 +446,8 @@ class Settings(_Part):
 
         For a file of your own, with some settings only, use `build(file=…)`.
         """
-        saved = _merge(_read_yaml(Path(path)))
-        return cls.validate_or_explain(_merge(*_defaults("cpu", saved), cls.old_behaviour(), saved))
+        saved = merge(read_yaml(Path(path)))
+        return cls.validate_or_explain(merge(*_defaults("cpu", saved), cls.old_behaviour(), saved))
 
     @property
     def given(self) -> set[str]:
@@ -466,7 +465,7 @@ class Settings(_Part):
 
     def flat(self) -> dict[str, Any]:
         """Return `{"group.name": value}` for every setting."""
-        return dict(_flatten(self.model_dump(mode="json")))
+        return dict(flatten(self.model_dump(mode="json")))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -491,86 +490,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"settings file {path} does not exist") from error
-    except OSError as error:
-        raise InputError(f"settings file {path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"settings file {path} is not YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(f"settings file {path}: expected names and values, found {type(values).__name__}")
-    return values
-
-
-def _parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> Iterable[tuple[str, Any]]:
-    if isinstance(overrides, Mapping):
-        yield from overrides.items()
-        return
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SettingError(f"--set: expected NAME=VALUE, such as training.epochs=20; found {text!r}")
-        try:
-            yield name.strip(), _read_number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise SettingError(f"setting {name.strip()}: {value!r} is not YAML; put it in quotes") from error
-
-
-def _read_number(value: Any) -> Any:
-    """Return text such as 1e-3, which YAML does not read as a number, as a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 def _defaults(preset: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the defaults of the preset, and those of the objective."""
     training = given.get("training")
     objective = str(training.get("objective")) if isinstance(training, dict) else ""
     return PRESETS[preset], OBJECTIVES[objective].defaults if objective in OBJECTIVES else {}
-
-
-def _merge(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested dictionaries of all values, given under dotted names or nested; later ones win."""
-    merged: dict[str, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            _insert(merged, str(name), value)
-    return merged
-
-
-def _insert(values: dict[str, Any], name: str, value: Any) -> None:
-    """Insert a value at its dotted name into nested dictionaries; a mapping is merged into its group."""
-    *groups, last = name.split(".")
-    for group in groups:
-        inner = values.setdefault(group, {})
-        if not isinstance(inner, dict):
-            raise SettingError(f"setting {name}: {group} is a value, not a group")
-        values = inner
-    if not isinstance(value, Mapping):
-        values[last] = value
-        return
-    inner = values.setdefault(last, {})
-    if not isinstance(inner, dict):
-        raise SettingError(f"setting {name}: expected a value, found the group {dict(value)!r}")
-    for key, part in value.items():
-        _insert(inner, str(key), part)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
@@ -583,7 +507,7 @@ def _explain(fault: Mapping[str, Any]) -> Iterator[str]:
         chosen = fault["input"]
         yield f'preset is not a setting; choose it with --preset {chosen}, in Python Settings.build("{chosen}")'
     elif fault["type"] == "extra_forbidden":
-        unknown = [inner for inner, _ in _flatten({name: fault["input"]})] or [name]
+        unknown = [inner for inner, _ in flatten({name: fault["input"]})] or [name]
         yield from (f"setting {inner} is not known; did you mean {_find_nearest(inner)}?" for inner in unknown)
     else:
         yield f"setting {name}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}"
