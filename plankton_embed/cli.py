@@ -126,7 +126,9 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
 
                 passed = {key: options[key] for key in options if key in defaults and _is_given(context, key)}
                 if trains:
-                    passed["settings"] = _settings(*(options[key] for key in OF_SETTINGS))
+                    passed["settings"] = _settings(
+                        *(options[key] for key in OF_SETTINGS), default="instant" if name in ("run", "demo") else "cpu"
+                    )
                 if "progress" in defaults:
                     passed["progress"] = not options["quiet"]
                 result = getattr(pe, name)(**passed | (declared(**{key: options[key] for key in own}) or {}))
@@ -208,7 +210,7 @@ IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Split = Literal["train", "val", "test"]
 Definition = Literal["exact", "window_2019"]
-Preset = Literal["cpu", "quick", "gpu"]
+Preset = Literal["instant", "quick", "cpu", "gpu"]
 Correction = Literal["em", "confusion"]
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
@@ -239,7 +241,8 @@ Status = Annotated[
 PresetOption = Annotated[
     Preset | None,
     Option(
-        help="cpu: 96 px, about an hour; quick: 64 px, ten minutes; gpu: 299 px, ImageNet weights, long  [default: cpu]"
+        help="instant: only the head learns, a minute; quick: 64 px, ten minutes; cpu: 96 px, about an hour; gpu: 299 px, "
+        "ImageNet weights, long  [default: instant for run and demo, else cpu]"
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
@@ -712,13 +715,15 @@ def _settings(
     group_by: str | None = None,
     drop_duplicates: bool = False,
     seed: int | None = None,
+    *,
+    default: str = "cpu",
 ) -> Settings:
     from plankton_embed.settings import Settings
 
     extra = [f"seed={seed}"] if seed is not None else []
     extra += [f"split.group_by={group_by}"] if group_by is not None else []
     extra += ["split.drop_duplicates=true"] if drop_duplicates else []
-    return Settings.build(preset, file, [*(overrides or []), *extra])
+    return Settings.build(preset, file, [*(overrides or []), *extra], default=default)
 
 
 def _may_be_model(path: Path) -> bool:

@@ -18,11 +18,11 @@ from plankton_embed.images.preparation import prepare_batch
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.images.workers import map_chunks
+from plankton_embed.network.batches import Batch
 from plankton_embed.network.device import resolve_precision
-from plankton_embed.network.inference import Batch
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import SEEN, EmbeddingTable
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,15 @@ def embed_source(
     log_sides(np.ones((len(paths), 2), dtype=int), size_inputs, pixel_size)  # raises if a pixel size is missing
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     faults: dict[int, str] = {}
+    hashes: list[str | None] = []
 
     def prepare() -> Iterator[Batch]:
         at = 0
-        work = partial(prepare_batch, settings=model.preparation)
+        work = partial(prepare_batch, settings=model.preparation, with_hashes=len(model.seen) > 0)
         for batch in map_chunks(work, paths, n_at_a_time):
             here = slice(at, at + len(batch.size))
             faults.update({at + position: why for position, why in batch.faults.items()})
+            hashes.extend(batch.hashes)
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
@@ -82,21 +84,39 @@ def embed_source(
     how: dict[str, Any] = {"precision": resolve_precision(model.device, precision)}
     if faults:
         how["faults"] = {paths[row]: why for row, why in faults.items()}
-    return _make_table(model, catalog.select(keep), vectors[keep], how)
+    return _make_table(model, catalog.select(keep), vectors[keep], how, [text for text in hashes if text])
 
 
 def embed_prepared(
-    model: EmbeddingModel, catalog: ImageCatalog, images: PreparedImages, *, progress: bool = True
+    model: EmbeddingModel,
+    catalog: ImageCatalog,
+    images: PreparedImages,
+    *,
+    hashes: Sequence[str] = (),
+    progress: bool = True,
 ) -> EmbeddingTable:
-    """Embed prepared images, in the order of the catalog, with the model's own number of views."""
+    """Embed prepared images, in the order of the catalog, with the model's own number of views.
+
+    Args:
+        model: the model.
+        catalog: the images.
+        images: their prepared pixels.
+        hashes: of their pixels (see `catalog.content_hashes`), to find those that the model was trained on.
+        progress: show a bar.
+    """
     vectors = model.embed_prepared(images, progress=progress)
-    return _make_table(model, catalog, vectors, {"precision": resolve_precision(model.device, "auto")})
+    return _make_table(model, catalog, vectors, {"precision": resolve_precision(model.device, "auto")}, hashes)
 
 
 def _make_table(
-    model: EmbeddingModel, catalog: ImageCatalog, vectors: NDArray[np.float32], how: dict[str, Any]
+    model: EmbeddingModel,
+    catalog: ImageCatalog,
+    vectors: NDArray[np.float32],
+    how: dict[str, Any],
+    hashes: Sequence[str],
 ) -> EmbeddingTable:
     frame = catalog.frame
+    seen = model.has_seen(hashes)
     return EmbeddingTable(
         vectors,
         object_id=frame["object_id"].to_numpy(dtype=object),
@@ -104,4 +124,5 @@ def _make_table(
         path=frame["path"].to_numpy(dtype=object),
         sample_id=frame["sample_id"].to_numpy(dtype=object) if "sample_id" in frame else None,  # type: ignore[arg-type]
         provenance={**model.provenance, **how},
+        columns={SEEN: seen} if seen.any() else {},
     )

@@ -54,6 +54,7 @@ OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.buil
         {
             "network.trunk": "inception_v3",
             "network.output": "sigmoid",
+            "network.weights": "none",
             "training.sampling": "random_triplets",
             "training.classes_per_batch": 20,
             "training.batch_images_per_class": 3,
@@ -219,7 +220,11 @@ class NetworkSettings(_Part):
     OLD_BEHAVIOUR = {"frozen": False}
 
     trunk: str = Field("inception_v3", description="a torchvision classification model by name")
-    weights: str = Field("none", description="imagenet, none, a name of `models`, a model or run folder, or a file")
+    weights: str = Field(
+        "none",
+        description="starting weights: auto: those of the model for this trunk that comes with the package, else none; "
+        "imagenet; none: random; a name of `models`, a model or run folder, or a file",
+    )
     frozen: bool = Field(
         False, description="keep the weights of the trunk, and compute the head in one step (see Starting weights)"
     )
@@ -380,6 +385,11 @@ class Settings(_Part):
         weights, output = self.network.weights, self.network.output
         if self.network.frozen and (weights == "none" or output == "sigmoid"):
             raise ValueError(f"network.frozen: expected starting weights and output=unit; found {weights}, {output}")
+        if self.network.frozen and (unused := self._list_unused()):
+            raise ValueError(
+                f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, or "
+                "choose a preset that trains the trunk (--preset quick or cpu)"
+            )
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(
@@ -410,22 +420,37 @@ class Settings(_Part):
             )
         return self
 
+    def _list_unused(self) -> list[str]:
+        """List the settings other than the defaults that only the training of a trunk uses."""
+        values, defaults = self.flat(), Settings.model_construct().flat()
+        of_training = (name for name in values if name.startswith(("training.", "augmentation.", "network.dropout")))
+        return [name for name in of_training if values[name] != defaults[name] and name != "training.tensorboard"]
+
+    def with_weights(self, name: str) -> Settings:
+        """Return the same settings with other starting weights, which do not count as given."""
+        network = self.network.model_construct(self.network.model_fields_set, **{**dict(self.network), "weights": name})
+        return self.model_construct(self.model_fields_set, **{**dict(self), "network": network})
+
     @classmethod
     def build(
         cls,
         preset: str | None = None,
         file: str | Path | None = None,
         overrides: Mapping[str, Any] | Iterable[str] = (),
+        *,
+        default: str = "cpu",
     ) -> Settings:
         """Combine a preset, a YAML file and `group.name=value` overrides; later ones win.
 
         An objective may have defaults of its own (`OBJECTIVES`); they replace those of the preset.
 
         Args:
-            preset: `cpu`, the default (ResNet-18 from scratch, 96 px, an hour or so), `quick` (the same at 64 px, ten
-                minutes) or `gpu` (Inception-v3 with ImageNet weights, 299 px, long).
+            preset: `instant` (the frozen ResNet-18 that comes with the package; only the head is computed, in a
+                minute), `quick` (that trunk is trained, at 64 px, ten minutes), `cpu` (at 96 px, an hour or so), or
+                `gpu` (Inception-v3 with ImageNet weights, 299 px, long).
             file: YAML with the settings to change.
             overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
+            default: the preset if none is given.
 
         Raises:
             SettingError: an unknown preset or name (the message suggests the nearest one), or a value out of range.
@@ -436,7 +461,7 @@ class Settings(_Part):
         if preset not in (None, *PRESETS):
             raise SettingError(f"preset: expected one of {', '.join(PRESETS)}; found {preset!r}")
         given = merge({} if file is None else read_yaml(Path(file)), *({n: v} for n, v in parse_overrides(overrides)))
-        built = cls.validate_or_explain(merge(*_defaults(preset or "cpu", given), given))
+        built = cls.validate_or_explain(merge(*_defaults(preset or default, given), given))
         names = () if preset is None else set().union(*PRESETS.values())
         return built._mark_given(merge(dict.fromkeys(names), given))
 
@@ -468,10 +493,17 @@ class Settings(_Part):
         return dict(flatten(self.model_dump(mode="json")))
 
 
+SHIPPED = {  # the trunk that comes with the package, and how its images were prepared
+    "network.trunk": "resnet18",
+    "network.weights": "auto",
+    "preparation.polarity": "dark_on_light",
+    "preparation.scaling": "fill",
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "cpu": {"network.trunk": "resnet18"},  # from scratch at 96 px better than Inception-v3, and faster
+    "instant": {**SHIPPED, "network.frozen": True},
+    "cpu": SHIPPED,  # from scratch at 96 px better than Inception-v3, and faster
     "quick": {  # in minutes, more epochs of small images with weak augmentation are best (NDSB-40, val, 8 minutes)
-        "network.trunk": "resnet18",
+        **SHIPPED,
         "preparation.target_size": 64,
         "training.minutes": 10.0,
         "augmentation.zoom": 0.1,

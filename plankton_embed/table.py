@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT_COLUMNS = ("object_id", "path", "label", "sample_id")
+SEEN = "seen"  # column of vectors: whether the model was trained on the image; missing if it was on none of them
 METADATA_KEY = b"plankton_embed"
 _CSV_PROVENANCE = ("model_hash", "preparation_hash")
 _READER_FAULTS = (
@@ -220,8 +221,8 @@ class EmbeddingTable(Shown):
             table = _READERS[path.suffix](path)
         except _READER_FAULTS as error:
             raise InputError(f"{path} cannot be read as vectors: {error}") from error
-        if table.columns:
-            logger.info("%s: %d dimensions; not among them: %s", path, table.dimension, ", ".join(table.columns))
+        if others := [name for name in table.columns if name != SEEN]:
+            logger.info("%s: %d dimensions; not among them: %s", path, table.dimension, ", ".join(others))
         return table
 
     @classmethod

@@ -46,6 +46,7 @@ class Evaluation(Shown):
         rejector, counts: with rejection, the fitted `Rejector` and its counts by class (see `count_predictions`).
         open_set: with rejection and missing classes, the open-set scores.
         retrieval: recall@k and MAP@R of the space; `retrieval_of` reports which vectors are queries and gallery.
+        n_seen: how many of the images the model was trained on.
         self_centroid_accuracy: of the query on itself; too high, for comparison with the 2019 recipe only.
     """
 
@@ -62,6 +63,7 @@ class Evaluation(Shown):
     retrieval: dict[str, float] = field(default_factory=dict)
     retrieval_of: str = ""
     intervals_by: str | None = None
+    n_seen: int = 0
     self_centroid_accuracy: float = float("nan")
 
     @property
@@ -76,6 +78,7 @@ class Evaluation(Shown):
             **self.scores_dict(),
             "intervals_by": self.intervals_by or "image",
             "missing_classes": self.missing.to_dict("records"),
+            "n_seen": self.n_seen,
             "retrieval": self.retrieval,
             "retrieval_of": self.retrieval_of,
             "self_centroid_accuracy": self.self_centroid_accuracy,

@@ -81,7 +81,12 @@ def prepare_image(
     Raises:
         InputError: see `open_image`.
     """
-    image = open_image(source)
+    return _prepare(open_image(source), settings)
+
+
+def _prepare(
+    image: Image.Image, settings: PreparationSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
     try:
         image = to_8bit(image, settings)
     except DECODER_FAULTS as error:
@@ -112,27 +117,35 @@ def prepare_image(
 class PreparedBatch:
     """Prepared images: pixels uint8 (b, T, T, channels), background uint8 (b, channels), width and height int (b, 2).
 
-    `faults`: position -> reason, for images that could not be read; they are blank.
+    `faults`: position -> reason, for images that could not be read; they are blank. `hashes`: of their pixels (see
+    `hash_pixels`), if wanted; None for faults.
     """
 
     pixels: NDArray[np.uint8]
     background: NDArray[np.uint8]
     size: NDArray[np.int_]
     faults: dict[int, str]
+    hashes: list[str | None]
 
 
-def prepare_batch(paths: Sequence[str | Path], settings: PreparationSettings) -> PreparedBatch:
+def prepare_batch(
+    paths: Sequence[str | Path], settings: PreparationSettings, with_hashes: bool = False
+) -> PreparedBatch:
     """Prepare some image files, by `prepare_image`; those that cannot be read are listed as faults."""
     n, side, channels = len(paths), settings.target_size, settings.n_channels
     pixels = np.zeros((n, side, side, channels), dtype=np.uint8)
     background, size = np.zeros((n, channels), dtype=np.uint8), np.ones((n, 2), dtype=int)
-    faults = {}
+    faults: dict[int, str] = {}
+    hashes: list[str | None] = [None] * n if with_hashes else []
     for position, path in enumerate(paths):
         try:
-            pixels[position], background[position], size[position] = prepare_image(path, settings)
+            image = open_image(path)
+            pixels[position], background[position], size[position] = _prepare(image, settings)
+            if with_hashes:
+                hashes[position] = hash_pixels(image)
         except InputError as error:
             faults[position] = str(error)
-    return PreparedBatch(pixels, background, size, faults)
+    return PreparedBatch(pixels, background, size, faults, hashes)
 
 
 def _look_inside(path: str | Path) -> str | Path | bytes | NDArray[np.generic]:

@@ -24,7 +24,7 @@ from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.inference import Batch, check_options, choose_batch_size, embed_batches, read_ahead
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
-from plankton_embed.network.pretrained import find_pretrained, list_pretrained
+from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
@@ -60,7 +60,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
         """Return an untrained model with the starting weights of `network.weights`."""
-        return cls(build_net(network, seed), network, preparation, seen=_read_seen(network.weights))
+        network = network.model_copy(update={"weights": choose_weights(network)})
+        return cls(build_net(network, seed), network, preparation, seen=read_seen(network.weights))
 
     @property
     def device(self) -> torch.device:
@@ -157,7 +158,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     def has_seen(self, hashes: Iterable[str]) -> NDArray[np.bool_]:
         """Return for each content hash (see `catalog.content_hashes`) whether its image was trained on, bool (n,)."""
-        return np.isin(_shorten(hashes), self.seen)
+        return is_seen(hashes, self.seen)
 
     def remember(self, hashes: Iterable[str]) -> None:
         """Add the content hashes of training images to `seen`."""
@@ -318,7 +319,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, seed=0, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-            seen, expected_hash = _read_seen(folder), config["model_hash"]
+            seen, expected_hash = read_seen(folder), config["model_hash"]
         except PlanktonEmbedError:
             raise
         except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -386,13 +387,24 @@ def _is_own(folder: Path) -> bool:
 
 def read_preparation(weights: str) -> PreparationSettings | None:
     """Return the preparation of the model that `network.weights` names; None if it is not a model of this package."""
+    config = _read_config(weights)
+    return PreparationSettings.from_saved(config["preparation"]) if config else None
+
+
+def read_classes(weights: str) -> list[str]:
+    """Return the classes of the model that `network.weights` names; none if they are not known."""
+    return [str(name) for name in _read_config(weights).get("classes", [])]
+
+
+def _read_config(weights: str) -> dict[str, Any]:
+    """Return the configuration of a saved model or run, or of its file of weights; an empty one if there is none."""
     path = _find_beside(weights, CONFIG_FILE)
     if path is None or not _is_own(path.parent):
-        return None
-    return PreparationSettings.from_saved(json.loads(path.read_text(encoding="utf-8"))["preparation"])
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _read_seen(weights: str | Path) -> NDArray[np.uint64]:
+def read_seen(weights: str | Path) -> NDArray[np.uint64]:
     """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
     path = _find_beside(weights, SEEN_FILE)
     return np.zeros(0, dtype=np.uint64) if path is None else np.asarray(np.load(path), dtype=np.uint64)
@@ -405,6 +417,11 @@ def _find_beside(weights: str | Path, name: str) -> Path | None:
     folder = find_pretrained(weights) or Path(weights)
     folder = folder.parent if folder.name == WEIGHTS_FILE else folder
     return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
+
+
+def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return for each content hash whether it is among the `seen` images of a model, bool (n,)."""
+    return np.isin(_shorten(hashes), seen)
 
 
 def _shorten(hashes: Iterable[str]) -> NDArray[np.uint64]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from plankton_embed.errors import SettingError
 from plankton_embed.network.model_card import CONFIG_FILE
+from plankton_embed.settings import NetworkSettings
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
 
@@ -17,3 +20,25 @@ def list_pretrained() -> list[str]:
 def find_pretrained(name: str | Path) -> Path | None:
     """Return the folder of the model of that name, or None."""
     return FOLDER / name if str(name) in list_pretrained() else None
+
+
+def choose_weights(network: NetworkSettings) -> str:
+    """Return the starting weights: for `auto` the name of the model for this trunk, or `none`.
+
+    Raises:
+        SettingError: the trunk is frozen, and there is no model for it.
+    """
+    if network.weights != "auto":
+        return network.weights
+    trunks = {
+        name: json.loads((FOLDER / name / CONFIG_FILE).read_text("utf-8"))["network"]["trunk"]
+        for name in list_pretrained()
+    }
+    chosen = next((name for name, trunk in trunks.items() if trunk == network.trunk), "none")
+    if network.frozen and chosen == "none":
+        raise SettingError(
+            f"network.frozen: no model with the trunk {network.trunk} comes with the package (there are: "
+            f"{', '.join(f'{name} with {trunk}' for name, trunk in trunks.items()) or 'none'}); choose one of these "
+            "trunks, or set network.weights"
+        )
+    return chosen

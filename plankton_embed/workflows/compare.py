@@ -25,6 +25,7 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
+from plankton_embed.network.pretrained import list_pretrained
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
@@ -34,7 +35,7 @@ from plankton_embed.settings import Settings
 from plankton_embed.spreadsheet import refuse_filled_in
 from plankton_embed.workflows import compare_trial
 from plankton_embed.workflows.compare_trial import FAULT_FILE, FEATURES_FILE, MEASURES_FILE, SYSTEMS_FOLDER, Trial
-from plankton_embed.workflows.inputs import SettingsLike, Source
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch
 from plankton_embed.workflows.run_steps import open_run, prepare_step
 
 MEASURED = {  # column: title in the table, decimals
@@ -61,7 +62,7 @@ class Comparison(Shown):
     """The scores and costs of every system on the test images.
 
     `runs`: one row for each classifier and seed, with `system`, `name` (an embedding has several classifiers),
-    `origin`, `start` (the starting weights), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
+    `origin`, `start` (the starting weights), `n_seen` (test images that these were trained on), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
     could not be measured. `tests`: McNemar's test for each pair of classifiers of a seed, on whether they predict a
     test image correctly: `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected
     for the number of tests of that seed.
@@ -101,6 +102,12 @@ class Comparison(Shown):
                 spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
                 cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
             lines.append(f"| {' | '.join(cells)} |")
+        seen = self.runs.drop_duplicates("name").query("n_seen > 0")
+        lines += [
+            f"\n{row['name']}: its starting weights were trained on {row['n_seen']} of the test images, so its scores are "
+            "too high."
+            for row in seen.to_dict("records")
+        ]
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
         if len(self.tests):
             lines.append(f"\nMcNemar's exact test; Holm: corrected for all pairs of a seed, as in {TESTS_FILE}:\n")
@@ -150,7 +157,7 @@ def compare(
         budget: minutes of wall time that each system may train; a net may stop earlier by its own rule, and trees
             need seconds. None: as long as its own settings allow.
         seeds: how many times each system is trained, with the setting `seed` (0) and the whole numbers after it.
-        weights: trunk -> `imagenet` (the default), `none` or a file, for systems with a pretrained trunk:
+        weights: trunk -> `imagenet` (the default), `none`, a name of `models` or a file, for systems with a pretrained trunk:
             `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a measured system cannot be changed.
         settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
@@ -168,7 +175,7 @@ def compare(
         PlanktonEmbedError: no system could be measured.
     """
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
-    folder, chosen = open_run(source, output, settings, overwrite, device)
+    folder, chosen = open_run(source, output, from_scratch(build_settings(settings)), overwrite, device)
     base = folder.path
     weights = _check_options(names, budget, seeds, weights, chosen)
     options = {"budget": budget, "device": choose_device(device).type, "weights": weights}
@@ -224,13 +231,14 @@ def _check_options(
             f"network.weights is {settings.network.weights}, but embedding starts from scratch here, and "
             f"embedding_pretrained from weights={{{trunk!r}: …}} (--weights {trunk}=…); set network.weights to none"
         )
+    named = ("imagenet", "none", *list_pretrained())
     trunks = list(dict.fromkeys(system.trunk or trunk for system in SYSTEMS.values() if system.pretrained))
     for name, value in weights.items():
         if name not in trunks:
             raise SettingError(f"weights: no system uses the trunk {name!r}; expected one of {', '.join(trunks)}")
-        if value not in ("imagenet", "none") and not Path(value).exists():
-            raise InputError(f"weights of {name}: {value} does not exist; expected imagenet, none, or a file")
-    return {n: v if v in ("imagenet", "none") else str(Path(v).resolve()) for n, v in weights.items()}
+        if value not in named and not Path(value).exists():
+            raise InputError(f"weights of {name}: {value} does not exist; expected {', '.join(named)}, or a file")
+    return {n: v if v in named else str(Path(v).resolve()) for n, v in weights.items()}
 
 
 def _check_test_images(images: ImageCatalog) -> None:
@@ -310,6 +318,7 @@ def _gather(base: Path) -> Comparison:
     found = Comparison(pd.DataFrame(rows), faults, _test_pairs(base, rows))
     if not rows:
         return found
+    found.runs["n_seen"] = found.runs.get("n_seen", pd.Series(0, found.runs.index)).fillna(0).astype(int)
     found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has no nan
     runs, summary, page, figure = (base / name for name in TABLES)
     write_frame(runs, found.runs)

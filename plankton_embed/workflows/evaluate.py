@@ -22,6 +22,7 @@ from plankton_embed.workflows.inputs import (
     Query,
     Reference,
     as_run,
+    count_seen,
     find_calibration,
     find_contradictions,
     load_described,
@@ -97,7 +98,9 @@ def evaluate(
     _warn_of_missing(missing, reference_table, evaluation.rejector is not None)
     queries, gallery = _describe_source(query, ("test", "val")), _describe_source(reference, ("train",))
     space = score_space(reference_table, query_table, f"queries: {queries}, gallery: {gallery}")
-    evaluation = replace(evaluation, missing=missing, intervals_by=intervals_by, **space)
+    evaluation = replace(
+        evaluation, missing=missing, intervals_by=intervals_by, n_seen=count_seen(query_table), **space
+    )
     if output is not None:
         with write_folder_atomically(output) as folder:
             write_json(folder / "scores.json", evaluation.to_dict())

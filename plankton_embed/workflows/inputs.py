@@ -26,7 +26,7 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
-from plankton_embed.table import EmbeddingTable, holds_vectors
+from plankton_embed.table import SEEN, EmbeddingTable, holds_vectors
 from plankton_embed.vector_index import INDEX_FILE
 
 logger = logging.getLogger(__name__)
@@ -428,9 +428,29 @@ def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, s
     return table, chosen
 
 
-def build_settings(settings: SettingsLike) -> Settings:
-    """Return complete settings from what a user gave."""
-    return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {})
+def build_settings(settings: SettingsLike, default: str = "cpu") -> Settings:
+    """Return complete settings from what a user gave; `default`: the preset of settings not given."""
+    return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {}, default=default)
+
+
+def from_scratch(settings: Settings) -> Settings:
+    """Replace the starting weights `auto` by none: a model that comes with the package knows many classes."""
+    auto = settings.network.weights == "auto" and not settings.network.frozen
+    return settings.with_weights("none") if auto else settings
+
+
+def count_seen(query: EmbeddingTable) -> int:
+    """Return how many labelled images the model, or the one that it started from, was trained on; warn if any."""
+    labelled = query.labelled
+    n_seen = int(np.nansum(labelled.columns[SEEN])) if SEEN in labelled.columns else 0
+    if n_seen:
+        logger.warning(
+            "%d of the %d scored images were training images of the model, or of the model that it started from, so the "
+            "scores are too high: leave these images out (column %s of their vectors), or train from scratch (--set "
+            "network.weights=none)",
+            *(n_seen, len(labelled), SEEN),
+        )
+    return n_seen
 
 
 def refuse_inside(source: Source, output: str | Path) -> None:

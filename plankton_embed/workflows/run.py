@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
-from plankton_embed.workflows.inputs import SettingsLike, Source
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings
 from plankton_embed.workflows.run_steps import (
     embed_step,
     evaluate_step,
@@ -29,16 +30,14 @@ from plankton_embed.workflows.run_steps import (
     train_step,
 )
 
+LONGER = (
+    "the trunk was not trained, only its head was computed; a trained trunk predicts these images better: --preset quick "
+    "takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
+)
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200
-DEMO_SETTINGS = {  # from scratch in minutes: a smaller trunk, and many small batches
-    "network.trunk": "resnet18",
-    "training.epochs": 20,
-    "training.images_per_class": 280,
-    "training.classes_per_batch": 6,
-    "training.margin": 0.5,
-    "training.learning_rate": 2e-3,
-}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,8 +72,8 @@ def run(
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
         output: folder of the run.
-        settings: `{"training.epochs": 20, …}` to change the defaults, or `Settings`, with a preset for example:
-            `Settings.build("quick", overrides={"training.epochs": 20})`.
+        settings: `{"embedding.views": 2, …}` to change those of the preset `instant`, or `Settings`, with another preset
+            for example: `Settings.build("quick", overrides={"training.epochs": 20})`.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
@@ -87,7 +86,11 @@ def run(
         SettingError: the folder contains a run with other settings.
         OutputError: the folder contains something other than a run.
     """
-    return _do_steps(source, output, settings, root, status, overwrite, device, progress, with_index=True)
+    chosen = build_settings(settings, "instant")
+    result = _do_steps(source, output, chosen, root, status, overwrite, device, progress, with_index=True)
+    if result.model.network.frozen:
+        logger.info(LONGER)
+    return result
 
 
 def train(
@@ -108,7 +111,8 @@ def train(
     Same as `run`, but without the index, and an unfinished run is continued only if `resume` is true.
 
     Args:
-        source, output, settings, root, status, overwrite, device, progress: see `run`.
+        source, output, root, status, overwrite, device, progress: see `run`.
+        settings: as of `run`, but the default preset is `cpu`.
         objective: your own loss, used instead of the one in the settings: a torch module (its parameters are trained
             too), or a function of a batch's vectors (b, d) and class codes (b,) that returns the loss. To continue the
             run, pass it again.
@@ -127,15 +131,20 @@ def train(
             f"{output} already contains a run; continue it (--resume), replace it (--overwrite), or choose another "
             "folder"
         )
+    chosen = build_settings(settings)
+    if chosen.network.frozen and objective is not None:
+        raise SettingError(
+            "objective: network.frozen computes the head in one step, without an objective; use only one"
+        )
     return _do_steps(
-        source, output, settings, root, status, overwrite, device, progress, with_index=False, objective=objective
+        source, output, chosen, root, status, overwrite, device, progress, with_index=False, objective=objective
     )
 
 
 def _do_steps(
     source: Source,
     output: str | Path,
-    settings: SettingsLike,
+    settings: Settings,
     root: str | Path | None,
     status: str | Sequence[str] | None,
     overwrite: bool,
@@ -171,6 +180,4 @@ def demo(
     images_folder = output.with_name(f"{output.name}_images")
     drawn = draw_set(images_folder, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)
     images = read_source(drawn).with_classes(include=DEMO_CLASSES)
-    if not isinstance(settings, Settings):
-        settings = Settings.build(overrides={**DEMO_SETTINGS, **(settings or {})})
     return run(images, output, settings=settings, overwrite=overwrite, device=device, progress=progress)

@@ -44,6 +44,7 @@ from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.model import EmbeddingModel, read_preparation
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
@@ -59,7 +60,7 @@ from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorb
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, drop_contradictions, refuse_inside
+from plankton_embed.workflows.inputs import Source, count_seen, drop_contradictions, refuse_inside
 from plankton_embed.workflows.result_folder import draw_catalog, draw_evaluation, write_tables
 
 logger = logging.getLogger(__name__)
@@ -91,10 +92,9 @@ class RunImages:
 
 
 def open_run(
-    source: Source, output: str | Path, settings: SettingsLike, overwrite: bool, device: str
+    source: Source, output: str | Path, chosen: Settings, overwrite: bool, device: str
 ) -> tuple[RunFolder, Settings]:
     """Check, before any work is done, that a run can be started or continued in the output folder."""
-    chosen = build_settings(settings)
     choose_device(device)
     check_trunk(chosen.network.trunk)
     if chosen.training.tensorboard:
@@ -106,7 +106,7 @@ def open_run(
             raise OutputError(f"{output} exists already and does not contain a run; choose another folder")
     elif not overwrite:
         chosen = keep_settings(folder, chosen)
-    return folder, chosen
+    return folder, chosen.with_weights(choose_weights(chosen.network))
 
 
 def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
@@ -121,6 +121,8 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
             "another folder, or replace the run (--overwrite)"
         ) from error
     before, now = own.flat(), chosen.flat()
+    if now["network.weights"] == "auto":  # the run has the name of the model that was chosen
+        now["network.weights"] = before["network.weights"]
     differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
     changed = [text for name, text in differ.items() if name in chosen.given]
     if changed:
@@ -451,7 +453,8 @@ def embed_step(
         if path.exists():
             vectors[name] = EmbeddingTable.load(path)
         elif len(part.catalog):
-            vectors[name] = embed_prepared(model, part.catalog, part.prepared, progress=progress)
+            hashes = () if name == "train" else part.hashes.tolist()
+            vectors[name] = embed_prepared(model, part.catalog, part.prepared, hashes=hashes, progress=progress)
             vectors[name].save(path)
             logger.info("vectors: %s", path)
     return vectors
@@ -516,7 +519,7 @@ def evaluate_step(
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
         scores |= {"n_images": len(by_method["knn"].names)}
-        scores |= {"n_seen": count_seen(model, images.split(split).labelled().hashes, settings.network.weights)}
+        scores |= {"n_seen": count_seen(query)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(reference, query, f"queries: {split}, gallery: train")
@@ -525,18 +528,6 @@ def evaluate_step(
         model.card = update_model_card(folder.model, {method: scores[method] for method in METHODS}, images_scored)
     write_json(folder.scores, scores)
     return scores
-
-
-def count_seen(model: EmbeddingModel, hashes: NDArray[np.object_], start: str) -> int:
-    """Return how many images, by their hashes, the model was trained on before this run; warn if there are any."""
-    n_seen = int(model.has_seen(hashes).sum())
-    if n_seen:
-        logger.warning(
-            "%d of %d scored images were training images of the model that this one started from (%s); the scores are "
-            "too high: set network.weights=none, or keep these images in train",
-            *(n_seen, len(hashes), start),
-        )
-    return n_seen
 
 
 def _draw_neighbors(path: Path, index: VectorIndex, test: EmbeddingTable, seed: int, n_queries: int = 10) -> None:

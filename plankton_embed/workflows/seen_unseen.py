@@ -20,10 +20,12 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, 
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
+from plankton_embed.network.model import is_seen, read_classes, read_seen
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, refuse_inside
+from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch, refuse_inside
 from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
 from plankton_embed.workflows.run import RunResult, run
 from plankton_embed.workflows.run_steps import keep_settings
@@ -110,7 +112,7 @@ def seen_unseen(
     if n_draws < 1:
         raise SettingError(f"draws: expected at least 1; found {n_draws}")
     PredictionOptions("knn", None, unknown_rate, refuse_by)  # raises an error if they cannot be used
-    folder, chosen = Path(output), build_settings(settings)
+    folder, chosen = Path(output), from_scratch(build_settings(settings))
     refuse_inside(source, output)
     if RunFolder(folder).settings.exists():
         raise OutputError(f"{output} is a run; choose another folder")
@@ -131,6 +133,7 @@ def seen_unseen(
         gathered = gathered.select(is_learnable(gathered))  # `run` sees those among the seen classes alone
     left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
     _check_parts(gathered, left_out, unknown_rate)
+    _check_start(choose_weights(chosen.network), gathered.with_classes(include=left_out), progress)
     (folder / SCORES_FILE).unlink(missing_ok=True)  # its presence means that everything is finished
     trained = run(
         gathered.with_classes(exclude=left_out),
@@ -184,6 +187,19 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
                 f"the {kind} classes need at least {least} labelled images in {split}, found {n}; split the catalog "
                 "again, or leave out other classes." + describe_unvalidated(images.frame)
             )
+
+
+def _check_start(weights: str, unseen: ImageCatalog, progress: bool) -> None:
+    """Make sure that the starting weights were not trained on the unseen classes."""
+    known = sorted(set(unseen.classes) & set(read_classes(weights)))
+    seen = read_seen(weights)
+    n_seen = int(is_seen(map(str, content_hashes(unseen.paths, progress)), seen).sum()) if len(seen) else 0
+    if known or n_seen:
+        found = f"{len(known)} of these classes, such as {known[0]}" if known else f"{n_seen} images of these classes"
+        raise InputError(
+            f"network.weights: {weights} was trained on {found}, so they would not be unseen; train from scratch "
+            "(--set network.weights=none), or start from a model without them"
+        )
 
 
 def _draw_unseen(catalog: ImageCatalog, n_unseen: int | None, seed: int) -> list[str]:
