@@ -54,7 +54,8 @@ OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.buil
         {
             "network.trunk": "inception_v3",
             "network.output": "sigmoid",
-            "network.weights": "none",
+            "preparation.polarity": "as_is",
+            "preparation.scaling": "report",
             "training.sampling": "random_triplets",
             "training.classes_per_batch": 20,
             "training.batch_images_per_class": 3,
@@ -385,11 +386,6 @@ class Settings(_Part):
         weights, output = self.network.weights, self.network.output
         if self.network.frozen and (weights == "none" or output == "sigmoid"):
             raise ValueError(f"network.frozen: expected starting weights and output=unit; found {weights}, {output}")
-        if self.network.frozen and (unused := self._list_unused()):
-            raise ValueError(
-                f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, or "
-                "choose a preset that trains the trunk (--preset quick or cpu)"
-            )
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(
@@ -420,16 +416,19 @@ class Settings(_Part):
             )
         return self
 
-    def _list_unused(self) -> list[str]:
-        """List the settings other than the defaults that only the training of a trunk uses."""
+    def list_unused(self) -> list[str]:
+        """List the settings other than the defaults that a run does not use because its trunk is frozen."""
+        if not self.network.frozen:
+            return []
         values, defaults = self.flat(), Settings.model_construct().flat()
         of_training = (name for name in values if name.startswith(("training.", "augmentation.", "network.dropout")))
         return [name for name in of_training if values[name] != defaults[name] and name != "training.tensorboard"]
 
     def with_weights(self, name: str) -> Settings:
         """Return the same settings with other starting weights, which do not count as given."""
-        network = self.network.model_construct(self.network.model_fields_set, **{**dict(self.network), "weights": name})
-        return self.model_construct(self.model_fields_set, **{**dict(self), "network": network})
+        own, of_network = self.model_fields_set, self.network.model_fields_set
+        network = NetworkSettings.model_construct(of_network, **{**dict(self.network), "weights": name})
+        return Settings.model_construct(own, **{**dict(self), "network": network})
 
     @classmethod
     def build(
@@ -501,7 +500,6 @@ SHIPPED = {  # the trunk that comes with the package, and how its images were pr
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "instant": {**SHIPPED, "network.frozen": True},
-    "cpu": SHIPPED,  # from scratch at 96 px better than Inception-v3, and faster
     "quick": {  # in minutes, more epochs of small images with weak augmentation are best (NDSB-40, val, 8 minutes)
         **SHIPPED,
         "preparation.target_size": 64,
@@ -511,6 +509,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation.shift": 0.04,
         "augmentation.brightness": 0.1,
     },
+    "cpu": SHIPPED,  # from scratch at 96 px better than Inception-v3, and faster
     "gpu": {
         "preparation.target_size": 299,
         "network.weights": "imagenet",

@@ -24,7 +24,7 @@ from plankton_embed.table import EmbeddingTable
 
 QUICK = """\
 preparation: {target_size: 32}
-network: {trunk: shufflenet_v2_x0_5, dimension: 16}
+network: {trunk: shufflenet_v2_x0_5, frozen: false, dimension: 16}
 training: {epochs: 2, images_per_class: 16, classes_per_batch: 2, batch_images_per_class: 2}
 """
 

@@ -17,7 +17,8 @@ from plankton_embed.settings import (
 )
 
 NAMES = list(Settings().flat())
-TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) != ("quick", "reference_2019")]  # a trunk too large
+APART = {("quick", "reference_2019"), ("instant", "reference_2019")}  # a trunk too large; a frozen trunk of sigmoids
+TOGETHER = [(p, o) for p in PRESETS for o in OBJECTIVES if (p, o) not in APART]
 OTHER_PREPARATION = {"target_size": 299, "background": "white", "color": "color", "white_level_16bit": 4095}
 OLD_HASHES = [({}, "372c992ede50d716"), ({**OTHER_PREPARATION}, "3d98b684b8e39631")]  # before there was remove_marks
 OTHER_PREPARATION |= {"scaling_16bit": "image", "remove_marks": "off", "polarity": "light_on_dark", "scaling": "fill"}
@@ -35,11 +36,36 @@ def write(tmp_path):
     return write_text
 
 
-def test_the_cpu_preset_is_the_default_small_and_from_scratch():
+def test_the_cpu_preset_is_the_default_small_and_starts_from_the_model_of_the_package():
     cpu = Settings.build()
     assert cpu == Settings.build("cpu")
     assert cpu.preparation.target_size == 96
-    assert (cpu.network.trunk, cpu.network.weights) == ("resnet18", "none")
+    assert (cpu.network.trunk, cpu.network.weights, cpu.network.frozen) == ("resnet18", "auto", False)
+
+
+def test_another_preset_is_the_default_where_wanted_and_does_not_count_as_given():
+    instant = Settings.build(default="instant", overrides=["embedding.views=2"])
+    assert instant == Settings.build("instant", overrides=["embedding.views=2"])
+    assert instant.network.frozen
+    assert instant.given == {"embedding.views"}
+    assert Settings.build("quick", default="instant") == Settings.build("quick")
+
+
+@pytest.mark.parametrize(
+    "unused", [{"training.epochs": 3}, {"augmentation.flip": False}, {"network.dropout": 0.1}, {"training.ema": 0.9}]
+)
+def test_settings_of_training_are_not_used_where_the_trunk_is_frozen(unused):
+    built = Settings.build("instant", overrides={**unused, "training.tensorboard": True, "embedding.views": 2})
+    assert built.list_unused() == list(unused)
+    assert Settings.build("instant", overrides={**unused, "network.frozen": False}).list_unused() == []
+
+
+def test_weights_replaced_do_not_count_as_given():
+    built = Settings.build(overrides=["training.epochs=3"])
+    changed = built.with_weights("here")
+    assert changed.network.weights == "here"
+    assert changed.given == built.given == {"training.epochs"}
+    assert changed.with_weights("auto") == built
 
 
 def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
@@ -57,7 +83,7 @@ def test_a_preset_changes_its_settings_and_nothing_else(preset):
 
 
 def test_an_unknown_preset_is_refused_with_a_list_of_the_others():
-    with pytest.raises(SettingError, match=r"cpu, quick, gpu; found 'tpu'"):
+    with pytest.raises(SettingError, match=r"instant, quick, cpu, gpu; found 'tpu'"):
         Settings.build("tpu")
 
 
@@ -449,7 +475,7 @@ def test_settings_know_which_were_given(write):
 
 def test_the_hash_is_of_the_values_however_they_were_given():
     assert PreparationSettings(target_size=96).hash() == PreparationSettings.validate_or_explain({}).hash()
-    assert Settings.build(overrides=["preparation.target_size=128"]).preparation.hash() == (
+    assert Settings.build("gpu", overrides=["preparation.target_size=128"]).preparation.hash() == (
         PreparationSettings(target_size=128).hash()
     )
 

@@ -62,10 +62,10 @@ class Comparison(Shown):
     """The scores and costs of every system on the test images.
 
     `runs`: one row for each classifier and seed, with `system`, `name` (an embedding has several classifiers),
-    `origin`, `start` (the starting weights), `n_seen` (test images that these were trained on), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system
-    could not be measured. `tests`: McNemar's test for each pair of classifiers of a seed, on whether they predict a
-    test image correctly: `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected
-    for the number of tests of that seed.
+    `origin`, `start` (the starting weights), `n_seen` (test images that these were trained on), `seed`, `worst_class`
+    and the columns of MEASURED. `faults`: why a system could not be measured. `tests`: McNemar's test for each pair of
+    classifiers of a seed, on whether they predict a test image correctly: `seed`, `name`, `other`, `only_name_right`,
+    `only_other_right`, `p`, and `p_holm`, corrected for the number of tests of that seed.
     """
 
     runs: pd.DataFrame
@@ -104,8 +104,8 @@ class Comparison(Shown):
             lines.append(f"| {' | '.join(cells)} |")
         seen = self.runs.drop_duplicates("name").query("n_seen > 0")
         lines += [
-            f"\n{row['name']}: its starting weights were trained on {row['n_seen']} of the test images, so its scores are "
-            "too high."
+            f"\n{row['name']}: its starting weights were trained on {row['n_seen']} of the test images, so its scores "
+            "are too high."
             for row in seen.to_dict("records")
         ]
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
@@ -157,8 +157,9 @@ def compare(
         budget: minutes of wall time that each system may train; a net may stop earlier by its own rule, and trees
             need seconds. None: as long as its own settings allow.
         seeds: how many times each system is trained, with the setting `seed` (0) and the whole numbers after it.
-        weights: trunk -> `imagenet` (the default), `none`, a name of `models` or a file, for systems with a pretrained trunk:
-            `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a measured system cannot be changed.
+        weights: trunk -> `imagenet` (the default), `none`, a name of `models` or a file, for systems with a
+            pretrained trunk: `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a measured system cannot
+            be changed.
         settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as

@@ -445,9 +445,9 @@ def count_seen(query: EmbeddingTable) -> int:
     n_seen = int(np.nansum(labelled.columns[SEEN])) if SEEN in labelled.columns else 0
     if n_seen:
         logger.warning(
-            "%d of the %d scored images were training images of the model, or of the model that it started from, so the "
-            "scores are too high: leave these images out (column %s of their vectors), or train from scratch (--set "
-            "network.weights=none)",
+            "%d of the %d scored images were training images of the model, or of the model that it started from, so "
+            "the scores are too high: leave these images out (column %s of their vectors), or train from scratch "
+            "(--set network.weights=none)",
             *(n_seen, len(labelled), SEEN),
         )
     return n_seen

@@ -31,8 +31,8 @@ from plankton_embed.workflows.run_steps import (
 )
 
 LONGER = (
-    "the trunk was not trained, only its head was computed; a trained trunk predicts these images better: --preset quick "
-    "takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
+    "the trunk was not trained, only its head was computed; a trained trunk predicts these images better: --preset "
+    "quick takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
 )
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200
@@ -72,8 +72,8 @@ def run(
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
         output: folder of the run.
-        settings: `{"embedding.views": 2, …}` to change those of the preset `instant`, or `Settings`, with another preset
-            for example: `Settings.build("quick", overrides={"training.epochs": 20})`.
+        settings: `{"embedding.views": 2, …}` to change those of the preset `instant`, or `Settings`, with another
+            preset for example: `Settings.build("quick", overrides={"training.epochs": 20})`.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.

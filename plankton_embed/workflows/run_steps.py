@@ -106,6 +106,11 @@ def open_run(
             raise OutputError(f"{output} exists already and does not contain a run; choose another folder")
     elif not overwrite:
         chosen = keep_settings(folder, chosen)
+    if unused := chosen.list_unused():
+        raise SettingError(
+            f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, or "
+            "choose a preset that trains the trunk (--preset quick or cpu)"
+        )
     return folder, chosen.with_weights(choose_weights(chosen.network))
 
 

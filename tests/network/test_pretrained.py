@@ -9,7 +9,7 @@ import pytest
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network import pretrained
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.network.pretrained import list_pretrained
+from plankton_embed.network.pretrained import choose_weights, list_pretrained
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -47,6 +47,22 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(made):
 def test_a_model_of_the_package_has_no_revisions(made):
     with pytest.raises(SettingError, match="revision: of-resnet comes with the package"):
         EmbeddingModel.load("of-resnet", revision="main")
+
+
+def test_auto_is_the_model_for_the_trunk(made):
+    chosen = {trunk: choose_weights(NetworkSettings(trunk=trunk, weights="auto")) for trunk in ("resnet18", "resnet34")}
+    assert chosen == {"resnet18": "of-resnet", "resnet34": "none"}
+    assert choose_weights(NetworkSettings(trunk="resnet34", weights="imagenet")) == "imagenet"
+    model = EmbeddingModel.build(NetworkSettings(trunk="resnet18", weights="auto"), PreparationSettings(target_size=32))
+    assert model.network.weights == "of-resnet"
+    for name, value in made["of-resnet"].net.trunk.state_dict().items():
+        assert (model.net.trunk.state_dict()[name] == value).all(), name
+
+
+def test_no_model_for_a_frozen_trunk_is_answered_with_the_trunks_there_are(made):
+    frozen = NetworkSettings(trunk="resnet34", weights="auto", frozen=True)
+    with pytest.raises(SettingError, match="of-resnet with resnet18, of-shufflenet with shufflenet_v2_x0_5"):
+        choose_weights(frozen)
 
 
 def test_a_damaged_file_is_noticed(made, tmp_path):

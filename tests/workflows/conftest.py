@@ -28,6 +28,7 @@ def quick():
     return {
         "preparation.target_size": 32,
         "network.trunk": "shufflenet_v2_x0_5",
+        "network.frozen": False,
         "network.dimension": 16,
         "training.epochs": 2,
         "training.images_per_class": 16,

@@ -19,6 +19,18 @@ def test_scoring_images_of_the_reference_is_said(finished, images, caplog):
     assert "in the reference too" in caplog.text
 
 
+def test_images_that_the_model_was_trained_on_are_counted(finished, images, tmp_path, caplog):
+    vectors = pe.embed(finished.folder.path, images, progress=False)
+    n_seen = len(finished.vectors["train"])
+    assert set(vectors.object_id[vectors.columns["seen"]]) == set(finished.vectors["train"].object_id)
+    path = vectors.save(tmp_path / "v.parquet")
+    found = pe.evaluate(finished.folder.path, path, output=tmp_path / "e", progress=False)
+    assert f"{n_seen} of the {len(vectors)} scored images were training images" in caplog.text
+    assert found.n_seen == n_seen
+    assert json.loads((tmp_path / "e" / "scores.json").read_text(encoding="utf-8"))["n_seen"] == n_seen
+    assert pe.evaluate(finished.folder.path, finished.folder.path).n_seen == 0  # its test split
+
+
 def test_evaluate_replaces_its_own_folder_whole(finished, tmp_path):
     pe.evaluate(finished.folder.path, finished.folder.path, "centroid", tmp_path / "e")
     assert (tmp_path / "e" / "centroid_distances.csv").exists()

@@ -12,8 +12,11 @@ import yaml
 
 import plankton_embed as pe
 from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.network import pretrained
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
+from plankton_embed.workflows import run_steps
 
 
 @pytest.fixture(scope="session")
@@ -342,15 +345,22 @@ def test_test_images_that_the_starting_model_has_seen_are_counted_and_warned_of(
         again = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
         n_seen = len(trained_on & set(again.vectors["test"].object_id))
         assert again.scores["n_seen"] == n_seen > 0
-        assert f"{n_seen} of {again.scores['n_images']} scored images were training images" in caplog.text
+        assert f"{n_seen} of the {again.scores['n_images']} scored images were training images" in caplog.text
+        assert again.vectors["test"].columns["seen"].sum() == n_seen
         caplog.clear()
     loaded = pe.EmbeddingModel.load(again.folder.path)
     assert len(loaded.seen) == len(trained_on | set(again.vectors["train"].object_id))
 
 
-def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_path, quick):
-    settings = {**quick, "network.weights": str(finished.folder.path), "network.frozen": True}
-    made = pe.run(images, tmp_path / "run", settings=settings, progress=False)
+@pytest.fixture
+def frozen(finished, quick):
+    """Settings of a run whose trunk is that of another, and frozen."""
+    kept = {name: value for name, value in quick.items() if not name.startswith("training.")}
+    return {**kept, "network.weights": str(finished.folder.path), "network.frozen": True}
+
+
+def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_path, frozen):
+    made = pe.run(images, tmp_path / "run", settings=frozen, progress=False)
     for name, value in made.model.net.trunk.state_dict().items():
         assert (value == finished.model.net.trunk.state_dict()[name]).all(), name
     train = made.vectors["train"]
@@ -359,7 +369,7 @@ def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_
     # in the plane of the discriminants, every training image is nearest to the mean of its class
     found = pe.classify(train, train, "centroid", progress=False)
     assert (found["label"].to_numpy() == train.label).mean() >= finished.scores["self_centroid_accuracy"]
-    again = pe.run(images, made.folder.path, settings=settings, progress=False)
+    again = pe.run(images, made.folder.path, settings=frozen, progress=False)
     assert again.model.hash == made.model.hash
 
 
@@ -369,11 +379,59 @@ def test_a_trunk_of_random_weights_or_of_sigmoids_is_not_frozen(change):
         Settings.build(overrides={"network.weights": "imagenet", "network.frozen": True, **change})
 
 
-def test_a_start_from_images_prepared_in_another_way_is_warned_of(finished, images, tmp_path, quick, caplog):
-    settings = {**quick, "network.weights": str(finished.folder.path), "network.frozen": True}
-    pe.run(images, tmp_path / "same", settings=settings, progress=False)
+@pytest.fixture
+def packaged(finished, tmp_path, monkeypatch):
+    """Settings for a package that comes with the model of the finished run."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    finished.model.save(tmp_path / "pretrained" / "of-run")
+    own = finished.model.preparation
+    prepared = {f"preparation.{name}": getattr(own, name) for name in ("target_size", "polarity", "scaling")}
+    return {"network.trunk": finished.model.network.trunk, **prepared}
+
+
+def test_a_run_without_settings_freezes_the_trunk_of_the_package(finished, images, tmp_path, packaged, caplog):
+    with caplog.at_level("INFO"):
+        done = pe.run(images, tmp_path / "run", settings=packaged, progress=False)
+    own = Settings.load(done.folder.settings)
+    assert (own.network.frozen, own.network.weights) == (True, "of-run")
     assert "prepared in another way" not in caplog.text
-    settings |= {"preparation.polarity": "light_on_dark", "preparation.target_size": 40}
-    pe.run(images, tmp_path / "other", settings=settings, progress=False)
-    assert "polarity as_is, now light_on_dark, target_size 32, now 40" in caplog.text
-    assert "add --set preparation.polarity=as_is --set preparation.target_size=32" in caplog.text
+    assert "--preset quick takes ten minutes" in caplog.text
+    for name, value in done.model.net.trunk.state_dict().items():
+        assert (value == finished.model.net.trunk.state_dict()[name]).all(), name
+    for settings in (packaged, Settings.build("instant", overrides=packaged)):  # with the preset given too
+        again = pe.run(images, done.folder.path, settings=settings, progress=False)
+        assert again.model.hash == done.model.hash
+
+
+def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path, quick, packaged, monkeypatch):
+    settings = {**quick, "network.weights": "auto", **packaged}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pe.run(images, tmp_path / "run", settings=settings, progress=False)
+    finished.model.save(tmp_path / "pretrained" / "a-newer")  # of a later release
+    assert choose_weights(Settings.build(overrides=settings).network) == "a-newer"
+    done = pe.run(images, tmp_path / "run", settings=Settings.build("cpu", overrides=settings), progress=False)
+    assert done.model.network.weights == "of-run"
+
+
+def test_settings_of_training_are_refused_where_the_trunk_is_frozen(images, tmp_path, packaged):
+    with pytest.raises(SettingError, match=r"so training\.epochs would not be used.*--preset quick or cpu"):
+        pe.run(images, tmp_path / "run", settings={**packaged, "training.epochs": 3}, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_of_ones_own_is_refused_where_the_trunk_is_frozen(images, tmp_path, packaged):
+    settings = Settings.build("instant", overrides=packaged)
+    with pytest.raises(SettingError, match=r"objective: network\.frozen computes the head"):
+        pe.train(images, tmp_path / "run", settings=settings, objective=lambda vectors, codes: 0, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_from_images_prepared_in_another_way_is_warned_of(images, tmp_path, frozen, caplog):
+    pe.run(images, tmp_path / "same", settings=frozen, progress=False)
+    assert "prepared in another way" not in caplog.text
+    changed = {"preparation.polarity": "light_on_dark", "preparation.target_size": 40}
+    pe.run(images, tmp_path / "other", settings={**frozen, **changed}, progress=False)
+    assert "polarity dark_on_light, now light_on_dark, target_size 32, now 40" in caplog.text
+    assert "add --set preparation.polarity=dark_on_light --set preparation.target_size=32" in caplog.text

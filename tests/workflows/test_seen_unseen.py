@@ -56,6 +56,18 @@ def test_unseen_classes_that_cannot_be_left_out_are_named_before_training(images
         assert not (tmp_path / "out").exists()
 
 
+def test_a_start_that_knows_an_unseen_class_is_refused(images, finished, tmp_path, tiny):
+    settings = {**tiny, "network.weights": str(finished.folder.path)}
+    rest = {"settings": settings, "unknown_rate": 0.4, "progress": False}
+    with pytest.raises(InputError, match="was trained on 1 of these classes, such as detritus"):
+        pe.seen_unseen(images, tmp_path / "out", unseen=["detritus"], **rest)
+    frame = pe.catalog(images, split=(0.5, 0.25, 0.25), progress=False).frame
+    renamed = pe.ImageCatalog(frame.replace({"label": {"detritus": "marine snow"}}))
+    with pytest.raises(InputError, match=r"was trained on \d+ images of these classes"):
+        pe.seen_unseen(renamed, tmp_path / "out", unseen=["marine snow"], **rest)
+    assert not (tmp_path / "out").exists()
+
+
 def test_unseen_classes_are_left_out_of_no_run_and_beside_the_images(images, finished):
     for output, message in ((images / "out", "is inside"), (finished.folder.path, "is a run")):
         with pytest.raises(OutputError, match=message):
