@@ -18,8 +18,8 @@ from plankton_embed.images.preparation import prepare_batch
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.images.workers import map_chunks
+from plankton_embed.network.batches import Batch
 from plankton_embed.network.device import resolve_precision
-from plankton_embed.network.inference import Batch
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import SEEN, EmbeddingTable

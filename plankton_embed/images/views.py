@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from plankton_embed.errors import SettingError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 N_VIEWS, FIRST_MIRRORED = 8, 4
 VIEWS = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3), 8: tuple(range(N_VIEWS))}  # test-time augmentation: number -> which
+
+
+def check_views(n: int) -> None:
+    """Raise a SettingError unless n views of an image can be averaged."""
+    if n not in VIEWS:
+        raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n}")
 
 
 def turn_view(images: Tensor, view: int) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, get_args
 
@@ -17,7 +16,8 @@ from torch.fx.proxy import TraceError
 from torch.nn import functional
 
 from plankton_embed.errors import SettingError
-from plankton_embed.images.views import VIEWS, turn_view
+from plankton_embed.images.views import VIEWS, check_views, turn_view
+from plankton_embed.network.batches import LEAST_BATCH, Batch, choose_cpu_batch_size, fill_up
 from plankton_embed.network.compilation import compile_module
 from plankton_embed.network.device import autocast, resolve_precision
 from plankton_embed.network.embedding_net import EmbeddingNet
@@ -26,13 +26,10 @@ from plankton_embed.settings import Compile, Precision
 
 logger = logging.getLogger(__name__)
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]  # prepared pixels, and the logarithms of side lengths
-
 COMPILE_FROM = 300_000  # images from which `auto` compiles (see `docs/measurements.md`)
-CPU_PIXELS = 16 * 299**2  # of a batch on a CPU; more no longer fit its cache
 GPU_BYTES = 400  # memory that a pixel takes on a GPU in inference, generously
 EVEN = 16  # rows and columns of a block of a matrix product
-LEAST_BATCH, MOST_ON_CPU, MOST_ON_GPU = 16, 64, 512
+MOST_ON_GPU = 512  # images of a batch
 
 
 def embed_batches(
@@ -72,7 +69,7 @@ def embed_batches(
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         at = 0
         for pixels, sides in batches:
-            images, their_sides = (_move(_fill_up(array, batch_size), device) for array in (pixels, sides))
+            images, their_sides = (_move(fill_up(array, batch_size), device) for array in (pixels, sides))
             images = images.permute(0, 3, 1, 2)
             with autocast(device, precision):
                 seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]]).mean(0)
@@ -80,17 +77,6 @@ def embed_batches(
             vectors[here] = (functional.normalize(seen, dim=1) if is_unit else seen)[: len(pixels)]
             bar.update(len(pixels))
         return vectors[:at].cpu().numpy()
-
-
-def read_ahead(read: Callable[[slice], Batch], n: int, batch_size: int) -> Iterator[Batch]:
-    """Yield the batches of n images, which `read` reads, each while the network computes the one before it."""
-    slices = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = [reader.submit(read, at) for at in slices[:1]]
-        for number in range(1, len(slices) + 1):
-            batch = upcoming.pop().result()
-            upcoming += [reader.submit(read, at) for at in slices[number : number + 1]]
-            yield batch
 
 
 def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingNet:
@@ -153,19 +139,14 @@ def choose_batch_size(side: int, device: torch.device, given: int | None = None)
     Raises:
         SettingError: the given number is under 1.
     """
-    if given is not None:
-        if given < 1:
-            raise SettingError(f"batch_size: expected at least 1; found {given}")
-        return given
-    if device.type == "cuda":
+    if given is None and device.type == "cuda":
         return int(np.clip(torch.cuda.mem_get_info(device)[0] // (GPU_BYTES * side**2), LEAST_BATCH, MOST_ON_GPU))
-    return int(np.clip(CPU_PIXELS // side**2, LEAST_BATCH, MOST_ON_CPU))
+    return choose_cpu_batch_size(side, given)
 
 
 def check_options(n_views: int, precision: Precision, compile: Compile) -> None:
     """Raise a SettingError if one of these options of embedding is unknown; for callers with long work before it."""
-    if n_views not in VIEWS:
-        raise SettingError(f"views: expected one of {', '.join(map(str, VIEWS))}; found {n_views}")
+    check_views(n_views)
     resolve_precision(torch.device("cpu"), precision)
     should_compile(compile, 0)
 
@@ -175,11 +156,6 @@ def should_compile(compile: Compile, n_images: int) -> bool:
     if compile not in get_args(Compile):
         raise SettingError(f"compile: expected {', '.join(get_args(Compile))}; found {compile!r}")
     return compile == "on" or (compile == "auto" and n_images >= COMPILE_FROM)
-
-
-def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
-    """Repeat the last image of a batch until there are n."""
-    return np.concatenate([array, np.repeat(array[-1:], n - len(array), axis=0)]) if len(array) < n else array
 
 
 def _move(array: NDArray[Any], device: torch.device) -> Tensor:

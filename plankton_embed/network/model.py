@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
-from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource, prepare_image
-from plankton_embed.images.store import PreparedImages, log_sides
+from plankton_embed.images.preparation import WHITE_LEVEL, ImageSource
+from plankton_embed.images.store import PreparedImages
+from plankton_embed.network.batches import Batch, prepare_list, read_ahead
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.network.inference import Batch, check_options, choose_batch_size, embed_batches, read_ahead
+from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
 from plankton_embed.notebook import Shown
@@ -126,32 +126,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
             InputError: an image cannot be read (the message has its number), a single image is not in a list, or the
                 model needs a pixel size and has none.
         """
-        one_array = isinstance(images, np.ndarray) and (images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 3))
-        if one_array or isinstance(images, str | bytes | Path) or not hasattr(images, "__len__"):
-            raise InputError(f"expected a list of images, found one {type(images).__name__}; pass [image]")
-
         self.check_options(views, precision, compile)
         size = self.choose_batch_size(batch_size)
-        scale = None if pixel_size is None else np.asarray(pixel_size, dtype=float)
-        if scale is not None and scale.shape not in ((), (len(images),)):
-            raise InputError(f"pixel_size: expected one number, or {len(images)}; found shape {scale.shape}")
-        scale = None if scale is None else np.broadcast_to(scale, len(images))
-        if not isinstance(images, np.ndarray) or images.dtype == np.uint16:
-            find_grey_levels([*images], progress=False, with_colour=False).report_for_model(self.preparation)
-
-        def prepare(at: slice) -> Batch:
-            squares, sizes = [], []
-            for number in range(at.start, at.stop):
-                try:
-                    square, _, size = prepare_image(images[number], self.preparation)
-                except InputError as error:
-                    raise InputError(f"image {number}: {error}") from error
-                squares.append(square)
-                sizes.append(size)
-            scales = None if scale is None else scale[at]
-            return np.stack(squares), log_sides(np.array(sizes), self.network.size_inputs, scales)
-
-        batches = read_ahead(prepare, len(images), size)
+        batches = prepare_list(images, self.preparation, self.network.size_inputs, pixel_size, size)
         return self.embed_batches(batches, len(images), size, views, precision, compile, progress)
 
     encode = embed  # its name in sentence-transformers and others
