@@ -22,6 +22,7 @@ from .images.corrections import CorrectedCatalog as CorrectedCatalog
 from .images.writers.ecotaxa import EcotaxaCounts as EcotaxaCounts
 from .images.writers.ifcb import ScoreCounts as ScoreCounts
 from .network.model import EmbeddingModel as EmbeddingModel
+from .network.onnx import OnnxEmbedder as OnnxEmbedder
 from .settings import Settings as Settings
 from .table import EmbeddingTable as EmbeddingTable
 from .vector_index import VectorIndex as VectorIndex
@@ -41,6 +42,7 @@ from .workflows.embed import embed as embed
 from .workflows.enroll import enroll as enroll
 from .workflows.evaluate import evaluate as evaluate
 from .workflows.export import export as export
+from .workflows.export_model import export_model as export_model
 from .workflows.film import film as film
 from .workflows.index import index as index
 from .workflows.models import models as models

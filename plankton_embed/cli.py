@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 HELP = "Plankton images as points in a space where distance means similarity: train, search, classify, explore."
 GROUPS = {
     "Start": ("run", "demo", "doctor", "models"),
-    "Images and vectors": ("catalog", "embed", "index", "search"),
+    "Images and vectors": ("catalog", "embed", "index", "search", "export-model"),
     "Train": ("train", "compare", "seen-unseen"),
     "Classify": ("classify", "evaluate", "enroll"),
     "Explore": ("pca", "film", "dendrogram", "taxonomy", "clusters", "relations", "analogy"),
@@ -216,6 +216,7 @@ Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
 
+Model = Annotated[str, Argument(help="a model or run folder, a name of `models`, or one on the Hugging Face hub")]
 Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, or a catalog")]
 Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
 Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
@@ -395,7 +396,7 @@ def train(
 
 @verb("runs/zooscan new_images/ -o new.parquet")
 def embed(
-    model: Annotated[str, Argument(help="a model or run folder, a name of `models`, or one on the Hugging Face hub")],
+    model: Model,
     views: Annotated[int | None, Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
     precision: Annotated[Literal["auto", "float32"], Option(help="auto: bfloat16 if the device is fast with it")],
     compile: Annotated[Literal["auto", "on", "off"], Option(help="compile the network; auto: of 300,000 images")],
@@ -425,6 +426,11 @@ def search(
         _warn_of_old("search INDEX MODEL IMAGE", "search INDEX IMAGE --model MODEL")
         model, images = str(images[0]), images[1:]
     return {"model": model, "images": images}
+
+
+@verb("runs/zooscan -o model.onnx")
+def export_model(model: Model) -> None:
+    """Write a model as an ONNX file, to embed without torch."""
 
 
 @verb("runs/zooscan new_images/ -o predictions.csv --unknown-rate .05")

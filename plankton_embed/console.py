@@ -152,6 +152,15 @@ def search(found: pd.DataFrame, options: Options) -> None:
     print_frame(found, options["json"])
 
 
+def export_model(written: Path, options: Options) -> None:
+    """Print where the model is, and its size."""
+    megabytes = round(written.stat().st_size / 1e6, 1)
+    if options["json"]:
+        print_json({"output": str(written), "megabytes": megabytes})
+    else:
+        print(f"model of {megabytes} MB -> {written}")
+
+
 def classify(predictions: pd.DataFrame, options: Options) -> None:
     """Print how many images were predicted as each class."""
     output = options["output"]
