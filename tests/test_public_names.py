@@ -40,9 +40,9 @@ ABOVE = ("table", "images.catalog", "images.splits", "images.preparation", "imag
          "classifiers.scoring", "classifiers.prediction", "classifiers.enrollment", "classifiers.mlp",
          "analysis.dendrogram", "analysis.clusters", "analysis.relations", "analysis.suspects", "analysis.shift",
          "analysis.body_size", "analysis.samples", "analysis.counts", "spreadsheet", "vector_index",
-         "network.onnx", "plots.confusion", "plots.history", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
+         "plots.confusion", "plots.history", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
          "workflows.pca", "workflows.clusters", "workflows.suspects", "workflows.shift", "workflows.abundance",
-         "workflows.export")  # fmt: skip
+         "workflows.export", "network.onnx")  # fmt: skip
 
 
 def test_no_torch_above_the_waist():

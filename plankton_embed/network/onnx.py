@@ -69,7 +69,7 @@ def export_onnx(model: EmbeddingModel, path: str | Path, overwrite: bool = False
     try:
         program = torch.onnx.export(
             net,
-            tensors,
+            tuple(tensor[:-1] for tensor in tensors),  # another number of images than in the check
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
@@ -86,7 +86,10 @@ def export_onnx(model: EmbeddingModel, path: str | Path, overwrite: bool = False
                 wanted = net(*tensors).numpy()
             _check_vectors(OnnxEmbedder(temporary, threads=1), inputs, wanted)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
-        raise PlanktonEmbedError(f"{trunk} cannot be written as ONNX; choose another network.trunk: {error}") from error
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise PlanktonEmbedError(
+            f"{trunk} cannot be written as ONNX ({reason}); choose another network.trunk"
+        ) from error
     return Path(path)
 
 
@@ -117,11 +120,14 @@ class OnnxEmbedder(Shown):
             raise SettingError(f"threads: expected at least 1; found {threads}")
         self._session = _open_session(Path(path), threads or count_cores())
         config = _read_metadata(self._session, Path(path))
-        self.network = NetworkSettings.from_saved(config["network"])
-        self.preparation = PreparationSettings.from_saved(config["preparation"])
-        self.classes: list[str] = config["classes"]
-        self.model_hash: str = config["model_hash"]
-        self.views: int = config["views"]
+        try:
+            self.network = NetworkSettings.from_saved(config["network"])
+            self.preparation = PreparationSettings.from_saved(config["preparation"])
+            self.classes: list[str] = config["classes"]
+            self.model_hash: str = config["model_hash"]
+            self.views: int = config["views"]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise _broken(Path(path), error) from error
 
     @property
     def dimension(self) -> int:
@@ -279,10 +285,19 @@ def _read_metadata(session: Any, path: Path) -> dict[str, Any]:
             f"{path} was not written by plankton_embed: expected {METADATA} in its metadata; write the file with "
             "plankton-embed export-model"
         )
-    config: dict[str, Any] = json.loads(text)
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise TypeError(f"expected settings and values, found {type(config).__name__}")
+    except (ValueError, TypeError) as error:
+        raise _broken(path, error) from error
     if config.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path}: expected format_version {FORMAT_VERSION}, found {config.get('format_version')}; it was "
             "written by another release of plankton_embed; write it again with plankton-embed export-model"
         )
     return config
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: its metadata ({METADATA}) is broken: {error}; write it again")
