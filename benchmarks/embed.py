@@ -1,6 +1,6 @@
 """From image files to vectors on disk: ours against torchvision as given, in one run.
 
-    pip install -e ".[cpu]"
+    pip install -e ".[cpu,onnx]"
     python benchmarks/embed.py IMAGES --n 10000
     python benchmarks/embed.py IMAGES --trunk resnet18 --side 96 --run RUN
 
@@ -8,7 +8,8 @@ IMAGES has one folder for each class. The rival is the trunk of torchvision with
 `no_grad`, fed by `ImageFolder` (Resize, ToTensor, Normalize) and `DataLoader(num_workers=2, batch_size=32)`; it runs
 once before and once after ours, and its time starts when it is imported and built. Ours is the command `embed`, from
 its start to its end. Then parts of ours: the network alone, beside the rate of the same device in products of matrices
-of 2048 x 2048 in the same precision, and embedding from prepared images. With a run, its vectors in bfloat16 and
+of 2048 x 2048 in the same precision, and embedding from prepared images; the same on the CPU in float32, in turn with
+an ONNX file of the model (onnxruntime, as many threads). With a run, its vectors in bfloat16 and
 float32 are compared, on its test images: cosine, and the classes that 10 nearest training images give.
 """
 
@@ -111,6 +112,24 @@ def measure_network(model: pe.EmbeddingModel) -> dict[str, Any]:
     return {"batch_size": n, "precision": precision, **found_rates}
 
 
+def compare_onnx(model: pe.EmbeddingModel, folder: Path) -> dict[str, float]:
+    """Compare embedding prepared pixels by an ONNX file with ours in float32, in turn on the same cores."""
+    model = model if model.device.type == "cpu" else pe.EmbeddingModel.load(folder / "model", "cpu")
+    embedder = pe.OnnxEmbedder(pe.export_model(model, folder / "model.onnx"), threads=torch.get_num_threads())
+    side, n, rng = model.preparation.target_size, 8 * model.choose_batch_size(), np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (n, side, side, model.preparation.n_channels), dtype=np.uint8)
+    sides = np.zeros((n, 2), dtype=np.float32)
+    works = (
+        lambda: model.embed_pixels(pixels, sides, precision="float32", views=1),
+        lambda: embedder.embed_pixels(pixels, sides, views=1),
+    )
+    difference = float(np.abs(works[0]() - works[1]()).max())
+    found = [[rate_per_second(work, n, model.device, 2, least=1) for work in works] for _ in range(3)]
+    ours, onnx = np.median(found, axis=0)
+    ratio = float(np.median([b / a for a, b in found]))
+    return {"ours": ours, "onnx": onnx, "ratio": ratio, "largest_difference": difference}
+
+
 def compare_precision(model: pe.EmbeddingModel, run: Path) -> dict[str, float]:
     """Compare the test images of a run, embedded in bfloat16, with the same in float32."""
     reference, test = (pe.EmbeddingTable.load(run / "vectors" / f"{split}.parquet") for split in ("train", "test"))
@@ -176,6 +195,10 @@ def main() -> None:
         rate = rate_per_second(lambda: model.embed_prepared(prepared), n_rival, model.device, least=1)
         rows += [("ours, prepared images to vectors, not compiled", f"{rate:.1f}", "")]
         figures["prepared"] = rate
+        onnx = compare_onnx(model, folder)
+        rows += [("ours, prepared images to vectors, CPU, float32", f"{onnx['ours']:.1f}", "")]
+        rows += [(f"ONNX, the same: x {onnx['ratio']:.2f} of ours", f"{onnx['onnx']:.1f}", "")]
+        figures["onnx"] = onnx
         if arguments.run:
             figures["precision"] = compare_precision(model, arguments.run)
     print(f"{trunk}, {side} px, {n} images, {model.device}, {os.cpu_count()} cores")
