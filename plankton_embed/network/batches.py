@@ -1,4 +1,4 @@
-"""Batches of prepared images, from a list of images; without torch, so that an ONNX file needs none either."""
+"""Batches of prepared images, from a list of images; without torch, so that `OnnxEmbedder` does not load it."""
 
 from __future__ import annotations
 
