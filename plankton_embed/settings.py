@@ -499,7 +499,7 @@ SHIPPED = {  # the trunk that comes with the package, and how its images were pr
     "preparation.scaling": "fill",
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "instant": {**SHIPPED, "network.frozen": True},
+    "instant": {**SHIPPED, "network.frozen": True, "network.size_inputs": "pixels", "embedding.views": 2},
     "quick": {  # in minutes, more epochs of small images with weak augmentation are best (NDSB-40, val, 8 minutes)
         **SHIPPED,
         "preparation.target_size": 64,

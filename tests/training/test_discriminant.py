@@ -5,7 +5,7 @@ import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from plankton_embed.training.discriminant import find_discriminants
+from plankton_embed.training.discriminant import REST_SCALE, find_discriminants
 
 
 def draw_features(n_classes=5, n_each=30, n_features=12, seed=0):
@@ -51,11 +51,25 @@ def test_a_large_class_counts_as_much_as_a_small_one():
     np.testing.assert_allclose((means @ weight.T + bias).mean(axis=0), 0, atol=1e-9)
 
 
-def test_dimensions_beyond_the_discriminants_are_zero():
-    features, codes = draw_features()
-    weight, bias = find_discriminants(features, codes, 10)
-    assert (weight[4:] == 0).all() and (bias[4:] == 0).all()
-    assert (np.abs(weight[:4]).max(axis=1) > 0).all()
+def test_dimensions_beyond_the_discriminants_vary_less_and_independently_of_them():
+    features, codes = draw_features(n_each=3000)
+    weight, bias = find_discriminants(features, codes, 14)
+    assert (weight[12:] == 0).all() and (bias[12:] == 0).all()  # there are 12 features
+    np.testing.assert_array_equal(weight[:4], find_discriminants(features, codes, 4)[0])
+    found = (features @ weight.T + bias)[:, :12]
+    means = np.stack([found[codes == code].mean(axis=0) for code in range(5)])
+    np.testing.assert_allclose(means[:, 4:], 0, atol=1e-9)  # the classes do not differ in them
+    within = np.cov((found - means[codes]).T)
+    np.testing.assert_allclose(within, np.diag([1.0] * 4 + [REST_SCALE**2] * 8), atol=0.01)
+
+
+def test_a_new_class_differs_from_the_others_beside_their_discriminants():
+    features, codes = draw_features(n_classes=6, n_each=200)
+    known = codes < 2
+    weight, bias = find_discriminants(features[known], codes[known], 8)
+    found = features @ weight.T + bias
+    own = found[known, 1:].std(axis=0)
+    assert (np.abs(found[~known, 1:] / own).max(axis=1) > 3).mean() > 0.9
 
 
 @pytest.mark.parametrize("n_each", [1, 2])

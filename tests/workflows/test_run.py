@@ -361,8 +361,8 @@ def frozen(finished, quick):
 
 def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_path, frozen):
     made = pe.run(images, tmp_path / "run", settings=frozen, progress=False)
-    for name, value in made.model.net.trunk.state_dict().items():
-        assert (value == finished.model.net.trunk.state_dict()[name]).all(), name
+    was, now = (dict(model.net.trunk.named_parameters()) for model in (finished.model, made.model))
+    assert all((now[name] == value).all() for name, value in was.items())
     train = made.vectors["train"]
     assert not made.folder.history.exists()
     assert "linear discriminant analysis" in made.model.card
@@ -396,8 +396,8 @@ def test_a_run_without_settings_freezes_the_trunk_of_the_package(finished, image
     assert (own.network.frozen, own.network.weights) == (True, "of-run")
     assert "prepared in another way" not in caplog.text
     assert "--preset quick takes ten minutes" in caplog.text
-    for name, value in done.model.net.trunk.state_dict().items():
-        assert (value == finished.model.net.trunk.state_dict()[name]).all(), name
+    was, now = (dict(model.net.trunk.named_parameters()) for model in (finished.model, done.model))
+    assert all((now[name] == value).all() for name, value in was.items())
     for settings in (packaged, Settings.build("instant", overrides=packaged)):  # with the preset given too
         again = pe.run(images, done.folder.path, settings=settings, progress=False)
         assert again.model.hash == done.model.hash
