@@ -109,7 +109,7 @@ def run_rival(images: PreparedImages, codes: np.ndarray, settings: Settings, dev
 
 def run_ours(images: PreparedImages, codes: np.ndarray, settings: Settings, device: torch.device) -> Iterator[dict]:
     """Yield the seconds of each part for every further block of batches, as in `training.trainer`."""
-    net = build_net(settings.network, seed=0).to(device).train()
+    net = build_net(settings.network, 0, settings.preparation.target_size).to(device).train()
     trunk = net.trunk
     if settings.training.compile == "on":
         trunk = compile_module(net.trunk, "on", "--compile", dynamic=False)

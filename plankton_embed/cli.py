@@ -496,7 +496,9 @@ def compare(
     only: Annotated[str, Option("--systems", metavar="SYSTEM,...", help="systems  [default: one of each kind]")] = "",
     weights: Annotated[
         list[str] | None,
-        Option(metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet or none; repeatable"),
+        Option(
+            metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet, hub or none; repeatable"
+        ),
     ] = None,
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.

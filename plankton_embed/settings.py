@@ -220,11 +220,11 @@ class NetworkSettings(_Part):
 
     OLD_BEHAVIOUR = {"frozen": False}
 
-    trunk: str = Field("inception_v3", description="a torchvision classification model by name")
+    trunk: str = Field("inception_v3", description="a torchvision classification model, or timm:NAME")
     weights: str = Field(
         "none",
         description="starting weights: auto: those of the model for this trunk that comes with the package, else none; "
-        "imagenet; none: random; a name of `models`, a model or run folder, or a file",
+        "none: random; imagenet; hub (timm); a name of `models`, a model or run folder, or a file",
     )
     frozen: bool = Field(
         False, description="keep the weights of the trunk, and compute the head in one step (see Starting weights)"

@@ -70,7 +70,8 @@ def train_softmax(
     """
     network = settings.network.model_copy(update={"dimension": int(np.max(class_index)) + 1})
     training = settings.training.model_copy(update={"stop_on_collapse": False})  # a rule for vectors, not for scores
-    model = EmbeddingModel(build_net(network, settings.seed, kind=SoftmaxNet), network, settings.preparation).to(device)
+    net = build_net(network, settings.seed, settings.preparation.target_size, kind=SoftmaxNet)
+    model = EmbeddingModel(net, network, settings.preparation).to(device)
     model.views = settings.embedding.views
 
     def validate(model: EmbeddingModel, images: PreparedImages, codes: NDArray[np.integer]) -> Validation:

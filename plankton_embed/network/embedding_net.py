@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD, build_empty_trunk, build_trunk
+from plankton_embed.errors import SettingError
+from plankton_embed.network.timm_trunks import HUB, Normalization, build_timm_trunk, is_timm
+from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD, build_empty_trunk, build_trunk, check_trunk
 from plankton_embed.settings import NetworkSettings
 
 
@@ -16,12 +18,15 @@ class EmbeddingNet(nn.Module):
     """Maps pixels (b, 1 or 3, T, T), 0-255, to vectors (b, d): of length 1, or in 0-1 (`output` sigmoid).
 
     With `size_inputs` the input of the head is the features of the trunk and the log side lengths (b, 2) of the images.
+    `normalization`: mean and standard deviation that the trunk expects, saved with it; by default those of ImageNet.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, n_features: int, settings: NetworkSettings):
+    def __init__(
+        self, trunk: nn.Module, n_features: int, settings: NetworkSettings, normalization: Normalization | None = None
+    ):
         super().__init__()
         self.trunk = trunk
         self.dropout = nn.Dropout(settings.dropout)
@@ -31,8 +36,9 @@ class EmbeddingNet(nn.Module):
         if settings.output == "sigmoid":  # first weights of a dense layer in Keras
             nn.init.xavier_uniform_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        mean, std = normalization or (IMAGENET_MEAN, IMAGENET_STD)
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=normalization is not None)
+        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=normalization is not None)
 
     def forward(
         self, pixels: Tensor, sides: Tensor | None = None, trunk: Callable[[Tensor], Tensor] | None = None
@@ -56,11 +62,47 @@ class EmbeddingNet(nn.Module):
 
 
 def build_net(
-    settings: NetworkSettings, seed: int, *, empty: bool = False, kind: type[EmbeddingNet] = EmbeddingNet
+    settings: NetworkSettings,
+    seed: int,
+    side: int | None = None,
+    *,
+    empty: bool = False,
+    kind: type[EmbeddingNet] = EmbeddingNet,
 ) -> EmbeddingNet:
-    """Build a net with its starting weights, or with random ones (`empty`) where others are loaded into it next."""
+    """Build a net with its starting weights, or with random ones (`empty`) where others are loaded into it next.
+
+    `side`: of the images, pixels; needed by trunks with a fixed input size (see `build_timm_trunk`).
+    """
+    if not empty:
+        check_weights(settings)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        trunk, n_features = build_empty_trunk(settings.trunk) if empty else build_trunk(settings)
-        net = kind(trunk, n_features, settings)
+        if is_timm(settings.trunk):
+            trunk, n_features, normalization = build_timm_trunk(settings, side, empty=empty)
+            net = kind(trunk, n_features, settings, normalization)
+        else:
+            net = kind(*(build_empty_trunk(settings.trunk) if empty else build_trunk(settings)), settings)
     return net.to(memory_format=torch.channels_last)
+
+
+def check_network(settings: NetworkSettings, side: int) -> None:
+    """Raise an error, before any long work, if the trunk does not exist or does not take images of this side, pixels.
+
+    Raises:
+        SettingError: so it is, or its starting weights are of another library.
+        DependencyError, InputError: as `build_timm_trunk`.
+    """
+    check_weights(settings)
+    if is_timm(settings.trunk):
+        build_timm_trunk(settings, side, empty=True)
+    else:
+        check_trunk(settings.trunk)
+
+
+def check_weights(settings: NetworkSettings) -> None:
+    """Raise a SettingError if `network.weights` is a word for trunks of another library."""
+    trunk, weights = settings.trunk, settings.weights
+    if is_timm(trunk) and weights == "imagenet":
+        raise SettingError(f"network.weights: imagenet is for trunks of torchvision; for {trunk} set hub")
+    if not is_timm(trunk) and (weights == "hub" or weights.startswith(HUB)):
+        raise SettingError(f"network.weights: {weights} is for trunks of timm; for {trunk} of torchvision set imagenet")

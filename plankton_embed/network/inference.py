@@ -87,10 +87,11 @@ def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingN
     mostly background of one grey level, and rounding would change all of it in the same direction.
     """
     fast = deepcopy(net).eval()
-    try:
-        fast.trunk = fuse(fast.trunk)
-    except (TraceError, TypeError):  # a trunk of the user's own, with control flow
-        logger.info("the batch norms of this trunk cannot be folded into its convolutions")
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in fast.trunk.modules()):
+        try:
+            fast.trunk = fuse(fast.trunk)
+        except (TraceError, TypeError, RuntimeError, AttributeError, ValueError):  # with control flow
+            logger.info("the batch norms of this trunk cannot be folded into its convolutions")
     if resolve_precision(fast.head.weight.device, precision) == "bfloat16":
         layers = [(name, part) for name, part in fast.trunk.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
         for number, (name, layer) in enumerate(layers):

@@ -25,6 +25,7 @@ from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
+from plankton_embed.network.timm_trunks import resolve_network
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
@@ -60,8 +61,9 @@ class EmbeddingModel(Shown, ModelHubMixin):
     @classmethod
     def build(cls, network: NetworkSettings, preparation: PreparationSettings, seed: int = 0) -> EmbeddingModel:
         """Return an untrained model with the starting weights of `network.weights`."""
-        network = network.model_copy(update={"weights": choose_weights(network)})
-        return cls(build_net(network, seed), network, preparation, seen=read_seen(network.weights))
+        network = resolve_network(network.model_copy(update={"weights": choose_weights(network)}))
+        net = build_net(network, seed, preparation.target_size)
+        return cls(net, network, preparation, seen=read_seen(network.weights))
 
     @property
     def device(self) -> torch.device:
@@ -294,7 +296,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
                 )
             network = NetworkSettings.from_saved(config["network"])
             preparation = PreparationSettings.from_saved(config["preparation"])
-            net = build_net(network, seed=0, empty=True)
+            net = build_net(network, 0, preparation.target_size, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
             seen, expected_hash = read_seen(folder), config["model_hash"]
         except PlanktonEmbedError:
@@ -389,7 +391,7 @@ def read_seen(weights: str | Path) -> NDArray[np.uint64]:
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:
     """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
-    if weights in ("imagenet", "none"):
+    if weights in ("imagenet", "hub", "none"):
         return None
     folder = find_pretrained(weights) or Path(weights)
     folder = folder.parent if folder.name == WEIGHTS_FILE else folder

@@ -28,6 +28,15 @@ FIRST_LAYERS = {
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRUNK_PREFIX = "trunk."  # of the weights of the trunk in a saved EmbeddingModel or FineTunedNet
+# in the folder of a saved model, a run, a FineTunedNet, or a repository of the hub
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model/model.safetensors",
+    "weights.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
 
 
 def build_trunk(settings: NetworkSettings) -> tuple[nn.Module, int]:
@@ -62,7 +71,10 @@ def check_trunk(name: str) -> None:
     """Raise SettingError unless torchvision has a classification model of that name."""
     available = torchvision.models.list_models(module=torchvision.models)
     if name not in available:
-        raise SettingError(f"network.trunk: {name!r} is not a torchvision model; available: {', '.join(available)}")
+        raise SettingError(
+            f"network.trunk: {name!r} is not a torchvision model; available: {', '.join(available)}; "
+            "network.trunk also takes networks of timm, as timm:NAME"
+        )
 
 
 def build_empty_trunk(name: str) -> tuple[nn.Module, int]:
@@ -94,9 +106,7 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Raises:
         InputError: a layer is missing or has another shape.
     """
-    found = {_current_name(name): value for name, value in weights.items()}
-    if any(name.startswith(TRUNK_PREFIX) for name in found):
-        found = {n.removeprefix(TRUNK_PREFIX): v for n, v in found.items() if n.startswith(TRUNK_PREFIX)}
+    found = strip_names(weights)
     wanted = trunk.state_dict()
     for name, value in wanted.items():
         if name.endswith("num_batches_tracked"):  # older files lack these counts, which are not used
@@ -113,13 +123,21 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     trunk.load_state_dict({name: found[name] for name in wanted})
 
 
+def strip_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a trunk under its own names, without the prefixes of a saved net or of DataParallel."""
+    found = {_current_name(name): value for name, value in weights.items()}
+    if any(name.startswith(TRUNK_PREFIX) for name in found):
+        return {n.removeprefix(TRUNK_PREFIX): v for n, v in found.items() if n.startswith(TRUNK_PREFIX)}
+    return found
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read weights from a .safetensors file, a .pt/.pth state dict, or the folder of a saved model or FineTunedNet."""
     if path.is_dir():
-        inside = [path / "model.safetensors", path / "model" / "model.safetensors", path / "weights.safetensors"]
+        inside = [path / name for name in WEIGHT_FILES]
         path = next((p for p in inside if p.exists()), inside[0])
     if not path.is_file():
-        names = ", ".join(["imagenet", "none", *list_pretrained()])
+        names = ", ".join(["imagenet", "hub (timm)", "none", *list_pretrained()])
         raise InputError(f"network.weights: {path} does not exist; expected {names}, a file, or a model or run folder")
     try:
         if path.suffix == ".safetensors":
@@ -127,7 +145,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise InputError(f"network.weights: {path} cannot be read as weights: {error}") from error
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
+    for key in ("state_dict", "model"):  # of a training state
+        weights = weights.get(key, weights) if isinstance(weights, dict) else weights
     entries = weights.items() if isinstance(weights, dict) else [(None, weights)]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
         raise InputError(f"network.weights: {path}: expected a dictionary of tensors, found {type(weights).__name__}")

@@ -16,9 +16,7 @@ from plankton_embed.training.batches import BatchFeed
 from plankton_embed.training.trainer import STATISTICS_IMAGES, measure_statistics
 
 LEAST_STATISTICS = 100  # images; from fewer, the statistics of the batch norms are too uncertain
-REST_SCALE = (
-    0.3  # of the dimensions beyond the discriminants: at 1 their noise costs kNN accuracy, at 0 they say nothing
-)
+REST_SCALE = 0.3  # of the dimensions beyond the discriminants; at 1 their noise costs kNN accuracy
 
 
 def fit_head(

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from plankton_embed.baselines.losses import LOSSES_FILE
-from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
+from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS, default_weights
 from plankton_embed.classifiers.scoring import compare_right, correct_holm
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
@@ -25,6 +25,7 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
+from plankton_embed.network.embedding_net import check_weights
 from plankton_embed.network.pretrained import list_pretrained
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
@@ -157,9 +158,9 @@ def compare(
         budget: minutes of wall time that each system may train; a net may stop earlier by its own rule, and trees
             need seconds. None: as long as its own settings allow.
         seeds: how many times each system is trained, with the setting `seed` (0) and the whole numbers after it.
-        weights: trunk -> `imagenet` (the default), `none`, a name of `models` or a file, for systems with a
-            pretrained trunk: `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a measured system cannot
-            be changed.
+        weights: trunk -> `imagenet` (the default; `hub` for trunks of timm), `none`, a name of `models` or a file, for
+            systems with a pretrained trunk: `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a
+            measured system cannot be changed.
         settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
@@ -232,14 +233,19 @@ def _check_options(
             f"network.weights is {settings.network.weights}, but embedding starts from scratch here, and "
             f"embedding_pretrained from weights={{{trunk!r}: …}} (--weights {trunk}=…); set network.weights to none"
         )
-    named = ("imagenet", "none", *list_pretrained())
     trunks = list(dict.fromkeys(system.trunk or trunk for system in SYSTEMS.values() if system.pretrained))
     for name, value in weights.items():
         if name not in trunks:
             raise SettingError(f"weights: no system uses the trunk {name!r}; expected one of {', '.join(trunks)}")
-        if value not in named and not Path(value).exists():
-            raise InputError(f"weights of {name}: {value} does not exist; expected {', '.join(named)}, or a file")
-    return {n: v if v in named else str(Path(v).resolve()) for n, v in weights.items()}
+        if not _is_keyword(value) and not Path(value).exists():
+            expected = ", ".join([default_weights(name), "none", *list_pretrained()])
+            raise InputError(f"weights of {name}: {value} does not exist; expected {expected}, or a file")
+        check_weights(settings.network.model_copy(update={"trunk": name, "weights": value}))
+    return {n: v if _is_keyword(v) else str(Path(v).resolve()) for n, v in weights.items()}
+
+
+def _is_keyword(weights: str) -> bool:
+    return weights in ("imagenet", "hub", "none", *list_pretrained()) or weights.startswith("hf-hub:")
 
 
 def _check_test_images(images: ImageCatalog) -> None:
@@ -262,7 +268,7 @@ def _continue(folder: RunFolder, options: Mapping[str, Any], settings: Settings)
     measured = {path.parents[1].name for path in base.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
     systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
     for trunk in (system.trunk or settings.network.trunk for system in systems):
-        old = before["weights"].get(trunk, "imagenet")
+        old = before["weights"].get(trunk, default_weights(trunk))
         if weights.get(trunk, old) != old:
             raise SettingError(
                 f"{base} contains a comparison with other weights of {trunk} ({old}); choose another folder"

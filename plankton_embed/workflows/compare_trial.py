@@ -24,7 +24,7 @@ from plankton_embed.baselines.growing import divide_and_grow, grow_classes
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_highest_losses
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
-from plankton_embed.baselines.systems import SYSTEMS, System
+from plankton_embed.baselines.systems import SYSTEMS, System, default_weights
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
 from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE
 from plankton_embed.classifiers.calibration import LEAST_PROBABILITY, fit_temperature
@@ -218,7 +218,7 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     learnable = is_learnable(catalog) | settings.split.keep_contradictions
     images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy() & learnable), settings)
     trunk = trial.system.trunk or settings.network.trunk
-    weights = options["weights"].get(trunk, "imagenet") if trial.system.pretrained else "none"
+    weights = options["weights"].get(trunk, default_weights(trunk)) if trial.system.pretrained else "none"
     kinds = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding, "softmax": _measure_softmax}
     test, seen = images.split("test"), read_seen(weights)
     n_seen = int(is_seen(map(str, content_hashes(test.paths, False)), seen).sum()) if len(seen) else 0

@@ -42,10 +42,10 @@ from plankton_embed.images.splits import (
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
+from plankton_embed.network.embedding_net import check_network
 from plankton_embed.network.model import EmbeddingModel, read_preparation
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.trunks import check_trunk
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.history import draw_history
@@ -96,7 +96,6 @@ def open_run(
 ) -> tuple[RunFolder, Settings]:
     """Check, before any work is done, that a run can be started or continued in the output folder."""
     choose_device(device)
-    check_trunk(chosen.network.trunk)
     if chosen.training.tensorboard:
         check_tensorboard()
     refuse_inside(source, output)
@@ -111,7 +110,9 @@ def open_run(
             f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, or "
             "choose a preset that trains the trunk (--preset quick or cpu)"
         )
-    return folder, chosen.with_weights(choose_weights(chosen.network))
+    chosen = chosen.with_weights(choose_weights(chosen.network))
+    check_network(chosen.network, chosen.preparation.target_size)
+    return folder, chosen
 
 
 def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:

@@ -306,6 +306,22 @@ def test_the_default_weights_count_as_given(do, in_process, monkeypatch, tmp_pat
         do(["fine_tuned"], budget=BUDGET, weights={"resnet18": str(tmp_path)}, seeds=2)
 
 
+def test_a_trunk_of_timm_starts_from_the_hub(do, in_process, monkeypatch):
+    timm = pytest.importorskip("timm")
+    start = timm.create_model("test_vit").state_dict()
+    fetched = mock.Mock(side_effect=lambda *_, **__: dict(start))
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fetched)
+    settings = {**SETTINGS, "network.trunk": "timm:test_vit"}
+    with pytest.raises(SettingError, match="imagenet is for trunks of torchvision; for timm:test_vit set hub"):
+        do(["embedding_pretrained"], settings=settings, weights={"timm:test_vit": "imagenet"})
+    found = do(["embedding_pretrained", "softmax_pretrained"], budget=BUDGET, settings=settings)
+    assert fetched.call_count == 2
+    assert set(found.runs["start"]) == {"timm:test_vit: hub"}
+    assert {"embedding_pretrained_centroid", "softmax_pretrained"} <= set(found.runs["name"])
+    with pytest.raises(SettingError, match=r"other weights of timm:test_vit \(hub\)"):
+        do(["embedding_pretrained"], budget=BUDGET, settings=settings, weights={"timm:test_vit": "none"})
+
+
 def test_softmax_has_the_trunk_the_recipe_and_the_budget_of_the_embedding(do, in_process, tmp_path, monkeypatch):
     from plankton_embed.baselines import softmax
 
