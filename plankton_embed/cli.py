@@ -126,9 +126,8 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
 
                 passed = {key: options[key] for key in options if key in defaults and _is_given(context, key)}
                 if trains:
-                    passed["settings"] = _settings(
-                        *(options[key] for key in OF_SETTINGS), default="instant" if name in ("run", "demo") else "cpu"
-                    )
+                    default = "instant" if name == "run" else "cpu"
+                    passed["settings"] = _settings(*(options[key] for key in OF_SETTINGS), default=default)
                 if "progress" in defaults:
                     passed["progress"] = not options["quiet"]
                 result = getattr(pe, name)(**passed | (declared(**{key: options[key] for key in own}) or {}))
@@ -243,7 +242,7 @@ PresetOption = Annotated[
     Preset | None,
     Option(
         help="instant: only the head learns, a minute; quick: 64 px, ten minutes; cpu: 96 px, about an hour; gpu: "
-        "299 px, ImageNet weights, long  [default: instant for run and demo, else cpu]"
+        "299 px, ImageNet weights, long  [default: instant for run, else cpu]"
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
