@@ -264,7 +264,23 @@ Calibration = Annotated[
         help="labelled vectors of images not used in training  [default: val.parquet beside the reference]",
     ),
 ]
-UnknownRate = Annotated[float | None, Option(metavar="SHARE", help=f"{UNKNOWN_HELP}  [default: none]")]
+
+
+def _read_rate(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected a share such as .05, or auto; found {text!r}") from error
+
+
+UnknownRate = Annotated[
+    Any,
+    Option(
+        metavar="SHARE|auto",
+        parser=_read_rate,
+        help=f"{UNKNOWN_HELP}; auto: chosen by withholding classes  [default: none]",
+    ),
+]
 RefuseByOption = Annotated[
     RefuseBy | None,
     Option(

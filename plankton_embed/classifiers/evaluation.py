@@ -99,7 +99,7 @@ class Evaluation(Shown):
             }
         if self.counts is not None:
             values["refusing"] = {
-                "unknown_rate": self.options.unknown_rate,
+                "unknown_rate": None if self.rejector is None else self.rejector.rate_,
                 "refuse_by": self.options.measure,
                 "counts": self.counts.to_dict("records"),
             }

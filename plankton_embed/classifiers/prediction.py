@@ -18,6 +18,7 @@ from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.neighbors import NeighborsClassifier
 from plankton_embed.classifiers.rejection import ENOUGH, NoveltyScore, Rejector, check_measure, least_calibration
+from plankton_embed.classifiers.unknown_rate import choose_unknown_rate, score_unknown_rates
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.output import progress_bar
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 Method = Literal["centroid", "knn", "mlp"]
 METHODS: tuple[Method, ...] = ("centroid", "knn", "mlp")
 WITHOUT_TRAINING: tuple[Method, ...] = ("centroid", "knn")  # to add vectors to their reference takes no training
+UnknownRate = float | Literal["auto"]
 Classifier = NearestCentroidClassifier | NeighborsClassifier | MLPClassifier
 NO_CALIBRATION = (
     "needs a calibration set: labelled vectors of images that the network was not trained on. Give one "
@@ -203,7 +205,7 @@ class PredictionOptions:
 
     method: Method = "centroid"
     n_neighbors: int | None = None
-    unknown_rate: float | None = None
+    unknown_rate: UnknownRate | None = None
     refuse_by: NoveltyScore | None = None
     settings: Settings = field(default_factory=Settings)
 
@@ -212,7 +214,10 @@ class PredictionOptions:
             raise SettingError("n_neighbors (-k) is the k of kNN; give it together with method knn (--method knn)")
         if self.n_neighbors is not None and self.n_neighbors < 1:
             raise SettingError(f"n_neighbors (-k): expected at least 1; found {self.n_neighbors}")
-        if self.unknown_rate is not None:
+        if isinstance(self.unknown_rate, str):
+            if self.unknown_rate != "auto":
+                raise SettingError(f"unknown rate: expected a share such as 0.05, or auto; found {self.unknown_rate!r}")
+        elif self.unknown_rate is not None:
             least_calibration(self.unknown_rate)
         elif self.refuse_by is not None:
             raise SettingError(
@@ -246,7 +251,18 @@ def rejector_for(
         return None
     if calibration is None:
         raise InputError(f"refusing {NO_CALIBRATION}")
-    return fit_rejector(reference, classifier, calibration, options.unknown_rate, options.measure)
+    rate = options.unknown_rate
+    if rate == "auto":
+        own = select_reference_classes(calibration, reference)
+        scores = score_unknown_rates(reference, own, lambda part: options.fit(part, None), options.measure)
+        rate = choose_unknown_rate(scores)
+        error = scores["bray_curtis"].min()
+        logger.info(
+            "unknown rate: %g, at which the composition of the calibration images has the smallest error (Bray-Curtis "
+            "dissimilarity %.3f) when some of their classes are unknown",
+            *(rate, error),
+        )
+    return fit_rejector(reference, classifier, calibration, rate, options.measure)
 
 
 def describe_predictions(classifier: Classifier, measures: Rejector, table: EmbeddingTable) -> pd.DataFrame:

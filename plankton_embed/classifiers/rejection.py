@@ -40,6 +40,7 @@ class Rejector:
         n_neighbors: k; at most the number of reference vectors.
 
     Attributes:
+        rate_: share of the images of known classes that may be rejected.
         thresholds_: one row per class: label, threshold, spread, n_calibration (calibration images predicted as the
             class), n_pooled (scores that the threshold is computed from); `rejected`, the share of further images of
             the class that is expected to be rejected, and `rejected_low` and `rejected_high`, its 90 % interval (the
@@ -165,7 +166,7 @@ class Rejector:
         for end, tail in (("low", (1 - LEVEL) / 2), ("high", (1 + LEVEL) / 2)):
             table[f"rejected_{end}"] = beta.ppf(tail, share * (effective + 1), (1 - share) * (effective + 1))
         self._weight = weight
-        self.thresholds_ = table
+        self.thresholds_, self.rate_ = table, rate
         return self
 
     def count_rejected(self, vectors: NDArray[Any], names: ArrayLike) -> NDArray[np.float64]:

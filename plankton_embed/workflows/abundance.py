@@ -22,6 +22,7 @@ from plankton_embed.classifiers.prediction import (
     Classifier,
     Method,
     PredictionOptions,
+    UnknownRate,
     describe_predictions,
 )
 from plankton_embed.classifiers.rejection import NoveltyScore, Rejector, estimate_kept
@@ -65,7 +66,7 @@ def abundance(
     method: Method = "centroid",
     n_neighbors: int | None = None,
     calibration: Reference | None = None,
-    unknown_rate: float | None = None,
+    unknown_rate: UnknownRate | None = None,
     refuse_by: NoveltyScore | None = None,
     correction: CorrectionMethod = "em",
     n_draws: int = N_DRAWS,
@@ -168,8 +169,8 @@ def abundance(
     settings = {
         "by": by,
         "method": method,
-        "unknown_rate": unknown_rate,
-        "refuse_by": None if unknown_rate is None else options.measure,
+        "unknown_rate": rejector and rejector.rate_,
+        "refuse_by": rejector and rejector.measure,
         "correction": correction,
         "level": level,
         "n_draws": n_draws,

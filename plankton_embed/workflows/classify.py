@@ -14,6 +14,7 @@ from plankton_embed.classifiers.prediction import (
     BLOCK,
     Method,
     PredictionOptions,
+    UnknownRate,
     describe_predictions,
     predict_in_blocks,
 )
@@ -33,7 +34,7 @@ def classify(
     calibration: Reference | None = None,
     probabilities: bool | None = None,
     all_probabilities: bool = False,
-    unknown_rate: float | None = None,
+    unknown_rate: UnknownRate | None = None,
     refuse_by: NoveltyScore | None = None,
     status: str | Sequence[str] | None = None,
     overwrite: bool = False,
@@ -53,7 +54,8 @@ def classify(
             (and for early stopping of the MLP); by default `val.parquet` beside the reference, if it exists.
         probabilities: give probabilities; by default if there is a calibration set.
         all_probabilities: also give the probabilities of all classes, in columns `p(<class>)`.
-        unknown_rate: share of the images of known classes that may be rejected; by default none is rejected.
+        unknown_rate: share of the images of known classes that may be rejected; by default none is rejected. `auto`:
+            the share with the smallest error of the composition when classes are withheld (see `score_unknown_rates`).
         refuse_by: the novelty score: `centroid`, `neighbor` (the default) or `density` (see `Rejector`).
         status: for images: the statuses whose class names are used as labels (see `embed`).
         overwrite: replace the output.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.classifiers.evaluation import Evaluation, evaluate_predictions, score_space
-from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, PredictionOptions
+from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, PredictionOptions, UnknownRate
 from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
@@ -44,7 +44,7 @@ def evaluate(
     n_neighbors: int | None = None,
     calibration: Reference | None = None,
     unseen: Sequence[str] = (),
-    unknown_rate: float | None = None,
+    unknown_rate: UnknownRate | None = None,
     refuse_by: NoveltyScore | None = None,
     intervals_by: str | None = None,
     status: str | Sequence[str] | None = None,
