@@ -383,9 +383,6 @@ class Settings(_Part):
     def _parts_fit(self) -> Settings:
         """Refuse settings that do not go together."""
         training = self.training
-        weights, output = self.network.weights, self.network.output
-        if self.network.frozen and (weights == "none" or output == "sigmoid"):
-            raise ValueError(f"network.frozen: expected starting weights and output=unit; found {weights}, {output}")
         smallest = SMALLEST.get(self.network.trunk, 0)
         if self.preparation.target_size < smallest:
             raise ValueError(
@@ -402,6 +399,11 @@ class Settings(_Part):
         if recipe_2019[0] and training.batch_images_per_class != 3:
             raise ValueError(
                 "training.batch_images_per_class must be 3 for random_triplets: anchor, positive, negative"
+            )
+        if self.network.frozen and (self.network.weights == "none" or self.network.output == "sigmoid"):
+            raise ValueError(
+                "network.frozen: expected starting weights and output=unit; found "
+                f"{self.network.weights}, {self.network.output}"
             )
         batch_size = training.classes_per_batch * training.batch_images_per_class
         for name in (

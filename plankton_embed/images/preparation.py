@@ -81,12 +81,7 @@ def prepare_image(
     Raises:
         InputError: see `open_image`.
     """
-    return _prepare(open_image(source), settings)
-
-
-def _prepare(
-    image: Image.Image, settings: PreparationSettings
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
+    image = open_image(source)
     try:
         image = to_8bit(image, settings)
     except DECODER_FAULTS as error:
@@ -139,9 +134,9 @@ def prepare_batch(
     hashes: list[str | None] = [None] * n if with_hashes else []
     for position, path in enumerate(paths):
         try:
-            image = open_image(path)
-            pixels[position], background[position], size[position] = _prepare(image, settings)
-            if with_hashes:
+            image = open_image(path) if with_hashes else path
+            pixels[position], background[position], size[position] = prepare_image(image, settings)
+            if isinstance(image, Image.Image):
                 hashes[position] = hash_pixels(image)
         except InputError as error:
             faults[position] = str(error)

@@ -25,13 +25,13 @@ from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
+from plankton_embed.network.saved_model import SEEN_FILE, WEIGHTS_FILE, is_own, is_seen, read_seen, shorten_hashes
 from plankton_embed.network.timm_trunks import resolve_network
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
 
 FORMAT_VERSION = 2
-WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 
 
@@ -141,7 +141,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     def remember(self, hashes: Iterable[str]) -> None:
         """Add the content hashes of training images to `seen`."""
-        self.seen = np.union1d(self.seen, _shorten(hashes))
+        self.seen = np.union1d(self.seen, shorten_hashes(hashes))
 
     def embed_prepared(
         self,
@@ -213,7 +213,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             OutputError: a file or another folder is there.
         """
         refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
-        if (Path(folder) / CONFIG_FILE).is_file() and not _is_own(Path(folder)):  # many programs write a config.json
+        if (Path(folder) / CONFIG_FILE).is_file() and not is_own(Path(folder)):  # many programs write a config.json
             raise OutputError(
                 f"{folder} exists already, and its {CONFIG_FILE} is not of plankton_embed; choose another"
             )
@@ -353,58 +353,6 @@ def _compact(values: torch.Tensor) -> torch.Tensor:
     """Return float32 values as bfloat16, half as large, where that changes none of them."""
     short = values.bfloat16()
     return short if values.dtype == torch.float32 and torch.equal(short.float(), values) else values
-
-
-def _is_own(folder: Path) -> bool:
-    """Return whether the config.json of a folder is of a model of plankton_embed."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
-
-
-def read_preparation(weights: str) -> PreparationSettings | None:
-    """Return the preparation of the model that `network.weights` names; None if it is not a model of this package."""
-    config = _read_config(weights)
-    return PreparationSettings.from_saved(config["preparation"]) if config else None
-
-
-def read_classes(weights: str) -> list[str]:
-    """Return the classes of the model that `network.weights` names; none if they are not known."""
-    return [str(name) for name in _read_config(weights).get("classes", [])]
-
-
-def _read_config(weights: str) -> dict[str, Any]:
-    """Return the configuration of a saved model or run, or of its file of weights; an empty one if there is none."""
-    path = _find_beside(weights, CONFIG_FILE)
-    if path is None or not _is_own(path.parent):
-        return {}
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def read_seen(weights: str | Path) -> NDArray[np.uint64]:
-    """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
-    path = _find_beside(weights, SEEN_FILE)
-    return np.zeros(0, dtype=np.uint64) if path is None else np.asarray(np.load(path), dtype=np.uint64)
-
-
-def _find_beside(weights: str | Path, name: str) -> Path | None:
-    """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
-    if weights in ("imagenet", "hub", "none"):
-        return None
-    folder = find_pretrained(weights) or Path(weights)
-    folder = folder.parent if folder.name == WEIGHTS_FILE else folder
-    return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
-
-
-def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return for each content hash whether it is among the `seen` images of a model, bool (n,)."""
-    return np.isin(_shorten(hashes), seen)
-
-
-def _shorten(hashes: Iterable[str]) -> NDArray[np.uint64]:
-    return np.array([int(text[:16], 16) for text in hashes], dtype=np.uint64)
 
 
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:

@@ -35,7 +35,7 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.splits import is_learnable
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.network.model import is_seen, read_seen
+from plankton_embed.network.saved_model import WEIGHTS_FILE, is_seen, read_seen
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.figure import save_figure
@@ -328,7 +328,6 @@ def _measure_softmax(trial: Trial, images: TrialImages, weights: str, budget: fl
 
 def _measure_embedding(trial: Trial, images: TrialImages, weights: str, budget: float | None) -> list[dict[str, Any]]:
     """Train an embedding; predict by every method, and by an MLP on the vectors combined with trees on the features."""
-    from plankton_embed.network.model import WEIGHTS_FILE  # here: the other systems need less memory without it
     from plankton_embed.training.history import History
     from plankton_embed.workflows.run import train
 

@@ -43,9 +43,10 @@ from plankton_embed.images.splits import (
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import check_network
-from plankton_embed.network.model import EmbeddingModel, read_preparation
+from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.pretrained import choose_weights
+from plankton_embed.network.saved_model import read_preparation
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.history import draw_history

@@ -20,8 +20,8 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes, 
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
-from plankton_embed.network.model import is_seen, read_classes, read_seen
 from plankton_embed.network.pretrained import choose_weights
+from plankton_embed.network.saved_model import is_seen, read_classes, read_seen
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder

@@ -29,6 +29,8 @@ def quick():
         "preparation.target_size": 32,
         "network.trunk": "shufflenet_v2_x0_5",
         "network.frozen": False,
+        "network.size_inputs": "none",
+        "embedding.views": 1,
         "network.dimension": 16,
         "training.epochs": 2,
         "training.images_per_class": 16,
@@ -82,7 +84,7 @@ def filmed(tmp_path_factory):
         "training.epochs": 3, "training.images_per_class": 8, "training.classes_per_batch": 3,
         "training.batch_images_per_class": 2, "training.precision": "float32", "training.keep_every_epoch": True,
     }  # fmt: skip
-    return pe.run(drawn, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False).folder
+    return pe.train(drawn, tmp_path_factory.mktemp("runs") / "run", settings=settings, progress=False).folder
 
 
 # --- vectors

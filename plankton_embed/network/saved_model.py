@@ -1,0 +1,70 @@
+"""What a saved model says about itself, read without torch: preparation, classes, and the images it was trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plankton_embed.network.model_card import CONFIG_FILE
+from plankton_embed.network.pretrained import find_pretrained
+from plankton_embed.settings import PreparationSettings
+
+WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether the config.json of a folder is of a model of plankton_embed."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
+
+
+def read_preparation(weights: str) -> PreparationSettings | None:
+    """Return the preparation of the model that `network.weights` names; None if it is not a model of this package."""
+    config = _read_config(weights)
+    return PreparationSettings.from_saved(config["preparation"]) if config else None
+
+
+def read_classes(weights: str) -> list[str]:
+    """Return the classes of the model that `network.weights` names; none if they are not known."""
+    return [str(name) for name in _read_config(weights).get("classes", [])]
+
+
+def _read_config(weights: str) -> dict[str, Any]:
+    """Return the configuration of a saved model or run, or of its file of weights; an empty one if there is none."""
+    path = _find_beside(weights, CONFIG_FILE)
+    if path is None or not is_own(path.parent):
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_seen(weights: str | Path) -> NDArray[np.uint64]:
+    """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
+    path = _find_beside(weights, SEEN_FILE)
+    return np.zeros(0, dtype=np.uint64) if path is None else np.asarray(np.load(path), dtype=np.uint64)
+
+
+def _find_beside(weights: str | Path, name: str) -> Path | None:
+    """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
+    if weights in ("imagenet", "hub", "none"):
+        return None
+    folder = find_pretrained(weights) or Path(weights)
+    folder = folder.parent if folder.name == WEIGHTS_FILE else folder
+    return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
+
+
+def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return for each content hash whether it is among the `seen` images of a model, bool (n,)."""
+    return np.isin(shorten_hashes(hashes), seen)
+
+
+def shorten_hashes(hashes: Iterable[str]) -> NDArray[np.uint64]:
+    """Return the first half of each content hash as a number, uint64 (n,)."""
+    return np.array([int(text[:16], 16) for text in hashes], dtype=np.uint64)
