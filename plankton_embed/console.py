@@ -270,7 +270,8 @@ def clusters(found: Clusters, options: Options) -> None:
                 f"which keep {found.share_kept:.1%} of their sum of squares"
             )
         print(f"fill in the names in {output / 'cluster_names.csv'}, then run")
-        print(f"plankton-embed enroll REFERENCE {output} -o REFERENCE2\n")
+        reference = options["reference"] or options["vectors"]
+        print(f"plankton-embed enroll {reference} {output} -o reference.parquet\n")
     _print_summary(options)
 
 

@@ -26,10 +26,12 @@ EXAMPLES = (1, 2, 5, 10, 20, 50)
 def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTable:
     """Return the reference with the labelled rows of another table added: new classes, or more examples.
 
+    An image that is in the reference without a label gets its label.
+
     Raises:
         MismatchError: the tables were made by different models.
         InputError: no row of `new` has a label, one of its classes has the label of rejected images, or an `object_id`
-            or a `path` is in both tables.
+            or a `path` is in both tables, with a label in both.
     """
     reference.check_same_model(new, ("the reference", "the new vectors"))
     refuse_unknown(
@@ -44,6 +46,8 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
         )
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
+    named = reference.is_labelled | ~np.isin(reference.object_id.astype(str), labelled.object_id.astype(str))
+    reference = reference if named.all() else reference.select(named)
     for column, fix in (("object_id", "give the new images other ids, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
         shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))

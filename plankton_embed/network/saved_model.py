@@ -1,4 +1,4 @@
-"""What a saved model says about itself, read without torch: preparation, classes, and the images it was trained on."""
+"""Read from a saved model, without torch: its preparation, its classes, and the images that it was trained on."""
 
 from __future__ import annotations
 

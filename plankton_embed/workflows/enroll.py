@@ -32,7 +32,8 @@ def enroll(
     """Add labelled images to a reference, new classes or more examples, without training.
 
     Args:
-        reference: a table, its file, or the folder of a run (its training vectors).
+        reference: a table, its file, or the folder of a run (its training vectors). Images in it without a label that
+            are among the new ones get their label; so the vectors that were grouped can be the reference themselves.
         new: labelled vectors; or the folder of `clusters` with `cluster_names.csv` filled in; with a run as reference
             also labelled images, which its model embeds.
         output: vectors file to write.

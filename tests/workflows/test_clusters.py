@@ -39,6 +39,25 @@ def test_groups_are_named_by_a_person_and_enrolled(table, tmp_path):
     assert enrolled.object_id[30:].tolist() == table.object_id[30:45].tolist()
 
 
+def test_grouped_images_without_a_reference_become_one(table, tmp_path, capsys):
+    unlabelled = pe.EmbeddingTable(table.vectors, table.object_id, path=table.path)
+    path = unlabelled.save(tmp_path / "images.parquet")
+    out = tmp_path / "groups"
+    found = pe.clusters(path, out, n_clusters=4, progress=False)
+    console.clusters(found, {"output": out, "vectors": path, "reference": None, "json": False, "quiet": False})
+    assert f"plankton-embed enroll {path} {out} -o reference.parquet" in capsys.readouterr().out
+    names = read(out, "cluster_names.csv")
+    names["name"] = ["salp", "", *["copepod"] * (len(names) - 2)]
+    names.to_csv(out / "cluster_names.csv", index=False)
+    reference = pe.enroll(path, out, progress=False)
+    group = dict(zip(names["cluster"], names["name"], strict=True))
+    wanted = dict(zip(table.object_id, [group[number] or None for number in found.cluster], strict=True))
+    assert dict(zip(reference.object_id, reference.label, strict=True)) == wanted
+    assert len(reference) == len(table)
+    predictions = pe.classify(reference, path, progress=False).set_index("object_id")["label"]
+    assert all(predictions[name] == label for name, label in wanted.items() if label)
+
+
 def test_the_file_of_names_is_read_under_its_old_name(table, tmp_path, caplog):
     out = tmp_path / "groups"
     pe.clusters(table, out, n_clusters=4, progress=False)
@@ -87,7 +106,7 @@ def test_an_image_of_a_small_group_is_shown_once(table):
 def test_the_means_of_many_images_are_reported(table, tmp_path, monkeypatch, capsys):
     def summarize(folder, **options):
         found = pe.clusters(table, folder, progress=False, **options)
-        console.clusters(found, {"output": folder, "json": False})
+        console.clusters(found, {"output": folder, "vectors": "v.parquet", "reference": None, "json": False})
         return [json.loads((folder / "summary.json").read_text())[name] for name in ("n_means", "share_kept")]
 
     assert summarize(tmp_path / "few") == [None, 1]
