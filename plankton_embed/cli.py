@@ -334,6 +334,9 @@ OF_SETTINGS: dict[str, Any] = {  # added to every command that trains
 
 def main() -> None:
     """Run the command line."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that wait in a loop are very slow beside other programs
     app(prog_name="plankton-embed")
 
 

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from plankton_embed import __version__
+from plankton_embed import __version__, cli
 from plankton_embed.cli import app
 from plankton_embed.images.drawn import draw_set
 from plankton_embed.network.model import EmbeddingModel
@@ -425,3 +426,11 @@ def test_explorations_that_cannot_be_made(run_folder, tmp_path, arguments, messa
     assert done.exit_code in (1, 2)
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_of_a_command_do_not_wait_in_a_loop(monkeypatch, given):
+    monkeypatch.setattr(cli, "app", lambda **_: None)
+    with mock.patch.dict(os.environ, {} if given is None else {"OMP_WAIT_POLICY": given}):
+        cli.main()
+        assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")

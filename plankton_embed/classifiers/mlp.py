@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from plankton_embed.classifiers.calibrated import CalibratedClassifier, Labelled, hold_out
 from plankton_embed.classifiers.calibration import fit_temperature
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from plankton_embed.settings import Precision
 
+SMALL_BATCH = 64  # up to which further threads gain little, and lose much time beside other programs
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weight (in, out) and bias (out,)
 BLOCK = 8192  # vectors at a time
@@ -189,7 +191,8 @@ class MLPClassifier(CalibratedClassifier):
         vectors, _ = images
         self.mean_ = vectors.mean(axis=0)
         self.scale_ = vectors.std() or 1.0  # one for all dimensions, so that distances keep their meaning
-        with torch.random.fork_rng(devices=()):
+        n_threads = 1 if self._choose_recipe(len(vectors)).batch_size <= SMALL_BATCH else None
+        with torch.random.fork_rng(devices=()), threadpool_limits(n_threads, "openmp"):
             torch.manual_seed(self.random_state)
             self._train(*self._to_tensors(images), None if calibration is None else self._to_tensors(calibration))
 

@@ -231,3 +231,18 @@ def test_a_loss_that_is_not_finite_is_said(images):
 def test_settings_out_of_range_are_refused(images, settings, message):
     with pytest.raises(SettingError, match=message):
         MLPClassifier(**settings).fit(*images)
+
+
+@pytest.mark.parametrize(("batch_size", "n_threads"), [(64, 1), (128, 2)])
+def test_small_batches_use_one_thread(monkeypatch, batch_size, n_threads):
+    used = []
+    build = mlp._build_net
+    monkeypatch.setattr(mlp, "_build_net", lambda *given: (used.append(torch.get_num_threads()), build(*given))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+        MLPClassifier((8,), epochs=1, batch_size=batch_size).fit(vectors, ["a", "b"] * 10)
+        assert (used, torch.get_num_threads()) == ([n_threads], 2)
+    finally:
+        torch.set_num_threads(before)
