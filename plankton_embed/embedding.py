@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import prepare_batch
+from plankton_embed.images.preparation import prepare_batch, share_dark
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.images.workers import map_chunks
@@ -23,6 +23,8 @@ from plankton_embed.network.device import resolve_precision
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import SEEN, EmbeddingTable
+
+FAR_SHARE = 0.5  # difference of the shares of dark images from which the polarity is another
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +63,17 @@ def embed_source(
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     faults: dict[int, str] = {}
     hashes: list[str | None] = []
+    n_dark = 0.0
 
     def prepare() -> Iterator[Batch]:
+        nonlocal n_dark
         at = 0
         work = partial(prepare_batch, settings=model.preparation, with_hashes=len(model.seen) > 0)
         for batch in map_chunks(work, paths, n_at_a_time):
             here = slice(at, at + len(batch.size))
             faults.update({at + position: why for position, why in batch.faults.items()})
             hashes.extend(batch.hashes)
+            n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels)
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
@@ -79,12 +84,26 @@ def embed_source(
     if faults:
         first = next(iter(faults))
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
+    _compare_polarity(model, n_dark / len(paths))
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
     how: dict[str, Any] = {"precision": resolve_precision(model.device, precision)}
     if faults:
         how["faults"] = {paths[row]: why for row, why in faults.items()}
     return _make_table(model, catalog.select(keep), vectors[keep], how, [text for text in hashes if text])
+
+
+def _compare_polarity(model: EmbeddingModel, share: float) -> None:
+    """Warn if far more, or far fewer, images are light on dark than those that the model was trained on."""
+    trained = model.training.get("share_dark")
+    if trained is None or model.preparation.background != "border" or abs(share - trained) < FAR_SHARE:
+        return
+    logger.warning(
+        "%.0f %% of these images are light on a dark background, but %.0f %% of those that the model was trained on; "
+        "its vectors are worth little here; invert the images, or train a model with --set "
+        "preparation.polarity=dark_on_light",
+        *(100 * share, 100 * trained),
+    )
 
 
 def embed_prepared(

@@ -39,6 +39,25 @@ def catalog(tmp_path):
     )
 
 
+def test_images_of_the_other_polarity_are_warned_of(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = np.full((40, 50), 230, dtype=np.uint8)
+        pixels[10:30, 15:35] = rng.integers(0, 120, (20, 20))
+        Image.fromarray(pixels).save(tmp_path / f"light{number}.png")
+        Image.fromarray(255 - pixels).save(tmp_path / f"dark{number}.png")
+    light, dark = (sorted(map(str, tmp_path.glob(f"{name}*.png"))) for name in ("light", "dark"))
+    network = NetworkSettings(trunk="shufflenet_v2_x0_5", dimension=8)
+    for polarity, warns in (("as_is", True), ("dark_on_light", False)):
+        model = EmbeddingModel.build(network, PreparationSettings(target_size=32, polarity=polarity))
+        model.training["share_dark"] = 0.0  # as that of these light images
+        embed(model, light, progress=False)
+        assert "light on a dark background" not in caplog.text
+        embed(model, dark, progress=False)
+        assert ("100 % of these images are light on a dark background, but 0 %" in caplog.text) == warns
+        caplog.clear()
+
+
 def test_a_table_has_the_rows_of_its_catalog(model, catalog):
     table = embed(model, catalog, progress=False)
     np.testing.assert_array_equal(table.vectors, model.embed(catalog.paths))

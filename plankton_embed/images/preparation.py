@@ -284,6 +284,17 @@ def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image
     return ImageOps.invert(image) if is_dark == (settings.polarity == "dark_on_light") else image
 
 
+def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> float:
+    """Return the share of prepared images that are light on dark, where the padding is the border's own grey level.
+
+    Args:
+        pixels: uint8 (n, T, T, channels).
+        background: uint8 (n, channels).
+    """
+    border, mean = (values.reshape(len(pixels), -1).mean(axis=1) for values in (background, pixels))
+    return float((border < np.minimum(MIDDLE, mean)).mean())
+
+
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:
     if settings.background == "border":
         return np.asarray(np.median(border_of(pixels), axis=0), dtype=np.uint8)

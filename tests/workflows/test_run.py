@@ -326,6 +326,11 @@ def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path, tiny):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_knows_how_many_of_its_images_were_dark(finished):
+    assert finished.model.preparation.polarity == "dark_on_light"
+    assert finished.model.training["share_dark"] == 0
+
+
 def test_the_model_card_of_a_run_has_its_scores(finished):
     text = (finished.folder.model / "README.md").read_text(encoding="utf-8")
     scores = finished.scores
