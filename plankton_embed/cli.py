@@ -334,9 +334,8 @@ OF_SETTINGS: dict[str, Any] = {  # added to every command that trains
 
 def main() -> None:
     """Run the command line."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that wait in a loop are very slow beside other programs
+    # threads that wait for each other in a loop are very slow beside other programs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="plankton-embed")
 
 

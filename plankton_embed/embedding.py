@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import prepare_batch, share_dark
+from plankton_embed.images.preparation import SHARE_DARK, prepare_batch, share_dark
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages, log_sides
 from plankton_embed.images.workers import map_chunks
@@ -63,7 +63,7 @@ def embed_source(
     find_grey_levels(paths, progress, with_colour=False).report_for_model(model.preparation)
     faults: dict[int, str] = {}
     hashes: list[str | None] = []
-    n_dark = 0.0
+    n_dark, knows_polarity = 0.0, SHARE_DARK in model.training and model.preparation.background == "border"
 
     def prepare() -> Iterator[Batch]:
         nonlocal n_dark
@@ -73,7 +73,8 @@ def embed_source(
             here = slice(at, at + len(batch.size))
             faults.update({at + position: why for position, why in batch.faults.items()})
             hashes.extend(batch.hashes)
-            n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels)
+            if knows_polarity:
+                n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels)
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
@@ -84,7 +85,8 @@ def embed_source(
     if faults:
         first = next(iter(faults))
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
-    _compare_polarity(model, n_dark / len(paths))
+    if knows_polarity:
+        _compare_polarity(n_dark / len(paths), model.training[SHARE_DARK])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
     how: dict[str, Any] = {"precision": resolve_precision(model.device, precision)}
@@ -93,17 +95,15 @@ def embed_source(
     return _make_table(model, catalog.select(keep), vectors[keep], how, [text for text in hashes if text])
 
 
-def _compare_polarity(model: EmbeddingModel, share: float) -> None:
+def _compare_polarity(share: float, trained: float) -> None:
     """Warn if far more, or far fewer, images are light on dark than those that the model was trained on."""
-    trained = model.training.get("share_dark")
-    if trained is None or model.preparation.background != "border" or abs(share - trained) < FAR_SHARE:
-        return
-    logger.warning(
-        "%.0f %% of these images are light on a dark background, but %.0f %% of those that the model was trained on; "
-        "its vectors are worth little here; invert the images, or train a model with --set "
-        "preparation.polarity=dark_on_light",
-        *(100 * share, 100 * trained),
-    )
+    if abs(share - trained) >= FAR_SHARE:
+        logger.warning(
+            "%.0f %% of these images are light on a dark background, but %.0f %% of those that the model was trained "
+            "on; its vectors are worth little here; invert the images, or train a model with --set "
+            "preparation.polarity=dark_on_light",
+            *(100 * share, 100 * trained),
+        )
 
 
 def embed_prepared(

@@ -26,6 +26,7 @@ MOST_PIXELS = 89_478_485  # the limit of Pillow; above it a small file can fill 
 WHITE_LEVEL = 65535  # in place of "auto" where no white level was found
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
 MIDDLE = 128  # grey level under which a border is dark
+SHARE_DARK = "share_dark"  # in a model's facts about its training: see the function
 REPORT_SIDE = 299  # the limits of 100 and 200 pixels in the report are for this side
 
 DECODER_FAULTS = (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.network.pretrained import find_pretrained
 from plankton_embed.settings import PreparationSettings
@@ -63,6 +64,13 @@ def _find_beside(weights: str | Path, name: str) -> Path | None:
 def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Return for each content hash whether it is among the `seen` images of a model, bool (n,)."""
     return np.isin(shorten_hashes(hashes), seen)
+
+
+def count_seen_images(paths: Sequence[str], weights: str, progress: bool = False) -> int:
+    """Return how many images the model that `network.weights` names was trained on; unreadable ones are not."""
+    seen = read_seen(weights)
+    hashes = content_hashes(paths, progress) if len(seen) else []
+    return int(is_seen([text for text in hashes if text], seen).sum())
 
 
 def shorten_hashes(hashes: Iterable[str]) -> NDArray[np.uint64]:

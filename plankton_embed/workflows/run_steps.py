@@ -29,7 +29,7 @@ from plankton_embed.images.balance import draw_per_class
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, hash_images, refuse_unknown, warn_of_similar_classes
 from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import share_dark
+from plankton_embed.images.preparation import SHARE_DARK, share_dark
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import (
@@ -366,7 +366,7 @@ def train_step(
     model.training = {"settings": settings.flat(), "n_images": len(train.catalog)}
     if images.preparation.background == "border":
         some = np.random.default_rng(0).permutation(len(train.prepared))[:POLARITY_IMAGES]
-        model.training["share_dark"] = round(share_dark(*train.prepared.batch(np.sort(some))), 3)
+        model.training[SHARE_DARK] = round(share_dark(*train.prepared.batch(np.sort(some))), 3)
     if settings.network.frozen:
         fit_head(model, train.prepared, class_index, progress)
     else:

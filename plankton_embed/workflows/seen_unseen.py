@@ -21,7 +21,7 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.saved_model import is_seen, read_classes, read_seen
+from plankton_embed.network.saved_model import count_seen_images, read_classes
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
@@ -192,8 +192,7 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
 def _check_start(weights: str, unseen: ImageCatalog, progress: bool) -> None:
     """Make sure that the starting weights were not trained on the unseen classes."""
     known = sorted(set(unseen.classes) & set(read_classes(weights)))
-    seen = read_seen(weights)
-    n_seen = int(is_seen(map(str, content_hashes(unseen.paths, progress)), seen).sum()) if len(seen) else 0
+    n_seen = count_seen_images(unseen.paths, weights, progress)
     if known or n_seen:
         found = f"{len(known)} of these classes, such as {known[0]}" if known else f"{n_seen} images of these classes"
         raise InputError(

@@ -5,11 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network import pretrained
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.pretrained import choose_weights, list_pretrained
+from plankton_embed.network.saved_model import count_seen_images
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -63,6 +66,17 @@ def test_no_model_for_a_frozen_trunk_is_answered_with_the_trunks_there_are(made)
     frozen = NetworkSettings(trunk="resnet34", weights="auto", frozen=True)
     with pytest.raises(SettingError, match="of-resnet with resnet18, of-shufflenet with shufflenet_v2_x0_5"):
         choose_weights(frozen)
+
+
+def test_an_image_that_cannot_be_read_counts_as_not_seen(made, tmp_path):
+    picture, broken = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save(picture)
+    broken.write_bytes(b"no image")
+    paths = [str(picture), str(broken)]
+    made["of-resnet"].remember(content_hashes(paths[:1], False))
+    made["of-resnet"].save(tmp_path / "pretrained" / "of-resnet")
+    assert count_seen_images(paths, "of-resnet") == 1
+    assert count_seen_images(paths, "of-shufflenet") == count_seen_images(paths, "none") == 0
 
 
 def test_a_damaged_file_is_noticed(made, tmp_path):
