@@ -504,7 +504,10 @@ def seen_unseen(
     n_draws: Annotated[int, Option("--repeats", help="random draws of each number of examples")],
     unseen: Unseen = "",
 ) -> dict[str, Any]:
-    """Train on some classes; reject and enroll the others."""
+    """Train on some classes; reject and enroll the others.
+
+    The network starts from random weights, unless network.weights is set.
+    """
     return {"unseen": _read_names(unseen)}
 
 
@@ -518,14 +521,15 @@ def compare(
     weights: Annotated[
         list[str] | None,
         Option(
-            metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet, hub or none; repeatable"
+            metavar="TRUNK=FILE",
+            help="weights of a pretrained trunk: a file, a name in `models`, imagenet, hub or none; repeatable",
         ),
     ] = None,
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.
 
-    All are trained and tested on the same images. The same command resumes a comparison that was stopped, also with
-    more seeds or other systems.
+    All are trained and tested on the same images; the embedding starts from random weights. The same command resumes a
+    comparison that was stopped, also with more seeds or other systems.
     """
     return {"only": _names(only), "weights": _pairs("--weights", weights or [])}
 
