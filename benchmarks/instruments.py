@@ -4,7 +4,7 @@
 
 Each argument is a folder of images, in folders named after their classes. With every seed, 60 % of the images of each
 class are for training, 10 % for choosing a classifier (val), and 30 % for the test. The scores are balanced accuracies
-on the test images, by the nearest centroid, by kNN and by the MLP, and by that of the three which is best on val.
+on the test images, by the nearest centroid, kNN and the MLP; `best` is the one of the three that is best on val.
 """
 
 from __future__ import annotations

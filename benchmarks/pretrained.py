@@ -4,8 +4,8 @@
     python benchmarks/pretrained.py ndsb121.csv --root ndsb -o runs/pretrained --name isiis-resnet18
 
 Training goes from small to large images, in stages; each is a run in the output folder, which starts from the one
-before it. The same command continues after an interruption. At last the weights are rounded to bfloat16, and the model
-is written to a folder of its name, with a card that has its scores on the test part.
+before it. The same command continues after an interruption. Then the weights are rounded to bfloat16, and the model is
+written to a folder of its name, with a card that has its scores on the test part.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ vectors = model.embed(images)  # dark or light background, any size
   Ichthyoplankton Imaging System (ISIIS) in the Straits of Florida in 2014: shadow images, dark animals on a light
   background. Cowen, R. K., Sponaugle, S., Robinson, K., Luo, J. (2015), *PlanktonSet 1.0*, NOAA National Centers for
   Environmental Information, doi:10.7289/V5D21VJD. The data are in the public domain; please cite them.
-- No pretrained weights. {stages}. Proxies (normalized softmax) first, triplets at last; each class is drawn by the
-  square root of its size. The epoch was chosen on the val part. `benchmarks/pretrained.py` has every setting.
+- No pretrained weights. {stages}. First proxies (normalized softmax), then triplets; images of a class are drawn in
+  proportion to the square root of its size. The epoch was chosen on the val part. `benchmarks/pretrained.py` has every
+  setting.
 - `training_images.npy` has the hashes of the training images. Commands that score images warn if they are among them.
 
 ## Scores
@@ -66,8 +67,9 @@ On the test part ({n_test} images), from the vectors of the train part:
 
 ## Limits
 
-- One instrument, one region, one cruise. On images of other instruments the vectors are worth less: train a head on
-  your own images (preset `instant`), or the whole network (presets `quick` and `cpu`), and look at the scores.
+- One instrument, one region, one cruise. On images of other instruments the vectors separate classes less well: fit the
+  head to your own images (preset `instant`), or train the whole network (presets `quick` and `cpu`), and look at the
+  scores.
 - The labels of PlanktonSet are partly wrong, and some classes are mixed (`unknown_blobs_and_smudges`, `artifacts`).
 - All images are scaled to fill the square, so that the vectors do not contain the size of the animal.
 

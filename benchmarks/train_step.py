@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    chosen = {"network.trunk": arguments.trunk, "preparation.target_size": arguments.side}
+    chosen = {"network.trunk": arguments.trunk, "network.weights": "none", "preparation.target_size": arguments.side}
     settings = Settings.build(overrides={**chosen, "training.compile": arguments.compile})
     folders = [path for path in arguments.images.iterdir() if path.is_dir()]
     folders = sorted(folders, key=lambda folder: -sum(1 for _ in folder.iterdir()))[:N_CLASSES]

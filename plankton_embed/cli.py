@@ -215,7 +215,7 @@ Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
 Target = Literal["ecotaxa", "ifcb"]
 
-Model = Annotated[str, Argument(help="a model or run folder, a name of `models`, or one on the Hugging Face hub")]
+Model = Annotated[str, Argument(help="a model folder, a run, a name in `models`, or a name on the Hugging Face hub")]
 Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, or a catalog")]
 Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
 Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
@@ -241,12 +241,12 @@ Status = Annotated[
 PresetOption = Annotated[
     Preset | None,
     Option(
-        help="instant: only the head learns, a minute; quick: 64 px, ten minutes; cpu: 96 px, about an hour; gpu: "
-        "299 px, ImageNet weights, long  [default: instant for run, else cpu]"
+        help="instant: only the last layer is fitted, a minute; quick: 64 px, ten minutes; cpu: 96 px, about an hour; "
+        "gpu: 299 px, ImageNet weights, long  [default: instant for run, else cpu]"
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]
-Set = Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="such as training.epochs=20; repeatable")]
+Set = Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help="such as embedding.views=8; repeatable")]
 DropDuplicates = Annotated[bool, Option("--drop-duplicates", help="drop duplicate images found in more than one split")]
 GroupBy = Annotated[
     str | None, Option(metavar="COLUMN", help="images with the same value, such as sample_id, stay in one split")
@@ -278,7 +278,8 @@ UnknownRate = Annotated[
     Option(
         metavar="SHARE|auto",
         parser=_read_rate,
-        help=f"{UNKNOWN_HELP}; auto: chosen by withholding classes  [default: none]",
+        help=f"{UNKNOWN_HELP}; auto: the share with the smallest error of the counts when some classes are withheld  "
+        "[default: none]",
     ),
 ]
 RefuseByOption = Annotated[
@@ -447,7 +448,10 @@ def search(
 
 @verb("runs/zooscan -o model.onnx")
 def export_model(model: Model) -> None:
-    """Write a model as an ONNX file, to embed without torch."""
+    """Write a model as an ONNX file, to embed without torch.
+
+    This needs the extra onnx. In Python, OnnxEmbedder embeds images with the file.
+    """
 
 
 @verb("runs/zooscan new_images/ -o predictions.csv --unknown-rate .05")
@@ -500,7 +504,10 @@ def seen_unseen(
     n_draws: Annotated[int, Option("--repeats", help="random draws of each number of examples")],
     unseen: Unseen = "",
 ) -> dict[str, Any]:
-    """Train on some classes; reject and enroll the others."""
+    """Train on some classes; reject and enroll the others.
+
+    The network starts from random weights, unless network.weights is set.
+    """
     return {"unseen": _read_names(unseen)}
 
 
@@ -514,14 +521,15 @@ def compare(
     weights: Annotated[
         list[str] | None,
         Option(
-            metavar="TRUNK=FILE", help="weights of a pretrained backbone: a file, imagenet, hub or none; repeatable"
+            metavar="TRUNK=FILE",
+            help="weights of a pretrained trunk: a file, a name in `models`, imagenet, hub or none; repeatable",
         ),
     ] = None,
 ) -> dict[str, Any]:
     """Compare the embedding with other systems.
 
-    All are trained and tested on the same images. The same command resumes a comparison that was stopped, also with
-    more seeds or other systems.
+    All are trained and tested on the same images; the embedding starts from random weights. The same command resumes a
+    comparison that was stopped, also with more seeds or other systems.
     """
     return {"only": _names(only), "weights": _pairs("--weights", weights or [])}
 
@@ -702,7 +710,10 @@ def doctor() -> None:
 
 @verb("")
 def models() -> None:
-    """List the models that come with the package."""
+    """List the models that come with the package.
+
+    Their names can be given as MODEL, or as starting weights: --set network.weights=NAME.
+    """
 
 
 # ---------------------------------------------------------------------------------------------- how they run

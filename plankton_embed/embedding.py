@@ -24,7 +24,7 @@ from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
 from plankton_embed.table import SEEN, EmbeddingTable
 
-FAR_SHARE = 0.5  # difference of the shares of dark images from which the polarity is another
+FAR_SHARE = 0.5  # a larger difference between the shares of images with a dark background gives a warning
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +96,11 @@ def embed_source(
 
 
 def _compare_polarity(share: float, trained: float) -> None:
-    """Warn if far more, or far fewer, images are light on dark than those that the model was trained on."""
+    """Warn if the share of images with a dark background is far from that of the training images."""
     if abs(share - trained) >= FAR_SHARE:
         logger.warning(
-            "%.0f %% of these images are light on a dark background, but %.0f %% of those that the model was trained "
-            "on; its vectors are worth little here; invert the images, or train a model with --set "
+            "%.0f %% of these images have a dark background, but %.0f %% of the training images of the model, so its "
+            "vectors separate these images poorly; invert the images, or train a model with --set "
             "preparation.polarity=dark_on_light",
             *(100 * share, 100 * trained),
         )
@@ -120,7 +120,8 @@ def embed_prepared(
         model: the model.
         catalog: the images.
         images: their prepared pixels.
-        hashes: of their pixels (see `catalog.content_hashes`), to find those that the model was trained on.
+        hashes: the content hash of each image (see `catalog.content_hashes`), to mark those that the model was trained
+            on in the column `seen`; by default none is marked.
         progress: show a bar.
     """
     vectors = model.embed_prepared(images, progress=progress)

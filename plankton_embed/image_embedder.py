@@ -18,7 +18,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A model as a scikit-learn transformer from images to vectors, for example in a `Pipeline` before an SVC.
 
     Args:
-        model: a model, or its folder or hub name.
+        model: a model, or its folder, run, name in `models`, or hub name.
         views: views of each image to average (test-time augmentation): 1, 2, 4 or 8; by default the model's own.
         batch_size: images at a time; by default chosen by their size and the device.
         precision: `auto` (bfloat16 if the device computes fast with it) or `float32`.

@@ -162,11 +162,10 @@ class PreparationSettings(_Part):
     remove_marks: Literal["auto", "off"] = Field(
         "auto", description="fill scale bars, their text and corner marks burnt into the image with the background"
     )
-
     polarity: Literal["dark_on_light", "light_on_dark", "as_is"] = Field(
         "as_is",
         description="dark_on_light: images with a dark background, such as those of dark-field cameras, are inverted; "
-        "light_on_dark: the others are; as_is: none",
+        "light_on_dark: those with a light background; as_is: none",
     )
     scaling: Literal["report", "fill"] = Field(
         "report", description="report: small images are enlarged 2 or 4 times; fill: all are scaled to fill the square"
@@ -227,7 +226,7 @@ class NetworkSettings(_Part):
         "none: random; imagenet; hub (timm); a name of `models`, a model or run folder, or a file",
     )
     frozen: bool = Field(
-        False, description="keep the weights of the trunk, and compute the head in one step (see Starting weights)"
+        False, description="keep the starting weights of the trunk; compute the head by linear discriminant analysis"
     )
     dimension: int = Field(64, ge=2, le=4096, description="length of the vectors")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the head, in training only")

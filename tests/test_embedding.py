@@ -52,9 +52,9 @@ def test_images_of_the_other_polarity_are_warned_of(tmp_path, caplog):
         model = EmbeddingModel.build(network, PreparationSettings(target_size=32, polarity=polarity))
         model.training["share_dark"] = 0.0  # as that of these light images
         embed(model, light, progress=False)
-        assert "light on a dark background" not in caplog.text
+        assert "have a dark background" not in caplog.text
         embed(model, dark, progress=False)
-        assert ("100 % of these images are light on a dark background, but 0 %" in caplog.text) == warns
+        assert ("100 % of these images have a dark background, but 0 %" in caplog.text) == warns
         caplog.clear()
 
 

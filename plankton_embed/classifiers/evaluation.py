@@ -46,7 +46,7 @@ class Evaluation(Shown):
         rejector, counts: with rejection, the fitted `Rejector` and its counts by class (see `count_predictions`).
         open_set: with rejection and missing classes, the open-set scores.
         retrieval: recall@k and MAP@R of the space; `retrieval_of` reports which vectors are queries and gallery.
-        n_seen: how many of the images the model was trained on.
+        n_seen: number of images that the model was trained on.
         self_centroid_accuracy: of the query on itself; too high, for comparison with the 2019 recipe only.
     """
 

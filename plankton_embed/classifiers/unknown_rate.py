@@ -34,7 +34,7 @@ def score_unknown_rates(
     A part of the classes is withheld from the reference at a time, and their calibration images stand for unknown
     classes. The error is the Bray-Curtis dissimilarity of the true and the predicted composition, over the classes that
     remain and one bin of unknown images: the mean over the parts, and over samples of which 5, 10, 20 and 40 % are of
-    unknown classes. Withheld classes were known to the network, so really new classes may be rejected less often.
+    unknown classes. The network was trained on the withheld classes, so really new classes may be rejected less often.
 
     Args:
         reference: labelled vectors.

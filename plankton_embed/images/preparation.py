@@ -26,7 +26,7 @@ MOST_PIXELS = 89_478_485  # the limit of Pillow; above it a small file can fill 
 WHITE_LEVEL = 65535  # in place of "auto" where no white level was found
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
 MIDDLE = 128  # grey level under which a border is dark
-SHARE_DARK = "share_dark"  # in a model's facts about its training: see the function
+SHARE_DARK = "share_dark"  # key of the share in `EmbeddingModel.training`
 REPORT_SIDE = 299  # the limits of 100 and 200 pixels in the report are for this side
 
 DECODER_FAULTS = (
@@ -286,11 +286,11 @@ def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image
 
 
 def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> float:
-    """Return the share of prepared images that are light on dark, where the padding is the border's own grey level.
+    """Return the share of prepared images with a dark background.
 
     Args:
         pixels: uint8 (n, T, T, channels).
-        background: uint8 (n, channels).
+        background: their padding, uint8 (n, channels), which must be the median of the border (setting `background`).
     """
     border, mean = (values.reshape(len(pixels), -1).mean(axis=1) for values in (background, pixels))
     return float((border < np.minimum(MIDDLE, mean)).mean())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plankton_embed.errors import SettingError
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.network.timm_trunks import HUB, Normalization, build_timm_trunk, is_timm
 from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD, build_empty_trunk, build_trunk, check_trunk
 from plankton_embed.settings import NetworkSettings
@@ -69,11 +70,20 @@ def build_net(
     empty: bool = False,
     kind: type[EmbeddingNet] = EmbeddingNet,
 ) -> EmbeddingNet:
-    """Build a net with its starting weights, or with random ones (`empty`) where others are loaded into it next.
+    """Build a network.
 
-    `side`: of the images, pixels; needed by trunks with a fixed input size (see `build_timm_trunk`).
+    Args:
+        settings: its trunk, starting weights, and head.
+        seed: seed of the random weights.
+        side: side of the images, pixels; needed by trunks with a fixed input size (see `build_timm_trunk`).
+        empty: leave the starting weights out, because others are loaded next.
+        kind: class of the network.
+
+    Raises:
+        SettingError, InputError, DependencyError: see `build_trunk` and `build_timm_trunk`.
     """
     if not empty:
+        settings = settings.model_copy(update={"weights": choose_weights(settings)})
         check_weights(settings)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -86,11 +96,11 @@ def build_net(
 
 
 def check_network(settings: NetworkSettings, side: int) -> None:
-    """Raise an error, before any long work, if the trunk does not exist or does not take images of this side, pixels.
+    """Make sure, before any long work, that the trunk exists and takes images of this side (pixels).
 
     Raises:
-        SettingError: so it is, or its starting weights are of another library.
-        DependencyError, InputError: as `build_timm_trunk`.
+        SettingError: it does not, or its starting weights are for trunks of another library.
+        DependencyError, InputError: see `build_timm_trunk`.
     """
     check_weights(settings)
     if is_timm(settings.trunk):
@@ -100,7 +110,7 @@ def check_network(settings: NetworkSettings, side: int) -> None:
 
 
 def check_weights(settings: NetworkSettings) -> None:
-    """Raise a SettingError if `network.weights` is a word for trunks of another library."""
+    """Raise a SettingError if `network.weights` names weights of another library: `imagenet` for timm, or `hub`."""
     trunk, weights = settings.trunk, settings.weights
     if is_timm(trunk) and weights == "imagenet":
         raise SettingError(f"network.weights: imagenet is for trunks of torchvision; for {trunk} set hub")

@@ -56,7 +56,7 @@ def embed_batches(
         precision: `auto` (bfloat16 if the device computes fast with it), `bfloat16` or `float32`.
         compile: compile the network first: `on`, `off`, or `auto` (from COMPILE_FROM images on).
         progress: show a bar.
-        features: return the input of the head instead, float32 (n, features), which is not compiled.
+        features: return the input of the head instead, float32 (n, features); the network is not compiled then.
     """
     device, is_unit = net.head.weight.device, net.output == "unit" and not features
     fast = prepare_for_inference(net, precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
     `net` is the network, `network` and `preparation` the settings it was built with, `classes` the classes it was
     trained on, `training` facts about its training (plain values), `card` the text of its model card, `views` the
-    number of views of an image that are averaged (1, 2, 4 or 8). `seen`: uint64, the first half of the content hash of
-    every image that it was trained on, or that the model was whose weights it started from; sorted.
+    number of views of an image that are averaged (1, 2, 4 or 8). `seen` (uint64, sorted) has the first half of the
+    content hash of every image that it was trained on, those of the model that it started from included.
     """
 
     net: EmbeddingNet
@@ -154,15 +154,21 @@ class EmbeddingModel(Shown, ModelHubMixin):
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed prepared images: float32 (n, d); the options are those of `embed`."""
-        sides, size = images.log_sides(self.network.size_inputs), self.choose_batch_size(batch_size)
-        batches = read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), size)
-        return self.embed_batches(batches, len(images), size, views, precision, compile, progress)
+        size = self.choose_batch_size(batch_size)
+        return self.embed_batches(
+            self._read_batches(images, size), len(images), size, views, precision, compile, progress
+        )
 
     def extract_features(self, images: PreparedImages, progress: bool = False) -> NDArray[np.float32]:
-        """Return the input of the head, float32 (n, features), of prepared images."""
-        sides, size = images.log_sides(self.network.size_inputs), self.choose_batch_size()
-        batches = read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), size)
+        """Return the input of the head for prepared images, float32 (n, features), the mean over the model's views."""
+        size = self.choose_batch_size()
+        batches = self._read_batches(images, size)
         return embed_batches(self.net, batches, len(images), size, self.views, progress=progress, features=True)
+
+    def _read_batches(self, images: PreparedImages, batch_size: int) -> Iterator[Batch]:
+        """Yield the batches of prepared images, with the log side lengths that the network takes."""
+        sides = images.log_sides(self.network.size_inputs)
+        return read_ahead(lambda at: (images.batch(at)[0], sides[at]), len(images), batch_size)
 
     def choose_batch_size(self, given: int | None = None) -> int:
         """Return how many images are embedded at a time on this device (see `inference.choose_batch_size`)."""
@@ -359,15 +365,11 @@ def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
     unexpected = sorted(set(options) - set(HUB_OPTIONS))
     if unexpected:
         raise SettingError(f"expected options of {', '.join(HUB_OPTIONS)}; found {', '.join(unexpected)}")
-    for folder in (Path(name), Path(name) / "model"):
-        if (folder / CONFIG_FILE).is_file():
-            if options.get("revision") is not None:
-                raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
-            return folder
-    if own := find_pretrained(name):
+    folders = (folder for folder in (Path(name), Path(name) / "model") if (folder / CONFIG_FILE).is_file())
+    if folder := next(folders, None) or find_pretrained(name):
         if options.get("revision") is not None:
-            raise SettingError(f"revision: {name} comes with the package; only a name on the hub, owner/name, has them")
-        return own
+            raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
+        return folder
     if Path(name).exists() or str(name).count("/") != 1:
         raise InputError(
             f"{name} is not a model: expected a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a run, a name on the hub "

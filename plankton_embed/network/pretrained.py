@@ -10,6 +10,7 @@ from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.settings import NetworkSettings
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
+KEYWORDS = ("imagenet", "hub", "none")  # values of `network.weights` that are neither a name nor a path
 
 
 def list_pretrained() -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network.model_card import CONFIG_FILE
-from plankton_embed.network.pretrained import find_pretrained
+from plankton_embed.network.pretrained import KEYWORDS, find_pretrained
 from plankton_embed.settings import PreparationSettings
 
 WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
@@ -54,7 +54,7 @@ def read_seen(weights: str | Path) -> NDArray[np.uint64]:
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:
     """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
-    if weights in ("imagenet", "hub", "none"):
+    if weights in KEYWORDS:
         return None
     folder = find_pretrained(weights) or Path(weights)
     folder = folder.parent if folder.name == WEIGHTS_FILE else folder
@@ -67,7 +67,7 @@ def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_
 
 
 def count_seen_images(paths: Sequence[str], weights: str, progress: bool = False) -> int:
-    """Return how many images the model that `network.weights` names was trained on; unreadable ones are not."""
+    """Return how many images the model that `network.weights` names was trained on; unreadable ones do not count."""
     seen = read_seen(weights)
     hashes = content_hashes(paths, progress) if len(seen) else []
     return int(is_seen([text for text in hashes if text], seen).sum())

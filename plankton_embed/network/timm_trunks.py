@@ -257,7 +257,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_activation(name: str, path: Path, source: str) -> None:
-    """Raise a SettingError if open_clip's configuration names QuickGELU, which has no weights that would not fit."""
+    """Raise a SettingError if open_clip's configuration names QuickGELU and the network does not have it.
+
+    An activation has no weights, so they would be loaded without an error.
+    """
     config = _read_json(_find_beside(path) / CONFIG_FILES[1]).get("model_cfg")
     if isinstance(config, dict) and config.get("quick_gelu") and "quickgelu" not in name:
         raise SettingError(

@@ -24,8 +24,8 @@ def fit_head(
 ) -> None:
     """Compute the head of a model from its training images; the weights of the trunk stay as they are.
 
-    First the batch norms of the trunk measure their means and variances on the training images, so that those of
-    another instrument look like the images that the trunk was trained on (Li et al. 2016, arXiv 1603.04779).
+    First the batch norms of the trunk measure their means and variances on the training images, so that the features of
+    images from another instrument are distributed as in the training of the trunk (Li et al. 2016, arXiv 1603.04779).
 
     Args:
         model: the model, on its device.

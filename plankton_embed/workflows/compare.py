@@ -26,7 +26,8 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import check_weights
-from plankton_embed.network.pretrained import list_pretrained
+from plankton_embed.network.pretrained import KEYWORDS, list_pretrained
+from plankton_embed.network.timm_trunks import HUB
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
@@ -161,7 +162,8 @@ def compare(
         weights: trunk -> `imagenet` (the default; `hub` for trunks of timm), `none`, a name of `models` or a file, for
             systems with a pretrained trunk: `{"resnet18": "run/model", "vgg19": "vgg19.pth"}`. The weights of a
             measured system cannot be changed.
-        settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split.
+        settings: the settings of the embedding, of its preparation (which `fine_tuned` shares) and of the split. The
+            starting weights `auto` become `none`; a frozen trunk is an error.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
@@ -177,7 +179,10 @@ def compare(
         PlanktonEmbedError: no system could be measured.
     """
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
-    folder, chosen = open_run(source, output, from_scratch(build_settings(settings)), overwrite, device)
+    chosen = from_scratch(build_settings(settings))
+    if chosen.network.frozen:
+        raise SettingError("network.frozen: compare trains every network; leave it out (--preset quick or cpu)")
+    folder, chosen = open_run(source, output, chosen, overwrite, device)
     base = folder.path
     weights = _check_options(names, budget, seeds, weights, chosen)
     options = {"budget": budget, "device": choose_device(device).type, "weights": weights}
@@ -245,7 +250,8 @@ def _check_options(
 
 
 def _is_keyword(weights: str) -> bool:
-    return weights in ("imagenet", "hub", "none", *list_pretrained()) or weights.startswith("hf-hub:")
+    """Return whether weights are a word or a name, not a path."""
+    return weights in (*KEYWORDS, *list_pretrained()) or weights.startswith(HUB)
 
 
 def _check_test_images(images: ImageCatalog) -> None:

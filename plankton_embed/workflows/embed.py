@@ -35,10 +35,11 @@ def embed(
 
     Images that cannot be read are left out; a warning counts them, and `provenance["faults"]` lists each with its
     reason. Images of more than 8 bits use the white level of the model; a warning reports images that it does not fit.
-    To embed PIL images or arrays in memory, call `model.embed`.
+    A warning reports images whose polarity (dark or light background) is not that of the training images. Images that
+    the model was trained on have True in the column `seen`. To embed PIL images or arrays, call `model.embed`.
 
     Args:
-        model: a model, or the folder or hub name of one.
+        model: a model, or its folder, its run, its name in `models`, or its name on the Hugging Face hub.
         source: a catalog or its file, a folder of images, or a list of image files (whose paths become the ids).
         output: file to write, `.parquet`, `.csv` or `.npz`.
         root: where the relative paths of a catalog file start.

@@ -429,25 +429,25 @@ def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, s
 
 
 def build_settings(settings: SettingsLike, default: str = "cpu") -> Settings:
-    """Return complete settings from what a user gave; `default`: the preset of settings not given."""
+    """Return complete settings from what a user gave; `default`: the preset of a mapping, or if nothing is given."""
     return settings if isinstance(settings, Settings) else Settings.build(overrides=settings or {}, default=default)
 
 
 def from_scratch(settings: Settings) -> Settings:
-    """Replace the starting weights `auto` by none: a model that comes with the package knows many classes."""
+    """Replace the starting weights `auto` by `none`: models of the package were trained on many classes already."""
     auto = settings.network.weights == "auto" and not settings.network.frozen
     return settings.with_weights("none") if auto else settings
 
 
 def count_seen(query: EmbeddingTable) -> int:
-    """Return how many labelled images the model, or the one that it started from, was trained on; warn if any."""
+    """Return the number of labelled images that the model, or its starting weights, were trained on; warn if any."""
     labelled = query.labelled
     n_seen = int(np.nansum(labelled.columns[SEEN])) if SEEN in labelled.columns else 0
     if n_seen:
         logger.warning(
             "%d of the %d scored images were training images of the model, or of the model that it started from, so "
-            "the scores are too high: leave these images out (column %s of their vectors), or train from scratch "
-            "(--set network.weights=none)",
+            "the scores are too high; leave these images out (True in the column %s of the vectors), or train "
+            "from scratch (--set network.weights=none with preset quick or cpu)",
             *(n_seen, len(labelled), SEEN),
         )
     return n_seen

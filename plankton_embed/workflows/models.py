@@ -9,7 +9,7 @@ import pandas as pd
 from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.network.pretrained import FOLDER, list_pretrained
 
-COLUMNS = ("name", "trunk", "side", "dimension", "classes", "images", "megabytes", "model_hash")
+COLUMNS = ("name", "trunk", "side", "dimension", "n_classes", "n_images", "megabytes", "model_hash")
 
 
 def models() -> pd.DataFrame:
@@ -17,7 +17,7 @@ def models() -> pd.DataFrame:
 
     Returns:
         One row for each: `name`, `trunk`, `side` of its square input (pixels), `dimension` of its vectors, numbers of
-        `classes` and `images` that it was trained on, size of its files (`megabytes`), `model_hash`.
+        classes and images that it was trained on (`n_classes`, `n_images`), `megabytes` of its files, `model_hash`.
     """
     return pd.DataFrame([_describe(name) for name in list_pretrained()], columns=list(COLUMNS))
 
@@ -30,8 +30,8 @@ def _describe(name: str) -> dict[str, object]:
         "trunk": config["network"]["trunk"],
         "side": config["preparation"]["target_size"],
         "dimension": config["network"]["dimension"],
-        "classes": len(config["classes"]),
-        "images": config["training"]["n_images"],
+        "n_classes": len(config["classes"]),
+        "n_images": config["training"]["n_images"],
         "megabytes": round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1),
         "model_hash": config["model_hash"],
     }

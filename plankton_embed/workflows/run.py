@@ -31,8 +31,8 @@ from plankton_embed.workflows.run_steps import (
 )
 
 LONGER = (
-    "the trunk was not trained, only its head was computed; a trained trunk predicts these images better: --preset "
-    "quick takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
+    "only the head was computed; a trunk that is trained on these images usually predicts them better: --preset quick "
+    "takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
 )
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200
@@ -67,13 +67,14 @@ def run(
 ) -> RunResult:
     """Do everything: catalog, split, train, embed, index, evaluate; finished steps are skipped.
 
-    After an interruption, the same call continues the run.
+    After an interruption, the same call continues the run. By default (preset `instant`) the trunk keeps the weights of
+    the model that comes with the package, and only the head is computed.
 
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
         output: folder of the run.
-        settings: `{"embedding.views": 2, …}` to change those of the preset `instant`, or `Settings`, with another
-            preset for example: `Settings.build("quick", overrides={"training.epochs": 20})`.
+        settings: `{"embedding.views": 8}` to change those of the preset `instant`, or `Settings`, for example with
+            another preset: `Settings.build("quick", overrides={"training.minutes": 20})`.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
@@ -112,7 +113,7 @@ def train(
 
     Args:
         source, output, root, status, overwrite, device, progress: see `run`.
-        settings: as of `run`, but the default preset is `cpu`.
+        settings: `{"training.epochs": 20}` to change those of the preset `cpu`, or `Settings`, as in `run`.
         objective: your own loss, used instead of the one in the settings: a torch module (its parameters are trained
             too), or a function of a batch's vectors (b, d) and class codes (b,) that returns the loss. To continue the
             run, pass it again.
@@ -134,7 +135,7 @@ def train(
     chosen = build_settings(settings)
     if chosen.network.frozen and objective is not None:
         raise SettingError(
-            "objective: network.frozen computes the head in one step, without an objective; use only one"
+            "objective: with network.frozen (preset instant) the head is computed without an objective; leave one out"
         )
     return _do_steps(
         source, output, chosen, root, status, overwrite, device, progress, with_index=False, objective=objective
@@ -164,7 +165,7 @@ def _do_steps(
     index = VectorIndex.build(vectors["train"])  # shared by all later searches of the training vectors
     if with_index:
         index_step(folder, index)
-    return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, images, chosen, progress))
+    return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, chosen, progress))
 
 
 def demo(

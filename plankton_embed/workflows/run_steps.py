@@ -110,8 +110,8 @@ def open_run(
         chosen = keep_settings(folder, chosen)
     if unused := chosen.list_unused():
         raise SettingError(
-            f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, or "
-            "choose a preset that trains the trunk (--preset quick or cpu)"
+            f"network.frozen (preset instant): the trunk is not trained, so {', '.join(unused)} would not be used; "
+            "leave them out, or choose a preset that trains the trunk (--preset quick or cpu)"
         )
     chosen = chosen.with_weights(choose_weights(chosen.network))
     check_network(chosen.network, chosen.preparation.target_size)
@@ -370,11 +370,15 @@ def train_step(
     if settings.network.frozen:
         fit_head(model, train.prepared, class_index, progress)
     else:
-        validate = _make_validation(train, class_index, val, settings)
-        own = loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss)
-        pixels = train.prepared
         history = train_model(
-            model, pixels, class_index, settings, folder, validate=validate, objective=own, progress=progress
+            model,
+            train.prepared,
+            class_index,
+            settings,
+            folder,
+            validate=_make_validation(train, class_index, val, settings),
+            objective=loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss),
+            progress=progress,
         )
         model.training["best_epoch"] = history.best.epoch
         save_figure(draw_history(history), folder.figures / "curves.png")
@@ -395,7 +399,8 @@ def _compare_preparation(settings: Settings) -> None:
     differ = [name for name in names if was[name] != now[name]]
     if differ:
         logger.warning(
-            "%s was trained on images that were prepared in another way (%s); its features are worth less here; add %s",
+            "%s was trained on images that were prepared in another way (%s), so its features separate these images "
+            "less well; add %s",
             settings.network.weights,
             ", ".join(f"{name} {was[name]}, now {now[name]}" for name in differ),
             " ".join(f"--set preparation.{name}={was[name]}" for name in differ),
@@ -502,7 +507,6 @@ def evaluate_step(
     model: EmbeddingModel,
     vectors: Mapping[str, EmbeddingTable],
     index: VectorIndex,
-    images: RunImages,
     settings: Settings,
     progress: bool,
 ) -> dict[str, Any]:
@@ -530,8 +534,7 @@ def evaluate_step(
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
-        scores |= {"n_images": len(by_method["knn"].names)}
-        scores |= {"n_seen": count_seen(query)}
+        scores |= {"n_images": len(by_method["knn"].names), "n_seen": count_seen(query)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(reference, query, f"queries: {split}, gallery: train")

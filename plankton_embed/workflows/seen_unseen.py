@@ -91,7 +91,7 @@ def seen_unseen(
         unseen: the classes to leave out of training.
         n_unseen: how many classes to draw instead (with the seed of the settings), among the classes with at least
             `LEAST_UNSEEN` training images; by default a third of all classes.
-        settings: see `run`.
+        settings: see `train`; the starting weights `auto` become `none`, since models of the package have seen classes.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
@@ -103,7 +103,8 @@ def seen_unseen(
         progress: show bars.
 
     Raises:
-        InputError: a class to leave out is not in the catalog, or too few classes remain.
+        InputError: a class to leave out is not in the catalog, too few classes remain, or the starting weights were
+            trained on an unseen class.
         SettingError: both `unseen` and `n_unseen` are given.
         OutputError: the folder contains finished scores.
     """
@@ -191,10 +192,12 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
 
 def _check_start(weights: str, unseen: ImageCatalog, progress: bool) -> None:
     """Make sure that the starting weights were not trained on the unseen classes."""
-    known = sorted(set(unseen.classes) & set(read_classes(weights)))
+    classes = sorted(set(unseen.classes) & set(read_classes(weights)))
     n_seen = count_seen_images(unseen.paths, weights, progress)
-    if known or n_seen:
-        found = f"{len(known)} of these classes, such as {known[0]}" if known else f"{n_seen} images of these classes"
+    if classes or n_seen:
+        found = f"{n_seen} images of these classes"
+        if classes:
+            found = f"{len(classes)} of these classes, such as {classes[0]}"
         raise InputError(
             f"network.weights: {weights} was trained on {found}, so they would not be unseen; train from scratch "
             "(--set network.weights=none), or start from a model without them"

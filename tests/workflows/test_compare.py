@@ -322,6 +322,11 @@ def test_a_trunk_of_timm_starts_from_the_hub(do, in_process, monkeypatch):
         do(["embedding_pretrained"], budget=BUDGET, settings=settings, weights={"timm:test_vit": "none"})
 
 
+def test_a_frozen_trunk_is_refused(do):
+    with pytest.raises(SettingError, match=r"network\.frozen: compare trains every network"):
+        do(["embedding"], settings=Settings.build("instant"))
+
+
 def test_softmax_has_the_trunk_the_recipe_and_the_budget_of_the_embedding(do, in_process, tmp_path, monkeypatch):
     from plankton_embed.baselines import softmax
 

@@ -29,8 +29,8 @@ def test_a_model_is_listed_with_what_it_was_trained_on(tmp_path, monkeypatch):
         "trunk": "resnet18",
         "side": 32,
         "dimension": 64,
-        "classes": 2,
-        "images": 250,
+        "n_classes": 2,
+        "n_images": 250,
         "megabytes": size,
         "model_hash": model.hash,
     }
