@@ -447,7 +447,7 @@ def count_seen(query: EmbeddingTable) -> int:
         logger.warning(
             "%d of the %d scored images were training images of the model, or of the model that it started from, so "
             "the scores are too high: leave these images out (column %s of their vectors), or train from scratch "
-            "(--set network.weights=none)",
+            "(--preset cpu --set network.weights=none)",
             *(n_seen, len(labelled), SEEN),
         )
     return n_seen

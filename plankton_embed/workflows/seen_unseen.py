@@ -91,7 +91,7 @@ def seen_unseen(
         unseen: the classes to leave out of training.
         n_unseen: how many classes to draw instead (with the seed of the settings), among the classes with at least
             `LEAST_UNSEEN` training images; by default a third of all classes.
-        settings: see `run`.
+        settings: as of `run`, but the default preset is `cpu`, and `network.weights=auto` is `none` (unless frozen).
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.
