@@ -22,7 +22,8 @@ SETTINGS = {
 def shared_run() -> Path:
     """Return the folder of the run; a finished one is used again."""
     images = draw_set(FOLDER.with_name("images"), n_per_class=60, classes=CLASSES, progress=False)
-    return pe.run(images, FOLDER, settings=SETTINGS, progress=False).folder.path
+    settings = pe.Settings.build("cpu", overrides=SETTINGS)
+    return pe.run(images, FOLDER, settings=settings, progress=False).folder.path
 
 
 def new_images(name: str = "new", n_per_class: int = 15, classes: tuple[str, ...] = CLASSES) -> Path:
