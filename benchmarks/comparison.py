@@ -55,7 +55,7 @@ FROM_SCRATCH = [
 OF_B = [name for name, system in SYSTEMS.items() if system.origin == "B"]
 THREE = {"copepod": 79, "hydromedusae": 19, "shrimp": 3}  # first words of class names; the shares of B's classes
 TRUNK_SETTINGS = {
-    "network.weights": "none",
+    "network.weights": "none",  # the model of the package has seen the classes of the comparison
     "preparation.target_size": 64,
     "training.epochs": 60,
     "training.images_per_class": 60,

@@ -270,7 +270,8 @@ def clusters(found: Clusters, options: Options) -> None:
                 f"which keep {found.share_kept:.1%} of their sum of squares"
             )
         print(f"fill in the names in {output / 'cluster_names.csv'}, then run")
-        reference = options["reference"] or options["vectors"]
+        known = found.table.is_labelled.any() or options.get("only")  # then the reference is another file
+        reference = options["reference"] or ("REFERENCE" if known else options["vectors"])
         print(f"plankton-embed enroll {reference} {output} -o reference.parquet\n")
     _print_summary(options)
 

@@ -73,7 +73,7 @@ def embed_source(
             here = slice(at, at + len(batch.size))
             faults.update({at + position: why for position, why in batch.faults.items()})
             hashes.extend(batch.hashes)
-            if knows_polarity:
+            if knows_polarity:  # the squares of faults are black, with a black background, and count as light
                 n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels)
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
@@ -86,7 +86,7 @@ def embed_source(
         first = next(iter(faults))
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
     if knows_polarity:
-        _compare_polarity(n_dark / len(paths), model.training[SHARE_DARK])
+        _compare_polarity(n_dark / (len(paths) - len(faults)), model.training[SHARE_DARK])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False
     how: dict[str, Any] = {"precision": resolve_precision(model.device, precision)}

@@ -402,7 +402,7 @@ class Settings(_Part):
         if self.network.frozen and (self.network.weights == "none" or self.network.output == "sigmoid"):
             raise ValueError(
                 "network.frozen: expected starting weights and output=unit; found "
-                f"{self.network.weights}, {self.network.output}"
+                f"{self.network.weights}, {self.network.output}; to train the trunk, choose --preset quick or cpu"
             )
         batch_size = training.classes_per_batch * training.batch_images_per_class
         for name in (

@@ -56,6 +56,10 @@ def test_images_of_the_other_polarity_are_warned_of(tmp_path, caplog):
         embed(model, dark, progress=False)
         assert ("100 % of these images have a dark background, but 0 %" in caplog.text) == warns
         caplog.clear()
+        model.training["share_dark"] = 1.0  # as that of the dark images; those that cannot be read are neither
+        embed(model, dark + [str(tmp_path / f"missing{number}.png") for number in range(9)], progress=False)
+        assert ("of these images are light on a dark background" in caplog.text) != warns
+        caplog.clear()
 
 
 def test_a_table_has_the_rows_of_its_catalog(model, catalog):

@@ -26,7 +26,7 @@ EXAMPLES = (1, 2, 5, 10, 20, 50)
 def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTable:
     """Return the reference with the labelled rows of another table added: new classes, or more examples.
 
-    An image that is in the reference without a label gets its label.
+    An image that is in the reference without a label (the same path, or the same id and vector) gets its label.
 
     Raises:
         MismatchError: the tables were made by different models.
@@ -46,8 +46,9 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
         )
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
-    named = reference.is_labelled | ~np.isin(reference.object_id.astype(str), labelled.object_id.astype(str))
-    reference = reference if named.all() else reference.select(named)
+    is_named_now = ~reference.is_labelled
+    is_named_now[is_named_now] = _find_same(reference.select(is_named_now), labelled)
+    reference = reference.select(~is_named_now) if is_named_now.any() else reference
     for column, fix in (("object_id", "give the new images other ids, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
         shared = sorted({text for text in getattr(labelled, column) if text} & set(getattr(reference, column)))
@@ -56,6 +57,19 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
                 f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {fix}"
             )
     return reference.join(labelled)
+
+
+def _find_same(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
+    """Return which images of a table are in another: with the same path, or the same id and the same vector, (n,)."""
+    paths = {path for path in other.path if path}
+    vectors = dict(zip(other.object_id, other.vectors, strict=True))
+    return np.array(
+        [
+            path in paths or (name in vectors and np.array_equal(vector, vectors[name]))
+            for name, path, vector in zip(table.object_id, table.path, table.vectors, strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 def measure_learning(

@@ -198,13 +198,13 @@ def check_measure(measure: NoveltyScore) -> NoveltyScore:
     return measure
 
 
-def least_calibration(rate: float) -> int:
+def least_calibration(rate: float | str) -> int:
     """Return the least number of calibration images with which that share of images can be rejected.
 
     Raises:
-        SettingError: the rate is not between 0 and 1.
+        SettingError: the rate is not a number between 0 and 1.
     """
-    if not 0 < rate < 1:
+    if isinstance(rate, str) or not 0 < rate < 1:
         raise SettingError(f"unknown rate: expected a share between 0 and 1, such as 0.05; found {rate!r}")
     return int(np.ceil(round(1 / rate, 9))) - 1
 

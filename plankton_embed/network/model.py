@@ -304,7 +304,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, 0, preparation.target_size, empty=True)
             net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-            seen, expected_hash = read_seen(folder), config["model_hash"]
+            seen, expected_hash = read_seen(folder.absolute()), config["model_hash"]  # not one of the package
         except PlanktonEmbedError:
             raise
         except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.network.pretrained import KEYWORDS, find_pretrained
 from plankton_embed.settings import PreparationSettings
 
 WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
+EPOCHS_FOLDER = "checkpoints"  # of a run, with the weights of its epochs
+EARLIER_CLASSES = "earlier_classes"  # in a model's facts about its training: other classes of the models before it
 
 
 def is_own(folder: Path) -> bool:
@@ -34,8 +37,9 @@ def read_preparation(weights: str) -> PreparationSettings | None:
 
 
 def read_classes(weights: str) -> list[str]:
-    """Return the classes of the model that `network.weights` names; none if they are not known."""
-    return [str(name) for name in _read_config(weights).get("classes", [])]
+    """Return the classes of the model that `network.weights` names, and of those that it started from, if known."""
+    config = _read_config(weights)
+    return [str(name) for name in (*config.get("classes", []), *config.get("training", {}).get(EARLIER_CLASSES, []))]
 
 
 def _read_config(weights: str) -> dict[str, Any]:
@@ -49,15 +53,30 @@ def _read_config(weights: str) -> dict[str, Any]:
 def read_seen(weights: str | Path) -> NDArray[np.uint64]:
     """Return the training images of a saved model or run, or of its file of weights; none where they are not known."""
     path = _find_beside(weights, SEEN_FILE)
-    return np.zeros(0, dtype=np.uint64) if path is None else np.asarray(np.load(path), dtype=np.uint64)
+    if path is None:
+        return np.zeros(0, dtype=np.uint64)
+    try:
+        return np.asarray(np.load(path), dtype=np.uint64)
+    except (ValueError, TypeError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a list of training images; copy the model again: {error}"
+        ) from error
+
+
+def is_forgetful(weights: str) -> bool:
+    """Return whether `network.weights` is a model of this package that does not remember its training images."""
+    return bool(_read_config(weights)) and _find_beside(weights, SEEN_FILE) is None
 
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:
-    """Return a file of a model, which is given by its name, its folder, its run, or its file of weights."""
+    """Return a file of a model, which is given by its name, its folder, its run, or a file of weights of these."""
     if weights in KEYWORDS:
         return None
     folder = find_pretrained(weights) or Path(weights)
-    folder = folder.parent if folder.name == WEIGHTS_FILE else folder
+    if folder.name == WEIGHTS_FILE:
+        folder = folder.parent
+    elif folder.parent.name == EPOCHS_FOLDER and folder.is_file():
+        folder = folder.parent.parent
     return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
 
 

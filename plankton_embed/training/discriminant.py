@@ -16,6 +16,7 @@ from plankton_embed.training.batches import BatchFeed
 from plankton_embed.training.trainer import STATISTICS_IMAGES, measure_statistics
 
 LEAST_STATISTICS = 100  # images; from fewer, the statistics of the batch norms are too uncertain
+LEAST_SHRINKAGE = 1e-6  # so that the covariance within classes can be inverted, whatever the features
 REST_SCALE = 0.3  # of the dimensions beyond the discriminants; at 1 their noise costs kNN accuracy
 
 
@@ -63,7 +64,7 @@ def find_discriminants(
     within = values - means[codes]
     covariance = np.eye(values.shape[1])
     if spread := (within**2).mean():  # else each class is one point
-        shrinkage = ledoit_wolf_shrinkage(within, assume_centered=True)
+        shrinkage = max(ledoit_wolf_shrinkage(within, assume_centered=True), LEAST_SHRINKAGE)
         covariance = (1 - shrinkage) * within.T @ within / len(within) + shrinkage * spread * covariance
     center = means.mean(axis=0)
     between = (means - center).T @ (means - center)

@@ -133,10 +133,6 @@ def train(
             "folder"
         )
     chosen = build_settings(settings)
-    if chosen.network.frozen and objective is not None:
-        raise SettingError(
-            "objective: with network.frozen (preset instant) the head is computed without an objective; leave one out"
-        )
     return _do_steps(
         source, output, chosen, root, status, overwrite, device, progress, with_index=False, objective=objective
     )
@@ -156,6 +152,10 @@ def _do_steps(
     objective: Callable[[Any, Any], Any] | None = None,
 ) -> RunResult:
     folder, chosen = open_run(source, output, settings, overwrite, device)
+    if chosen.network.frozen and objective is not None:  # also where the settings are those of the run continued
+        raise SettingError(
+            "objective: network.frozen computes the head in one step, without an objective; use only one"
+        )
     faults = Faults()
     given = read_source(source, root, status=status, faults=faults)
     images = prepare_step(folder, given, chosen, overwrite, progress, faults)

@@ -47,7 +47,7 @@ from plankton_embed.network.embedding_net import check_network
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
 from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.saved_model import read_preparation
+from plankton_embed.network.saved_model import EARLIER_CLASSES, is_forgetful, read_classes, read_preparation
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.history import draw_history
@@ -359,11 +359,13 @@ def train_step(
         return EmbeddingModel.load(folder.model, device)
     train, val = (images.split(name).labelled() for name in ("train", "val"))
     classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
-    _compare_preparation(settings)
+    _check_start(settings)
     model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
     model.views = settings.embedding.views
     model.classes = [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(train.catalog)}
+    if earlier := sorted(set(read_classes(settings.network.weights)) - set(model.classes)):
+        model.training[EARLIER_CLASSES] = earlier
     if images.preparation.background == "border":
         some = np.random.default_rng(0).permutation(len(train.prepared))[:POLARITY_IMAGES]
         model.training[SHARE_DARK] = round(share_dark(*train.prepared.batch(np.sort(some))), 3)
@@ -389,11 +391,17 @@ def train_step(
     return model
 
 
-def _compare_preparation(settings: Settings) -> None:
-    """Warn if the starting model was trained on images that were prepared in another way."""
+def _check_start(settings: Settings) -> None:
+    """Warn if the starting model was trained on images prepared in another way, or does not remember its images."""
     start = read_preparation(settings.network.weights)
     if start is None:
         return
+    if is_forgetful(settings.network.weights):
+        logger.warning(
+            "%s was made by an earlier release and does not remember its training images: those among the scored "
+            "images are not counted (n_seen), and the scores are too high if there are any",
+            settings.network.weights,
+        )
     names = ("polarity", "scaling", "background", *(("target_size",) if settings.network.frozen else ()))
     was, now = ({name: getattr(part, name) for name in names} for part in (start, settings.preparation))
     differ = [name for name in names if was[name] != now[name]]
@@ -470,7 +478,7 @@ def embed_step(
         if path.exists():
             vectors[name] = EmbeddingTable.load(path)
         elif len(part.catalog):
-            hashes = () if name == "train" else part.hashes.tolist()
+            hashes = part.hashes.tolist()
             vectors[name] = embed_prepared(model, part.catalog, part.prepared, hashes=hashes, progress=progress)
             vectors[name].save(path)
             logger.info("vectors: %s", path)

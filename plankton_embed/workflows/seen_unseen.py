@@ -91,7 +91,8 @@ def seen_unseen(
         unseen: the classes to leave out of training.
         n_unseen: how many classes to draw instead (with the seed of the settings), among the classes with at least
             `LEAST_UNSEEN` training images; by default a third of all classes.
-        settings: see `train`; the starting weights `auto` become `none`, since models of the package have seen classes.
+        settings: see `train`; `network.weights=auto` is `none` here (unless frozen), since models of the package were
+            trained on many classes.
         root: where the relative paths of a catalog file start.
         status: for sources with a status (EcoTaxa, challenge sets): the statuses whose class names are used as
             labels, such as `validated,predicted`; by default `validated`.

@@ -14,7 +14,7 @@ from plankton_embed.classifiers.prediction import (
     PredictionOptions,
     predict_images,
 )
-from plankton_embed.classifiers.rejection import NoveltyScore
+from plankton_embed.classifiers.rejection import NoveltyScore, least_calibration
 from plankton_embed.errors import InputError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
@@ -77,6 +77,7 @@ def shift(
         InputError: there is no calibration set, or too few of its images were not used in training.
     """
     check_output(output, overwrite, "shift")
+    least_calibration(unknown_rate)  # raises an error if it is not a share
     options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
     ready = prepare_prediction(
         reference, new, options, calibration, ["shift"], called=("reference", "new"), device=device, progress=progress

@@ -62,6 +62,16 @@ def test_unlabelled_rows_are_left_aside_and_said(known, caplog):
     assert "1 of 3 new vectors have no label" in caplog.text
 
 
+def test_an_image_without_a_label_gets_it_by_its_path_or_its_id_and_vector_and_another_image_does_not():
+    own = EmbeddingTable(np.eye(3, 8), object_id=["x", "y", "z"], path=["a.png", None, None])
+    same = EmbeddingTable(np.eye(3, 8)[:2], object_id=["001", "y"], path=["a.png", None], label=["c1", "c2"])
+    both = add_examples(own, same)
+    assert dict(zip(both.object_id, both.label, strict=True)) == {"z": None, "001": "c1", "y": "c2"}
+    other = EmbeddingTable(np.ones((1, 8)), object_id=["y"], path=["b.png"], label=["c1"])
+    with pytest.raises(InputError, match="in the reference already, such as object_id y; give the new images other"):
+        add_examples(own, other)
+
+
 def test_faults_are_refused(known, new):
     with pytest.raises(InputError, match=r"expected labelled vectors; found none of .* with a label"):
         add_examples(known, make_table([None, None], 1, "new"))

@@ -13,7 +13,7 @@ from plankton_embed.network import pretrained
 from plankton_embed.network.embedding_net import build_net
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.pretrained import choose_weights, list_pretrained
-from plankton_embed.network.saved_model import count_seen_images
+from plankton_embed.network.saved_model import count_seen_images, read_classes, read_seen
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -80,6 +80,35 @@ def test_an_image_that_cannot_be_read_counts_as_not_seen(made, tmp_path):
     made["of-resnet"].save(tmp_path / "pretrained" / "of-resnet")
     assert count_seen_images(paths, "of-resnet") == 1
     assert count_seen_images(paths, "of-shufflenet") == count_seen_images(paths, "none") == 0
+
+
+def test_a_folder_with_the_name_of_a_model_has_its_own_training_images(made, tmp_path, monkeypatch):
+    made["of-resnet"].remember(["0" * 32])
+    made["of-resnet"].save(tmp_path / "pretrained" / "of-resnet")
+    monkeypatch.chdir(tmp_path)
+    made["of-shufflenet"].save("of-resnet")
+    assert len(EmbeddingModel.load("of-resnet", "cpu").seen) == 0
+    assert len(EmbeddingModel.load(tmp_path / "pretrained" / "of-resnet", "cpu").seen) == 1
+
+
+def test_the_weights_of_an_epoch_are_those_of_the_model_of_their_run(made, tmp_path):
+    model = made["of-resnet"]
+    model.classes, model.training = ["copepod"], {"earlier_classes": ["detritus"]}
+    model.remember(["0" * 32])
+    model.save(tmp_path / "run" / "model")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    weights = tmp_path / "run" / "checkpoints" / "epoch-00001.safetensors"
+    shutil.copy(tmp_path / "run" / "model" / "model.safetensors", weights)
+    assert read_seen(str(weights)).tolist() == [0]
+    assert read_classes(str(weights)) == ["copepod", "detritus"]
+
+
+def test_training_images_that_cannot_be_read_are_no_list_of_none(made, tmp_path):
+    path = tmp_path / "pretrained" / "of-resnet" / "training_images.npy"
+    path.write_bytes(b"broken")
+    for read in (lambda: read_seen("of-resnet"), lambda: EmbeddingModel.load("of-resnet", "cpu")):
+        with pytest.raises(InputError, match=r"training_images\.npy cannot be read as a list of training images"):
+            read()
 
 
 def test_a_damaged_file_is_noticed(made, tmp_path):

@@ -81,3 +81,11 @@ def test_classes_without_spread_are_kept_apart(n_each):
     assert np.isfinite(weight).all()
     np.testing.assert_allclose(distances, distances[0])
     assert distances[0] > 0
+
+
+def test_a_spread_in_one_direction_alone_is_no_fault():
+    features, codes = np.array([[0, 1], [0, -1], [3, 1], [3, -1]], dtype=float), np.array([0, 0, 1, 1])
+    weight, bias = find_discriminants(features, codes, 2)
+    found = features @ weight.T + bias
+    assert np.isfinite(found).all()
+    assert np.abs(found[:2, 0] - found[2:, 0]).min() > 0

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,10 @@ def test_grouped_images_without_a_reference_become_one(table, tmp_path, capsys):
     found = pe.clusters(path, out, n_clusters=4, progress=False)
     console.clusters(found, {"output": out, "vectors": path, "reference": None, "json": False, "quiet": False})
     assert f"plankton-embed enroll {path} {out} -o reference.parquet" in capsys.readouterr().out
+    for others in ({"only": "predictions.csv"}, {}):  # the reference is another file
+        labelled = found if others else replace(found, table=table)
+        console.clusters(labelled, {"output": out, "vectors": path, "reference": None, "json": False, **others})
+        assert f"plankton-embed enroll REFERENCE {out} -o reference.parquet" in capsys.readouterr().out
     names = read(out, "cluster_names.csv")
     names["name"] = ["salp", "", *["copepod"] * (len(names) - 2)]
     names.to_csv(out / "cluster_names.csv", index=False)

@@ -29,6 +29,8 @@ def test_images_that_the_model_was_trained_on_are_counted(finished, images, tmp_
     assert found.n_seen == n_seen
     assert json.loads((tmp_path / "e" / "scores.json").read_text(encoding="utf-8"))["n_seen"] == n_seen
     assert pe.evaluate(finished.folder.path, finished.folder.path).n_seen == 0  # its test split
+    others = finished.folder.vectors("val"), finished.folder.vectors("train")
+    assert pe.evaluate(*others, progress=False).n_seen == n_seen
 
 
 def test_evaluate_replaces_its_own_folder_whole(finished, tmp_path):

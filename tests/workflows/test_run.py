@@ -433,6 +433,24 @@ def test_a_loss_of_ones_own_is_refused_where_the_trunk_is_frozen(images, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_loss_of_ones_own_is_refused_where_the_continued_run_is_frozen(images, tmp_path, frozen, monkeypatch):
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "fit_head", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pe.train(images, tmp_path / "run", settings=frozen, progress=False)
+    with pytest.raises(SettingError, match=r"objective: network\.frozen computes the head"):
+        pe.train(images, tmp_path / "run", resume=True, objective=lambda vectors, codes: 0, progress=False)
+
+
+def test_a_start_that_does_not_remember_its_training_images_is_warned_of(finished, images, tmp_path, frozen, caplog):
+    model = shutil.copytree(finished.folder.model, tmp_path / "model")
+    pe.run(images, tmp_path / "new", settings={**frozen, "network.weights": str(model)}, progress=False)
+    assert "does not remember" not in caplog.text
+    (model / "training_images.npy").unlink()  # as in a model of an earlier release
+    pe.run(images, tmp_path / "old", settings={**frozen, "network.weights": str(model)}, progress=False)
+    assert f"{model} was made by an earlier release and does not remember its training images" in caplog.text
+
+
 def test_a_start_from_images_prepared_in_another_way_is_warned_of(images, tmp_path, frozen, caplog):
     pe.run(images, tmp_path / "same", settings=frozen, progress=False)
     assert "prepared in another way" not in caplog.text

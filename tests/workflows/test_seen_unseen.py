@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
 import plankton_embed as pe
 from plankton_embed.errors import InputError, OutputError, SettingError
@@ -66,6 +67,27 @@ def test_a_start_that_knows_an_unseen_class_is_refused(images, finished, tmp_pat
     with pytest.raises(InputError, match=r"was trained on \d+ images of these classes"):
         pe.seen_unseen(renamed, tmp_path / "out", unseen=["marine snow"], **rest)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_start_remembers_the_classes_of_the_model_that_it_started_from(images, finished, tmp_path, tiny, no_pictures):
+    catalog = pe.catalog(images, split=(0.5, 0.25, 0.25), progress=False)
+    settings = {**tiny, "network.weights": str(finished.folder.path)}
+    start = pe.run(catalog.with_classes(exclude=["detritus"]), tmp_path / "start", settings=settings, progress=False)
+    assert "detritus" not in start.model.classes
+    for number, path in enumerate((images / "detritus").iterdir()):  # other images of that class
+        ImageOps.invert(Image.open(path).convert("L")).save(tmp_path / f"{number}.png")
+    others = pe.catalog([str(path) for path in tmp_path.glob("*.png")], progress=False).frame.assign(label="detritus")
+    frame = pd.concat([catalog.with_classes(exclude=["detritus"]).frame.drop(columns="split"), others])
+    settings["network.weights"] = str(start.folder.path)
+    with pytest.raises(InputError, match="was trained on 1 of these classes, such as detritus"):
+        pe.seen_unseen(
+            pe.ImageCatalog.from_frame(frame.drop(columns="split", errors="ignore")),
+            tmp_path / "out",
+            unseen=["detritus"],
+            settings=settings,
+            unknown_rate=0.4,
+            progress=False,
+        )
 
 
 def test_unseen_classes_are_left_out_of_no_run_and_beside_the_images(images, finished):

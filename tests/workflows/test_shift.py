@@ -134,6 +134,8 @@ def test_what_is_refused(folder, tmp_path):
         shift(train, replace(new, provenance={"model_hash": "other"}), calibration=draw(150, 1), progress=False)
     with pytest.raises(SettingError, match="unknown rate"):
         shift(train, new, calibration=draw(150, 1), unknown_rate=1.5, progress=False)
+    with pytest.raises(SettingError, match=r"expected a share between 0 and 1, such as 0\.05; found 'auto'"):
+        shift(train, new, unknown_rate="auto", progress=False)
     with pytest.raises(SettingError, match="k of kNN"):
         shift(train, new, calibration=draw(150, 1), n_neighbors=3, progress=False)
     with pytest.raises(SettingError, match="permutations"):
