@@ -154,7 +154,7 @@ def _do_steps(
     folder, chosen = open_run(source, output, settings, overwrite, device)
     if chosen.network.frozen and objective is not None:  # also where the settings are those of the run continued
         raise SettingError(
-            "objective: network.frozen computes the head in one step, without an objective; use only one"
+            "objective: with network.frozen (preset instant) the head is computed without an objective; leave one out"
         )
     faults = Faults()
     given = read_source(source, root, status=status, faults=faults)
