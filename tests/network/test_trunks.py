@@ -201,9 +201,8 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 
 
 def test_missing_weights_are_refused():
-    with pytest.raises(
-        InputError, match=r"nowhere\.pt does not exist; expected imagenet, hub \(timm\), none, a file, or a"
-    ):
+    expected = r"nowhere\.pt does not exist; expected imagenet, hub \(timm\), none, isiis-resnet18, a file, or a"
+    with pytest.raises(InputError, match=expected):
         build_trunk(NetworkSettings(trunk=SMALL, weights="nowhere.pt"))
 
 
