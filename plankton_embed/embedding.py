@@ -111,6 +111,7 @@ def embed_prepared(
     catalog: ImageCatalog,
     images: PreparedImages,
     *,
+    vectors: NDArray[np.float32] | None = None,
     hashes: Sequence[str] = (),
     progress: bool = True,
 ) -> EmbeddingTable:
@@ -120,11 +121,13 @@ def embed_prepared(
         model: the model.
         catalog: the images.
         images: their prepared pixels.
+        vectors: (n, d) their vectors, where they are known; by default they are computed.
         hashes: the content hash of each image (see `catalog.content_hashes`), to mark those that the model was trained
             on in the column `seen`; by default none is marked.
         progress: show a bar.
     """
-    vectors = model.embed_prepared(images, progress=progress)
+    if vectors is None:
+        vectors = model.embed_prepared(images, progress=progress)
     return _make_table(model, catalog, vectors, {"precision": resolve_precision(model.device, "auto")}, hashes)
 
 

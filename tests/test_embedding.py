@@ -58,7 +58,7 @@ def test_images_of_the_other_polarity_are_warned_of(tmp_path, caplog):
         caplog.clear()
         model.training["share_dark"] = 1.0  # as that of the dark images; those that cannot be read are neither
         embed(model, dark + [str(tmp_path / f"missing{number}.png") for number in range(9)], progress=False)
-        assert ("of these images are light on a dark background" in caplog.text) != warns
+        assert ("of these images have a dark background" in caplog.text) != warns
         caplog.clear()
 
 

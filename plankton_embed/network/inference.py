@@ -56,27 +56,51 @@ def embed_batches(
         precision: `auto` (bfloat16 if the device computes fast with it), `bfloat16` or `float32`.
         compile: compile the network first: `on`, `off`, or `auto` (from COMPILE_FROM images on).
         progress: show a bar.
-        features: return the input of the head instead, float32 (n, features); the network is not compiled then.
+        features: return the input of the head instead, float32 (n, views, features), for `embed_features`; the network
+            is not compiled then.
     """
-    device, is_unit = net.head.weight.device, net.output == "unit" and not features
+    device = net.head.weight.device
     fast = prepare_for_inference(net, precision)
     forward: Callable[..., Tensor] = fast.extract_features if features else fast
     if should_compile(compile, n) and not features:
         forward = compile_module(fast, compile, "compile", options={"freezing": True})
     # on the device to the end, so that no batch waits for the one before it; in one piece, because small pieces all
     # over the memory would keep the system from using it again
-    vectors = torch.empty(n, net.head.in_features if features else net.head.out_features, device=device)
+    shape = (len(VIEWS[n_views]), net.head.in_features) if features else (net.head.out_features,)
+    vectors = torch.empty(n, *shape, device=device)
     with torch.inference_mode(), progress_bar(n, "embedding", "image", shown=progress) as bar:
         at = 0
         for pixels, sides in batches:
             images, their_sides = (_move(fill_up(array, batch_size), device) for array in (pixels, sides))
             images = images.permute(0, 3, 1, 2)
             with autocast(device, precision):
-                seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]]).mean(0)
+                seen = torch.stack([forward(turn_view(images, view), their_sides) for view in VIEWS[n_views]])
             here = slice(at, at := at + len(pixels))
-            vectors[here] = (functional.normalize(seen, dim=1) if is_unit else seen)[: len(pixels)]
+            vectors[here] = (seen.transpose(0, 1) if features else _average(net, seen))[: len(pixels)]
             bar.update(len(pixels))
         return vectors[:at].cpu().numpy()
+
+
+def embed_features(net: EmbeddingNet, features: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+    """Return the vectors of images from the features that `embed_batches` returned for them, float32 (n, d).
+
+    With the same batch size they are equal, to the last bit, to those that `embed_batches` computes from the images.
+    """
+    head, device = _EvenLinear(deepcopy(net.head)), net.head.weight.device
+    vectors = np.empty((len(features), net.head.out_features), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(features), batch_size):
+            part = features[start : start + batch_size]
+            views = _move(fill_up(part, batch_size), device).unbind(1)
+            seen = torch.stack([net.scale_output(head(view)) for view in views])
+            vectors[start : start + len(part)] = _average(net, seen)[: len(part)].cpu().numpy()
+    return vectors
+
+
+def _average(net: EmbeddingNet, seen: Tensor) -> Tensor:
+    """Return the mean over views of the outputs of a net, (views, b, d)."""
+    mean = seen.mean(0)
+    return functional.normalize(mean, dim=1) if net.output == "unit" else mean
 
 
 def prepare_for_inference(net: EmbeddingNet, precision: Precision) -> EmbeddingNet:

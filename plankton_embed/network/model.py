@@ -22,7 +22,7 @@ from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.batches import Batch, prepare_list, read_ahead
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
-from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches
+from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches, embed_features
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
 from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
 from plankton_embed.network.saved_model import SEEN_FILE, WEIGHTS_FILE, is_own, is_seen, read_seen, shorten_hashes
@@ -160,10 +160,14 @@ class EmbeddingModel(Shown, ModelHubMixin):
         )
 
     def extract_features(self, images: PreparedImages, progress: bool = False) -> NDArray[np.float32]:
-        """Return the input of the head for prepared images, float32 (n, features), the mean over the model's views."""
+        """Return the input of the head for prepared images, float32 (n, views, features), with the model's views."""
         size = self.choose_batch_size()
         batches = self._read_batches(images, size)
         return embed_batches(self.net, batches, len(images), size, self.views, progress=progress, features=True)
+
+    def embed_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the vectors of prepared images from their features, as `embed_prepared` would: float32 (n, d)."""
+        return embed_features(self.net, features, self.choose_batch_size())
 
     def _read_batches(self, images: PreparedImages, batch_size: int) -> Iterator[Batch]:
         """Yield the batches of prepared images, with the log side lengths that the network takes."""

@@ -22,8 +22,8 @@ REST_SCALE = 0.3  # of the dimensions beyond the discriminants; at 1 their noise
 
 def fit_head(
     model: EmbeddingModel, images: PreparedImages, class_index: NDArray[np.integer], progress: bool = True
-) -> None:
-    """Compute the head of a model from its training images; the weights of the trunk stay as they are.
+) -> NDArray[np.float32]:
+    """Compute the head of a model from its training images, and return their vectors; the trunk's weights stay.
 
     First the batch norms of the trunk measure their means and variances on the training images, so that the features of
     images from another instrument are distributed as in the training of the trunk (Li et al. 2016, arXiv 1603.04779).
@@ -31,17 +31,23 @@ def fit_head(
     Args:
         model: the model, on its device.
         images: prepared training images.
-        class_index: (n,) class code of each, 0 … C-1.
+        class_index: (n,) class code of each, 0 … C-1; -1 for images without a label, which are only embedded.
         progress: show a bar.
+
+    Returns:
+        float32 (n, d).
     """
-    rows = np.random.default_rng(0).permutation(len(images))[:STATISTICS_IMAGES]
+    labelled = np.flatnonzero(class_index >= 0)
+    rows = labelled[np.random.default_rng(0).permutation(len(labelled))[:STATISTICS_IMAGES]]
     if len(rows) >= LEAST_STATISTICS:
         sides = images.log_sides(model.network.size_inputs)
         measure_statistics(model.net, BatchFeed(images, class_index, sides, model.device), rows, TrainingSettings())
-    weight, bias = find_discriminants(model.extract_features(images, progress), class_index, model.dimension)
+    features = model.extract_features(images, progress)
+    weight, bias = find_discriminants(features[labelled].mean(axis=1), class_index[labelled], model.dimension)
     with torch.no_grad():
         model.net.head.weight.copy_(torch.from_numpy(weight))
         model.net.head.bias.copy_(torch.from_numpy(bias))
+    return model.embed_features(features)
 
 
 def find_discriminants(

@@ -352,7 +352,8 @@ def train_step(
 ) -> EmbeddingModel:
     """Train on the labelled training images, validate after each epoch, and save the model.
 
-    The loss is the one in the settings, unless another is given. If the trunk is frozen, only its head is computed.
+    The loss is the one in the settings, unless another is given. If the trunk is frozen, only its head is computed, and
+    the vectors of the training images, which are known then, are saved too.
     """
     if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
@@ -369,8 +370,12 @@ def train_step(
     if images.preparation.background == "border":
         some = np.random.default_rng(0).permutation(len(train.prepared))[:POLARITY_IMAGES]
         model.training[SHARE_DARK] = round(share_dark(*train.prepared.batch(np.sort(some))), 3)
+    vectors = None
     if settings.network.frozen:
-        fit_head(model, train.prepared, class_index, progress)
+        whole = images.split("train")
+        codes = np.full(len(whole.catalog), -1)
+        codes[whole.catalog.frame["label"].notna()] = class_index
+        vectors = fit_head(model, whole.prepared, codes, progress)
     else:
         history = train_model(
             model,
@@ -387,7 +392,9 @@ def train_step(
     model.remember(train.hashes)
     if settings.training.tensorboard:
         _log_space(folder, model, val if len(val.catalog) else train)
-    model.save(folder.model)  # last: its presence means that this step is finished
+    model.save(folder.model)  # its presence means that this step is finished
+    if vectors is not None:
+        _save_vectors(folder, "train", model, images, vectors=vectors)
     return model
 
 
@@ -474,15 +481,23 @@ def embed_step(
     """Embed every split, and save its vectors; return them, read from the files where these exist."""
     vectors = {}
     for name in SPLITS:
-        path, part = folder.vectors(name), images.split(name)
+        path = folder.vectors(name)
         if path.exists():
             vectors[name] = EmbeddingTable.load(path)
-        elif len(part.catalog):
-            hashes = part.hashes.tolist()
-            vectors[name] = embed_prepared(model, part.catalog, part.prepared, hashes=hashes, progress=progress)
-            vectors[name].save(path)
-            logger.info("vectors: %s", path)
+        elif len(images.split(name).catalog):
+            vectors[name] = _save_vectors(folder, name, model, images, progress=progress)
     return vectors
+
+
+def _save_vectors(
+    folder: RunFolder, split: str, model: EmbeddingModel, images: RunImages, **how: Any
+) -> EmbeddingTable:
+    """Embed a split and save its vectors."""
+    part, path = images.split(split), folder.vectors(split)
+    table = embed_prepared(model, part.catalog, part.prepared, hashes=part.hashes.tolist(), **how)
+    table.save(path)
+    logger.info("vectors: %s", path)
+    return table
 
 
 def near_copies_step(folder: RunFolder, vectors: Mapping[str, EmbeddingTable]) -> None:

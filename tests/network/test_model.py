@@ -436,6 +436,9 @@ def test_a_model_has_views_of_its_own_that_a_call_may_change(model, pictures, pr
     np.testing.assert_array_equal(four.embed_prepared(prepared), wanted)
     np.testing.assert_array_equal(four.embed(pictures, views=1), model.embed(pictures))
     np.testing.assert_array_equal(four.embed_prepared(prepared, views=1), model.embed(pictures))
+    features = four.extract_features(prepared)
+    assert features.shape == (len(pictures), 4, four.net.head.in_features)
+    np.testing.assert_array_equal(four.embed_features(features), wanted)
     saved = four.save(tmp_path / "model")
     assert json.loads((saved / "config.json").read_text())["views"] == 4
     loaded = EmbeddingModel.load(saved, "cpu")

@@ -378,6 +378,19 @@ def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_
     assert again.model.hash == made.model.hash
 
 
+def test_training_vectors_of_a_frozen_trunk_are_those_of_its_saved_model(images, tmp_path, frozen):
+    frame = pe.catalog(images, progress=False).frame
+    some = pe.ImageCatalog(frame.assign(label=frame["label"].mask(frame.index % 5 == 0)))
+    made = pe.run(some, tmp_path / "run", settings=frozen, progress=False)
+    train = made.vectors["train"]
+    assert 0 < train.is_labelled.sum() < len(train)
+    made.folder.vectors("train").unlink()
+    again = pe.run(some, made.folder.path, settings=frozen, progress=False).vectors["train"]
+    np.testing.assert_array_equal(again.vectors, train.vectors)
+    assert again.provenance == train.provenance
+    assert again.columns.keys() == train.columns.keys()
+
+
 @pytest.mark.parametrize("change", [{"network.weights": "none"}, {"training.objective": "reference_2019"}])
 def test_a_trunk_of_random_weights_or_of_sigmoids_is_not_frozen(change):
     with pytest.raises(SettingError, match=r"network\.frozen: expected starting weights"):
