@@ -35,6 +35,9 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def place_proxies(self, means: Tensor) -> None:
+        """Move the proxy of every class, where there are any, to the direction of its mean vector, (C, d)."""
+
 
 class PairObjective(Objective):
     """A loss over pairs or triplets of a batch; with a memory, from a share of the training on, of earlier vectors too.
@@ -133,9 +136,15 @@ class ProxyObjective(Objective):
     def __init__(self, loss: nn.Module):
         super().__init__()
         self.loss = loss
-        with torch.no_grad():  # proxies of length 1, so that they turn as fast as the vectors
-            for name, proxies in loss.named_parameters():
-                proxies.copy_(functional.normalize(proxies, dim=1 if name == "proxies" else 0))
+        for name, proxies in loss.named_parameters():
+            self.place_proxies(proxies.detach() if name == "proxies" else proxies.detach().T)
+
+    @torch.no_grad()
+    def place_proxies(self, means: Tensor) -> None:
+        """See `Objective`; proxies have length 1, so that they turn as fast as the vectors."""
+        unit = functional.normalize(means, dim=1)
+        for name, proxies in self.loss.named_parameters():
+            proxies.copy_(unit if name == "proxies" else unit.T)
 
     def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """See `Objective`."""
@@ -149,6 +158,10 @@ class ScheduledObjective(Objective):
     def __init__(self, first: Objective, then: Objective, share: float):
         super().__init__()
         self.first, self.then, self.share = first, then, share
+
+    def place_proxies(self, means: Tensor) -> None:
+        """See `Objective`."""
+        self.first.place_proxies(means)
 
     def forward(self, vectors: Tensor, labels: Tensor, progress: float = 0.0) -> Tensor:
         """See `Objective`."""

@@ -66,6 +66,7 @@ def train_model(
     settings: Settings,
     run: RunFolder,
     *,
+    start: Callable[[EmbeddingModel], NDArray[np.floating]] | None = None,
     validate: Callable[[EmbeddingModel], Validation] | None = None,
     objective: Objective | None = None,
     progress: bool = True,
@@ -83,6 +84,8 @@ def train_model(
         class_index: (n,) class code of each, 0 … C-1.
         settings: seed, augmentation and training are used.
         run: where states, weights and history go.
+        start: prepares the model before its first step, and returns the mean vector of every class, (C, d), in which
+            its proxy starts; by default model and proxies start as they are.
         validate: measures the space after every `training.validate_every` epochs, and after the last.
         objective: a loss of your own; by default that of the settings.
         progress: show a bar for each epoch.
@@ -117,13 +120,17 @@ def train_model(
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
     stateful |= {} if mean_net is None else {"mean_net": mean_net}
     history, first_step, sums = _resume(checkpoints, stateful, generator)
+    limit = 60 * training.minutes if training.minutes else math.inf
+    if start is not None and len(history) == first_step == 0:
+        started = time.perf_counter()
+        objective.place_proxies(torch.from_numpy(start(model)).float().to(device))
+        limit -= time.perf_counter() - started
     n_steps_left = (training.epochs - len(history)) * len(plan_epoch(class_index, training, np.random.default_rng(0)))
     trunk: Callable[..., Tensor] = net.trunk
     if should_compile(training, n_steps_left, device):
         # the trunk only, and for batches of one shape, so that training starts soon
         logger.info("the trunk is compiled in the first step, which takes longer")
         trunk = compile_module(net.trunk, training.compile, "training.compile", dynamic=False)
-    limit = 60 * training.minutes if training.minutes else math.inf
 
     with ExitStack() as stack:
         tracker = stack.enter_context(Tracker(run.tensorboard)) if training.tensorboard else None

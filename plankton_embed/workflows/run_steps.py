@@ -54,7 +54,7 @@ from plankton_embed.plots.history import draw_history
 from plankton_embed.plots.sheet import draw_sheet
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.table import EmbeddingTable, class_means
 from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.discriminant import fit_head
 from plankton_embed.training.objectives import Objective, OwnObjective
@@ -352,8 +352,9 @@ def train_step(
 ) -> EmbeddingModel:
     """Train on the labelled training images, validate after each epoch, and save the model.
 
-    The loss is the one in the settings, unless another is given. If the trunk is frozen, only its head is computed, and
-    the vectors of the training images, which are known then, are saved too.
+    The loss is the one in the settings, unless another is given. Where the trunk is that of another model, training
+    starts from the head of preset `instant`. If the trunk is frozen, only this head is computed, and the vectors of the
+    training images, which are known then, are saved too.
     """
     if (folder.model / CONFIG_FILE).exists():
         logger.info("model: finished before, in %s", folder.model)
@@ -383,6 +384,7 @@ def train_step(
             class_index,
             settings,
             folder,
+            start=_make_start(train, class_index, settings),
             validate=_make_validation(train, class_index, val, settings),
             objective=loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss),
             progress=progress,
@@ -420,6 +422,21 @@ def _check_start(settings: Settings) -> None:
             ", ".join(f"{name} {was[name]}, now {now[name]}" for name in differ),
             " ".join(f"--set preparation.{name}={was[name]}" for name in differ),
         )
+
+
+def _make_start(
+    train: RunImages, class_index: NDArray[np.integer], settings: Settings
+) -> Callable[[EmbeddingModel], NDArray[np.float64]] | None:
+    """Return the start of a training whose trunk is that of another model: its head is computed from some images.
+
+    A head of random weights would first damage the trunk (Kumar et al. 2022, arXiv 2202.10054).
+    """
+    if read_preparation(settings.network.weights) is None or settings.network.output != "unit":
+        return None
+    rng = np.random.default_rng(settings.seed)
+    chosen = draw_per_class(class_index, settings.training.images_per_class, rng)
+    images, codes = train.prepared.select(chosen), class_index[chosen]
+    return lambda model: class_means(fit_head(model, images, codes, progress=False), codes)
 
 
 def _make_validation(

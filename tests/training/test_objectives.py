@@ -406,11 +406,15 @@ def test_arcface_bends_where_angle_and_margin_pass_half_a_turn():
 
 
 @pytest.mark.parametrize("name", PROXIES)
-def test_proxies_start_with_length_one_one_a_class(name):
-    proxies = proxies_of(build(name, n_classes=7, dimension=5), 7)
+def test_proxies_start_with_length_one_one_a_class_and_can_start_at_its_mean(name):
+    objective = build(name, n_classes=7, dimension=5)
+    proxies = proxies_of(objective, 7)
     assert proxies.shape == (7, 5)
     assert proxies.requires_grad
     torch.testing.assert_close(proxies.norm(dim=1), torch.ones(7))
+    means = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    objective.place_proxies(means)
+    torch.testing.assert_close(proxies_of(objective, 7), torch.nn.functional.normalize(means, dim=1))
 
 
 @pytest.mark.parametrize("name", PROXIES)

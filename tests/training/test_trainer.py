@@ -57,12 +57,12 @@ def build(settings, seed=0):
     return EmbeddingModel.build(settings.network, settings.preparation, seed).to("cpu")
 
 
-def train(images, folder, *, class_index=CLASS_INDEX, validate=None, model=None, objective=None, **changes):
+def train(images, folder, *, class_index=CLASS_INDEX, start=None, validate=None, model=None, objective=None, **changes):
     settings = Settings.build(overrides={**QUICK, **changes})
     model = model or build(settings)
     history = train_model(
         model, images, class_index, settings, RunFolder(folder),
-        validate=validate, objective=objective, progress=False,
+        start=start, validate=validate, objective=objective, progress=False,
     )  # fmt: skip
     return model, history
 
@@ -434,6 +434,40 @@ def test_an_objective_of_ones_own_is_trained_kept_and_gone_on_with(images, tmp_p
     assert equal(states_in(tmp_path)[-1]["objective"], {"point": objective.point.detach()})
     train(images, tmp_path, objective=again)
     assert torch.equal(again.point, objective.point)
+
+
+def test_a_start_prepares_the_model_and_places_the_proxies_once(images, tmp_path):
+    starts, means = [], np.eye(3, 8)[::-1].copy()
+
+    def start(model):
+        starts.append(model)
+        torch.nn.init.zeros_(model.net.head.weight)
+        return means
+
+    slow = {"training.objective": "scheduled", "training.learning_rate": 1e-9, "training.weight_decay": 0}
+    with pytest.raises(StopError):
+        train(images, tmp_path, start=start, validate=stop_in(2), **slow)
+    model, _ = train(images, tmp_path, start=start, **slow)  # goes on, so it does not start again
+    assert len(starts) == 1
+    assert model.net.head.weight.abs().max() < 1e-6
+    (proxies,) = states_in(tmp_path)[-1]["objective"].values()
+    torch.testing.assert_close(proxies.T, torch.from_numpy(means).float(), atol=1e-6, rtol=0)
+
+
+def test_the_time_of_the_start_is_part_of_the_minutes(images, tmp_path, monkeypatch):
+    clock = itertools.count()  # a second passes each time somebody looks
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    minutes = {"training.minutes": 30 / 60, "training.epochs": 50, "training.checkpoint_minutes": 1e9}
+    n_epochs = []
+    for seconds in (0, 20):
+
+        def start(model, seconds=seconds):
+            for _ in range(seconds):
+                next(clock)
+            return np.eye(3, 8)
+
+        n_epochs.append(len(train(images, tmp_path / str(seconds), start=start, **minutes)[1]))
+    assert n_epochs[1] < n_epochs[0]
 
 
 def test_matrices_decay_and_proxies_have_their_own_rate(images, tmp_path):

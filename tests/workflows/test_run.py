@@ -8,6 +8,7 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import plankton_embed as pe
@@ -376,6 +377,15 @@ def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_
     assert (found["label"].to_numpy() == train.label).mean() >= finished.scores["self_centroid_accuracy"]
     again = pe.run(images, made.folder.path, settings=frozen, progress=False)
     assert again.model.hash == made.model.hash
+
+
+def test_training_from_a_model_starts_from_the_head_of_a_frozen_trunk(finished, images, tmp_path, quick, frozen):
+    slow = {"training.learning_rate": 1e-9, "training.epochs": 1, "network.weights": str(finished.folder.path)}
+    trained, computed = (
+        pe.run(images, tmp_path / str(number), settings=settings, progress=False).model.net.head.weight
+        for number, settings in enumerate([{**quick, **slow}, frozen])
+    )
+    torch.testing.assert_close(trained, computed, atol=1e-6, rtol=1e-4)
 
 
 def test_training_vectors_of_a_frozen_trunk_are_those_of_its_saved_model(images, tmp_path, frozen):
