@@ -16,6 +16,7 @@ BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 BLACK, GREY, PALE = "#000000", "#6B6B6B", "#E4E4E4"
 
 TEXT_SIZE, TITLE_SIZE = 9.0, 11.0  # points; a figure is at most about 10 inches wide, so 9 points are 12 px of 1000
+PADDING = 0.1  # inches around all that is drawn
 LONGEST_SIDE = 60_000  # pixels; matplotlib refuses 65,536
 
 
@@ -50,9 +51,15 @@ def save_figure(ax: Axes, path: str | Path, dpi: float = 150) -> Path:
     kind, formats = path.suffix[1:].lower() or "png", FigureCanvasAgg.get_supported_filetypes()
     if kind not in formats:
         raise SettingError(f"{path}: no figure format {path.suffix}; choose one of {', '.join(sorted(formats))}")
+    fitting = min(dpi, LONGEST_SIDE / max(figure.get_size_inches()))
+    figure.set_dpi(fitting)
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    # with bbox_inches="tight" and a layout engine, matplotlib draws everything a second time to find this box
+    box = figure.get_tightbbox().padded(PADDING)
     with write_atomically(path) as temporary:
-        fitting = min(dpi, LONGEST_SIDE / max(figure.get_size_inches()))
-        figure.savefig(temporary, format=kind, dpi=fitting, bbox_inches="tight", facecolor="white")
+        figure.savefig(temporary, format=kind, dpi=fitting, bbox_inches=box, facecolor="white")
     return path
 
 
