@@ -351,8 +351,8 @@ def find_contradictions(table: EmbeddingTable, *others: EmbeddingTable) -> NDArr
     return np.flatnonzero(table.is_labelled)[n_labels[: len(tables[0])] > 1]
 
 
-def drop_contradictions(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
-    """Leave out calibration images that have a copy with another label (see `find_contradictions`)."""
+def clean_calibration(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
+    """Leave out calibration images that have a copy with another label; warn of those that the model was trained on."""
     rows = find_contradictions(calibration, reference)
     if len(rows):
         logger.warning(
@@ -360,7 +360,15 @@ def drop_contradictions(calibration: EmbeddingTable, reference: EmbeddingTable) 
             "%s (%s); correct the labels (suspects lists them first)",
             *(len(rows), len(calibration), calibration.object_id[rows[0]], calibration.label[rows[0]]),
         )
-    return calibration.select(np.delete(np.arange(len(calibration)), rows))
+    cleaned = calibration.select(np.delete(np.arange(len(calibration)), rows))
+    if n_seen := _count_seen(cleaned):
+        logger.warning(
+            "calibration: %d of %d images were training images of the model, or of the model that it started from, so "
+            "errors look too rare: probabilities are too high, and an unknown rate rejects more known images than it "
+            "says; calibrate on other images",
+            *(n_seen, len(cleaned)),
+        )
+    return cleaned
 
 
 def _select_calibration(found: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
@@ -374,7 +382,7 @@ def _select_calibration(found: EmbeddingTable, reference: EmbeddingTable) -> Emb
         raise InputError(
             f"calibration: it has no labelled image of the {len(reference.classes)} classes of the reference"
         )
-    without_copies = drop_contradictions(calibration, reference)
+    without_copies = clean_calibration(calibration, reference)
     if len(without_copies) == 0:
         raise InputError(
             "calibration: every image has a copy (an equal vector) with another label; correct the labels, or give "
@@ -442,8 +450,7 @@ def from_scratch(settings: Settings) -> Settings:
 def count_seen(query: EmbeddingTable) -> int:
     """Return the number of labelled images that the model, or its starting weights, were trained on; warn if any."""
     labelled = query.labelled
-    n_seen = int(np.nansum(labelled.columns[SEEN])) if SEEN in labelled.columns else 0
-    if n_seen:
+    if n_seen := _count_seen(labelled):
         logger.warning(
             "%d of the %d scored images were training images of the model, or of the model that it started from, so "
             "the scores are too high; leave these images out (True in the column %s of the vectors), or train "
@@ -451,6 +458,10 @@ def count_seen(query: EmbeddingTable) -> int:
             *(n_seen, len(labelled), SEEN),
         )
     return n_seen
+
+
+def _count_seen(table: EmbeddingTable) -> int:
+    return int(np.nansum(table.columns[SEEN])) if SEEN in table.columns else 0
 
 
 def refuse_inside(source: Source, output: str | Path) -> None:

@@ -62,7 +62,7 @@ from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorb
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import Source, count_seen, drop_contradictions, refuse_inside
+from plankton_embed.workflows.inputs import Source, clean_calibration, count_seen, refuse_inside
 from plankton_embed.workflows.result_folder import draw_catalog, draw_evaluation, write_tables
 
 logger = logging.getLogger(__name__)
@@ -435,7 +435,7 @@ def _make_start(
         return None
     rng = np.random.default_rng(settings.seed)
     chosen = draw_per_class(class_index, settings.training.images_per_class, rng)
-    images, codes = train.prepared.select(chosen), class_index[chosen]
+    images, codes = train.prepared.select(chosen), class_index[chosen].astype(np.intp)
     return lambda model: class_means(fit_head(model, images, codes, progress=False), codes)
 
 
@@ -561,7 +561,7 @@ def evaluate_step(
     else:
         query, calibration = vectors[split], None
         if split == "test" and "val" in vectors:
-            calibration = drop_contradictions(vectors["val"], reference)
+            calibration = clean_calibration(vectors["val"], reference)
             calibration = calibration if len(select_reference_classes(calibration, reference)) else None
         if calibration is None:
             logger.warning("no calibration set (labelled images in val, beside test): no probabilities")

@@ -97,6 +97,16 @@ def test_a_calibration_set_that_is_the_query_flatters_and_that_is_said(reference
     assert "400 of the query's images are in the calibration set too" in caplog.text
 
 
+def test_calibration_images_that_the_model_was_trained_on_are_warned_of(reference, calibration, query, caplog):
+    seen = np.arange(len(calibration)) % 3 == 0
+    pe.classify(reference, query, calibration=replace(calibration, columns={"seen": seen}), progress=False)
+    n_seen = (seen & calibration.is_labelled).sum()
+    assert f"calibration: {n_seen} of {calibration.is_labelled.sum()} images were training images" in caplog.text
+    caplog.clear()
+    pe.classify(reference, query, calibration=calibration, progress=False)
+    assert "training images" not in caplog.text
+
+
 def test_a_calibration_set_of_another_model_is_refused(reference, query, make_table):
     with pytest.raises(MismatchError, match="calibration by model other"):
         pe.classify(reference, query, calibration=make_table(40, 1, model_hash="other"), progress=False)
