@@ -76,7 +76,7 @@ def main() -> None:
     rows: dict[str, Callable[[pe.ImageCatalog, Path, int], dict[str, float]]] = {
         "pixels": lambda catalog, folder, seed: score_pixels(catalog),
         "instant": trained("instant"),
-        "quick_scratch": trained("quick", **minutes, **{"network.weights": "none"}),
+        "quick_scratch": trained("quick", **minutes, **{"network.weights": "none", "preparation.target_size": 64}),
         "quick": trained("quick", **minutes),
     }
     for source in arguments.folders:

@@ -26,6 +26,7 @@ SHARED = {
     "preparation.scaling": "fill",
     "training.sampling": "square_root",
     "training.steps_per_epoch": 200,
+    "training.pretrained_rate": 1.0,
     "augmentation.zoom": 0.3,
 }
 STAGES: dict[str, list[dict[str, Any]]] = {  # each about an hour and a half, and four hours, of two cores without bf16

@@ -63,6 +63,7 @@ OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.buil
             "training.margin": 5.0,
             "training.optimizer": "sgd",
             "training.learning_rate": 0.01,
+            "training.pretrained_rate": 1.0,
             "training.weight_decay": 0.0,
             "training.warmup": 0.0,
             "training.schedule": "rounds",
@@ -258,7 +259,7 @@ class AugmentationSettings(_Part):
 class TrainingSettings(_Part):
     """How the network is trained: objective, batches, optimizer, length, and checkpoints."""
 
-    OLD_BEHAVIOUR = {"choose_by": "accuracy"}
+    OLD_BEHAVIOUR = {"choose_by": "accuracy", "pretrained_rate": 1.0}
 
     objective: ObjectiveName = Field("scheduled", description="the loss, by name")
     margin: float = Field(0.2, gt=0, le=10, description="triplet margin, in squared Euclidean distance")
@@ -297,6 +298,9 @@ class TrainingSettings(_Part):
 
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum 0.9")
     learning_rate: float = Field(3e-3, gt=0, description="highest learning rate")
+    pretrained_rate: float = Field(
+        1 / 3, gt=0, description="with starting weights (network.weights), learning_rate is multiplied by this"
+    )
     proxy_rate: float = Field(1.0, gt=0, description="rate of the class proxies, as a multiple of learning_rate")
     weight_decay: float = Field(5e-2, ge=0, description="weight decay")
     warmup: float = Field(
@@ -446,8 +450,8 @@ class Settings(_Part):
 
         Args:
             preset: `instant` (the frozen ResNet-18 that comes with the package; only the head is computed, in a
-                minute), `quick` (that trunk is trained, at 64 px, ten minutes), `cpu` (at 96 px, an hour or so), or
-                `gpu` (Inception-v3 with ImageNet weights, 299 px, long).
+                minute), `quick` (that trunk is trained, ten minutes), `cpu` (an hour or so), or `gpu` (Inception-v3
+                with ImageNet weights, 299 px, long).
             file: YAML with the settings to change.
             overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
             default: the preset if none is given.
@@ -501,9 +505,8 @@ SHIPPED = {  # the trunk that comes with the package, and how its images were pr
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "instant": {**SHIPPED, "network.frozen": True, "network.size_inputs": "pixels", "embedding.views": 2},
-    "quick": {  # in minutes, more epochs of small images with weak augmentation are best (NDSB-40, val, 8 minutes)
+    "quick": {  # in minutes, weak augmentation is better (NDSB-40, val, 8 minutes)
         **SHIPPED,
-        "preparation.target_size": 64,
         "training.minutes": 10.0,
         "augmentation.zoom": 0.1,
         "augmentation.stretch": 0.1,
@@ -515,7 +518,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "preparation.target_size": 299,
         "network.weights": "imagenet",
         "training.epochs": 100,
-        "training.learning_rate": 1e-3,  # use a lower rate to fine-tune pretrained weights
         "training.classes_per_batch": 32,
         "training.images_per_class": 200,
     },

@@ -23,6 +23,7 @@ from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.compilation import compile_module
 from plankton_embed.network.device import autocast, skips_on_device
 from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.output import progress_bar
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings, TrainingSettings
@@ -102,6 +103,9 @@ def train_model(
         found = f"{class_index.min()} to {class_index.max()}"
         raise InputError(f"class_index: expected every code from 0 to {n_classes - 1}, found {n_classes} from {found}")
     training, device, net = settings.training, model.device, model.net
+    if choose_weights(settings.network) != "none":
+        rate = training.learning_rate * training.pretrained_rate
+        training = training.model_copy(update={"learning_rate": rate})
     names_loss = objective is None
     if names_loss and training.objective == "scheduled":
         first, then = training.objective_at(0), training.objective_at(1)

@@ -183,17 +183,16 @@ def compare(
     if chosen.network.frozen:
         raise SettingError("network.frozen: compare trains every network; leave it out (--preset quick or cpu)")
     folder, chosen = open_run(source, output, chosen, overwrite, device)
-    base = folder.path
+    base, exists = folder.path, folder.comparison.exists()
+    if not exists and (folder.model.exists() or folder.checkpoints.exists()):
+        raise OutputError(f"{base} contains a run, not a comparison; choose another folder")
     weights = _check_options(names, budget, seeds, weights, chosen)
     options = {"budget": budget, "device": choose_device(device).type, "weights": weights}
-    exists = folder.comparison.exists()
     if exists and not overwrite:
         options["weights"] = _continue(folder, options, chosen)
     elif exists:
         for sheet in base.glob(f"{SYSTEMS_FOLDER}/**/{LOSSES_FILE}"):
             refuse_filled_in(sheet, *UNTOUCHED)
-    elif folder.model.exists() or folder.checkpoints.exists():
-        raise OutputError(f"{base} contains a run, not a comparison; choose another folder")
     faults = Faults()
     given = read_source(source, root, status=status, faults=faults)
     if given.has_splits:

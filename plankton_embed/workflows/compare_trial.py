@@ -47,7 +47,6 @@ from plankton_embed.workflows.contact_sheets import losses_sheet
 
 FEATURES_FILE, SYSTEMS_FOLDER = "features.csv", "systems"  # of a comparison
 MEASURES_FILE, FAULT_FILE = "measures.json", "fault.txt"  # of one system and seed in it
-PRETRAINED_DIVISOR = 3  # of the learning rate of a pretrained trunk: a lower rate fine-tunes it
 SECONDS = "seconds"  # column of features measured here: the time per image
 
 logger = logging.getLogger(__name__)
@@ -280,8 +279,6 @@ def _open_training(trial: Trial, run: RunFolder, settings: Settings, weights: st
     changes: dict[str, Any] = {"seed": trial.seed, "network.weights": weights}
     if budget is not None:
         changes["training.minutes"] = budget
-    if weights != "none":
-        changes["training.learning_rate"] = settings.training.learning_rate / PRETRAINED_DIVISOR
     own = Settings.build(overrides={**settings.flat(), **changes})
     if run.settings.exists() and Settings.load(run.settings) != own:  # it started from other weights
         shutil.rmtree(run.path)

@@ -364,8 +364,8 @@ def clean_calibration(calibration: EmbeddingTable, reference: EmbeddingTable) ->
     if n_seen := _count_seen(cleaned):
         logger.warning(
             "calibration: %d of %d images were training images of the model, or of the model that it started from, so "
-            "errors look too rare: probabilities are too high, and an unknown rate rejects more known images than it "
-            "says; calibrate on other images",
+            "errors look too rare: probabilities are too high, and an unknown rate rejects too many images of known "
+            "classes; calibrate on other images",
             *(n_seen, len(cleaned)),
         )
     return cleaned

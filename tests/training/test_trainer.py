@@ -454,6 +454,15 @@ def test_a_start_prepares_the_model_and_places_the_proxies_once(images, tmp_path
     torch.testing.assert_close(proxies.T, torch.from_numpy(means).float(), atol=1e-6, rtol=0)
 
 
+def test_given_weights_are_trained_at_a_lower_rate(images, tmp_path):
+    rates = []
+    model = build(Settings.build(overrides=QUICK))
+    given = {"network.weights": "a model"}
+    for number, changes in enumerate([{}, given, {**given, "training.pretrained_rate": 0.01}]):
+        rates.append(train(images, tmp_path / str(number), model=model, **changes)[1].records[0].learning_rate)
+    assert np.array(rates) / rates[0] == pytest.approx([1, 1 / 3, 0.01])
+
+
 def test_the_time_of_the_start_is_part_of_the_minutes(images, tmp_path, monkeypatch):
     clock = itertools.count()  # a second passes each time somebody looks
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))

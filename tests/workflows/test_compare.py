@@ -282,7 +282,9 @@ def test_weights_may_be_mended_until_they_are_measured(do, in_process, tmp_path,
     assert started["boosted_trees"] == "scratch"
     settings = Settings.load(tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml")
     assert settings.network.weights == str(tmp_path / "one")
-    assert settings.training.learning_rate == pytest.approx(TrainingSettings().learning_rate / 3)
+    assert settings.training.pretrained_rate == pytest.approx(1 / 3)
+    history = pd.read_csv(tmp_path / "out/systems/embedding_pretrained/seed_0/run/history.csv")
+    assert history["learning_rate"].max() <= TrainingSettings().learning_rate / 3
 
     before = snapshot(tmp_path / "out")
     for weights in ({"resnet18": "two"}, {"resnet18": "imagenet"}):
