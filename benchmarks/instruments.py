@@ -1,4 +1,4 @@
-"""Presets on instruments that the model of the package has not seen: pixels, instant, and quick from two starts.
+"""Instruments that the model of the package has not seen: pixels, the model as it is, adapted, and three presets.
 
     python benchmarks/instruments.py zooscan ifcb_groups -o runs/instruments
 
@@ -49,13 +49,27 @@ def score_pixels(catalog: pe.ImageCatalog) -> dict[str, float]:
     return {"knn": float(balanced_accuracy_score(truth, nearest.predict(squares["test"])))}
 
 
+def score_model(catalog: pe.ImageCatalog, folder: Path, is_adapted: bool) -> dict[str, float]:
+    """Return the balanced accuracies in the space of the model of the package, as it is or adapted without labels."""
+    model = pe.EmbeddingModel.load("isiis-resnet18")
+    if is_adapted:
+        model = pe.adapt(model, catalog.split("train"), folder, overwrite=True)
+    train, val, test = (pe.embed(model, catalog.split(name)) for name in ("train", "val", "test"))
+    found = {name: float(pe.evaluate(train, test, name).scores.metrics["balanced_accuracy"]) for name in METHODS}
+    return found | {"best": found[choose_best(train, val)], "n_seen": 0}
+
+
+def choose_best(train: pe.EmbeddingTable, val: pe.EmbeddingTable) -> str:
+    """Return the classifier that is best on val."""
+    return max(METHODS, key=lambda name: pe.evaluate(train, val, name).scores.metrics["balanced_accuracy"])
+
+
 def score_run(catalog: pe.ImageCatalog, folder: Path, settings: Settings) -> dict[str, float]:
     """Return the balanced accuracies of a run, and of its classifier that is best on val."""
     done = pe.run(catalog, folder, settings=settings)
     found = {name: float(done.scores[name]["balanced_accuracy"]) for name in METHODS}
-    train, val = done.vectors["train"], done.vectors["val"]
-    on_val = {name: pe.evaluate(train, val, name).scores.metrics["balanced_accuracy"] for name in METHODS}
-    return found | {"best": found[max(METHODS, key=lambda name: on_val[name])], "n_seen": done.scores["n_seen"]}
+    best = choose_best(done.vectors["train"], done.vectors["val"])
+    return found | {"best": found[best], "n_seen": done.scores["n_seen"]}
 
 
 def main() -> None:
@@ -75,6 +89,8 @@ def main() -> None:
     minutes = {"training.minutes": arguments.minutes}
     rows: dict[str, Callable[[pe.ImageCatalog, Path, int], dict[str, float]]] = {
         "pixels": lambda catalog, folder, seed: score_pixels(catalog),
+        "as it is": lambda catalog, folder, seed: score_model(catalog, folder, False),
+        "adapted": lambda catalog, folder, seed: score_model(catalog, folder, True),
         "instant": trained("instant"),
         "quick_scratch": trained("quick", **minutes, **{"network.weights": "none", "preparation.target_size": 64}),
         "quick": trained("quick", **minutes),

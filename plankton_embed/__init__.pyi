@@ -27,6 +27,7 @@ from .settings import Settings as Settings
 from .table import EmbeddingTable as EmbeddingTable
 from .vector_index import VectorIndex as VectorIndex
 from .workflows.abundance import abundance as abundance
+from .workflows.adapt import adapt as adapt
 from .workflows.analogy import analogy as analogy
 from .workflows.apply_corrections import apply_corrections as apply_corrections
 from .workflows.catalog import catalog as catalog

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 HELP = "Plankton images as points in a space where distance means similarity: train, search, classify, explore."
 GROUPS = {
     "Start": ("run", "demo", "doctor", "models"),
-    "Images and vectors": ("catalog", "embed", "index", "search", "export-model"),
+    "Images and vectors": ("catalog", "adapt", "embed", "index", "search", "export-model"),
     "Train": ("train", "compare", "seen-unseen"),
     "Classify": ("classify", "evaluate", "enroll"),
     "Explore": ("pca", "film", "dendrogram", "taxonomy", "clusters", "relations", "analogy"),
@@ -420,6 +420,14 @@ def embed(
     compile: Annotated[Literal["auto", "on", "off"], Option(help="compile the network; auto: of 300,000 images")],
 ) -> None:
     """Turn images into vectors (.parquet, .csv or .npz)."""
+
+
+@verb("isiis-resnet18 my_images/ -o my_model")
+def adapt(model: Model) -> None:
+    """Fit a model to the images of another instrument, without labels.
+
+    Its batch norms measure the images; its weights stay. Embed all images with the adapted model.
+    """
 
 
 @verb("new.parquet -o new_index")

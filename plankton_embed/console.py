@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from plankton_embed.classifiers.evaluation import Evaluation
     from plankton_embed.images.catalog import ImageCatalog
     from plankton_embed.images.corrections import CorrectedCatalog
+    from plankton_embed.network.model import EmbeddingModel
     from plankton_embed.table import EmbeddingTable
     from plankton_embed.vector_index import VectorIndex
     from plankton_embed.workflows.compare import Comparison
@@ -150,6 +151,15 @@ def index(built: VectorIndex, options: Options) -> None:
 def search(found: pd.DataFrame, options: Options) -> None:
     """Print the images found."""
     print_frame(found, options["json"])
+
+
+def adapt(adapted: EmbeddingModel, options: Options) -> None:
+    """Print to how many images the model was adapted, and where it is."""
+    n_images, output = adapted.training["adapted_to"], str(options["output"])
+    if options["json"]:
+        print_json({"output": output, "n_images": n_images, "model": adapted.hash})
+    else:
+        print(f"model {adapted.hash}, adapted to {n_images} images -> {output}")
 
 
 def export_model(written: Path, options: Options) -> None:

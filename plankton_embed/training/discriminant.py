@@ -10,12 +10,9 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.settings import TrainingSettings
 from plankton_embed.table import class_means
-from plankton_embed.training.batches import BatchFeed
-from plankton_embed.training.trainer import STATISTICS_IMAGES, measure_statistics
+from plankton_embed.training.trainer import LEAST_STATISTICS, adapt_statistics
 
-LEAST_STATISTICS = 100  # images; from fewer, the statistics of the batch norms are too uncertain
 LEAST_SHRINKAGE = 1e-6  # so that the covariance within classes can be inverted, whatever the features
 REST_SCALE = 0.3  # of the dimensions beyond the discriminants; at 1 their noise costs kNN accuracy
 
@@ -25,8 +22,7 @@ def fit_head(
 ) -> NDArray[np.float32]:
     """Compute the head of a model from its training images, and return their vectors; the trunk's weights stay.
 
-    First the batch norms of the trunk measure their means and variances on the training images, so that the features of
-    images from another instrument are distributed as in the training of the trunk (Li et al. 2016, arXiv 1603.04779).
+    First the batch norms of the trunk are adapted to the training images (see `trainer.adapt_statistics`).
 
     Args:
         model: the model, on its device.
@@ -38,10 +34,8 @@ def fit_head(
         float32 (n, d).
     """
     labelled = np.flatnonzero(class_index >= 0)
-    rows = labelled[np.random.default_rng(0).permutation(len(labelled))[:STATISTICS_IMAGES]]
-    if len(rows) >= LEAST_STATISTICS:
-        sides = images.log_sides(model.network.size_inputs)
-        measure_statistics(model.net, BatchFeed(images, class_index, sides, model.device), rows, TrainingSettings())
+    if len(labelled) >= LEAST_STATISTICS:
+        adapt_statistics(model, images.select(labelled))
     features = model.extract_features(images, progress)
     weight, bias = find_discriminants(features[labelled].mean(axis=1), class_index[labelled], model.dimension)
     with torch.no_grad():

@@ -41,6 +41,7 @@ STEPS_BETWEEN_CHECKS = 50  # checking the losses waits for the device
 COMPILE_FROM_STEPS = 5000  # then it saves a tenth of the time or more (see `docs/measurements.md`)
 COMPILE_FROM_MINUTES = 6  # the time of these steps, where the clock ends the training
 STATISTICS_IMAGES = 1024  # from which the statistics of the batch norms are measured after an epoch
+LEAST_STATISTICS = 100  # of another instrument; from fewer images, the statistics are too uncertain
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64],
     The running values of the training lag behind weights that change fast, and then every vector outside a training
     batch is wrong. (Wu & Johnson 2021, arXiv 2105.07576.)
     """
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = list_norms(net)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -258,6 +259,22 @@ def measure_statistics(net: nn.Module, feed: BatchFeed, rows: NDArray[np.int64],
             net(pixels, sides)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def list_norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the batch norms of a network."""
+    return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def adapt_statistics(model: EmbeddingModel, images: PreparedImages) -> None:
+    """Measure the means and variances of the batch norms on images of another instrument, at most STATISTICS_IMAGES.
+
+    Then the features of these images are distributed as those in the training (Li et al. 2016, arXiv 1603.04779).
+    """
+    nothing = np.zeros((len(images), 2), dtype=np.float32)  # neither classes nor sizes of images go into the norms
+    feed = BatchFeed(images, nothing[:, 0].astype(np.int64), nothing, model.device)
+    rows = np.random.default_rng(0).permutation(len(images))[:STATISTICS_IMAGES]
+    measure_statistics(model.net, feed, rows, TrainingSettings())
 
 
 def should_compile(training: TrainingSettings, n_steps: int, device: torch.device) -> bool:
