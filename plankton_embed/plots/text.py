@@ -9,19 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 ELLIPSIS = "…"
+NOT_DRAWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line breaks and control characters
 NAME_WIDTH = 235.0  # points, of a class name beside an axis
 
 
 def text_width(text: str, font_size: float) -> float:
     """Return the width of one line of text in the standard font, in points."""
-    return font_size * sum(_advance(character) for character in text)
+    return font_size * sum(_advance(character) for character in NOT_DRAWN.sub(" ", text))
 
 
 def shorten(text: str, width: float, font_size: float) -> str:
-    """Return the text; where it is wider than `width` points, … replaces its middle.
+    """Return the text in one line; where it is wider than `width` points, … replaces its middle.
 
-    Both ends are kept, as class names often differ in the last word only.
+    Both ends are kept, as class names often differ in the last word only. What cannot be drawn becomes blank.
     """
+    text = NOT_DRAWN.sub(" ", text)
     whole = text_width(text, font_size)
     if whole <= max(width, 0):
         return text

@@ -1,5 +1,7 @@
 """Text that is shortened or broken to fit."""
 
+import pytest
+
 from plankton_embed.plots.text import fit_lines, shorten, text_width
 
 
@@ -24,3 +26,10 @@ def test_lines_break_after_words_and_never_grow_in_number():
     many = fit_lines("a_b_c_d_" * 20, 40, 8, 3).split("\n")
     assert len(many) == 3
     assert all(text_width(line, 8) <= 40 for line in many)
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\x00", "\x0b", "\x1b", "\x85", "\u2028", "\ud800"])
+def test_characters_that_cannot_be_drawn_become_blanks(character):
+    assert shorten(f"Calanus{character}CV", 500, 9) == "Calanus CV"
+    if character != "\n":  # the line breaks of a caption are kept
+        assert fit_lines(f"Calanus{character}CV", 500, 9, 2) == "Calanus CV"
