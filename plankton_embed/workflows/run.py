@@ -31,8 +31,9 @@ from plankton_embed.workflows.run_steps import (
 )
 
 LONGER = (
-    "only the head was computed; a trunk that is trained on these images usually predicts them better: --preset quick "
-    "takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another folder)"
+    "only the head was computed; if there are thousands of images, training the trunk on them can give better scores: "
+    "--preset quick takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another "
+    "folder)"
 )
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200
