@@ -82,7 +82,7 @@ def adapt(
         first = next((f", such as {some[row]}: {why}" for row, why in images.faults.items()), "")
         raise InputError(
             f"adapt: expected at least {LEAST_STATISTICS} images that can be read; found {len(images)} of "
-            f"{len(some)}{first}"
+            f"{len(some)}{first}; without adapting, embed them with the model as it is"
         )
     adapted = replace(given, net=deepcopy(given.net), training=given.training | {"adapted_to": len(images)})
     adapt_statistics(adapted, images)
