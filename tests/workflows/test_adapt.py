@@ -67,7 +67,9 @@ def test_the_adapted_model_is_saved_and_knows_what_it_was_adapted_to(model, fold
 
 def test_too_few_images_and_trunks_without_norms_are_refused(model, folder, tmp_path):
     paths = sorted(map(str, folder.glob("*.png")))[-50:]
-    with pytest.raises(InputError, match=r"expected at least 100 images .*; found 49 of 50, such as .*broken\.png: .*as it is"):
+    with pytest.raises(
+        InputError, match=r"expected at least 100 images .*; found 49 of 50, such as .*broken\.png: .*as it is"
+    ):
         pe.adapt(model, paths, tmp_path / "new", progress=False)
     plain = pe.EmbeddingModel.build(NetworkSettings(trunk="convnext_tiny", dimension=8), PreparationSettings())
     with pytest.raises(InputError, match="the trunk convnext_tiny has no batch norms"):
