@@ -88,7 +88,7 @@ def adapt(
     adapt_statistics(adapted, images)
     if adapted.preparation.background == "border":
         adapted.training[SHARE_DARK] = round(share_dark(*images.batch(slice(None))), 3)
-    adapted.card += CARD.format(n=f"{len(images):,}")
+    adapted.card = (given.card or str(given.generate_model_card())) + CARD.format(n=f"{len(images):,}")
     adapted.save(folder)
     logger.info("adapted to %d of %d images: %s", len(images), len(paths), folder)
     return adapted

@@ -1,6 +1,7 @@
 """`adapt`: the batch norms of a model on the images of another instrument, by hand and on the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_the_adapted_model_is_saved_and_knows_what_it_was_adapted_to(model, fold
     assert loaded.hash != model.hash
     assert (loaded.classes, loaded.training) == (model.classes, {"adapted_to": 128, "share_dark": 1.0})
     assert loaded.card.startswith("# Small\n") and "measured on 128 images of another instrument" in loaded.card
+    without_card = pe.adapt(replace(model, card=""), folder, tmp_path / "other", progress=False)
+    assert "# A plankton embedding" in without_card.card and "## Adapted" in without_card.card
     with pytest.raises(OutputError, match="exists already"):
         pe.adapt(saved, folder, tmp_path / "new", progress=False)
 
