@@ -3,10 +3,10 @@
     python benchmarks/seen_unseen.py ndsb121.csv --root ndsb -o runs/seen_unseen
 
 Trains only on the other classes, in the way of the models that come with the package: from small to large images (an
-interrupted run is continued, a finished one is used). `--draw 1` draws forty other classes. For both: AUROC of
-rejecting unseen test images, the share of them rejected where 5 % of the known ones are, and the balanced accuracy on
-test over the unseen classes, and over all, with ten training images of each unseen class enrolled (mean and sd over
-draws).
+interrupted run is continued, a finished one is used). Also with the head that preset `instant` computes on the same
+trunk, with 64 and with 256 numbers. `--draw 1` draws forty other classes. For each: AUROC of rejecting unseen test
+images, the share of them rejected where 5 % of the known ones are, and the balanced accuracy on test over the unseen
+classes, and over all, with ten training images of each unseen class enrolled (mean and sd over draws).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.seen_unseen import LEAST_UNSEEN
 
 N_EXAMPLES, N_UNSEEN, DIMENSION = 10, 40, 64
+DIMENSIONS = (64, 256)  # of the heads that are computed
 STAGES: list[dict[str, Any]] = [
     {"preparation.target_size": 64, "training.epochs": 16},
     {"preparation.target_size": 96, "training.epochs": 12, "training.learning_rate": 2e-3},
@@ -57,13 +58,19 @@ def draw_classes(arguments: Namespace) -> list[str]:
     return sorted(np.random.default_rng(arguments.draw).choice(large, N_UNSEEN, replace=False).tolist())
 
 
-def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings) -> Space:
-    """Train on the seen classes, unless that is finished; return the vectors."""
-    folder, first = arguments.output / "ours", arguments.output / "first"
-    if not (folder / "scores.json").exists():
+def train_first(arguments: Namespace, unseen: list[str]) -> None:
+    """Train the first stage on the seen classes, unless that is finished."""
+    first = arguments.output / "first"
+    if not (first / "scores.json").exists():
         seen = ImageCatalog.load(arguments.catalog, root=arguments.root).with_classes(exclude=unseen)
         small = Settings.build(overrides={**SHARED, "network.weights": "none", **STAGES[0]})
         pe.train(seen, first, settings=small, resume=(first / "settings.yaml").exists())
+
+
+def embed_ours(arguments: Namespace, unseen: list[str], settings: Settings, name: str) -> Space:
+    """Train on the seen classes, unless that is finished; return the vectors."""
+    folder = arguments.output / name
+    if not (folder / "scores.json").exists():
         pe.seen_unseen(arguments.catalog, folder, unseen=unseen, settings=settings, root=arguments.root)
     vectors = RunFolder(folder / "run").vectors
     paths = vectors("train"), vectors("val"), folder / "vectors/unseen_train.parquet", folder / "vectors/test.parquet"
@@ -122,8 +129,13 @@ def main() -> None:
     unseen = draw_classes(arguments) if arguments.draw else arguments.unseen.read_text(encoding="utf-8").split()
     large = {**SHARED, **STAGES[1], "network.weights": str(arguments.output / "first")}
     settings = Settings.build(overrides=[*(f"{name}={value}" for name, value in large.items()), *arguments.set])
-    spaces = {
-        "embedding": embed_ours(arguments, unseen, settings),
+    train_first(arguments, unseen)
+    spaces = {"embedding": embed_ours(arguments, unseen, settings, "ours")}
+    for dimension in DIMENSIONS:
+        chosen = [f"network.weights={arguments.output / 'ours/run'}", f"network.dimension={dimension}"]
+        head = Settings.build("instant", overrides=chosen)
+        spaces[f"instant, {dimension}"] = embed_ours(arguments, unseen, head, f"instant_{dimension}")
+    spaces |= {
         f"pixels, PCA {DIMENSION}": reduce_pixels(arguments, unseen, settings),
     }
     table = pd.DataFrame({name: score_space(space, arguments.draws) for name, space in spaces.items()})
