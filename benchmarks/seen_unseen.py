@@ -135,9 +135,7 @@ def main() -> None:
         chosen = [f"network.weights={arguments.output / 'ours/run'}", f"network.dimension={dimension}"]
         head = Settings.build("instant", overrides=chosen)
         spaces[f"instant, {dimension}"] = embed_ours(arguments, unseen, head, f"instant_{dimension}")
-    spaces |= {
-        f"pixels, PCA {DIMENSION}": reduce_pixels(arguments, unseen, settings),
-    }
+    spaces[f"pixels, PCA {DIMENSION}"] = reduce_pixels(arguments, unseen, settings)
     table = pd.DataFrame({name: score_space(space, arguments.draws) for name, space in spaces.items()})
     table.to_csv(arguments.output / "results.csv", index_label="score")
     print(table.round(3).to_string())
