@@ -37,7 +37,7 @@ docs: .venv/installed-docs  ## build the pages into docs/_build/html
 	@touch $@
 
 .venv/installed: .venv/created pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[$(FAISS)]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(FAISS),report]"
 	@touch $@
 
 .venv/installed-test: .venv/installed
@@ -45,5 +45,5 @@ docs: .venv/installed-docs  ## build the pages into docs/_build/html
 	@touch $@
 
 .venv/installed-docs: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable ".[$(FAISS),docs]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(FAISS),report,docs]"
 	@touch $@

@@ -23,6 +23,7 @@ from .images.writers.ecotaxa import EcotaxaCounts as EcotaxaCounts
 from .images.writers.ifcb import ScoreCounts as ScoreCounts
 from .network.model import EmbeddingModel as EmbeddingModel
 from .network.onnx import OnnxEmbedder as OnnxEmbedder
+from .page.atlas import AtlasCounts as AtlasCounts
 from .settings import Settings as Settings
 from .table import EmbeddingTable as EmbeddingTable
 from .vector_index import VectorIndex as VectorIndex
@@ -47,8 +48,12 @@ from .workflows.export_model import export_model as export_model
 from .workflows.film import film as film
 from .workflows.index import index as index
 from .workflows.models import models as models
+from .workflows.next import next as next
 from .workflows.pca import pca as pca
 from .workflows.relations import relations as relations
+from .workflows.report import report as report
+from .workflows.review import Review as Review
+from .workflows.review import review as review
 from .workflows.run import RunResult as RunResult
 from .workflows.run import demo as demo
 from .workflows.run import run as run

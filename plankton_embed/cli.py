@@ -36,9 +36,9 @@ GROUPS = {
     "Start": ("run", "demo", "doctor", "models"),
     "Images and vectors": ("catalog", "adapt", "embed", "index", "search", "export-model"),
     "Train": ("train", "compare", "seen-unseen"),
-    "Classify": ("classify", "evaluate", "enroll"),
+    "Classify": ("classify", "evaluate", "enroll", "next"),
     "Explore": ("pca", "film", "dendrogram", "taxonomy", "clusters", "relations", "analogy"),
-    "Correct": ("suspects", "apply-corrections"),
+    "Correct": ("suspects", "apply-corrections", "report", "review"),
     "Count": ("abundance", "shift", "export"),
 }
 RESUMED = {
@@ -113,7 +113,8 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
     """
 
     def declare(declared: Callable[..., Any]) -> None:
-        name, command = declared.__name__, declared.__name__.replace("_", "-")
+        name = declared.__name__.rstrip("_")  # `next_` is the command next, whose name is that of a built-in function
+        command = name.replace("_", "-")
         defaults = _read_defaults(name)
         own = inspect.signature(declared).parameters
         trains = {"source", "settings"} <= set(defaults)
@@ -213,7 +214,7 @@ Preset = Literal["instant", "quick", "cpu", "gpu"]
 Correction = Literal["em", "confusion"]
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
-Target = Literal["ecotaxa", "ifcb"]
+Target = Literal["ecotaxa", "ifcb", "atlas"]
 
 Model = Annotated[str, Argument(help="a model folder, a run, a name in `models`, or a name on the Hugging Face hub")]
 Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, or a catalog")]
@@ -301,6 +302,10 @@ Repeats = Annotated[int | None, Option("--repeats", help="random draws of each n
 Unseen = Annotated[str, Option(metavar="CLASS,...", help="classes to withhold, or a file with one on each line")]
 SplitOption = Annotated[Split | None, Option("--split", help="vectors of a run  [default: test, else val, else train]")]
 Results = Annotated[int, Option("-n", "--results", help="images to find for each query")]
+Groups = Annotated[
+    Path | None,
+    Option(metavar="FOLDER", help="folder that clusters wrote  [default: analysis/clusters of the run]"),
+]
 PerClass = Annotated[int, Option(help="images of each class to show")]
 
 SHARED: dict[str, Any] = {  # added to every command whose function has a parameter of that name
@@ -349,7 +354,7 @@ def _version(version: Annotated[bool, Option("--version", help="print the versio
 
 @verb("zooscan/ -o runs/zooscan")
 def run() -> None:
-    """Catalog, split, train, embed, index, evaluate.
+    """Catalog, split, train, embed, index, evaluate, report.
 
     Finished steps are skipped: the same command resumes a run that was stopped.
     """
@@ -492,7 +497,10 @@ def evaluate(
 @verb("runs/zooscan new_class.parquet -o reference.parquet")
 def enroll(
     new: Annotated[
-        Path, Argument(help="labelled vectors, a folder of named clusters, or images if the reference is a run")
+        Path,
+        Argument(
+            help="labelled vectors, a folder of named clusters, a journal of review; images if the reference is a run"
+        ),
     ],
     curve: Annotated[bool, Option(help="learning curve with 1, 2, 5, … examples of each class, in <output>_curve/")],
     query: Annotated[
@@ -503,6 +511,19 @@ def enroll(
     seed: Annotated[int | None, Option(help="seed of the random draws  [default: 0]")],
 ) -> None:
     """Add classes or examples to a reference; no training."""
+
+
+@verb("new.parquet --reference runs/zooscan -o next.csv")
+def next_(
+    vectors: Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run")],
+    output: OptionalOutput,
+    reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors: classes that have examples")],
+    n_images: Annotated[int, Option(help="images to choose")],
+) -> None:
+    """Choose the images to label next.
+
+    Images between classes, far from all classes, and of many kinds.
+    """
 
 
 @verb("zooscan.csv -o runs/unseen --n-unseen 5")
@@ -648,13 +669,47 @@ def suspects(
 @verb("zooscan.csv suspects/corrections.csv -o corrected.csv")
 def apply_corrections(
     catalog: Annotated[Path, Argument(help="the catalog to correct")],
-    corrections: Annotated[Path, Argument(help="corrections.csv; with --undo the file <output>_changes.csv")],
+    corrections: Annotated[
+        Path, Argument(help="corrections.csv, or the journal of review; with --undo the file <output>_changes.csv")
+    ],
     output: OptionalOutput,
     undo: Annotated[bool, Option(help="undo the changes")],
 ) -> None:
     """Relabel or leave out images in a new catalog.
 
     Without --output it reports what would change, and writes nothing.
+    """
+
+
+@verb("runs/zooscan -o report.html")
+def report(
+    vectors: Annotated[Path, Argument(metavar="VECTORS", help="a run, or a file of vectors")],
+    images: Annotated[bool, Option("--images/--no-images", help="put pictures into the page, 20 MB at most")],
+    groups: Groups,
+) -> None:
+    """Write one page to look at and correct a run.
+
+    The page is one file that opens in any browser and loads nothing. This needs the extra report.
+    """
+
+
+@verb("runs/zooscan")
+def review(
+    vectors: Annotated[Path, Argument(metavar="VECTORS", help="a run, or a file of vectors")],
+    images: Annotated[
+        Path | None,
+        Option(metavar="SOURCE", help="folder or catalog of the images  [default: the paths in the vectors]"),
+    ],
+    groups: Groups,
+    journal: Annotated[
+        Path | None, Option(metavar="FILE", help="file of decisions  [default: in the run, or beside the vectors]")
+    ],
+    port: Annotated[int, Option(help="port of 127.0.0.1; 0: any that is free")],
+    open_browser: Annotated[bool, Option("--browser/--no-browser", help="open the page in the browser")],
+) -> None:
+    """Correct images in a browser; decisions are saved.
+
+    The page of report, from a server on this machine alone, until Ctrl-C. This needs the extra review.
     """
 
 
@@ -692,19 +747,31 @@ def abundance(
 
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
-    names: Annotated[Path, Argument(metavar="PREDICTIONS", help="predictions.csv of classify")],
-    catalog: Annotated[Path, Argument(help="catalog of the images predicted, or their source")],
-    output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder")],
-    target: Annotated[Target, Option(help="EcoTaxa or an IFCB dashboard")],
+    names: Annotated[
+        Path, Argument(metavar="PREDICTIONS", help="predictions.csv of classify; atlas: vectors, or a run")
+    ],
+    catalog: Annotated[Path | None, Argument(help="catalog of the images predicted, or their source; not for atlas")],
+    output: Annotated[
+        Path | None,
+        Option("--output", "-o", metavar="PATH", help="a file ecotaxa….tsv; ifcb: a folder; atlas: .parquet"),
+    ],
+    target: Annotated[Target, Option(help="EcoTaxa, an IFCB dashboard, or Embedding Atlas")],
     class_map: Annotated[Path | None, Option(metavar="FILE", help="CSV with header old,new (Name or Name<Parent)")],
+    corrections: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="ecotaxa: journal of review, or corrections.csv: their labels are validated"),
+    ],
     replace_validated: Annotated[bool, Option(help="ecotaxa: write objects validated by a person too")],
     image_names: Annotated[bool, Option(help="ecotaxa: one row for each image, with its path; for new objects")],
     copy_images: Annotated[bool, Option(help="ecotaxa: like --image-names, and copy the images beside the table")],
     model_id: Annotated[str | None, Option(help="ifcb: name of the model  [default: plankton_embed]")],
+    coordinates: Annotated[
+        Path | None, Option(metavar="FILE", help="atlas: coordinates.csv of pca  [default: principal components]")
+    ],
 ) -> None:
-    """Export predictions to EcoTaxa or an IFCB dashboard.
+    """Export to EcoTaxa, an IFCB dashboard or Embedding Atlas.
 
-    EcoTaxa gets a table (TSV), a dashboard gets class scores (HDF5).
+    EcoTaxa gets a table (TSV), a dashboard gets class scores (HDF5), Embedding Atlas gets vectors (Parquet).
     """
 
 

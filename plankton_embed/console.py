@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from plankton_embed.vector_index import VectorIndex
     from plankton_embed.workflows.compare import Comparison
     from plankton_embed.workflows.doctor import Diagnosis
+    from plankton_embed.workflows.review import Review
     from plankton_embed.workflows.run import RunResult
     from plankton_embed.workflows.seen_unseen import SeenUnseen
 
@@ -74,6 +75,7 @@ def run(result: RunResult, options: Options) -> None:
         "predictions": folder.predictions,
         "scores": folder.scores,
         "figures": folder.figures,
+        "report": folder.report,
     }
     print("")
     for name, path in paths.items():
@@ -336,6 +338,36 @@ def apply_corrections(done: CorrectedCatalog, options: Options) -> None:
     described = f"{result['n_relabelled']} relabelled, {result['n_deleted']} left out"
     described += ", undone" if options["undo"] else f", {done.n_kept} kept"
     print(f"{described}; {len(done.catalog)} images {f'-> {output}' if output else '(not written: give --output)'}")
+
+
+def report(written: Path, options: Options) -> None:
+    """Print where the page is, and its size."""
+    megabytes = round(written.stat().st_size / 1e6, 1)
+    if options["json"]:
+        print_json({"output": str(written), "megabytes": megabytes})
+    else:
+        print(f"page of {megabytes} MB -> {written}")
+
+
+def review(done: Review, options: Options) -> None:
+    """Print how many decisions there are, and the commands that take them."""
+    if options["json"]:
+        print_json(done.to_dict())
+        return
+    print(f"{done.n_decisions} decisions -> {done.journal}")
+    if done.next_steps:
+        print("to use them:")
+        print("\n".join(done.next_steps))
+
+
+def next(chosen: pd.DataFrame, options: Options) -> None:
+    """Print the first images to label."""
+    output = options["output"]
+    if options["json"]:
+        print_json({"output": str(output) if output else None, "images": chosen.to_dict("records")})
+        return
+    print_table(chosen.head(20))
+    print(f"{len(chosen)} images to label {f'-> {output}' if output else '(not written: give --output)'}")
 
 
 def shift(found: Shift, options: Options) -> None:

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 
 from plankton_embed.baselines.fine_tuned import FineTunedNet
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.table import EmbeddingTable
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BENCHMARK = runpy.run_path(str(FOLDER / "comparison.py"))
+LABELLING = runpy.run_path(str(FOLDER / "labelling.py"))
 
 
 def test_no_benchmark_hides_a_module_of_python():
@@ -74,3 +76,70 @@ def test_the_plain_vgg_computes_what_the_one_with_a_norm_does(tmp_path):
         wanted = learned.net_[:-1].eval()(inputs)
         np.testing.assert_allclose(trunk(inputs), wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
         assert wanted.std() > 0
+
+
+# --- labelling
+
+
+def test_a_group_costs_a_keystroke_for_its_class_and_one_for_each_odd_image():
+    count = LABELLING["count_keystrokes"]
+    assert [count(np.array(group)) for group in ([3], [2, 2, 2], [0, 1, 1, 1], [0, 1, 2], [0, 0, 1, 1])] == [
+        1,
+        1,
+        2,
+        3,
+        3,
+    ]
+
+
+def test_scores_are_taken_at_every_share_of_labels_and_of_keystrokes():
+    truth = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
+    groups = [np.array([0, 1, 2]), np.array([4, 5, 8]), np.array([3]), np.array([6, 7, 9])]  # 1, 2, 1, 2 keystrokes
+    curve = LABELLING["simulate"](iter(groups), truth, lambda rows: {"centroid": len(rows)})
+    by_labels = curve[curve["by"] == "labels"].set_index("share")
+    assert by_labels.loc[0.3, ["labels", "keystrokes", "centroid"]].tolist() == [3, 1, 3]
+    assert by_labels.loc[0.5, ["labels", "keystrokes", "centroid"]].tolist() == [6, 3, 6]
+    by_keystrokes = curve[curve["by"] == "keystrokes"].set_index("share")
+    assert by_keystrokes.loc[0.1, "labels"] == 3  # one keystroke is a tenth
+    assert by_keystrokes.loc[0.3, "labels"] == 6
+    assert by_keystrokes.index.max() == 0.3  # both aims are reached, so nothing more is labelled
+
+
+@pytest.fixture(scope="module")
+def to_label():
+    rng = np.random.default_rng(0)
+    kind = rng.choice(4, 120, p=[0.6, 0.2, 0.1, 0.1])
+    vectors = 6 * np.eye(4)[kind] + rng.normal(size=(120, 4))
+    paths = [f"class {code}/{number:03d}.png" for code, number in zip(kind, rng.permutation(120), strict=True)]
+    return EmbeddingTable(vectors, paths, np.array(["a", "b", "c", "d"], dtype=object)[kind], paths)
+
+
+@pytest.mark.parametrize("name", LABELLING["STRATEGIES"])
+def test_every_strategy_shows_each_image_once(to_label, name):
+    truth = np.unique(to_label.label.astype(str), return_inverse=True)[1]
+    shown = np.concatenate(list(LABELLING["STRATEGIES"][name](to_label, truth, 0)))
+    assert sorted(shown) == list(range(120))
+    if name == "plain list":
+        assert [to_label.path[row][-7:-4] for row in shown] == [f"{number:03d}" for number in range(120)]
+
+
+def test_a_simulation_reports_shares_of_the_score_with_all_labels(to_label, monkeypatch, tmp_path):
+    paths = [
+        to_label.select(part).save(tmp_path / f"{n}.parquet") for n, part in enumerate((range(80), range(80, 120)))
+    ]
+    monkeypatch.setattr("sys.argv", ["labelling.py", *map(str, paths), "-o", str(tmp_path / "out"), "--draws", "2"])
+    LABELLING["main"]()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "curves.csv", "all_labels.csv", "summary.csv", "labelling.png",
+    }  # fmt: skip
+    curves, summary = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("curves", "summary"))
+    full = pd.read_csv(tmp_path / "out" / "all_labels.csv")
+    assert len(full) == 2 and full["centroid"].min() > 0.9  # four kinds far apart
+    assert len(summary) == 4 * 2 * 2
+    row = summary[(summary["strategy"] == "next") & (summary["method"] == "knn")].iloc[0]
+    at = curves[(curves["strategy"] == "next") & (curves["by"] == "labels") & (curves["share"] == 0.5)].sort_values(
+        "draw"
+    )
+    assert row["score"] == pytest.approx(at["knn"].mean())
+    assert row["of_full"] == pytest.approx((at["knn"].to_numpy() / full["knn"].to_numpy()).mean())
+    assert (curves["labels"] >= curves["keystrokes"]).all()

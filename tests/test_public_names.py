@@ -18,7 +18,7 @@ HEAVY = ("torch", "pandas", "faiss", "sklearn", "matplotlib", "pyarrow", "pydant
 VERBS = ("run", "demo", "catalog", "train", "embed", "index", "search", "classify", "evaluate", "enroll",
          "seen_unseen", "compare", "pca", "film", "dendrogram", "clusters", "relations", "suspects", "taxonomy",
          "apply_corrections", "export", "shift", "abundance", "doctor", "models", "export_model",
-         "adapt")  # fmt: skip
+         "adapt", "report", "review", "next")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
@@ -43,7 +43,8 @@ ABOVE = ("table", "images.catalog", "images.splits", "images.preparation", "imag
          "analysis.body_size", "analysis.samples", "analysis.counts", "spreadsheet", "vector_index",
          "plots.confusion", "plots.history", "workflows.contact_sheets", "workflows.classify", "workflows.evaluate",
          "workflows.pca", "workflows.clusters", "workflows.suspects", "workflows.shift", "workflows.abundance",
-         "workflows.export", "network.onnx")  # fmt: skip
+         "workflows.export", "network.onnx", "page.document", "page.server", "workflows.report",
+         "workflows.review")  # fmt: skip
 
 
 def test_no_torch_above_the_waist():
@@ -85,8 +86,8 @@ def test_every_result_of_a_verb_is_public_and_its_figure_is_known():
     results = {name for names in results for name in names.split(" | ")} - {"pd.DataFrame", "Path"}
     assert results - set(plankton_embed.__all__) == set()
     without = {
-            "CorrectedCatalog", "Diagnosis", "EcotaxaCounts", "EmbeddingModel", "EmbeddingTable", "ScoreCounts",
-            "VectorIndex",
+            "AtlasCounts", "CorrectedCatalog", "Diagnosis", "EcotaxaCounts", "EmbeddingModel", "EmbeddingTable",
+            "Review", "ScoreCounts", "VectorIndex",
         }  # fmt: skip
     assert results & {kind.__name__ for kind in FIGURES} == results - without
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -197,13 +199,15 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     Args:
         table: the images.
         images: `object_id` and `cluster` of each, as `Clusters.images` returns.
-        names: `cluster` and `name`; groups without a name stay unlabelled.
+        names: `cluster` and `name`; groups without a name stay unlabelled. Optionally `pulled_out`: the ids of images
+            of the group that do not get its name, as a JSON list.
 
     Returns:
-        The images whose group has a name, with that label.
+        The images whose group has a name, with that label, except those pulled out.
 
     Raises:
-        InputError: a column or an image is missing, a group is in two rows, or no group has a name.
+        InputError: a column or an image is missing, a group is in two rows, no group has a name, or an image that is
+            pulled out is not in its group.
     """
     for frame, what, needed in ((images, "images", ("object_id", "cluster")), (names, "names", ("cluster", "name"))):
         missing = [column for column in needed if column not in frame]
@@ -234,9 +238,30 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
             f"{len(missing)} of the grouped images are not among the vectors, such as {missing[0]}; give the "
             "vectors that were grouped"
         )
+    for object_id in _read_pulled_out(given.assign(cluster=number), cluster):
+        cluster[object_id] = ALONE
     labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
     labelled = replace(table, label=labels)
     return labelled.select(labelled.is_labelled)
+
+
+def _read_pulled_out(names: pd.DataFrame, cluster: Mapping[str | None, int]) -> list[str]:
+    """Return the ids in the column `pulled_out`, if there is one; `cluster`: the group of each image."""
+    found: list[str] = []
+    texts = to_text(names["pulled_out"]) if "pulled_out" in names else []
+    for number, text in zip(names["cluster"].astype(int), texts, strict=False):
+        where = f"names, column pulled_out, cluster {number}"
+        try:
+            ids = json.loads(text or "[]")
+        except ValueError as error:
+            raise InputError(f"{where}: expected ids as a JSON list; found {text!r}") from error
+        if not isinstance(ids, list) or not all(isinstance(object_id, str) for object_id in ids):
+            raise InputError(f"{where}: expected ids as a JSON list of texts; found {text!r}")
+        others = [object_id for object_id in ids if cluster.get(object_id) != number]
+        if others:
+            raise InputError(f"{where}: {len(others)} ids are not of images in this cluster, such as {others[0]}")
+        found += ids
+    return found
 
 
 def _find_dense(

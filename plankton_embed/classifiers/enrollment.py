@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,43 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
                 f"{len(shared)} of the new images are in the reference already, such as {column} {shared[0]}; {fix}"
             )
     return reference.join(labelled)
+
+
+def correct_examples(
+    reference: EmbeddingTable, corrections: pd.DataFrame, others: EmbeddingTable | None = None
+) -> EmbeddingTable:
+    """Return the reference as a person has corrected it: images relabelled, or left out where deleted.
+
+    Args:
+        reference: labelled vectors, images without a label among them or not.
+        corrections: `object_id`, `action` (keep, relabel or delete) and `label`, one row an image (see
+            `read_corrections`).
+        others: other images that corrections may be about; those that are relabelled, or kept with a label, are added.
+
+    Raises:
+        MismatchError: the tables were made by different models.
+        InputError: an image is in neither table, a new class has the label of rejected images, or no label would be
+            left.
+    """
+    whole = reference if others is None else EmbeddingTable.concat([reference, others])
+    decided = corrections.set_index("object_id")
+    missing = decided.index[~decided.index.isin(whole.object_id)]
+    if len(missing):
+        raise InputError(
+            f"corrections: {len(missing)} images are not in the reference, such as {missing[0]}; give the vectors or "
+            "the run that was reviewed as the reference, and enroll the result in other references"
+        )
+    action = decided["action"].reindex(whole.object_id).to_numpy()
+    new = decided["label"].reindex(whole.object_id).to_numpy()
+    relabelled = action == "relabel"
+    corrected = replace(whole, label=np.where(relabelled, new, whole.label))
+    is_own = np.arange(len(whole)) < len(reference)
+    added = (relabelled | (action == "keep")) & corrected.is_labelled
+    result = corrected.select(np.flatnonzero((is_own | added) & (action != "delete")))
+    refuse_unknown(result.classes, "corrections", "Give these images another name.")
+    if not result.classes:
+        raise InputError("corrections: no labelled image would be left in the reference; keep or relabel some images")
+    return result
 
 
 def _find_same(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:

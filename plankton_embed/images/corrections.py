@@ -10,12 +10,11 @@ import pandas as pd
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.images.decisions import ACTIONS, COLUMNS, is_journal, read_decisions
 from plankton_embed.notebook import Shown
-from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
+from plankton_embed.spreadsheet import clean_label, read_header, read_spreadsheet, to_text, to_utf8
 
 CORRECTIONS_FILE = "corrections.csv"
-ACTIONS = ("keep", "relabel", "delete")
-COLUMNS = ("object_id", "action", "label", "reason")
 UNTOUCHED = ("action", "keep")  # the column that a person fills in, and its value before
 CHANGES = ("correction_action", "correction_label", "correction_reason", "correction_place")
 
@@ -41,13 +40,33 @@ class CorrectedCatalog(Shown):
 
 
 def read_corrections(path: str | Path) -> pd.DataFrame:
-    """Read corrections from a CSV with the columns `object_id`, `action`, `label` and, optionally, `reason` and others.
+    """Read corrections from the journal of `review`, or from a CSV.
+
+    A CSV has the columns `object_id`, `action`, `label` and, optionally, `reason` and others.
 
     Raises:
         InputError: the file or a column is missing, an action is unknown, an id is there twice, or a new label is
             missing; the message gives file and row.
     """
+    if is_journal(path):
+        return check_corrections(read_decisions(path), f"journal {path}")
     return check_corrections(read_spreadsheet(path, "corrections file"), f"corrections {path}")
+
+
+def is_corrections(path: str | Path) -> bool:
+    """Return whether a file is the journal of `review`, or a CSV with the columns `object_id` and `action`."""
+    path = Path(path)
+    if not path.is_file() or path.suffix.lower() == ".parquet":
+        return False
+    if is_journal(path):
+        return True
+    with path.open("rb") as file:
+        start = file.read(1 << 20)
+    try:
+        names = [name.strip() for name in read_header(to_utf8(start))[0]]
+    except InputError:
+        return False
+    return "object_id" in names and "action" in names and "v0" not in names
 
 
 def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.DataFrame:
@@ -56,7 +75,9 @@ def check_corrections(frame: pd.DataFrame, source: str = "corrections") -> pd.Da
     if missing:
         raise InputError(f"{source}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
     frame = frame.reindex(columns=COLUMNS, fill_value="")
-    frame = pd.DataFrame({name: pd.Series(to_text(frame[name], clean_label), dtype="str") for name in frame}).fillna("")
+    cleaners = {"label": clean_label}  # an id stays as the catalog has it
+    columns = {name: to_text(frame[name], cleaners.get(name, str.strip)) for name in COLUMNS}
+    frame = pd.DataFrame({name: pd.Series(column, dtype="str") for name, column in columns.items()}).fillna("")
     frame["action"] = frame["action"].str.lower()
     for number, row in enumerate(frame.to_dict("records"), 2):
         if row["action"] not in ACTIONS:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from plankton_embed.errors import OutputError
+from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog, refuse_unknown
 from plankton_embed.images.corrections import CorrectedCatalog, read_corrections, undo_corrections
 from plankton_embed.images.corrections import apply_corrections as correct_catalog
+from plankton_embed.images.decisions import is_journal
 from plankton_embed.output import refuse_overwrite
 
 
@@ -26,7 +27,7 @@ def apply_corrections(
 
     Args:
         catalog: a catalog or its file.
-        corrections: `corrections.csv` filled in; with `undo`, the changes to undo.
+        corrections: `corrections.csv` filled in, or the journal of `review`; with `undo`, the changes to undo.
         output: new catalog file to write, not `catalog` itself; the changes are written to `<output>_changes.csv`.
             Without it nothing is written, and what would change is returned.
         undo: undo changes; they are returned as `changes`, and not written again.
@@ -42,6 +43,11 @@ def apply_corrections(
                 raise OutputError(f"{given} would be replaced; choose another output, so that nothing is lost")
     images = catalog if isinstance(catalog, ImageCatalog) else ImageCatalog.load(catalog, root)
     if undo:
+        if isinstance(corrections, str | Path) and is_journal(corrections):
+            raise InputError(
+                f"{corrections}: undo expects the changes that apply-corrections wrote beside its output; found "
+                "a journal"
+            )
         changes = corrections if isinstance(corrections, pd.DataFrame) else ImageCatalog.load(corrections).frame
         done = CorrectedCatalog(undo_corrections(images, changes), changes, 0)
     else:

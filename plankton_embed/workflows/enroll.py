@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plankton_embed.analysis.clusters import load_named
-from plankton_embed.classifiers.enrollment import add_examples, measure_learning
+from plankton_embed.classifiers.enrollment import add_examples, correct_examples, measure_learning
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.images.catalog import SPLITS
+from plankton_embed.images.corrections import is_corrections, read_corrections
 from plankton_embed.output import refuse_overwrite
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
 from plankton_embed.workflows.inputs import Query, Reference, as_run, load_labelled, load_query, load_settings
@@ -34,8 +36,10 @@ def enroll(
     Args:
         reference: a table, its file, or the folder of a run (its training vectors). Images in it without a label that
             are among the new ones get their label; so the vectors that were grouped can be the reference themselves.
-        new: labelled vectors; or the folder of `clusters` with `cluster_names.csv` filled in; with a run as reference
-            also labelled images, which its model embeds.
+        new: labelled vectors; or the folder of `clusters` with `cluster_names.csv` filled in; or the journal of
+            `review` (or `corrections.csv`) about images of the reference, which are relabelled, or left out where
+            deleted; with a run as reference also labelled images, which its model embeds. A journal about a run also
+            adds the images of val and test that were relabelled or kept.
         output: vectors file to write.
         curve: also write a learning curve, the scores of the new classes with 1, 2, 5, … examples of each, into
             `<output>_curve/`: `draws.csv`, `learning_curve.csv` (mean and spread over the draws) and its picture.
@@ -69,6 +73,15 @@ def enroll(
         folder = Path(output).with_name(f"{Path(output).stem}_curve") if curve else None
         if folder is not None:
             refuse_overwrite(folder, overwrite, made_of="draws.csv")
+    if isinstance(new, str | Path) and is_corrections(new):
+        if curve or status is not None:
+            raise SettingError(
+                f"curve and status: they are for new images; {new} has corrections of the reference's images"
+            )
+        corrected = _correct(reference, new)
+        if output is not None:
+            corrected.save(output)
+        return corrected
     old = load_labelled(reference)
     added = load_named(new) if isinstance(new, str | Path) else None
     if added is not None and status is not None:
@@ -92,3 +105,11 @@ def enroll(
     if output is not None:
         enrolled.save(output)
     return enrolled
+
+
+def _correct(reference: Reference, corrections: str | Path) -> EmbeddingTable:
+    """Return the reference with a person's corrections; of a run, also its corrected images of val and test."""
+    run = as_run(reference)
+    others = [] if run is None else [EmbeddingTable.load(p) for p in map(run.vectors, SPLITS[1:]) if p.is_file()]
+    decided = read_corrections(corrections)
+    return correct_examples(load_labelled(reference), decided, EmbeddingTable.concat(others) if others else None)

@@ -1,4 +1,4 @@
-"""The story: catalog -> train -> embed -> index -> evaluate, plain calls in order (`run`, `train`, `demo`)."""
+"""The story: catalog -> train -> embed -> index -> evaluate -> report, plain calls (`run`, `train`, `demo`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plankton_embed.classifiers.prediction import METHODS
-from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.errors import DependencyError, InputError, OutputError, SettingError
 from plankton_embed.images.drawn import CLASSES, draw_set
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
@@ -20,6 +20,7 @@ from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings
+from plankton_embed.workflows.report import report
 from plankton_embed.workflows.run_steps import (
     embed_step,
     evaluate_step,
@@ -66,10 +67,11 @@ def run(
     device: str = "auto",
     progress: bool = True,
 ) -> RunResult:
-    """Do everything: catalog, split, train, embed, index, evaluate; finished steps are skipped.
+    """Do everything: catalog, split, train, embed, index, evaluate, report; finished steps are skipped.
 
     After an interruption, the same call continues the run. By default (preset `instant`) the trunk keeps the weights of
-    the model that comes with the package, and only the head is computed.
+    the model that comes with the package, and only the head is computed. The last step writes the page `report.html`
+    (see `report`); without the extra `report`, a warning shows how to install it.
 
     Args:
         source: a folder of images, a catalog file, a list of files, or an `ImageCatalog`.
@@ -90,6 +92,11 @@ def run(
     """
     chosen = build_settings(settings, "instant")
     result = _do_steps(source, output, chosen, root, status, overwrite, device, progress, with_index=True)
+    if not result.folder.report.exists():
+        try:
+            report(output, result.folder.report, progress=progress)
+        except DependencyError as error:
+            logger.warning("no page was written: %s", error)
     if result.model.network.frozen:
         logger.info(LONGER)
     return result

@@ -1,5 +1,6 @@
 """Groups: by hand, against scikit-learn's scores, and the names a person gives them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from plankton_embed.analysis import clusters
-from plankton_embed.analysis.clusters import apply_names, find_clusters
+from plankton_embed.analysis.clusters import apply_names, find_clusters, load_named
 from plankton_embed.errors import InputError, MismatchError, SettingError
 from plankton_embed.table import EmbeddingTable
 
@@ -149,9 +150,42 @@ def test_names_become_labels(blobs):
     np.testing.assert_array_equal(named.vectors, found.table.vectors[truth != 1])
 
 
+def test_images_that_are_pulled_out_get_no_name(blobs):
+    found = group(blobs[0], "tree", n_clusters=3)
+    pulled = ['["0", "59"]', "", None]
+    named = apply_names(
+        found.table,
+        found.images(),
+        pd.DataFrame({"cluster": [1, 2, 3], "name": ["Acartia", None, "Oithona"], "pulled_out": pulled}),
+    )
+    assert named.object_id.tolist() == [str(row) for row in [*range(1, 59), *range(90, 105)]]
+    assert set(named.label[:58]) == {"Acartia"}
+
+
+def test_names_and_images_pulled_out_are_read_from_the_folder(blobs, tmp_path):
+    found = group(blobs[0], "tree", n_clusters=3)
+    ids = ['a "quoted", id', "[b]", *found.table.object_id[2:]]
+    table = replace(found.table, object_id=ids)
+    table.save(tmp_path / "vectors.parquet")
+    found.images().assign(object_id=ids).to_csv(tmp_path / "images.csv", index=False)
+    names = {
+        "cluster": [1, 2],
+        "n_images": [60, 30],
+        "name": ["Acartia", ""],
+        "pulled_out": [json.dumps(ids[:2]), "[]"],
+    }
+    pd.DataFrame(names).to_csv(tmp_path / "cluster_names.csv", index=False)
+    named = load_named(tmp_path)
+    assert named.object_id.tolist() == ids[2:60]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        ({"cluster": [1], "name": ["a"], "pulled_out": ["0, 1"]}, "pulled_out, cluster 1: expected ids as a JSON list"),
+        ({"cluster": [1], "name": ["a"], "pulled_out": ["[0]"]}, "JSON list of texts; found '\\[0\\]'"),
+        ({"cluster": [1], "name": ["a"], "pulled_out": ['{"0": 1}']}, "JSON list of texts"),
+        ({"cluster": [2], "name": ["a"], "pulled_out": ['["0", "61"]']}, "cluster 2: 1 ids are not .* such as 0"),
         ({"cluster": [1, 1], "name": ["a", "b"]}, "cluster 1 is in several rows"),
         ({"cluster": [1, 2], "name": [None, " "]}, "expected a name for at least one cluster; found none"),
         ({"cluster": [None], "name": ["a"]}, "column cluster: expected 1 to .*; found an empty cell"),

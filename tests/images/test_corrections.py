@@ -1,11 +1,13 @@
 """Corrections: into a catalog, out of it again, and what is wrong with a file of them."""
 
+import json
+
 import pandas as pd
 import pytest
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.images.corrections import apply_corrections, read_corrections, undo_corrections
+from plankton_embed.images.corrections import apply_corrections, is_corrections, read_corrections, undo_corrections
 
 
 @pytest.fixture
@@ -139,3 +141,43 @@ def test_rows_that_a_stray_quote_takes_in_are_reported(tmp_path):
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(InputError, match=r"c\.csv cannot be read as CSV: row 2: .* found a quote .* 2 lines"):
         read_corrections(tmp_path / "c.csv")
+
+
+JOURNAL = [
+    {"journal": "plankton_embed", "version": 1, "key": "k", "vectors": ""},
+    {"n": 1, "action": "delete", "object_ids": ["a", "b"]},
+    {"n": 2, "action": "undo", "of": 1},
+    {"n": 3, "action": "relabel", "object_ids": ["b", "d"], "label": "medusa"},
+    {"n": 4, "action": "keep", "object_ids": ["c"]},
+]
+
+
+def test_the_journal_of_a_page_is_corrections(catalog, tmp_path):
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in JOURNAL), encoding="utf-8")
+    done = apply_corrections(catalog, read_corrections(tmp_path / "journal.jsonl"))
+    assert done.catalog.labels == ["copepod", "medusa", "medusa", "medusa", "medusa"]
+    assert done.n_kept == 1
+    assert undo_corrections(done.catalog, done.changes).labels == catalog.labels
+
+
+def test_corrections_are_known_by_what_is_in_them(tmp_path):
+    for name, text, expected in (
+        ("journal", json.dumps(JOURNAL[0]) + "\n", True),
+        ("corrections.csv", "object_id;action;label\na;keep;\n", True),
+        ("suspects.csv", "\ufeffrank,object_id,label,guess,action\n1,a,b,c,keep\n", True),
+        ("vectors.csv", "object_id,action,v0,v1\na,1,2,3\n", False),
+        ("catalog.csv", "object_id,path,label\na,a.png,b\n", False),
+        ("empty.csv", "", False),
+        ("vectors.parquet", "PAR1", False),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert is_corrections(tmp_path / name) == expected, name
+    assert not is_corrections(tmp_path)
+    assert not is_corrections(tmp_path / "none.csv")
+
+
+def test_ids_stay_as_the_catalog_has_them(tmp_path):
+    decomposed = "Me\u0301duse.png"  # as macOS writes the names of files
+    catalog = ImageCatalog.from_rows({"path": [decomposed, "b.png"], "label": ["x", "y"]})
+    frame = correct((decomposed, "relabel", "Me\u0301duse", ""))
+    assert apply_corrections(catalog, frame).catalog.labels == ["M\u00e9duse", "y"]

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import plankton_embed as pe
-from plankton_embed.errors import OutputError
+from plankton_embed.errors import InputError, OutputError
+from plankton_embed.page.journal import Journal
 
 
 def read(folder, name):
@@ -48,3 +49,28 @@ def test_suspects_come_back_as_a_corrected_catalog(table, tmp_path):
         pe.apply_corrections(tmp_path / "c.csv", out / "corrections.csv", tmp_path / "c2.csv")
     with pytest.raises(OutputError, match=r"corrections\.csv was filled in"):
         pe.suspects(swapped, out, n_folds=0, overwrite=True, progress=False)
+
+
+def test_a_journal_is_applied_and_undone_by_its_changes(table, tmp_path):
+    pe.ImageCatalog.from_rows({"object_id": table.object_id, "path": table.path, "label": table.label}).save(
+        tmp_path / "c.csv"
+    )
+    journal = Journal(tmp_path / "journal.jsonl", "key")
+    journal.append({"action": "relabel", "object_ids": ["image 3", "image 4"], "label": "NA"})
+    journal.append({"action": "delete", "object_ids": ["image 4", "image 5"]})
+    journal.append({"action": "delete", "object_ids": ["image 9"]})
+    journal.append({"action": "undo", "of": 3})  # while the page is open
+    done = pe.apply_corrections(tmp_path / "c.csv", tmp_path / "journal.jsonl", tmp_path / "c2.csv")
+    assert len(done.catalog) == 58
+    found = pe.ImageCatalog.load(tmp_path / "c2.csv")
+    assert dict(zip(found.frame["object_id"], found.labels, strict=True))["image 3"] == "NA"
+    with pytest.raises(InputError, match=r"undo expects the changes that apply-corrections wrote .* found a journal"):
+        pe.apply_corrections(tmp_path / "c2.csv", tmp_path / "journal.jsonl", tmp_path / "c3.csv", undo=True)
+    pe.apply_corrections(tmp_path / "c2.csv", tmp_path / "c2_changes.csv", tmp_path / "c3.csv", undo=True)
+    assert (tmp_path / "c3.csv").read_text(encoding="utf-8") == (tmp_path / "c.csv").read_text(encoding="utf-8")
+    journal.append({"action": "keep", "object_ids": ["elsewhere"]})
+    journal.append({"action": "relabel", "object_ids": ["image 8"], "label": "UNKNOWN"})
+    journal.close()
+    with pytest.raises(InputError, match="1 images are not in the catalog, such as elsewhere"):
+        pe.apply_corrections(tmp_path / "c.csv", tmp_path / "journal.jsonl", tmp_path / "c4.csv")
+    assert not (tmp_path / "c4.csv").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
+from plankton_embed.page.journal import Journal
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.workflows.classify import classify
 from plankton_embed.workflows.export import export
@@ -85,7 +86,10 @@ def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "worms"}, "target: expected one of ecotaxa, ifcb; found 'worms'"),
+        ({"target": "worms"}, "target: expected one of ecotaxa, ifcb, atlas; found 'worms'"),
+        ({"target": "ifcb", "corrections": "j"}, "--corrections): it can only be used with the target ecotaxa; the"),
+        ({"coordinates": "c.csv"}, "--coordinates): it can only be used with the target atlas; the target is ecotaxa"),
+        ({"target": "atlas"}, "CATALOG: it can only be used with the target ecotaxa or ifcb; the target is atlas"),
         ({"model_id": "m"}, "--model-id): it can only be used with the target ifcb"),
         ({"target": "ifcb", "image_names": True}, "--image-names): it can only be used with the target ecotaxa"),
         (
@@ -142,3 +146,72 @@ def test_labels_written_by_a_person_may_be_unknown(files, tmp_path):
         other = given.replace({"label": {"unknown": "Unknown"}})
         with pytest.raises(InputError, match=r"or unknown, the label of rejected .*'Unknown'; write unknown"):
             export(other, folder / "catalog.csv", tmp_path / "ecotaxa2.tsv")
+
+
+def test_decisions_of_a_person_are_exported_as_validated(files, tmp_path):
+    folder, predictions = files
+    predictions = predictions[["object_id", "label"]].replace({"label": {"NA": "salt"}})
+    catalog = ImageCatalog.load(folder / "catalog.csv")
+    labels = np.where(np.arange(90) < 60, "007", None)
+    catalog = ImageCatalog.from_frame(catalog.frame.assign(label=labels))
+    ids = catalog.frame["object_id"]
+    journal = Journal(tmp_path / "journal.jsonl", "key")
+    journal.append({"action": "relabel", "object_ids": [ids[0], ids[89]], "label": "larva"})
+    journal.append({"action": "keep", "object_ids": [ids[1], ids[88]]})  # the second has no label to keep
+    journal.append({"action": "delete", "object_ids": [ids[2]]})
+    journal.append({"action": "keep", "object_ids": ["elsewhere"]})
+    journal.close()
+    output = tmp_path / "ecotaxa.tsv"
+    counts = export(predictions[:89], catalog, output, corrections=tmp_path / "journal.jsonl")
+    written = read_rows(output).set_index("object_id")
+    assert written.loc[[ids[0], ids[89]], "object_annotation_category"].tolist() == ["larva"] * 2  # one unpredicted
+    assert written.loc[ids[1], "object_annotation_category"] == "007"
+    assert ids[2] not in written.index
+    status = written["object_annotation_status"]
+    assert status[status == "validated"].index.tolist() == [ids[0], ids[1], ids[89]]
+    assert set(status) == {"validated", "predicted"}
+    assert (counts.n_corrected, counts.n_deleted, counts.n_unnamed) == (3, 1, 0)
+    class_map = {"larva": "zoea<Decapoda"}
+    frame = pd.DataFrame({"object_id": [ids[0]], "action": ["relabel"], "label": ["larva"]})
+    export(predictions, catalog, tmp_path / "ecotaxa2.tsv", corrections=frame, class_map=class_map)
+    assert read_rows(tmp_path / "ecotaxa2.tsv")["object_annotation_category"][0] == "zoea<Decapoda"
+    (tmp_path / "map.csv").write_text("old,new\nlarva,zoea\n", encoding="utf-8")
+    export(predictions, catalog, tmp_path / "ecotaxa3.tsv", corrections=frame, class_map=tmp_path / "map.csv")
+    with pytest.raises(InputError, match="corrections: expected class names other than unknown"):
+        export(predictions, catalog, tmp_path / "ecotaxa4.tsv", corrections=frame.assign(label="unknown"))
+    with pytest.raises(InputError, match="none of their 1 images is in the catalog, such as x"):
+        export(predictions, catalog, tmp_path / "ecotaxa4.tsv", corrections=frame.assign(object_id="x"))
+
+
+def test_vectors_go_to_embedding_atlas(tmp_path, run_of_three, reference, calibration, query):
+    counts = export(run_of_three.path, output=tmp_path / "atlas.parquet", target="atlas")
+    frame = pd.read_parquet(tmp_path / "atlas.parquet")
+    assert counts.n_rows == len(frame) == len(reference) + len(calibration) + len(query)
+    assert frame["split"].value_counts().to_dict() == {"train": 240, "val": 160, "test": 400}
+    assert (frame["guess"] == frame["label"]).mean() > 0.5
+    query.save(tmp_path / "v.parquet")
+    assert export(tmp_path / "v.parquet", output=tmp_path / "2.parquet", target="atlas").n_rows == 400
+    with pytest.raises(SettingError, match="atlas takes vectors"):
+        export(pd.DataFrame(), output=tmp_path / "3.parquet", target="atlas")
+    with pytest.raises(SettingError, match="expected a file or folder to write"):
+        export(query, target="atlas")
+    with pytest.raises(SettingError, match="needs the catalog of the images"):
+        export(pd.DataFrame(), output=tmp_path / "ecotaxa.tsv")
+    with pytest.raises(SettingError, match="takes predictions of classify; found vectors"):
+        export(query, "catalog.csv", tmp_path / "ecotaxa.tsv")
+
+
+def test_keep_in_a_table_counts_only_where_somebody_has_decided(files, tmp_path, caplog):
+    folder, predictions = files
+    catalog = ImageCatalog.load(folder / "catalog.csv")
+    catalog = ImageCatalog.from_frame(catalog.frame.assign(label="007"))
+    ids = catalog.frame["object_id"]
+    columns = {"object_id": ids[:3], "action": "keep", "label": "larva", "decided_at": ["", "2026-01-02T03:04Z", None]}
+    pd.DataFrame(columns).to_csv(tmp_path / "corrections.csv", index=False)
+    output = tmp_path / "ecotaxa.tsv"
+    predictions = predictions[["object_id", "label"]].replace({"label": {"NA": "salt"}})
+    counts = export(predictions, catalog, output, corrections=tmp_path / "corrections.csv")
+    written = read_rows(output).set_index("object_id")["object_annotation_status"]
+    assert written.index[written == "validated"].tolist() == [ids[1]]
+    assert counts.n_corrected == 1
+    assert "2 corrections with the action keep have no time in decided_at" in caplog.text

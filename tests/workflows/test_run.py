@@ -38,7 +38,7 @@ def test_a_run_leaves_every_file(finished):
     for path in (folder.catalog, folder.faults, folder.settings, folder.model / "model.safetensors",
                  folder.training_state(2, 0), folder.training_state(3, 0), folder.history,
                  folder.vectors("train"), folder.vectors("val"), folder.vectors("test"),
-                 folder.index / "index.faiss", folder.scores,
+                 folder.index / "index.faiss", folder.scores, folder.report,
                  folder.predictions, folder.figures / "curves.png", folder.figures / "neighbors.png",
                  folder.figures / "knn" / "confusion.png", folder.figures / "preview.png",
                  folder.figures / "knn" / "reliability.png", folder.figures / "mlp" / "head_curves.png",

@@ -28,8 +28,10 @@ CATEGORY = "object_annotation_category"
 STATUS = "object_annotation_status"
 LONGEST = 250  # characters of a text
 EMPTY = ("", "na", "nan")  # EcoTaxa reads these as empty, in capitals too
-OPEN = ("", "predicted", "unclassified")  # statuses of objects that nobody has decided; all others are kept
+PREDICTED, VALIDATED = "predicted", "validated"
+OPEN = ("", PREDICTED, "unclassified")  # statuses of objects that nobody has decided; all others are kept
 LEFT_OUT = {
+    "deleted": "deleted by a person",
     "validated": "validated, dubious or discarded",
     "unknown": UNKNOWN,
     "dropped": "dropped by the class map",
@@ -44,7 +46,8 @@ class EcotaxaCounts:
 
     `n_rows` written (more than objects if each image has a row), for `n_objects`. Left out are objects that a person
     has decided (`n_validated`: validated, dubious or discarded), that were rejected (`n_unknown`), whose class the
-    class map drops (`n_dropped`), and objects of the catalog without a prediction (`n_unnamed`).
+    class map drops (`n_dropped`), and objects of the catalog without a prediction (`n_unnamed`). With corrections,
+    `n_corrected` of those written are validated, and `n_deleted` were deleted by a person.
     """
 
     n_rows: int
@@ -53,6 +56,8 @@ class EcotaxaCounts:
     n_unknown: int
     n_dropped: int
     n_unnamed: int
+    n_corrected: int = 0
+    n_deleted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -68,12 +73,14 @@ def write_ecotaxa(
     replace_validated: bool = False,
     image_names: bool = False,
     copy_images: bool = False,
+    corrections: pd.DataFrame | None = None,
     overwrite: bool = False,
 ) -> EcotaxaCounts:
     """Write predictions as a TSV with which EcoTaxa updates existing objects or imports new ones.
 
     Its columns are `object_id` (the `ecotaxa_id` of the catalog, if any), optionally `img_file_name`,
-    `object_annotation_category` and `object_annotation_status` (predicted); below the header is EcoTaxa's row of types.
+    `object_annotation_category` and `object_annotation_status` (`predicted`, or `validated` where a person decided);
+    below the header is EcoTaxa's row of types.
     Text is UTF-8 with a byte order mark, without which EcoTaxa reads Latin-1. An object of several images has the
     prediction of the first one that has any. Whether a category exists in EcoTaxa is not checked; its import asks for
     missing ones.
@@ -90,6 +97,10 @@ def write_ecotaxa(
             New objects need it.
         copy_images: copy the images into `<table>_images/` beside the table, and refer to the copies. Images inside
             other files (collages, IFCB bins, arrays) become PNG files.
+        corrections: decisions of a person: `object_id`, `action` and `label` (see `read_corrections`). Relabelled
+            images get that label and the status `validated`, also if they have no prediction or were validated before;
+            kept images get the label of the catalog and `validated`, or stay `predicted` if it has none; deleted ones
+            are left out.
         overwrite: replace the output.
 
     Raises:
@@ -111,23 +122,33 @@ def write_ecotaxa(
     frame = catalog.frame
     images = pd.DataFrame({"object_id": _ids(frame), "label": match_predictions(catalog, predictions)["label"]})
     images["object"] = _number_objects(images["object_id"], frame)
-    objects = images.dropna(subset="label").drop_duplicates("object").reset_index(drop=True)
+    images["label"], images[STATUS], action = _correct(images["label"], frame, corrections)
+    n_objects = images["object"].nunique()
+    if (action == "delete").any():
+        rest = (action != "delete").to_numpy()
+        images, frame = images[rest].reset_index(drop=True), frame[rest].reset_index(drop=True)
+        action = action[rest].reset_index(drop=True)
+    objects = _choose_images(images.assign(relabelled=action == "relabel"))
     category = _rename(objects["label"], renames)
     decided = objects["object"].isin(images["object"][_is_decided(frame)]) & (not replace_validated)
+    decided &= ~objects["relabelled"]
     outcome = np.select(
         [decided, objects["label"] == UNKNOWN, category == ""], ["validated", "unknown", "dropped"], "written"
     )
     n = {name: int((outcome == name).sum()) for name in ("written", "validated", "unknown", "dropped")}
     n["unnamed"] = images["object"].nunique() - len(objects)
+    n["deleted"] = n_objects - images["object"].nunique()
     left_out = ", ".join(f"{n[name]} {words}" for name, words in LEFT_OUT.items() if n[name])
     if not n["written"]:
         raise InputError(f"{path}: no object is left to write: {left_out}")
-    rows = objects[["object", "object_id"]].assign(**{CATEGORY: category})[outcome == "written"]
+    rows = objects[["object", "object_id"]].assign(**{CATEGORY: category, STATUS: objects[STATUS]})
+    rows = rows[outcome == "written"]
+    n_corrected = int((rows[STATUS] == VALIDATED).sum())
     _check_samples(rows, images)
     if image_names or copy_images:
         images["img_file_name"] = _name_copies(frame["path"], copies.name) if copy_images else _image_names(frame, path)
         rows = images[["object", "object_id", "img_file_name"]].merge(rows.drop(columns="object_id"), on="object")
-    rows = rows.drop(columns="object").assign(**{STATUS: "predicted"})
+    rows = rows.drop(columns="object")
     _check_rows(rows)
     if left_out:
         logger.warning("objects left out: %s", left_out)
@@ -137,7 +158,47 @@ def write_ecotaxa(
         pd.concat([pd.DataFrame([dict.fromkeys(rows, "[t]")]), rows]).to_csv(
             temporary, sep="\t", index=False, encoding="utf-8-sig", quoting=csv.QUOTE_MINIMAL, lineterminator="\n"
         )
-    return EcotaxaCounts(len(rows), n["written"], n["validated"], n["unknown"], n["dropped"], n["unnamed"])
+    return EcotaxaCounts(
+        len(rows), n["written"], n["validated"], n["unknown"], n["dropped"], n["unnamed"], n_corrected, n["deleted"]
+    )
+
+
+def _correct(
+    label: pd.Series, frame: pd.DataFrame, corrections: pd.DataFrame | None
+) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Return label, status and a person's action (empty text: none) of every image."""
+    status = pd.Series(PREDICTED, index=label.index, dtype=object)
+    if corrections is None:
+        return label, status, pd.Series("", index=label.index, dtype=object)
+    decided, ids = corrections.set_index("object_id"), frame["object_id"].astype(str)
+    n_missing = int((~decided.index.isin(ids)).sum())
+    if n_missing and n_missing == len(decided):
+        raise InputError(
+            f"corrections: none of their {n_missing} images is in the catalog, such as {decided.index[0]}; give the "
+            "corrections of these images"
+        )
+    if n_missing:
+        logger.warning("%d of %d corrected images are not in the catalog and left out", n_missing, len(decided))
+    action = ids.map(decided["action"]).astype(object).fillna("")
+    given = frame["label"].astype(object)
+    relabelled, kept = action == "relabel", (action == "keep") & label.notna() & given.notna()
+    label = label.astype(object).mask(relabelled, ids.map(decided["label"]).astype(object)).mask(kept, given)
+    return label, status.mask(relabelled | kept, VALIDATED), action
+
+
+def _choose_images(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the image from which each object has its label: the first that a person decided, else the first."""
+    labelled = images.dropna(subset="label")
+    decided = labelled[labelled[STATUS] == VALIDATED]
+    n_labels = decided.groupby("object")["label"].nunique()
+    if (n_labels > 1).any():
+        found = decided[decided["object"] == n_labels.idxmax()]
+        raise InputError(
+            f"corrections: images of the object {found['object_id'].iloc[0]} have different labels, "
+            f"{' and '.join(map(repr, found['label'].unique()[:2]))}; give them one label"
+        )
+    first = labelled.sort_values(STATUS, ascending=False, kind="stable").drop_duplicates("object")
+    return first.sort_index().reset_index(drop=True)
 
 
 def _ids(frame: pd.DataFrame) -> pd.Series:

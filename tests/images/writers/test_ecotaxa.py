@@ -52,6 +52,7 @@ def test_every_predicted_object_has_its_row_and_rejected_ones_have_none(tmp_path
     )
     assert counts.to_dict() == {
         "n_rows": 4, "n_objects": 4, "n_validated": 0, "n_unknown": 1, "n_dropped": 0, "n_unnamed": 0,
+        "n_corrected": 0, "n_deleted": 0,
     }  # fmt: skip
     assert check_table(path, is_update=True)[3]["object_id"] == 'a "b"'
 
@@ -67,6 +68,48 @@ def test_what_a_person_has_decided_is_kept_unless_overridden(tmp_path, caplog, s
     counts = write_ecotaxa(path, catalog, make_names(), replace_validated=True, overwrite=True)
     assert [row["object_id"] for row in check_table(path, is_update=True)] == ["m106_1", "m106_2", "007", 'a "b"']
     assert counts.n_validated == 0
+
+
+def correct(*rows):
+    return pd.DataFrame(rows, columns=["object_id", "action", "label"])
+
+
+def test_corrections_of_a_person_are_written_as_validated(tmp_path, caplog):
+    status, labels = ["validated", None, None, "validated", None], ["egg", "egg", "egg", "egg", None]
+    catalog = make_catalog(tmp_path, annotation_status=status, label=labels)
+    names = make_names(IDS[:4], LABELS[:4])  # one image has no prediction, one was rejected
+    decided = correct((IDS[0], "relabel", "larva"), (IDS[1], "keep", ""), (IDS[2], "relabel", "larva"),
+                      (IDS[3], "keep", ""), (IDS[4], "relabel", "zoea"))  # fmt: skip
+    path = tmp_path / "ecotaxa.tsv"
+    counts = write_ecotaxa(path, catalog, names, corrections=decided)
+    rows = check_table(path, is_update=True)
+    assert [(row["object_id"], row[CATEGORY], row[STATUS]) for row in rows] == [
+        (IDS[0], "larva", "validated"), (IDS[1], "egg", "validated"), (IDS[2], "larva", "validated"),
+        (IDS[4], "zoea", "validated"),
+    ]  # fmt: skip
+    assert (counts.n_corrected, counts.n_validated, counts.n_unknown) == (4, 1, 0)  # the 4th was validated before
+    decided = correct((IDS[1], "delete", ""))
+    counts = write_ecotaxa(path, catalog, names, corrections=decided, replace_validated=True, overwrite=True)
+    assert [row["object_id"] for row in check_table(path, is_update=True)] == [IDS[0], IDS[3]]
+    assert counts.n_deleted == 1
+    assert "1 deleted by a person" in caplog.text
+
+
+def test_corrections_of_an_object_of_several_images(tmp_path):
+    ids = ["x#0", "x#1", "y#0", "y#1", "z#0"]
+    paths = [f"{name.replace('#', '')}.png" for name in ids]
+    catalog = ImageCatalog.from_rows({"object_id": ids, "ecotaxa_id": list("xxyyz"), "path": paths}, root=tmp_path)
+    names = make_names(ids, ["a", "b", "a", "b", "a"])
+    decided = correct(("x#1", "relabel", "larva"), ("y#0", "delete", ""), ("z#0", "delete", ""))
+    path = tmp_path / "ecotaxa.tsv"
+    counts = write_ecotaxa(path, catalog, names, corrections=decided, image_names=True)
+    assert [tuple(row.values()) for row in check_table(path)] == [
+        ("x", "x0.png", "larva", "validated"), ("x", "x1.png", "larva", "validated"), ("y", "y1.png", "b", "predicted"),
+    ]  # fmt: skip
+    assert (counts.n_objects, counts.n_deleted) == (2, 1)
+    decided = correct(("x#0", "relabel", "egg"), ("x#1", "relabel", "larva"))
+    with pytest.raises(InputError, match="the object x have different labels, 'egg' and 'larva'; give them one label"):
+        write_ecotaxa(path, catalog, names, corrections=decided, overwrite=True)
 
 
 def test_an_object_of_several_images_has_the_name_of_the_first(tmp_path):

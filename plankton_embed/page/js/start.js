@@ -1,0 +1,10 @@
+"use strict";
+
+// Read the data, take over decisions made before, and open the first tab.
+(async () => {
+  await PE.readData();
+  await PE.store.load();
+  PE.makeDecisions();
+  PE.makeTabs();
+  document.documentElement.dataset.ready = "true";
+})();
