@@ -518,7 +518,7 @@ def next_(
     vectors: Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run")],
     output: OptionalOutput,
     reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors: classes that have examples")],
-    n_images: Annotated[int, Option(help="images to choose")],
+    n_images: Annotated[int, Option("-n", "--images", help="images to choose")],
 ) -> None:
     """Choose the images to label next.
 

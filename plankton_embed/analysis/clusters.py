@@ -231,6 +231,7 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     if len(doubled):
         raise InputError(f"names: cluster {doubled.iloc[0]:.0f} is in several rows; give it one name")
     by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
+    _check_sizes(given.assign(cluster=number), clusters)
     cluster = dict(zip(to_text(images["object_id"]), clusters.astype(int), strict=True))
     missing = sorted(map(str, set(cluster) - set(table.object_id)))
     if missing:
@@ -243,6 +244,21 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     labels = np.array([by_cluster.get(cluster.get(object_id, ALONE)) for object_id in table.object_id], dtype=object)
     labelled = replace(table, label=labels)
     return labelled.select(labelled.is_labelled)
+
+
+def _check_sizes(names: pd.DataFrame, clusters: pd.Series) -> None:
+    """Make sure that names were given to these groups, and not to those of another grouping, by the sizes if stated."""
+    if "n_images" not in names:
+        return
+    size = clusters.astype(int).value_counts()
+    for number, stated in zip(
+        names["cluster"].astype(int), pd.to_numeric(names["n_images"], errors="coerce"), strict=True
+    ):
+        if stated == stated and stated != size[number]:
+            raise InputError(
+                f"names: expected cluster {number} with {size[number]} images, as in the images file; found "
+                f"{stated:.0f}; these names were given to the groups of another call of clusters"
+            )
 
 
 def _read_pulled_out(names: pd.DataFrame, cluster: Mapping[str | None, int]) -> list[str]:

@@ -48,7 +48,7 @@ def add_examples(reference: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTab
     if len(labelled) < len(new):
         logger.warning("%d of %d new vectors have no label and are left out", len(new) - len(labelled), len(new))
     is_named_now = ~reference.is_labelled
-    is_named_now[is_named_now] = _find_same(reference.select(is_named_now), labelled)
+    is_named_now[is_named_now] = find_same(reference.select(is_named_now), labelled)
     reference = reference.select(~is_named_now) if is_named_now.any() else reference
     for column, fix in (("object_id", "give the new images other ids, or leave out those enrolled before"),
                          ("path", "leave them out")):  # fmt: skip
@@ -97,7 +97,7 @@ def correct_examples(
     return result
 
 
-def _find_same(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
+def find_same(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
     """Return which images of a table are in another: with the same path, or the same id and the same vector, (n,)."""
     paths = {path for path in other.path if path}
     vectors = dict(zip(other.object_id, other.vectors, strict=True))

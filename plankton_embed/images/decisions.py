@@ -93,6 +93,17 @@ class Decisions:
         numbers = self._numbers.get(object_id)
         return self.lines[numbers[-1] - 1] if numbers else None
 
+    def last_of(self, object_id: str) -> int:
+        """Return the number of the decision that holds for an image; 0 if there is none."""
+        numbers = self._numbers.get(object_id)
+        return numbers[-1] if numbers else 0
+
+    def is_undone(self, number: int) -> bool:
+        """Return whether this is a decision that was taken back."""
+        return (
+            0 < number <= len(self.lines) and number not in self._in_force and self.lines[number - 1]["action"] != UNDO
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """Return what now holds, as rows of `corrections.csv`: `object_id`, `action`, `label` and `reason`."""
         rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.page.guesses import Guesses
 from plankton_embed.table import EmbeddingTable
+
+UNFIT = re.compile("[\ud800-\udfff]")  # halves of a character, as in names of files that are not UTF-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,14 @@ class PageImages:
 
     @property
     def key(self) -> str:
-        """A hash of the ids and the model: the name under which decisions about these images are kept."""
-        found = hashlib.sha256(str(self.table.model_hash).encode())
-        found.update("\n".join(self.table.object_id).encode())
+        """A hash of ids, vectors and model: decisions about these images are kept under this name.
+
+        Names of files recur (`0000.png` of every day), so ids alone are not enough.
+        """
+        table = self.table
+        found = hashlib.sha256(str(table.model_hash).encode())
+        found.update("\n".join(table.object_id).encode())
+        found.update(table.vectors.tobytes())
         return found.hexdigest()[:16]
 
     @property
@@ -70,6 +78,9 @@ def gather_images(parts: Mapping[str, EmbeddingTable]) -> PageImages:
     if not parts:
         raise InputError("a page needs the vectors of at least one image; found none")
     table = EmbeddingTable.concat(list(parts.values()))
+    for object_id in table.object_id:
+        if UNFIT.search(object_id):
+            raise InputError(f"object_id: expected text that can be written as UTF-8; found {object_id!r}; rename it")
     split = np.repeat(np.array(list(parts), dtype=object), [len(part) for part in parts.values()])
     reference = table.is_labelled & (split == "train" if "train" in parts else np.ones(len(table), dtype=bool))
     classes = table.classes

@@ -17,7 +17,7 @@ from functools import lru_cache
 from os import environ
 from typing import TYPE_CHECKING, Any
 
-from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, needs_extra
+from plankton_embed.errors import InputError, MismatchError, OutputError, PlanktonEmbedError, needs_extra
 from plankton_embed.page.document import write_json_text
 from plankton_embed.page.session import Session
 from plankton_embed.page.thumbnails import read_thumbnail
@@ -136,6 +136,8 @@ class PageServer:
             part = await asyncio.wrap_future(self._parts[name])
         except PlanktonEmbedError as error:
             return _refuse(500, str(error))
+        if name == "queue" and part is not None:  # it has followed decisions since it was computed
+            part = (await run_in_threadpool(self._session.state))["queue"]
         return await run_in_threadpool(_to_json, part)
 
     async def _post(self, name: str, request: Request) -> Response:
@@ -164,6 +166,8 @@ class PageServer:
             return _refuse(422, "action: undo is at the address undo, other actions are at decide")
         try:
             return _to_json(await run_in_threadpool(self._session.decide, wanted))
+        except MismatchError as error:
+            return _refuse(409, str(error))
         except InputError as error:
             return _refuse(422, str(error))
         except PlanktonEmbedError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, MismatchError
 from plankton_embed.images.catalog import refuse_unknown
 from plankton_embed.images.decisions import ACTIONS, UNDO, Decision
 from plankton_embed.page.document import describe_guesses
@@ -78,6 +78,7 @@ class Session:
 
         Raises:
             InputError: it is not a decision about images of the page.
+            MismatchError: its images were decided after the `seen` decisions, or it undoes one that is undone.
             OutputError: it cannot be saved.
         """
         with self._lock, self._alone():
@@ -90,6 +91,7 @@ class Session:
                     if last is None:
                         raise InputError("undo: there is no decision to undo")
                     decision["of"] = last
+                self._refuse_unseen(decision, wanted.get("seen"))
                 line = self.journal.append(decision)
                 if request is not None:
                     self._by_request[request] = line
@@ -184,6 +186,20 @@ class Session:
         if not ids:
             raise InputError("expected at least one image; found none")
         return list(dict.fromkeys(ids))
+
+    def _refuse_unseen(self, decision: Decision, seen: int | None) -> None:
+        """Refuse a decision of a page that does not show what now holds, such as another tab."""
+        decisions = self.journal.decisions
+        if decision["action"] == UNDO:
+            if type(decision["of"]) is int and decisions.is_undone(decision["of"]):
+                raise MismatchError("this decision is undone already; the page now shows what holds")
+            return
+        newer = [] if seen is None else [one for one in decision["object_ids"] if decisions.last_of(one) > seen]
+        if newer:
+            raise MismatchError(
+                f"{len(newer)} of {len(decision['object_ids'])} images were decided in another tab, such as "
+                f"{newer[0]}; the page now shows what holds: look again, then decide"
+            )
 
     def _enroll(self, object_ids: Sequence[str]) -> None:
         """Let labels, guesses and the queue follow the decisions that now hold for these images."""

@@ -186,6 +186,3 @@ def open_picture(path: str | None) -> Image.Image | None:
         return image if image.mode == "L" else to_8bit(image, COLOR)
     except (InputError, *DECODER_FAULTS):
         return None
-
-
-_open = open_picture

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plankton_embed.analysis.labelling import LEFT_OUT, NONE, choose_next
+from plankton_embed.classifiers.enrollment import find_same
 from plankton_embed.errors import InputError
 from plankton_embed.output import refuse_overwrite, write_frame
 from plankton_embed.workflows.inputs import Reference, load_labelled
@@ -52,15 +53,17 @@ def next(
             f"vectors: expected images without a label to choose from; all {len(table)} have one; give vectors of new "
             "images (suspects lists labels that may be wrong)"
         )
-    given = [table]
+    given, is_labelled = [table], np.zeros(len(table), dtype=bool)
     if reference is not None:
         known = load_labelled(reference)
         known.check_same_model(table, ("the reference", "the vectors"))
         given.append(known)
+        is_labelled = find_same(table, known.labelled)
     classes = sorted({name for part in given for name in part.classes})
     code_of = {name: code for code, name in enumerate(classes)}
     index = [[code_of.get(label, NONE) for label in part.label] for part in given]
     index[1:] = [[code if code > NONE else LEFT_OUT for code in codes] for codes in index[1:]]
+    index[0] = [LEFT_OUT if known_already else code for code, known_already in zip(index[0], is_labelled, strict=True)]
     chosen = choose_next(np.concatenate([part.vectors for part in given]), np.concatenate(index), n_images)
     names = np.array([*classes, None], dtype=object)  # the last for -1
     frame = pd.DataFrame(

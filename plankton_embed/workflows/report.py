@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plankton_embed.output import refuse_overwrite, write_atomically
 from plankton_embed.page.document import build_document
+from plankton_embed.page.images import PageImages
 from plankton_embed.page.thumbnails import pack_thumbnails
 from plankton_embed.workflows.inputs import Reference
 from plankton_embed.workflows.page_parts import build_parts, gather_page, title_page
@@ -43,11 +44,22 @@ def report(
         DependencyError: the extra `report` is not installed.
     """
     path = refuse_overwrite(output, overwrite, (".html",))
-    page = gather_page(vectors)
-    thumbnails = pack_thumbnails(page.table.path, progress=progress) if images else None
-    text = build_document(
-        page, build_parts(page, vectors, groups=groups), title=title_page(vectors), thumbnails=thumbnails
-    )
+    return write_page(gather_page(vectors), vectors, path, pictures=images, groups=groups, progress=progress)
+
+
+def write_page(
+    page: PageImages,
+    vectors: Reference,
+    path: Path,
+    *,
+    pictures: bool = True,
+    groups: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write the page of images that are in memory; arguments as of `report`, and `page`, the images of `vectors`."""
+    thumbnails = pack_thumbnails(page.table.path, progress=progress) if pictures else None
+    parts = build_parts(page, vectors, groups=groups)
+    text = build_document(page, parts, title=title_page(vectors), thumbnails=thumbnails)
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     logger.info("report: %s (%.1f MB)", path, len(text) / 1e6)

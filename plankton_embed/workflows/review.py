@@ -69,7 +69,7 @@ def review(
 
     A decision (keep, relabel, delete, the name of a group, undo) is a line of the journal, and is on the disk before
     the page shows it as done. Relabelled and kept images are enrolled at once, and all guesses follow. The page is at
-    an address with a secret part, for this machine and this browser alone. Start it again to go on.
+    an address with a secret part, for this machine alone. Start it again to go on.
 
     Args:
         vectors: the folder of a run, a file of vectors, or a table.
@@ -157,8 +157,9 @@ def _find_pictures(page: PageImages, source: ImageCatalog | str | Path) -> PageI
     found: NDArray[np.object_] = new.reindex(page.table.object_id).to_numpy()
     by_name = pd.Series(catalog.paths, index=[Path(path).name for path in catalog.paths], dtype=object)
     by_name = by_name[~by_name.index.duplicated(keep=False)]
-    names = [None if path is None else Path(path).name for path in page.table.path]
-    other = by_name.reindex(names).to_numpy()
+    names = pd.Series([None if path is None else Path(path).name for path in page.table.path], dtype=object)
+    other = by_name.reindex(names.mask(names.duplicated(keep=False)).tolist()).to_numpy(copy=True)  # one each
+    other[np.isin(other.astype(str), found[pd.notna(found)].astype(str))] = None  # those of other images
     paths = np.where(pd.notna(found), found, np.where(pd.notna(other), other, page.table.path))
     n_found = int((pd.notna(found) | pd.notna(other)).sum())
     if not n_found:

@@ -15,12 +15,13 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.notebook import Shown
+from plankton_embed.page.images import gather_images
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings
-from plankton_embed.workflows.report import report
+from plankton_embed.workflows.report import write_page
 from plankton_embed.workflows.run_steps import (
     embed_step,
     evaluate_step,
@@ -92,14 +93,19 @@ def run(
     """
     chosen = build_settings(settings, "instant")
     result = _do_steps(source, output, chosen, root, status, overwrite, device, progress, with_index=True)
-    if not result.folder.report.exists():
+    if not _is_newer(result.folder.report, result.folder.scores):
         try:
-            report(output, result.folder.report, progress=progress)
+            write_page(gather_images(result.vectors), output, result.folder.report, progress=progress)
         except DependencyError as error:
             logger.warning("no page was written: %s", error)
     if result.model.network.frozen:
         logger.info(LONGER)
     return result
+
+
+def _is_newer(page: Path, scores: Path) -> bool:
+    """Return whether the page was written after the scores."""
+    return page.is_file() and page.stat().st_mtime_ns >= scores.stat().st_mtime_ns
 
 
 def train(

@@ -189,6 +189,10 @@ def test_names_and_images_pulled_out_are_read_from_the_folder(blobs, tmp_path):
         ({"cluster": [1, 1], "name": ["a", "b"]}, "cluster 1 is in several rows"),
         ({"cluster": [1, 2], "name": [None, " "]}, "expected a name for at least one cluster; found none"),
         ({"cluster": [None], "name": ["a"]}, "column cluster: expected 1 to .*; found an empty cell"),
+        (
+            {"cluster": [1], "name": ["a"], "n_images": [300]},
+            "expected cluster 1 with .* images.*; found 300; ",
+        ),
         ({"cluster": [7], "name": ["a"]}, "column cluster: expected 1 to .*; found 7"),
         ({"cluster": [1]}, "expected the columns cluster, name"),
     ],

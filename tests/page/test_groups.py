@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -49,12 +50,21 @@ def test_a_folder_gives_the_same_as_the_result(images, folder):
     found = find_clusters(unlabelled, n_clusters=3, reference=images.table, progress=False)
     of_result, of_folder = build_groups(images, found), build_groups(images, folder)
     assert of_result.keys() == of_folder.keys()
-    for name in of_result:
+    assert (of_result["folder"], of_folder["folder"]) == (False, True)  # only a folder takes cluster_names.csv
+    for name in of_result.keys() - {"folder"}:
         np.testing.assert_array_equal(of_result[name], of_folder[name])
     assert of_folder["cluster"].tolist() == [1, 2, 3]
     assert of_folder["n_images"].tolist() == list(SIZES)
     assert of_folder["nearest"][:2] == ["copepod", HOSTILE]
     assert [sorted(rows) for rows in members(of_folder)] == [list(range(12)), list(range(12, 20)), list(range(20, 25))]
+
+
+def test_images_that_have_got_a_label_are_not_in_groups(images, folder):
+    label = images.table.label.copy()
+    label[[0, 1, 24]] = "copepod"
+    later = gather_images({"": replace(images.table, label=label)})
+    found = build_groups(later, folder)
+    assert set(found["rows"].tolist()) == set(range(25)) - {0, 1, 24}
 
 
 def test_central_images_first_odd_ones_last(images, folder):

@@ -48,10 +48,14 @@ def test_one_class_has_no_second_guess():
     assert images.guess.tolist() == [0, 0] and images.second.tolist() == [-1, -1]
 
 
-def test_the_key_is_that_of_ids_and_model():
+def test_the_key_is_that_of_ids_vectors_and_model():
     first, second = make_table([[0, 0]], ["a"], ["x"]), make_table([[0, 0]], ["b"], ["x"])
     assert gather_images({"": first}).key == gather_images({"": second}).key  # labels may be corrected
-    for other in (make_table([[0, 0]], ["a"], ["y"]), make_table([[0, 0]], ["a"], ["x"], "b")):
+    for other in (
+        make_table([[0, 0]], ["a"], ["y"]),
+        make_table([[0, 0]], ["a"], ["x"], "b"),
+        make_table([[0, 1]], ["a"], ["x"]),
+    ):
         assert gather_images({"": first}).key != gather_images({"": other}).key
 
 
@@ -62,3 +66,5 @@ def test_images_that_do_not_fit_together_are_refused():
         gather_images({"train": make_table([[0, 0]], ["a"], ["x"]), "test": make_table([[0, 0]], ["a"], ["x"])})
     with pytest.raises(MismatchError):
         gather_images({"train": make_table([[0, 0]], ["a"], ["x"]), "test": make_table([[0, 0]], ["a"], ["y"], "b")})
+    with pytest.raises(InputError, match="expected text that can be written as UTF-8"):
+        gather_images({"": make_table([[0, 0]], ["a"], ["x\udcff"])})

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from plankton_embed.errors import InputError, OutputError
+from plankton_embed.errors import InputError, MismatchError, OutputError
 from plankton_embed.page.images import gather_images
 from plankton_embed.page.journal import Journal
 from plankton_embed.page.session import Session
@@ -140,6 +140,18 @@ def test_an_answer_has_what_the_page_has_not_seen(start):
         session.decide(relabel("a", name))
     assert [line["n"] for line in session.decide(relabel("b", "z", seen=1))["decisions"]] == [2, 3]
     assert [line["n"] for line in session.decide(relabel("b", "y", seen=99))["decisions"]] == [4]
+
+
+def test_a_page_that_does_not_show_what_holds_decides_nothing(start):
+    session = start()
+    session.decide(relabel("fish", "x", seen=0))
+    with pytest.raises(MismatchError, match="1 of 2 images were decided in another tab, such as x"):
+        session.decide(relabel("b", "x", "y", cluster=3, seen=0))
+    session.decide(relabel("b", "y", cluster=3, seen=0))  # nobody else decided this one
+    session.decide({"action": "undo", "of": 1})
+    with pytest.raises(MismatchError, match="undone already"):
+        session.decide({"action": "undo", "of": 1})
+    assert names(session.state()["guesses"], "label")[4:] == [None, "b", None]
 
 
 def test_the_queue_follows(start):

@@ -206,7 +206,7 @@ def test_keep_in_a_table_counts_only_where_somebody_has_decided(files, tmp_path,
     catalog = ImageCatalog.load(folder / "catalog.csv")
     catalog = ImageCatalog.from_frame(catalog.frame.assign(label="007"))
     ids = catalog.frame["object_id"]
-    columns = {"object_id": ids[:3], "action": "keep", "label": "larva", "decided_at": ["", "2026-01-02T03:04Z", None]}
+    columns = {"object_id": ids[:3], "action": "keep", "label": "007", "decided_at": ["", "2026-01-02T03:04Z", None]}
     pd.DataFrame(columns).to_csv(tmp_path / "corrections.csv", index=False)
     output = tmp_path / "ecotaxa.tsv"
     predictions = predictions[["object_id", "label"]].replace({"label": {"NA": "salt"}})

@@ -88,3 +88,10 @@ def test_what_cannot_be_chosen(pool, reference, tmp_path):
         pe.next(pool, tmp_path / "next.txt")
     with pytest.raises(InputError, match="unknown"):
         pe.next(pool, reference=replace(reference, label=["unknown"] * len(reference)))
+
+
+def test_images_that_the_reference_has_labelled_are_not_chosen(pool):
+    labelled = replace(pool, label=np.array([["copepod", None, None][n % 3] for n in range(30)], dtype=object))
+    found = pe.next(pool, reference=labelled.select(labelled.is_labelled), n_images=30)
+    assert len(found) == 20
+    assert not set(found["object_id"]) & set(pool.object_id[::3])

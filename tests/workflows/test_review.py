@@ -156,6 +156,13 @@ def test_pictures_that_were_moved_are_found(served, tmp_path, caplog):
     assert [str(path) for path in served["session"].images.table.path] == [
         str(tmp_path / "new" / path.relative_to(drawn)) for path in paths
     ]
+    doubled = dataclasses.replace(  # two images with one name: the source has only one of them
+        table, object_id=renamed.object_id, path=np.array([f"{d}/0000.png" for d in "ab"] * 3, dtype=object)
+    )
+    (tmp_path / "one").mkdir()
+    shutil.copy(next((tmp_path / "new").rglob("*.png")), tmp_path / "one" / "0000.png")
+    with pytest.raises(InputError, match="has none of the 6 images"):
+        review(doubled, images=tmp_path / "one", journal=tmp_path / "k.jsonl")
     other = draw_set(tmp_path / "other", n_per_class=2, classes=("fish_egg",), progress=False)
     with pytest.raises(InputError, match="has none of the 6 images, by object_id or by the name of the file"):
         review(tmp_path / "v.parquet", images=other)

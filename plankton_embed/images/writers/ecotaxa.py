@@ -181,7 +181,17 @@ def _correct(
         logger.warning("%d of %d corrected images are not in the catalog and left out", n_missing, len(decided))
     action = ids.map(decided["action"]).astype(object).fillna("")
     given = frame["label"].astype(object)
-    relabelled, kept = action == "relabel", (action == "keep") & label.notna() & given.notna()
+    relabelled, kept = action == "relabel", (action == "keep") & given.notna()
+    seen = ids.map(decided["label"]).astype(object).fillna("")
+    changed = kept & (seen != "") & (seen != given)
+    if changed.any():
+        example = ids[changed].iloc[0]
+        logger.warning(
+            "corrections: %d kept images have another label in the catalog than a person saw, such as %s (%s, now %s); "
+            "they stay predicted",
+            *(changed.sum(), example, seen[changed].iloc[0], given[changed].iloc[0]),
+        )
+        kept &= ~changed
     label = label.astype(object).mask(relabelled, ids.map(decided["label"]).astype(object)).mask(kept, given)
     return label, status.mask(relabelled | kept, VALIDATED), action
 

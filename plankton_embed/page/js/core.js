@@ -346,7 +346,7 @@ PE.table = (columns, rows, { onclick = null, limit = 200, caption = null } = {})
 
 const quoted = (value) => {
   const text = value === null || value === undefined || Number.isNaN(value) ? "" : String(value);
-  return /[",\n\r]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  return /[",\n\r]|^\s|\s$|^[-+]?\d+\.0*$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
 // Return rows (objects) as CSV; ids and labels are written as they are.

@@ -82,8 +82,15 @@
   // Return the buttons that decide about rows; `rows()` is read at the click, `first(row)` is offered first as a name.
   PE.decisionButtons = (rows, { all = false, done = null } = {}) => {
     const ids = () => rows().map((row) => PE.images.id[row]);
+    let isBusy = false; // a second click on the way decides nothing
     const decide = async (decision) => {
-      await PE.store.decide({ ...decision, object_ids: ids() });
+      if (isBusy) return;
+      isBusy = true;
+      try {
+        await PE.store.decide({ ...decision, object_ids: ids() });
+      } finally {
+        setTimeout(() => (isBusy = false), 300); // milliseconds of a double click
+      }
       if (done) done();
     };
     const word = (text) => (all ? `${text} all` : text);

@@ -231,7 +231,7 @@
       PE.el("p", null, "Similar images are in one group. Open a group, pull out the odd images, and name the rest by one "
         + "word. An image with a decision of its own keeps it. Undo takes a name away."),
       PE.el("div", { class: "progress" }, bar, count,
-        PE.csvButton("cluster_names.csv", ["cluster", "n_images", "name", "pulled_out"], names)), body,
+        part.folder ? PE.csvButton("cluster_names.csv", ["cluster", "n_images", "name", "pulled_out"], names) : ""), body,
       PE.hints([["N", "name"], ["G", "take the nearest class"], ["U", "undo"], ["←", ""], ["→", "other groups"],
         ["A", "all groups"]]));
     PE.ignoreHeld(section);

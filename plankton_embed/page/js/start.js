@@ -7,4 +7,7 @@
   PE.makeDecisions();
   PE.makeTabs();
   document.documentElement.dataset.ready = "true";
-})();
+})().catch((error) => {
+  document.getElementById("main").textContent = `This page cannot be shown: ${error.message}. A newer browser may help.`;
+  throw error;
+});

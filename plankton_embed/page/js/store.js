@@ -72,11 +72,18 @@ PE.store = (() => {
     changed();
   };
 
+  // The same for what this tab has missed while it was not shown.
+  const catchUp = () => {
+    if (!isKept) return;
+    const newValue = localStorage.getItem(`plankton_embed:${PE.data.key}`);
+    if (newValue !== null && newValue !== JSON.stringify(list)) follow({ key: `plankton_embed:${PE.data.key}`, newValue });
+  };
+
   // Take over what the server answers: new decisions, guesses, the queue.
   const take = (answer) => {
     const seen = list.length ? list.at(-1).n : 0;
     const added = answer.decisions.filter((one) => one.n > seen);
-    list.push(...added);
+    for (const one of added) list.push(one);
     if (answer.guesses) {
       const { classes, ...arrays } = PE.decode(answer.guesses);
       PE.classes.splice(0, PE.classes.length, ...classes);
@@ -98,11 +105,13 @@ PE.store = (() => {
     try {
       response = await fetch(path, { cache: "no-store", ...options });
     } catch {
-      throw new NotSaved("The server cannot be reached: nothing was saved. Start it again, then repeat the decision.");
+      throw new NotSaved("The server cannot be reached, so it is not known whether this was saved. Start it again: the page then shows what was saved.");
     }
     if (!response.ok) {
       const text = (await response.text()).slice(0, 300);
-      throw new NotSaved(`Not saved (${response.status}): ${text}`);
+      const error = new NotSaved(`Not saved: ${text}`);
+      error.isStale = response.status === 409; // another tab has decided
+      throw error;
     }
     PE.banner("");
     return response.json();
@@ -118,11 +127,19 @@ PE.store = (() => {
       take(answer);
       changed();
     });
-    waiting = sent.catch((error) => {
-      failed = { text: JSON.stringify(body), request };
+    waiting = sent.catch(async (error) => {
+      failed = error.isStale ? null : { text: JSON.stringify(body), request };
+      if (error.isStale) await update().catch(() => undefined);
       PE.banner(error.message);
     });
     return sent;
+  };
+
+  // Take over what other tabs have decided.
+  const update = async () => {
+    const n = list.length;
+    take(await ask("state"));
+    if (list.length > n) changed();
   };
 
   class NotSaved extends Error {}
@@ -149,6 +166,9 @@ PE.store = (() => {
       nClasses = PE.classes.length;
       if (PE.live) {
         list.length = 0;
+        document.addEventListener("visibilitychange", () => {
+          if (!document.hidden) waiting = waiting.then(update).catch((error) => PE.banner(error.message));
+        });
         try {
           take(await ask("state"));
         } catch (error) {
@@ -180,6 +200,7 @@ PE.store = (() => {
         await send("decide", { ...rest, rows: all.map(findRow) });
       }
       else {
+        catchUp();
         apply(add(whole));
         keep();
         changed();
@@ -189,6 +210,7 @@ PE.store = (() => {
 
     // Undo the last decision that is not undone.
     async undo() {
+      if (!PE.live) catchUp();
       const one = last();
       if (!one) return;
       if (PE.live) await send("undo", { of: one.n });
