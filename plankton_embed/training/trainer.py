@@ -269,12 +269,13 @@ def list_norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 def adapt_statistics(model: EmbeddingModel, images: PreparedImages) -> None:
     """Measure the means and variances of the batch norms on images of another instrument, at most STATISTICS_IMAGES.
 
-    Then the features of these images are distributed as those in the training (Li et al. 2016, arXiv 1603.04779).
+    Then the features of these images are distributed as those in the training (Li et al. 2016, arXiv 1603.04779). They
+    are computed in float32, so that they do not depend on the machine.
     """
     nothing = np.zeros((len(images), 2), dtype=np.float32)  # neither classes nor sizes of images go into the norms
     feed = BatchFeed(images, nothing[:, 0].astype(np.int64), nothing, model.device)
     rows = np.random.default_rng(0).permutation(len(images))[:STATISTICS_IMAGES]
-    measure_statistics(model.net, feed, rows, TrainingSettings())
+    measure_statistics(model.net, feed, rows, TrainingSettings(precision="float32"))
 
 
 def should_compile(training: TrainingSettings, n_steps: int, device: torch.device) -> bool:
