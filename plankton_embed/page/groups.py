@@ -31,9 +31,9 @@ def build_groups(images: PageImages, found: str | Path | Clusters | None = None)
     Returns:
         `cluster` (numbers of the groups), `n_images` (of each, on the page or not), `nearest` (the name of the nearest
         class, or None), `name` (given in `cluster_names.csv`, or None), `start` (m + 1: where the images of each group
-        begin), `rows` (images of the page without label, group after group, those nearest to the group's mean first),
-        `folder` (whether the groups are those of a folder, which takes `cluster_names.csv`). None if there are no such
-        images, or if the folder is damaged or of other images.
+        begin), `rows` (images of the page, those without label if there are some, group after group, those nearest to
+        the group's mean first), `folder` (whether the groups are those of a folder, which takes `cluster_names.csv`).
+        None if there are no groups, or if the folder is damaged or of other images.
     """
     if isinstance(found, Clusters):
         return leave_out_damaged(lambda: _describe_clusters(images, found))
@@ -69,7 +69,9 @@ def _describe(images: PageImages, members: pd.DataFrame, groups: pd.DataFrame, s
     position = pd.Index(groups["cluster"]).get_indexer(pd.Index(members["cluster"]))  # in the order of the groups
     order = np.lexsort((rows, members["distance"].to_numpy(dtype=float), position))
     order = order[(rows[order] >= 0) & (position[order] >= 0)]
-    order = order[images.label_index[rows[order]] < 0]  # a name for the group must not replace labels
+    unlabelled = images.label_index[rows[order]] < 0
+    if unlabelled.any():  # as in `clusters`: a name for the group must not replace labels given since
+        order = order[unlabelled]
     if len(order) == 0:
         return None
     sizes = np.bincount(position[order], minlength=len(groups))

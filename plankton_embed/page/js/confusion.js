@@ -40,9 +40,6 @@
   .matrix thead th span { max-height: 9em; }
 }`;
 
-  // Return a name that may be broken after each _ - or /, so that long names fit into narrow columns.
-  PE.breakable = (text) => String(text).split(/(?<=[_/-])/).flatMap((piece, i) => (i ? [PE.el("wbr"), piece] : [piece]));
-
   // Return a long name without its middle: names of one group often differ at their ends.
   PE.shorten = (text, most) => {
     if (text.length <= most) return text;

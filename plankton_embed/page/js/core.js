@@ -101,6 +101,10 @@ PE.caption = (row) => {
 // Return text that may be broken after _, / and -.
 PE.breakable = (text) => String(text).split(/(?<=[_/-])/).flatMap((piece, at) => (at ? [PE.el("wbr"), piece] : [piece]));
 
+// The label of rejected images cannot be the name of a class.
+PE.isUnknown = (name) => name.normalize("NFKC").trim().toLowerCase() === "unknown";
+PE.UNKNOWN_FAULT = "\"unknown\" is the label of rejected images; choose another name, such as unidentified.";
+
 // Return a number as short text.
 PE.number = (x) => {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
@@ -300,7 +304,7 @@ const shownValue = (column, row) => {
   return typeof value === "number" ? PE.number(value) : value === null || value === undefined ? "–" : PE.breakable(value);
 };
 
-// Return a table whose columns sort by a click; columns: names or {key, title, format?, title_text?}; rows: objects.
+// Return a table whose columns sort by a click; columns: names or {key, title, format?, hint?}; rows: objects.
 PE.table = (columns, rows, { onclick = null, limit = 200, caption = null } = {}) => {
   const heads = described(columns);
   let shown = limit;

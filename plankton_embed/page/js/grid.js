@@ -82,17 +82,11 @@
   // Return the buttons that decide about rows; `rows()` is read at the click, `first(row)` is offered first as a name.
   PE.decisionButtons = (rows, { all = false, done = null } = {}) => {
     const ids = () => rows().map((row) => PE.images.id[row]);
-    let isBusy = false; // a second click on the way decides nothing
     const decide = async (decision) => {
-      if (isBusy) return;
-      isBusy = true;
-      try {
-        await PE.store.decide({ ...decision, object_ids: ids() });
-      } finally {
-        setTimeout(() => (isBusy = false), 300); // milliseconds of a double click
-      }
+      await PE.store.decide({ ...decision, object_ids: ids() });
       if (done) done();
     };
+    const once = (event) => event.detail < 2; // the second click of a double click decides nothing
     const word = (text) => (all ? `${text} all` : text);
     const what = () => (rows().length === 1 ? PE.images.id[rows()[0]] : `${rows().length} images`);
     return [
@@ -100,9 +94,9 @@
         const label = await PE.pickClass({ title: `New label of ${what()}`, first: PE.className(PE.images.guess[rows()[0]]) });
         if (label !== null) await decide({ action: "relabel", label });
       } }, word("Relabel")),
-      PE.el("button", { onclick: () => decide({ action: "keep" }) }, word("Keep")),
-      PE.el("button", { class: "danger", onclick: async () => {
-        const sure = !all || (await PE.confirm(`Leave out ${what()}? The image files are not changed.`, "Delete"));
+      PE.el("button", { onclick: (event) => once(event) && decide({ action: "keep" }) }, word("Keep")),
+      PE.el("button", { class: "danger", onclick: async (event) => {
+        const sure = once(event) && (!all || (await PE.confirm(`Leave out ${what()}? The image files are not changed.`, "Delete")));
         if (sure) await decide({ action: "delete" });
       } }, word("Delete")),
     ];
@@ -150,7 +144,7 @@
     const map = PE.data.parts.map;
     if (!map || !map.neighbors || !map.neighbors.length) return [];
     const k = map.neighbors.length / PE.images.n;
-    return Array.from(map.neighbors.slice(row * k, (row + 1) * k), (other) => other + (map.first_row || 0));
+    return Array.from(map.neighbors.slice(row * k, (row + 1) * k));
   };
 
   // Show one image in the side panel, with what is known of it and its most similar images.

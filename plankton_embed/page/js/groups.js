@@ -22,10 +22,6 @@
 
   PE.part({ id: "groups", title: "Groups", show: (section) => show(section, PE.data.parts.groups) });
 
-  // The label of rejected images cannot be the name of a class.
-  PE.isUnknown = (name) => name.normalize("NFKC").trim().toLowerCase() === "unknown";
-  PE.UNKNOWN_FAULT = "\"unknown\" is the label of rejected images; choose another name, such as unidentified.";
-
   // Return a tile whose click ticks it; `isTicked(row)`, `toggle(row)`; a small button shows the image.
   PE.tickTile = (row, { isTicked, toggle, kind = "pulled", what = "Pull out", size = 96 }) => {
     const tile = PE.tile(row, { size, onclick: () => toggle(row) });

@@ -6,6 +6,7 @@
   const MISSING = -32768; // the image is not on this axis
   const REACH = 12; // px between the pointer and a point that it shows
   const MANY = 20; // entries of the legend above which it has a search
+  const MOST_LISTED = 300; // entries of the legend at a time
   const SCORE_COLORS = ["#4477cc", "#8a7fc0", "#b07f9a", "#d0794f", "#e06000", "#aa0044"]; // low to high, contradiction
   const SCORE_MARKERS = ["circle", "square", "triangle", "diamond", "star", "asterisk"];
   const N_SCORES = 5;
@@ -142,7 +143,7 @@
       onfocusin: () => plotElement.focus({ preventScroll: true }), // not the drawing inside
     }, canvas);
     const spoken = PE.el("span", { class: "map-hidden", "aria-live": "polite" });
-    const filter = PE.el("input", { type: "search", "aria-label": "Search the legend", placeholder: "Search the legend", oninput: () => filterLegend() });
+    const filter = PE.el("input", { type: "search", "aria-label": "Search the legend", placeholder: "Search the legend", oninput: () => drawLegend(listed.counts, listed.looks) });
     const all = PE.el("button", { onclick: () => isolate(null) }, "Show all");
     const legend = PE.el("ul", { class: "map-legend" });
     const missing = PE.el("p", { class: "soft" });
@@ -247,11 +248,17 @@
       return k ? Array.from(part.neighbors.slice(row * k, (row + 1) * k)) : [];
     };
 
+    let listed = null; // the legend as it is drawn
+    const textOf = (category) => (category < 0 ? coloring.none : names[category]);
     const drawLegend = (counts, looks) => {
-      const categories = [...counts.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b);
+      listed = { counts, looks };
+      const every = [...counts.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b);
       legend.classList.toggle("some", isolated.size > 0);
       all.disabled = isolated.size === 0;
-      filter.hidden = categories.length <= MANY;
+      filter.hidden = every.length <= MANY;
+      const text = filter.hidden ? "" : filter.value.trim().toLowerCase();
+      const matching = every.filter((category) => textOf(category).toLowerCase().includes(text));
+      const categories = matching.slice(0, MOST_LISTED);
       const focusedCategory = legend.contains(document.activeElement) ? document.activeElement.dataset.category : null;
       const scrolled = legend.scrollTop;
       PE.clear(legend).append(...categories.map((category) => {
@@ -259,20 +266,15 @@
         return PE.el("li", null, PE.el("button", {
           dataset: { category }, "aria-pressed": String(isolated.has(category)),
           onclick: (event) => isolate(category, event.shiftKey),
-        }, MapPlot.drawSwatch(marker, color), PE.el("span", null, category < 0 ? coloring.none : names[category]),
+        }, MapPlot.drawSwatch(marker, color), PE.el("span", null, textOf(category)),
         PE.el("span", { class: "count" }, PE.number(counts.get(category)))));
-      }));
+      }), matching.length > MOST_LISTED
+        ? PE.el("li", { class: "soft" }, `and ${PE.number(matching.length - MOST_LISTED)} more: search the legend`) : "");
       legend.scrollTop = scrolled;
       if (focusedCategory !== null) legend.querySelector(`[data-category="${focusedCategory}"]`)?.focus();
       if (classList.children.length !== PE.classes.length) {
         PE.clear(classList).append(...PE.classes.map((name) => PE.el("option", { value: name })));
       }
-      filterLegend();
-    };
-
-    const filterLegend = () => {
-      const text = filter.hidden ? "" : filter.value.trim().toLowerCase();
-      for (const item of legend.children) item.hidden = !item.textContent.toLowerCase().includes(text);
     };
 
     // Show one category alone, or with `more` one more or fewer; the same again, or null: all.

@@ -89,7 +89,9 @@
       const rows = Array.from(PE.images.label.keys()).filter((row) => PE.images.label[row] === code);
       PE.openGrid(rows, `${label}: ${PE.plural(rows.length, "image")}`);
     };
-    return [PE.el("h2", null, "Classes"), PE.table(columns, classes, { onclick: open, limit: 25 })];
+    return [PE.el("h2", null, "Classes"),
+      PE.el("p", { class: "soft" }, "Counts of when the page was made; a click opens the images that have the class now."),
+      PE.table(columns, classes, { onclick: open, limit: 25 })];
   };
 
   PE.part({

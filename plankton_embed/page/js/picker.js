@@ -16,10 +16,9 @@ PE.pickClass = ({ title = "Choose a class", first = [] } = {}) =>
     });
     const fault = PE.el("p", { class: "fault", role: "alert" });
 
-    const isTaken = (name) => name.normalize("NFKC").trim().toLowerCase() === "unknown";
     const take = (name) => {
-      if (isTaken(name)) {
-        fault.textContent = "\"unknown\" is the label of rejected images; choose another name, such as unidentified.";
+      if (PE.isUnknown(name)) {
+        fault.textContent = PE.UNKNOWN_FAULT;
         return;
       }
       chosen = name;
