@@ -21,7 +21,7 @@ class Guesses:
         vectors: float32 (n, d), all images.
         label_index: (n,) class index of each image, -1 if it has none.
         reference: (n,) images that the means are made of; those without a label are left out.
-        classes: class names; those that `change` adds come after them.
+        classes: class names; those that `change` adds come after them, and go when no image has them any more.
 
     Raises:
         InputError: the lengths differ, or an index has no class.
@@ -42,6 +42,7 @@ class Guesses:
         if n and (index.min() < NONE or index.max() >= len(classes)):
             raise InputError(f"guesses: expected class indices from -1 to {len(classes) - 1}; found others")
         self.classes = list(classes)
+        self._n_given = len(classes)
         self._index_of = {name: number for number, name in enumerate(self.classes)}
         middle = vectors.mean(axis=0, dtype=np.float64) if n else 0.0  # far from 0, distances lose digits in float32
         self._vectors = (vectors - middle).astype(np.float32)
@@ -82,6 +83,9 @@ class Guesses:
             np.add.at(self._sums, indices[given], sign * self._vectors[changed[given]].astype(np.float64))
         self._class_of[changed] = new
         self._sums[self._counts == 0] = 0  # no rounding error of removed images stays
+        while len(self.classes) > self._n_given and self._counts[-1] == 0:  # a name that was taken back, such as a typo
+            del self._index_of[self.classes.pop()]
+            self._counts, self._sums = self._counts[:-1], self._sums[:-1]
 
     @property
     def reference_class(self) -> NDArray[np.intp]:

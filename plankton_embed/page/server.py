@@ -63,15 +63,24 @@ class PageServer:
         token: the secret part of the address.
         port: where it listens.
         parts: data of parts that are not in the document, as soon as it is computed.
+        ticket: `/TICKET` leads to the page once, for the browser that the server starts: other users of the machine
+            can read its command line.
     """
 
     def __init__(
-        self, session: Session, document: str, token: str, port: int, parts: Mapping[str, Future[Any]] | None = None
+        self,
+        session: Session,
+        document: str,
+        token: str,
+        port: int,
+        parts: Mapping[str, Future[Any]] | None = None,
+        ticket: str | None = None,
     ) -> None:
         self._session = session
         self._parts = dict(parts or {})
         self._document = document.encode()
         self._token = token
+        self._ticket = ticket
         ports = [f":{port}", *([""] if port == 80 else [])]
         self._hosts = {f"{name}{end}" for name in OWN_NAMES for end in ports}
         self._origins = {f"http://{host}" for host in self._hosts}
@@ -99,7 +108,9 @@ class PageServer:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _refuse(403, "requests of other pages are not answered")
         token, slash, name = str(request.scope["path"]).removeprefix("/").partition("/")
-        if not secrets.compare_digest(token.encode(errors="replace"), self._token.encode()):
+        if self._ticket is not None and _is_same(token, self._ticket):
+            self._ticket, slash = None, ""
+        elif not _is_same(token, self._token):
             return _refuse(404, "not found")
         if not slash:
             return RedirectResponse(f"/{self._token}/")
@@ -203,19 +214,18 @@ def serve(
     with needs_extra("review", EXTRA):
         import starlette  # noqa: F401
         import uvicorn
-    token = secrets.token_urlsafe(24)
+    token, ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     with _listen(port) as listener:
         port = listener.getsockname()[1]
-        application = PageServer(session, build_page(token), token, port, parts)
+        application = PageServer(session, build_page(token), token, port, parts, ticket)
         config = uvicorn.Config(
             application, http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
             access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        address = f"http://{HOST}:{port}/{token}/"
-        announce(address)
+        announce(f"http://{HOST}:{port}/{token}/")
         if open_browser and _has_screen():
-            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=[f"http://{HOST}:{port}/{ticket}"], daemon=True).start()
         with suppress(KeyboardInterrupt):
             _run(server, listener)
 
@@ -262,6 +272,11 @@ def _listen(port: int) -> socket.socket:
 def _has_screen() -> bool:
     """Return whether a browser opens in a window; without a screen, one in the terminal would hide the messages."""
     return sys.platform in ("win32", "darwin") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
+def _is_same(given: str, secret: str) -> bool:
+    """Return whether two texts are the same; the time that this takes does not tell how much of them is."""
+    return secrets.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
 async def _read_body(request: Request) -> bytes | None:

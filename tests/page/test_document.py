@@ -207,6 +207,56 @@ def test_many_images_are_decided_at_once(open_page, small_report, small_images):
     assert panel.locator(".tile.deleted").count() == 4
 
 
+def test_two_tabs_of_a_file_follow_each_other(open_page, small_report):
+    first = open_page(small_report)
+    second = first.context.new_page()
+    second.goto(first.url)
+    second.wait_for_selector("html[data-ready]")
+    decide = "([action, row]) => PE.store.decide({ action, object_ids: [PE.images.id[row]] })"
+    first.evaluate(decide, ["delete", 0])
+    second.wait_for_function("PE.store.size() === 1")
+    second.evaluate(decide, ["keep", 1])
+    first.wait_for_function("PE.store.size() === 2")
+    assert first.evaluate("PE.store.list.map((one) => one.action)") == ["delete", "keep"]
+    assert "2 images decided" in second.locator("#decisions").text_content()
+    # a tab that missed the other's decision (a browser may put it to sleep) takes it over before its own
+    kept = first.evaluate("localStorage.getItem(`plankton_embed:${PE.data.key}`)")
+    second.evaluate("PE.store.list.length = 1")
+    second.evaluate(decide, ["delete", 2])
+    assert second.evaluate("PE.store.list.map((one) => one.action)") == ["delete", "keep", "delete"]
+    assert len(json.loads(kept)) == 2
+    second.close()
+
+
+def test_the_second_click_of_a_double_click_decides_nothing(open_page, small_report):
+    page = open_page(small_report)
+    page.evaluate("PE.detail(0)")
+    page.get_by_role("dialog").get_by_role("button", name="Keep", exact=True).dblclick()
+    assert page.evaluate("PE.store.list.length") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("salp", "salp"), ("a,b", '"a,b"'), ('say "a"', '"say ""a"""'), (" a", '" a"'), ("a\nb", '"a\nb"'),
+        ("1.0", '"1.0"'), ("007", "007"), (1.5, "1.5"), (None, ""), (0, "0"),
+    ],
+)  # fmt: skip
+def test_a_cell_of_a_csv_file(open_page, small_report, value, text):
+    page = open_page(small_report)
+    assert page.evaluate("(value) => PE.csv([{ a: value, b: 1 }], ['a', 'b'])", value) == f"a,b\n{text},1\n"
+
+
+def test_a_page_that_cannot_be_shown_says_so(small_text, browser_page, browser_faults, tmp_path):
+    broken, n = re.subn(r'(id="data"[^>]*>)\{', r"\1[", small_text, count=1)
+    assert n == 1
+    (tmp_path / "broken.html").write_text(broken, encoding="utf-8")
+    browser_page.goto((tmp_path / "broken.html").as_uri())
+    browser_page.get_by_text("This page cannot be shown").wait_for()
+    assert any(fault.startswith("exception") for fault in browser_faults)
+    browser_faults.clear()
+
+
 def test_the_list_of_classes_is_searched_by_keys(open_page, small_report):
     page = open_page(small_report)
     page.evaluate("() => { window.picked = PE.pickClass({ title: 'Which?', first: 'medusa' }); }")

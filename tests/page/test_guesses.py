@@ -129,6 +129,19 @@ def test_a_removed_class_has_no_mean():
     assert guesses.predict()[0].tolist() == [0, 0, 0, 1, 0]
 
 
+def test_a_name_that_no_image_has_any_more_is_gone_but_given_classes_stay():
+    vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
+    guesses = Guesses(vectors, np.array([0, 1, -1, -1]), np.ones(4, dtype=bool), ["a", "b"])
+    guesses.change([2, 3], ["typo", "c"])
+    guesses.change([2], [None])
+    assert guesses.classes == ["a", "b", "typo", "c"]  # c keeps its number
+    guesses.change([3, 1], [None, None])
+    assert guesses.classes == ["a", "b"]
+    guesses.change([2], ["d"])
+    assert guesses.classes == ["a", "b", "d"]
+    check_same(guesses, vectors, ["a", None, "d", None])
+
+
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(InputError, match="expected 5 labels"):
         Guesses(POINTS, np.zeros(4, dtype=int), np.ones(5, dtype=bool), ["a"])

@@ -137,6 +137,18 @@ def test_a_part_is_answered_when_it_is_computed(table, journal_path):
     journal.close()
 
 
+def test_the_address_that_the_browser_is_started_with_leads_to_the_page_once(table, journal_path):
+    images = gather_images({"": table})
+    journal = Journal(journal_path, images.key)
+    application = server.PageServer(Session(images, journal), "", TOKEN, PORT, ticket="once")
+    client = testclient.TestClient(application, base_url=OWN, follow_redirects=False)
+    answers = [client.get("/once") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [307, 404, 404]
+    assert answers[0].headers["location"] == f"/{TOKEN}/"
+    assert client.get(f"/{TOKEN}/").status_code == 200
+    journal.close()
+
+
 # --- what it refuses
 
 
@@ -498,6 +510,41 @@ def test_parts_arrive_while_the_page_is_in_use(serve, browser_page):
     before = browser_page.evaluate("PE.data.parts.queue.rows[0]")
     browser_page.evaluate("row => PE.store.decide({action: 'delete', object_ids: [PE.images.id[row]]})", before)
     browser_page.wait_for_function("row => !PE.data.parts.queue.rows.includes(row)", arg=before)
+
+
+def test_a_review_that_starts_without_labels(table, tmp_path, browser_page):
+    pytest.importorskip("jinja2", reason="jinja2 is not installed (extra report)")
+    pytest.importorskip("bokeh", reason="bokeh is not installed (extra report)")
+    unlabelled = EmbeddingTable(table.vectors, table.object_id, path=table.path)
+    process = Process(unlabelled.save(tmp_path / "unlabelled.parquet"))
+    page = browser_page
+    choices = "Array.from(document.querySelectorAll('#part-map select')[1].options, (option) => option.text)"
+    ids = "rows.map((row) => PE.images.id[row])"
+    decide = f"([rows, label]) => PE.store.decide({{action: 'relabel', object_ids: {ids}, label}})"
+    try:
+        page.goto(f"{process.address}#map")
+        page.wait_for_selector("#part-map[data-ready] canvas", state="attached")
+        page.wait_for_function(f"{choices}.includes('group')")  # the groups came after the map
+        assert "guess" not in page.evaluate(choices)
+        page.evaluate(decide, [[0, 3], "salp"])
+        page.wait_for_function(f"{choices}.includes('guess')")
+        page.get_by_label("Colour by").select_option("guess")
+        page.evaluate(decide, [[1], "typo"])
+        assert page.evaluate("PE.classes") == ["salp", "typo"]
+        page.evaluate("PE.store.undo()")
+        assert page.evaluate("PE.classes") == ["salp"]  # the typo is not offered again
+        assert page.get_by_label("Colour by").input_value() == "guess"
+        first = page.evaluate("PE.data.parts.queue.rows[0]")
+        page.evaluate(decide, [[first], "salp"])
+        page.reload()  # the queue that was computed at the start is old by now
+        page.wait_for_function("PE.data.parts.queue && PE.data.parts.queue.rows")
+        assert first not in page.evaluate("Array.from(PE.data.parts.queue.rows)")
+        for size in ({"width": 390, "height": 844}, {"width": 1280, "height": 800}):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        page.goto("about:blank")
+        process.stop()
 
 
 def test_another_page_in_the_browser_cannot_read_or_decide(serve, browser, tmp_path):

@@ -10,6 +10,7 @@
     const data = PE.decode(await response.json());
     if (data === null) delete PE.data.parts[id];
     else PE.data.parts[id] = data;
+    PE.changed();
     return data;
   };
 

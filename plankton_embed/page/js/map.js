@@ -100,7 +100,7 @@
   const show = async (section) => {
     const part = PE.data.parts.map;
     const n = PE.images.n;
-    const colorings = listColorings();
+    let colorings = listColorings();
     let pair = part.axes[0];
     let coloring = colorings[0];
     let names = [];
@@ -120,7 +120,7 @@
       return [PE.el("label", null, title, select), select];
     };
     const [axesLabel] = choice("Axes", part.axes, (option) => setAxes(option));
-    const [colorLabel, colorSelect] = choice("Colour by", colorings, (option) => setColoring(option));
+    const [colorLabel, colorSelect] = choice("Colour by", colorings, () => setColoring(colorings[colorSelect.selectedIndex]));
     const toolButtons = [["pan", "Move"], ["box", "Box"], ["lasso", "Lasso"]].map(([id, title]) =>
       PE.el("button", { dataset: { tool: id }, "aria-pressed": String(id === "pan"), onclick: () => setTool(id) }, title));
     const zoomButtons = [["−", "Zoom out", () => zoom(1.5)], ["+", "Zoom in", () => zoom(1 / 1.5)], ["Reset", "Reset the view", () => reset()]]
@@ -186,6 +186,17 @@
       colorSelect.selectedIndex = colorings.indexOf(option);
       isolated.clear();
       filter.value = "";
+      draw();
+    };
+
+    // Offer what has come since: the first labels and guesses, parts that were computed later.
+    const offer = () => {
+      colorings = listColorings();
+      PE.clear(colorSelect).append(...colorings.map((option) => PE.el("option", null, option.name)));
+      const same = colorings.find(({ id }) => id === coloring.id);
+      if (!same) return setColoring(colorings[0]);
+      coloring = same;
+      colorSelect.selectedIndex = colorings.indexOf(same);
       draw();
     };
 
@@ -549,7 +560,7 @@
     PE.map = { position };
     paint();
     setAxes(pair);
-    PE.refresh("map", draw);
+    PE.refresh("map", offer);
     view = await embed(canvas); // with its points, for each change would be drawn
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       paint();
