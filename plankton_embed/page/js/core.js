@@ -345,7 +345,7 @@ PE.table = (columns, rows, { onclick = null, limit = 200, caption = null } = {})
   };
   draw();
   return PE.el("div", { class: "table" },
-    PE.el("table", null, caption ? PE.el("caption", null, caption) : null, PE.el("thead", null, head), body), more);
+    PE.el("table", null, caption ? PE.el("caption", null, PE.el("span", null, caption)) : null, PE.el("thead", null, head), body), more);
 };
 
 const quoted = (value) => {
