@@ -29,7 +29,7 @@ def find_doubts(images: PageImages, run: RunFacts | None) -> list[dict[str, Any]
     if run is None:
         found = [*_doubt_file(images), *_doubt_classes(images, RunFacts())]
     else:
-        of_scores = [*_doubt_scores(run), *_doubt_splits(images, run)]
+        of_scores = [*_doubt_scores(images, run), *_doubt_splits(images, run)]
         found = [*of_scores, *_doubt_classes(images, run), *_doubt_files(images, run)]
     found += _doubt_labels(images)
     return [{"text": text, "rows": np.asarray(rows, dtype=np.int32)} for text, rows in found]
@@ -47,10 +47,12 @@ def _doubt_file(images: PageImages) -> Iterator[Doubt]:
         yield "No image has a label: there are no guesses.", []
 
 
-def _doubt_scores(run: RunFacts) -> Iterator[Doubt]:
+def _doubt_scores(images: PageImages, run: RunFacts) -> Iterator[Doubt]:
     scores, methods = run.scores, run.methods
     if not methods:
-        yield "There are no scores: no labelled images outside train.", []
+        n = int((images.table.is_labelled & (images.split != "train")).sum())
+        why = f"scores.json is missing, though {n:,} images" if n else "no labelled images"
+        yield f"There are no scores: {why} outside train{' have labels (see evaluate)' if n else ''}.", []
         return
     first = next(iter(methods.values()))
     if scores["split"] == "val":
@@ -89,7 +91,13 @@ def _doubt_splits(images: PageImages, run: RunFacts) -> Iterator[Doubt]:
             "new sample may be predicted worse (--group-by sample_id keeps each sample in one split).",
             [],
         )
-    if "train" in images.split:
+    if "train" not in images.split:
+        yield (
+            "There are no vectors of train. Guesses of labelled images, and their confusion, are made from the other "
+            "images of this page. They show how well classes are separated, not how well new images are predicted.",
+            [],
+        )
+    else:
         yield (
             "Images of train are nearer to their class means than new images, because the vectors were fitted to their "
             "labels. On the map, judge the separation of classes by val and test.",

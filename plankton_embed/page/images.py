@@ -51,13 +51,15 @@ class PageImages:
 
     @property
     def key(self) -> str:
-        """A hash of ids, vectors and model: decisions about these images are kept under this name.
+        """A hash of ids, vectors, labels and model: decisions about these images are kept under this name.
 
-        Names of files recur (`0000.png` of every day), so ids alone are not enough.
+        Names of files recur (`0000.png` of every day), so ids alone are not enough; and decisions that were made, and
+        applied, before labels changed must not come back.
         """
         table = self.table
         found = hashlib.sha256(str(table.model_hash).encode())
         found.update("\n".join(table.object_id).encode())
+        found.update("\n".join(label or "" for label in table.label).encode())
         found.update(table.vectors.tobytes())
         return found.hexdigest()[:16]
 

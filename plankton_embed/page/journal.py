@@ -100,8 +100,9 @@ class Journal:
             raise InputError(
                 f"journal {self.path} has {len(text.decisions)} decisions about other vectors (key {found}, of "
                 f"{text.header.get('vectors') or 'an unknown file'}); these have the key {key}. A model was trained "
-                "again, or the file contains other images. Rename the journal to start a new one, or give another file "
-                "(--journal FILE). apply-corrections CATALOG JOURNAL still applies its decisions by object_id"
+                "again, labels were changed, or the file contains other images. Rename the journal to start a new one, "
+                "or give another file (--journal FILE). apply-corrections CATALOG JOURNAL still applies its decisions "
+                "by object_id"
             )
         self._size = text.n_bytes
         if len(raw) > text.n_bytes:

@@ -223,10 +223,15 @@ class Session:
 
     def _index_for_queue(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the class index of images for the queue: -2 where a decision left an image without a label."""
-        ids = self.images.table.object_id[rows]
-        decided = np.array([self.journal.decisions.of(object_id) is not None for object_id in ids], dtype=bool)
+        held = [self.journal.decisions.of(object_id) for object_id in self.images.table.object_id[rows]]
+        decided = np.array([one is not None and not _is_pulled_out(one) for one in held], dtype=bool)
         is_out = decided & (self._guesses.reference_class[rows] < 0)
         return np.where(is_out, LEFT_OUT, self._label[rows])
+
+
+def _is_pulled_out(decision: Decision) -> bool:
+    """Return whether a decision takes the name of a group away from an image, which then has none again."""
+    return decision["action"] == "keep" and "cluster" in decision
 
 
 def _check_text(text: Any, name: str, longest: int) -> str:

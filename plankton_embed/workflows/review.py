@@ -31,6 +31,7 @@ from plankton_embed.workflows.page_parts import gather_page, list_parts, title_p
 from plankton_embed.workflows.result_folder import SUMMARY_FILE
 
 SLOW = ("suspects", "map", "queue", "groups")  # parts that take seconds: the page opens before them, in this order
+MOST_PARTS = 3  # of a path, by which a moved picture is found
 N_CHECKED = 200  # images whose files are looked for at the start
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ def review(
         session = Session(page, opened)
         builders = list_parts(page, vectors, groups=groups)
         builders["queue"] = lambda: _attach_queue(session)
-        later = [name for name in SLOW if name in builders]
+        empty = {"queue", "groups"} if page.table.is_labelled.all() else set()  # no tab for nothing: built at once
+        later = [name for name in SLOW if name in builders and name not in empty]
         parts: dict[str, dict[str, Any] | None] = {
             name: {"pending": True} if name in later else build() for name, build in builders.items()
         }
@@ -155,22 +157,31 @@ def _find_pictures(page: PageImages, source: ImageCatalog | str | Path) -> PageI
     catalog = read_source(source)
     new = pd.Series(catalog.paths, index=catalog.frame["object_id"].astype(str).tolist(), dtype=object)
     found: NDArray[np.object_] = new.reindex(page.table.object_id).to_numpy()
-    by_name = pd.Series(catalog.paths, index=[Path(path).name for path in catalog.paths], dtype=object)
-    by_name = by_name[~by_name.index.duplicated(keep=False)]
-    names = pd.Series([None if path is None else Path(path).name for path in page.table.path], dtype=object)
-    other = by_name.reindex(names.mask(names.duplicated(keep=False)).tolist()).to_numpy(copy=True)  # one each
+    other = np.full(len(page), None, dtype=object)
+    for n_parts in range(1, MOST_PARTS + 1):  # names of files recur: then those of their folders too
+        ends = [_end(path, n_parts) for path in catalog.paths]
+        by_end = pd.Series(catalog.paths, index=ends, dtype=object)
+        by_end = by_end[~by_end.index.duplicated(keep=False)]
+        sought = pd.Series([None if path is None else _end(path, n_parts) for path in page.table.path], dtype=object)
+        same = by_end.reindex(sought.mask(sought.duplicated(keep=False)).tolist()).to_numpy()  # one each
+        other = np.where(pd.isna(other), same, other)
     other[np.isin(other.astype(str), found[pd.notna(found)].astype(str))] = None  # those of other images
     paths = np.where(pd.notna(found), found, np.where(pd.notna(other), other, page.table.path))
     n_found = int((pd.notna(found) | pd.notna(other)).sum())
     if not n_found:
         where = "the catalog" if isinstance(source, ImageCatalog) else source
         raise InputError(
-            f"images: {where} has none of the {len(page)} images, by object_id or by the name of the file, such as "
-            f"{page.table.object_id[0]}; give the folder or catalog that they were embedded from"
+            f"images: {where} has none of the {len(page)} images, by object_id or by the name of the file and "
+            f"its folders, such as {page.table.object_id[0]}; give the folder or catalog that they were embedded from"
         )
     if n_found < len(page):
         logger.warning("images: %d of %d images were not found there", len(page) - n_found, len(page))
     return replace(page, table=replace(page.table, path=paths))
+
+
+def _end(path: str, n_parts: int) -> str:
+    """Return the last parts of a path."""
+    return "/".join(Path(path).parts[-n_parts:])
 
 
 def _warn_of_missing(page: PageImages) -> None:

@@ -247,6 +247,26 @@ def test_a_cell_of_a_csv_file(open_page, small_report, value, text):
     assert page.evaluate("(value) => PE.csv([{ a: value, b: 1 }], ['a', 'b'])", value) == f"a,b\n{text},1\n"
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(None, "–"), (0, "0 %"), (0.5, "50 %"), (1, "100 %"), (1999 / 2000, "99.95 %"), (2e5 / (2e5 + 1), "99.9995 %"),
+     (1e-7, "0.00001 %"), (0.12345, "12.3 %")],
+)  # fmt: skip
+def test_nearly_all_is_not_all(open_page, small_report, share, text):
+    assert open_page(small_report).evaluate("PE.percent", share) == text
+
+
+def test_a_key_on_the_tab_moves_the_focus_to_the_images(open_page, small_report):
+    page = open_page(small_report)
+    page.get_by_role("tab", name="Overview").focus()
+    while page.evaluate("PE.opened()") != "suspects":
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("k")
+    page.wait_for_function("PE.store.size() === 1")
+    page.keyboard.press("ArrowRight")  # the next image, not the next tab
+    assert page.evaluate("PE.opened()") == "suspects"
+
+
 def test_a_page_that_cannot_be_shown_says_so(small_text, browser_page, browser_faults, tmp_path):
     broken, n = re.subn(r'(id="data"[^>]*>)\{', r"\1[", small_text, count=1)
     assert n == 1

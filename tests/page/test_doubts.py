@@ -45,7 +45,9 @@ def test_a_good_run_has_one_warning():
 @pytest.mark.parametrize(
     ("images", "facts", "expected"),
     [
-        ({}, {"scores": {}}, "no scores: no labelled images outside train"),
+        ({}, {"scores": {}}, "no scores: scores.json is missing, though 30 images outside train have labels"),
+        ({"n_test": 0}, {"scores": {}}, "no scores: no labelled images outside train."),
+        ({"n_train": 0}, {}, "There are no vectors of train. Guesses of labelled images"),
         ({}, {"changed": {"intervals_95": None, "no_intervals": "9 images"}}, "no intervals: 9 images"),
         ({}, {"changed": {"intervals_95": {"accuracy": [0.7, 0.95]}}}, "may be 0.70 or 0.95"),
         ({}, {"changed": {"calibration": {"ece": 0.2}}}, "differ from the share of right predictions by 0.20"),

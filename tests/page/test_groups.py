@@ -218,6 +218,8 @@ def test_an_image_is_pulled_out_of_a_named_group_and_put_back(page, tmp_path):
     tile(page, 15).click()
     assert labels(page)[12:20] == [HOSTILE] * 3 + [""] + [HOSTILE] * 4
     assert json.loads(read_names(page, tmp_path)["pulled_out"][1]) == ["image 15"]
+    assert page.evaluate("PE.store.of(15)")["action"] == "keep"
+    assert page.evaluate("PE.store.of(15)")["cluster"] == 2  # so that it is still to be labelled
     tile(page, 15).click()
     assert labels(page)[12:20] == [HOSTILE] * 8
     assert json.loads(read_names(page, tmp_path)["pulled_out"][1]) == []

@@ -383,6 +383,34 @@ def test_search_finds_exactly_a_class_or_an_image(map_page):
     assert pressed(map_page) == ["copepod_nauplii"]
 
 
+def test_accents_of_either_form_are_found_and_copies_are_reached(open_map):
+    ids = ["e\u0301.png", "\u00e9.png", "u\u0308 x.png", "a", "b", "c"]  # file names of macOS have accents of their own
+    vectors = np.array([[0, 0], [2, 0], [4, 0], [6, 0], [6, 0], [6, 0]], dtype=np.float32)
+    images = gather_images({"": EmbeddingTable(vectors, ids, ["e\u0301"] * 6)})
+    page = open_map(build_document(images, {"map": build_map(images)}, title="Copies"))
+    search, title = page.get_by_label("Search for a class or an id"), page.locator("dialog[open] h2")
+    for sought, found in ((ids[0], 0), (ids[1], 1), (ids[2], 2), ("\u00fc x.png", 2)):
+        search.fill(sought)
+        search.press("Enter")
+        title.wait_for()
+        assert title.text_content() == ids[found]
+        page.keyboard.press("Escape")
+    search.fill("\u00fc")
+    search.press("Enter")
+    page.locator(".map-found").get_by_role("button", name=ids[2]).wait_for()
+    x_of = "row => PE.map.position(row).x"
+    key = "ArrowRight" if page.evaluate(x_of, 3) > page.evaluate(x_of, 2) else "ArrowLeft"
+    page.locator(".map-plot").focus()
+    seen = set()
+    for pressed_key in (["ArrowLeft"] * 6 + ["ArrowRight"] * 8) if key == "ArrowRight" else ["ArrowRight"] * 8:
+        page.keyboard.press(pressed_key)
+        seen.add(page.locator(".map-tip strong").text_content())
+    assert {"a", "b", "c"} <= seen
+    for _ in range(6):
+        page.keyboard.press(key)
+    assert "2 images more at this place" in page.locator(".map-tip").text_content()
+
+
 def test_similar_images_open_from_the_map(map_page, images):
     places = positions(map_page)
     distances = np.linalg.norm(places - places[:, None], axis=2) + 1e6 * np.eye(N)

@@ -227,6 +227,20 @@ def test_nothing_to_take_without_a_guess(table, open_page, tmp_path):
     assert page.evaluate("PE.store.list.length") == 1
 
 
+def test_an_image_pulled_out_of_a_named_group_is_still_to_be_labelled(page):
+    rows = shown(page)
+    decide = (
+        "([action, rows, more]) => PE.store.decide({action, ...more, object_ids: rows.map((row) => PE.images.id[row])})"
+    )
+    page.evaluate(decide, ["relabel", rows, {"label": "larva", "cluster": 1}])
+    page.evaluate(decide, ["keep", rows[:1], {"cluster": 1}])
+    page.evaluate(decide, ["keep", rows[1:2], {}])  # left without a label on purpose
+    counted = page.locator("#part-queue .count").text_content()
+    left = [int(row) for row in np.flatnonzero(page.evaluate("Array.from(PE.images.label)") == np.int64(-1))]
+    assert rows[0] in left
+    assert f"{len(left) - 1} images without a label" in counted
+
+
 def test_a_phone_shows_a_group(browser_page, small_report):
     browser_page.set_viewport_size({"width": 390, "height": 844})
     browser_page.goto(small_report.as_uri() + "#queue")

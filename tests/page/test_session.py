@@ -162,6 +162,10 @@ def test_the_queue_follows(start):
     session.decide({"action": "keep", "object_ids": ["y"]})
     session.decide({"action": "undo"})
     assert queue.changes == [([6], [2]), ([0, 4], [-2, -2]), ([5], [-2]), ([5], [-1])]
+    session.decide({"action": "keep", "object_ids": ["y"], "cluster": 2})  # pulled out of a group: still to label
+    assert queue.changes.pop() == ([5], [-1])
+    session.decide({"action": "undo"})
+    assert queue.changes.pop() == ([5], [-1])
     later = Queue()  # one that is ready only now has what was decided before
     assert session.attach_queue(later) == {"rows": [1]}
     assert later.changes == [([6, 0, 4], [2, -2, -2])]

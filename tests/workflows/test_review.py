@@ -65,7 +65,8 @@ def test_a_run_is_reviewed_corrected_and_enrolled(run, served, reference, calibr
     assert '"token":"secret"' in served["page"]
     assert served["options"] == {"port": 0, "open_browser": True}
     assert served["parts"]["map"]["axes"]
-    assert served["parts"]["queue"] is None  # every image has a label
+    assert "queue" not in served["parts"]  # every image has a label, so that there is no such tab
+    assert '"queue":{' not in served["page"]
     assert done.next_steps == (
         f"plankton-embed apply-corrections '{run.catalog}' '{journal}' -o corrected.csv",
         f"plankton-embed enroll '{run.path}' '{journal}' -o reference.parquet",
@@ -156,6 +157,17 @@ def test_pictures_that_were_moved_are_found(served, tmp_path, caplog):
     assert [str(path) for path in served["session"].images.table.path] == [
         str(tmp_path / "new" / path.relative_to(drawn)) for path in paths
     ]
+    twins = tmp_path / "twins"  # the same names in several folders
+    for folder in ("a", "b", "c"):
+        (twins / folder).mkdir(parents=True)
+        for number in (0, 1):
+            shutil.copy(next((tmp_path / "new").rglob("*.png")), twins / folder / f"{number}.png")
+    ends = [f"{folder}/{number}.png" for folder in "abc" for number in (0, 1)]
+    recurring = dataclasses.replace(
+        table, object_id=renamed.object_id, path=np.array([f"/disk/{end}" for end in ends], dtype=object)
+    )
+    review(recurring, images=twins, journal=tmp_path / "t.jsonl")
+    assert [str(path) for path in served["session"].images.table.path] == [str(twins / end) for end in ends]
     doubled = dataclasses.replace(  # two images with one name: the source has only one of them
         table, object_id=renamed.object_id, path=np.array([f"{d}/0000.png" for d in "ab"] * 3, dtype=object)
     )

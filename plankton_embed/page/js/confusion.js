@@ -47,7 +47,11 @@
     return `${text.slice(0, most - 1 - end)}…${text.slice(text.length - end)}`;
   };
 
-  const percent = (x) => (x === null ? "–" : `${(100 * x).toFixed(1)} %`); // aligned in a column
+  const percent = (x) => { // aligned in a column
+    if (x === null) return "–";
+    const text = (100 * x).toFixed(1);
+    return `${x < 1 && text === "100.0" ? "99.9" : text} %`; // not all
+  };
 
   PE.part({ id: "confusion", title: "Confusion", show: (section) => show(section, PE.data.parts.confusion) });
 
@@ -82,7 +86,7 @@
       PE.el("p", null, `${right.toLocaleString("en")} of ${PE.plural(rows.length, "image")} right `
         + `(${PE.percent(right / rows.length)}). Rows: true class. Columns: predicted class.`),
       PE.el("p", { class: "soft" }, `Scored: ${part.of}. Labels and predictions of `,
-        PE.el("span", { class: "when" }, part.when), "."),
+        PE.el("span", { class: "when" }, part.when), part.of.includes(".csv") ? " (the date of the file)." : "."),
       since);
 
     // ---------------------------------------------------------------------------------------- worst pairs

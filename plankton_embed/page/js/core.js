@@ -114,7 +114,13 @@ PE.number = (x) => {
   return size >= 0.001 ? String(Number(x.toPrecision(3))) : x.toExponential(1);
 };
 
-PE.percent = (x) => (x === null || x === undefined || Number.isNaN(x) ? "–" : `${Number((100 * x).toPrecision(3))} %`);
+// Return a share as text, with as many digits as it takes to tell nearly all from all.
+PE.percent = (x) => {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  let digits = 3;
+  while (x < 1 && digits < 15 && Number((100 * x).toPrecision(digits)) === 100) digits += 1;
+  return `${Number((100 * x).toPrecision(digits))} %`;
+};
 
 PE.plural = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || `${one}s`}`;
 
@@ -223,6 +229,8 @@ PE.keys = (actions, section) => {
     const action = actions[event.key] || actions[event.key.toLowerCase()];
     if (!action) return;
     event.preventDefault();
+    const body = section.querySelector('[tabindex="-1"]');
+    if (body && event.target.matches('[role="tab"]')) body.focus({ preventScroll: true }); // arrows are for it from now on
     action(event);
   });
 };

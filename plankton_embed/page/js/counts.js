@@ -65,9 +65,9 @@
       const all = Array.from({ length: n }, (_, row) => row).filter((row) => Number.isFinite(distance[row])
         && !(part.of === "new" && (known[row] || PE.store.of(row))));
       rows = all.sort((a, b) => distance[b] - distance[a]).slice(0, N_UNKNOWNS);
-      text.textContent = `No predictions with rejected images are in this page. These are the ${PE.plural(rows.length, "image")}`
+      text.textContent = `No predictions with rejected images are in this page. Shown: ${PE.plural(rows.length, "image")}`
         + `${part.of === "new" ? " outside the reference" : ""} with the largest distance to the nearest class mean, the `
-        + "farthest first: unknown classes are probably among them.";
+        + "farthest first. Unknown classes are probably among them.";
       PE.clear(grid).append(PE.grid(rows, { note: (row) => `distance ${PE.number(distance[row])}`, limit: 60 }));
     };
     draw();

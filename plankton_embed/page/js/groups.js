@@ -106,7 +106,7 @@
         if (!ticked.delete(row)) ticked.add(row);
       } else if (isOfGroup(row, at)) {
         ticked.add(row);
-        await PE.store.decide({ action: "keep", object_ids: ids }); // as it was: without the name of the group
+        await PE.store.decide({ action: "keep", cluster: part.cluster[at], object_ids: ids }); // as it was, without the name
       } else if (name && (held === null || held.action === "keep")) {
         ticked.delete(row);
         await PE.store.decide({ action: "relabel", label: name, cluster: part.cluster[at], object_ids: ids });
@@ -164,7 +164,7 @@
         else if (event.key === "Escape") body.focus({ preventScroll: true });
       });
       return PE.el("div", null, PE.el("div", { class: "group-name judge-buttons" },
-        input, PE.el("datalist", { id: "group-classes" }, [...PE.classes].sort((a, b) => a.localeCompare(b))
+        input, PE.el("datalist", { id: "group-classes" }, PE.store.names()
           .map((text) => PE.el("option", { value: text }))),
         PE.el("button", { class: "primary", onclick: submit }, name ? "Rename" : "Name the group"),
         suggestions.map((text, position) => (position ? PE.el("button", { onclick: () => nameGroup(at, text) }, text)

@@ -132,7 +132,7 @@
     });
     const searchForm = PE.el("form", { class: "group", role: "search", onsubmit: (event) => {
       event.preventDefault();
-      find(search.value.normalize("NFC").trim());
+      find(search.value.trim());
     } }, search, classList, PE.el("button", { type: "submit" }, "Find"));
     const found = PE.el("div", { class: "map-found", role: "status" });
     const selection = PE.el("div", { class: "map-found" });
@@ -283,8 +283,9 @@
         ? PE.el("li", { class: "soft" }, `and ${PE.number(matching.length - MOST_LISTED)} more: search the legend`) : "");
       legend.scrollTop = scrolled;
       if (focusedCategory !== null) legend.querySelector(`[data-category="${focusedCategory}"]`)?.focus();
-      if (classList.children.length !== PE.classes.length) {
-        PE.clear(classList).append(...PE.classes.map((name) => PE.el("option", { value: name })));
+      const offered = PE.store.names();
+      if (classList.children.length !== offered.length) {
+        PE.clear(classList).append(...offered.map((name) => PE.el("option", { value: name })));
       }
     };
 
@@ -360,8 +361,13 @@
       return best;
     };
 
-    // Return the visible row next to another in a direction (px to the right, px up), -1 if there is none.
+    const isAt = (row) => (other) => other !== row && x[other] === x[row] && y[other] === y[row];
+
+    // Return the visible row next to another in a direction (px to the right, px up), -1 if there is none. Of rows at
+    // the same place, those after it are to the right, and above.
     const next = (from, [right, up]) => {
+      const beneath = right + up > 0 ? visible.find((row) => row > from && isAt(from)(row)) : undefined;
+      if (beneath !== undefined) return beneath;
       const [sx, sy] = scales();
       let [best, least] = [-1, Infinity];
       for (const row of visible) {
@@ -393,10 +399,12 @@
       if (row !== hovered) {
         hovered = row;
         const guess = images.guess[row];
+        const n_more = visible.filter(isAt(row)).length;
         PE.clear(tip).append(PE.thumb(row, 96), PE.el("div", { class: "facts" },
           PE.el("strong", null, images.id[row]), PE.el("div", null, PE.className(images.label[row]) || "(no label)"),
           guess < 0 ? null : PE.el("div", { class: guess === images.label[row] ? "soft" : "bad" }, `guess: ${PE.className(guess)}`),
-          guess < 0 ? null : PE.el("div", { class: "soft" }, `distance: ${PE.number(images.distance[row])}`)));
+          guess < 0 ? null : PE.el("div", { class: "soft" }, `distance: ${PE.number(images.distance[row])}`),
+          n_more ? PE.el("div", { class: "soft" }, `${PE.plural(n_more, "image")} more at this place (a box opens all)`) : null));
       }
       tip.hidden = false;
       const gap = 14;
@@ -502,7 +510,7 @@
     // ------------------------------------------------------------------------------------------ search
 
     const findClass = (text) => {
-      const exact = PE.classes.indexOf(text);
+      const exact = PE.classes.indexOf(text.normalize("NFC")); // as all class names
       const lower = text.toLowerCase();
       return exact >= 0 ? exact : PE.classes.findIndex((name) => name.toLowerCase() === lower);
     };
@@ -538,16 +546,18 @@
       PE.clear(found);
       if (!text) return;
       const category = findClass(text);
-      const row = PE.images.id.indexOf(text);
+      const plain = (name) => name.normalize("NFC"); // an accent may be a character of its own, as in file names of macOS
+      const exact = PE.images.id.indexOf(text);
+      const row = exact >= 0 ? exact : PE.images.id.findIndex((id) => plain(id) === plain(text));
       if (category >= 0) {
         showClass(category);
         if (row >= 0) found.append(link(`Show the image ${text}`, () => showImage(row)));
       } else if (row >= 0) showImage(row);
       else {
-        const lower = text.toLowerCase();
+        const lower = plain(text).toLowerCase();
         const classes = PE.classes.map((name, code) => code).filter((code) => PE.classes[code].toLowerCase().includes(lower)).slice(0, 8);
         const rows = [];
-        for (let at = 0; at < n && rows.length < 8; at++) if (PE.images.id[at].toLowerCase().includes(lower)) rows.push(at);
+        for (let at = 0; at < n && rows.length < 8; at++) if (plain(PE.images.id[at]).toLowerCase().includes(lower)) rows.push(at);
         found.append(PE.el("span", null, `No class or image is called ${text}.`));
         if (classes.length + rows.length) found.append("Do you mean:");
         found.append(...classes.map((code) => link(PE.classes[code], () => showClass(code))));

@@ -5,7 +5,7 @@
 PE.pickClass = ({ title = "Choose a class", first = [] } = {}) =>
   new Promise((resolve) => {
     const top = [first].flat().filter((name) => name);
-    const names = [...new Set([...top, ...[...PE.classes].sort((a, b) => a.localeCompare(b))])];
+    const names = [...new Set([...top, ...PE.store.names()])];
     let chosen = null;
     let active = 0;
     let options = [];

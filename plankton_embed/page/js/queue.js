@@ -25,7 +25,10 @@
     let entries = []; // {rows, why, guess, second}
     let at = 0;
 
-    const isOpen = (row) => PE.images.label[row] < 0 && PE.store.of(row) === null;
+    const isOpen = (row) => {
+      const held = PE.store.of(row);
+      return PE.images.label[row] < 0 && (held === null || (held.action === "keep" && held.cluster !== undefined)); // pulled out
+    };
     const why = (reason, guess, second) => [NEW, `unsure between ${PE.className(guess)} and ${PE.className(second)}`,
       `far from labelled ${PE.className(guess)}`, `few labels of ${PE.className(guess)}`][reason];
 

@@ -84,17 +84,15 @@ PE.store = (() => {
     const seen = list.length ? list.at(-1).n : 0;
     const added = answer.decisions.filter((one) => one.n > seen);
     for (const one of added) list.push(one);
-    if (answer.guesses) {
+    if (added.some((one) => one.action === "undo")) replay();
+    else added.forEach(apply);
+    if (answer.guesses) { // with the labels and classes that follow the decisions
       const { classes, ...arrays } = PE.decode(answer.guesses);
       PE.classes.splice(0, PE.classes.length, ...classes);
       for (const [name, values] of Object.entries(arrays)) PE.images[name] = values;
       PE.images.label = Int32Array.from(PE.images.label);
     }
     if (answer.queue) PE.data.parts.queue = Object.assign(PE.data.parts.queue || {}, PE.decode(answer.queue));
-    const labels = PE.images.label.slice();
-    if (added.some((one) => one.action === "undo")) replay();
-    else added.forEach(apply);
-    if (answer.guesses) PE.images.label.set(labels); // those of the server
   };
 
   const ask = async (path, body) => {
@@ -232,6 +230,12 @@ PE.store = (() => {
     before: (row) => (base ? base[row] : PE.images.label[row]),
 
     size: () => held.size,
+
+    // Return the class names to offer, sorted: those of the page, and new ones that an image has now.
+    names: () => {
+      const used = new Set(PE.images.label);
+      return PE.classes.filter((name, code) => code < nClasses || used.has(code)).sort((a, b) => a.localeCompare(b));
+    },
 
     isKept: () => isKept,
 
