@@ -24,6 +24,7 @@ from plankton_embed.errors import OutputError
 if TYPE_CHECKING:
     import pandas as pd
 
+LOCK_FILE = ".lock"  # of `write_alone`
 LINES_EVERY = 60.0  # seconds between two progress lines, without a terminal
 
 
@@ -231,3 +232,30 @@ def _to_arrow_text(column: pd.Series) -> Any:
     differs = ~((np.abs(values) >= 1e-4) & (np.abs(values) < 1e9) & (np.floor(values) != values))
     others = [None if np.isnan(value) else repr(value) for value in values[differs].tolist()]
     return pc.replace_with_mask(pa.array(values).cast(pa.string()), pa.array(differs), pa.array(others, pa.string()))
+
+
+@contextmanager
+def write_alone(folder: Path) -> Iterator[None]:
+    """Make sure that this process alone writes to a folder; the lock ends with the process, also if it is killed.
+
+    Raises:
+        OutputError: another process is writing to it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with lock as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{folder} is being written by another program; wait until it has ended") from error
+        except OSError:  # a file system without locks
+            pass
+        yield

@@ -8,18 +8,19 @@ import logging
 import re
 import zipfile
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plankton_embed.dimension_columns import VECTOR_NAMES, find_dimensions, find_families, is_dimension_name
 from plankton_embed.errors import InputError, MismatchError
 from plankton_embed.notebook import N_ROWS, Shown
 from plankton_embed.output import write_atomically
+from plankton_embed.shards import Shards, is_shards, open_parquet
 from plankton_embed.spreadsheet import (
     MISSING,
     clean_label,
@@ -51,10 +52,19 @@ _READER_FAULTS = (
     zlib.error,
 )
 _NOT_GIVEN: Any = None  # filled when the table is made
-VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "latent")  # of a column of lists
-DIMENSION_NAMES = (*VECTOR_NAMES, "v", "e", "dim", "d", "")  # of the columns v0, v1, …
 
 logger = logging.getLogger(__name__)
+
+
+class OfModel(Protocol):
+    """Vectors of a model, wherever they are."""
+
+    @property
+    def model_hash(self) -> str | None: ...  # noqa: D102
+    @property
+    def dimension(self) -> int: ...  # noqa: D102
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,7 +103,7 @@ class EmbeddingTable(Shown):
         if self.object_id is _NOT_GIVEN:
             object.__setattr__(self, "object_id", [str(row) for row in range(len(vectors))])
         for name in TEXT_COLUMNS:
-            column = _text_array(getattr(self, name), len(vectors), name)
+            column = clean_column(getattr(self, name), len(vectors), name)
             object.__setattr__(self, name, column)
         object.__setattr__(self, "columns", {name: np.asarray(values) for name, values in self.columns.items()})
         for name, values in self.columns.items():
@@ -140,6 +150,11 @@ class EmbeddingTable(Shown):
         columns = {name: getattr(self, name)[rows] for name in ("vectors", *TEXT_COLUMNS)}
         return replace(self, **columns, columns={name: values[rows] for name, values in self.columns.items()})
 
+    def vector_blocks(self, n_rows: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the vectors, `n_rows` at a time."""
+        for start in range(0, len(self), n_rows):
+            yield self.vectors[start : start + n_rows]
+
     def join(self, other: EmbeddingTable) -> EmbeddingTable:
         """Append the rows of another table; a column that one of the tables lacks is nan in its rows."""
         both = (self, other)
@@ -152,7 +167,7 @@ class EmbeddingTable(Shown):
         }
         return replace(self, **rows, columns=columns)
 
-    def check_same_model(self, other: EmbeddingTable, names: tuple[str, str] = ("reference", "query")) -> None:
+    def check_same_model(self, other: OfModel, names: tuple[str, str] = ("reference", "query")) -> None:
         """Make sure that distances between the vectors of two tables are meaningful.
 
         Raises:
@@ -200,7 +215,7 @@ class EmbeddingTable(Shown):
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddingTable:
-        """Read a table, or vectors that another model made.
+        """Read a table, or vectors that another model made: a file, or a folder of Parquet files (shards).
 
         Parquet: a column of lists of numbers, all of one length, or one numeric column per dimension. CSV: one numeric
         column per dimension. npz: an array `vectors` (n, d). Columns or arrays named `object_id`, `label`, `path` and
@@ -210,15 +225,19 @@ class EmbeddingTable(Shown):
         one with a name in VECTOR_NAMES, else in the only one of floats. Without lists, other text is an error.
 
         Raises:
-            InputError: the file is missing, or it is not clear which columns are the vectors.
+            InputError: the file is missing, or it is not clear which columns are the vectors; or the shards of a folder
+                do not fit together.
+            MismatchError: the shards were made by different models.
         """
         path = Path(path)
-        if path.suffix not in _READERS:
-            raise InputError(f"{path}: expected a file that ends in {', '.join(_READERS)}")
-        if not path.is_file():
+        shards = Shards.open(path) if is_shards(path) else None
+        provenance = {} if shards is None else join_provenance(shards)
+        if shards is None and path.suffix not in _READERS:
+            raise InputError(f"{path}: expected a file that ends in {', '.join(_READERS)}, or a folder of such Parquet")
+        if shards is None and not path.is_file():
             raise InputError(f"vectors {path} do not exist")
         try:
-            table = _READERS[path.suffix](path)
+            table = _READERS[path.suffix](path) if shards is None else _read_shards(shards, provenance)
         except _READER_FAULTS as error:
             raise InputError(f"{path} cannot be read as vectors: {error}") from error
         if others := [name for name in table.columns if name != SEEN]:
@@ -282,7 +301,12 @@ def class_means(vectors: NDArray[Any], codes: NDArray[np.intp]) -> NDArray[np.fl
 
 
 def holds_vectors(path: Path) -> bool:
-    """Return whether a file looks like vectors rather than a catalog of images; true if it cannot be read."""
+    """Return whether a file looks like vectors rather than a catalog of images; true if it cannot be read.
+
+    Of a folder of shards, the first file.
+    """
+    if is_shards(path):
+        return next((holds_vectors(file) for file in sorted(path.glob("[!._]*.parquet"))), True)
     if path.suffix in (".parquet", ".csv") and not path.is_file():
         return not path.exists()
     if path.suffix == ".parquet":
@@ -308,8 +332,8 @@ def holds_vectors(path: Path) -> bool:
     return path.suffix == ".npz"
 
 
-def _text_array(values: Any, n: int, name: str) -> NDArray[np.object_]:
-    """Return (n,) text or None; numbers become text, nan and empty text become None."""
+def clean_column(values: Any, n: int, name: str) -> NDArray[np.object_]:
+    """Return a column of TEXT_COLUMNS as (n,) text or None; numbers become text, nan and empty text become None."""
     column = np.full(n, None, dtype=object)
     if values is None:
         return column
@@ -343,12 +367,56 @@ def _write_parquet(table: EmbeddingTable, path: Path) -> None:
 
 
 def _read_parquet(path: Path) -> EmbeddingTable:
-    import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     data = pq.read_table(path)
-    provenance = json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    return from_arrow(data, json.loads((data.schema.metadata or {}).get(METADATA_KEY, b"{}")))
+
+
+def read_provenance(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return the number of rows and the provenance of a Parquet file of vectors."""
+    found = open_parquet(path).metadata
+    return found.num_rows, json.loads((found.metadata or {}).get(METADATA_KEY, b"{}"))
+
+
+def _read_shards(shards: Shards, provenance: Mapping[str, Any]) -> EmbeddingTable:
+    table = from_arrow(next(shards.read(max(len(shards), 1))), provenance)
+    is_used = SEEN in table.columns and table.columns[SEEN].any()
+    return table if is_used else replace(table, columns={n: v for n, v in table.columns.items() if n != SEEN})
+
+
+def join_provenance(shards: Shards) -> dict[str, Any]:
+    """Return the provenance of the vectors in the files of a folder; the faults of all files together.
+
+    Raises:
+        MismatchError: the files were made by different models; both hashes are given.
+    """
+    every = [json.loads(metadata.get(METADATA_KEY, b"{}")) for metadata in shards.metadata]
+    faults: dict[str, str] = {}
+    for one in every:
+        own = one.pop("faults", {})  # path -> why; of a job, rows of object_id, path, why
+        faults |= own if isinstance(own, dict) else {path: why for _, path, why in own}
+    for path, other in zip(shards.files, every, strict=True):
+        if other.get("model_hash") != every[0].get("model_hash"):
+            first, second = (one.get("model_hash") or "(not stated)" for one in (every[0], other))
+            raise MismatchError(
+                f"{path} was made by model {second}, {shards.files[0].name} by model {first}: distances between them "
+                "are meaningless. Embed all images of a folder with the same model."
+            )
+    if len({one.get("precision") for one in every}) > 1:
+        logger.warning(
+            "%s: some files were embedded in bfloat16, others in float32: the vectors of one image differ by rounding, "
+            "and copies are not found; embed all with --precision float32",
+            shards.folder,
+        )
+    return {**every[0], **({"faults": faults} if faults else {})}
+
+
+def from_arrow(data: Any, provenance: Mapping[str, Any], warn: bool = True) -> EmbeddingTable:
+    """Make a table from a table of Arrow (see `EmbeddingTable.load`)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     data = data.drop_columns([name for name in data.schema.names if name.startswith("__index_level_")])  # of pandas
     text: dict[str, Any] = {}
     for column in TEXT_COLUMNS:
@@ -357,10 +425,10 @@ def _read_parquet(path: Path) -> EmbeddingTable:
             text[column] = data[column].to_numpy() if is_text else data[column].to_pylist()
     nested = [field.name for field in data.schema if field.type.num_fields]
     frame = data.drop_columns([*text, *nested]).to_pandas(ignore_metadata=True)
-    name = _choose_list(data)
+    name = choose_list(data)
     is_sure = name is not None and name.lower() in VECTOR_NAMES
-    if not nested or (not is_sure and any(map(_is_dimension_name, _find_families(map(str, frame))))):
-        return _from_frame(frame, text, provenance)
+    if not nested or (not is_sure and any(map(is_dimension_name, find_families(map(str, frame))))):
+        return _from_frame(frame, text, dict(provenance))
     if name is None:
         raise InputError(
             f"expected one column of lists of numbers, called vector; found lists in {nested}; rename one of them"
@@ -368,14 +436,14 @@ def _read_parquet(path: Path) -> EmbeddingTable:
     kind = _list_kinds(data.schema)[name]
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise InputError(f"column {name}: expected lists of numbers; found lists of {kind}; save one flat list per row")
-    if not is_sure:
+    if not is_sure and warn:
         logger.warning("no column is called vector: the lists in %s are read as the vectors", name)
     lengths = _list_lengths(data[name])
     if len(lengths) != 1 or None in lengths:
         found = "no rows" if not len(data) else ", ".join(map(str, sorted(lengths, key=str)))
         raise InputError(f"column {name}: expected lists of equal length, none missing; found lengths {found}")
     vectors = np.asarray(pc.list_flatten(data[name]), dtype=np.float32).reshape(len(data), lengths.pop())
-    return EmbeddingTable(vectors, **text, provenance=provenance, columns=_keep_columns(frame))
+    return EmbeddingTable(vectors, **text, provenance=dict(provenance), columns=_keep_columns(frame))
 
 
 def _list_kinds(schema: Any) -> dict[str, Any]:
@@ -394,7 +462,7 @@ def _list_lengths(column: Any) -> set[Any]:
     return lengths | {column.type.list_size} if pa.types.is_fixed_size_list(column.type) else lengths
 
 
-def _choose_list(data: Any) -> str | None:
+def choose_list(data: Any) -> str | None:
     """Return the column of lists that contains the vectors; None if there is none, or it is not clear which."""
     import pyarrow as pa
 
@@ -457,7 +525,7 @@ def _read_csv(path: Path) -> EmbeddingTable:
     raw = read_raw(path, "vectors")
     header, delimiter = read_header(raw)
     as_text: dict[Hashable, Any] = {c: str for c in header if c.strip() in (*TEXT_COLUMNS, *_CSV_PROVENANCE)}
-    dimensions = _find_dimensions([c.strip() for c in header if c not in as_text])
+    dimensions = find_dimensions([c.strip() for c in header if c not in as_text])
     as_numbers = {c: np.float32 for c in header if c.strip() in dimensions}
     options: dict[str, Any] = {"na_values": {c: MISSING for c in header if c not in as_text and c not in as_numbers}}
     try:
@@ -504,7 +572,7 @@ def _from_frame(
             f"expected one numeric column per dimension beside {', '.join(TEXT_COLUMNS)}; "
             f"found text in {text_columns or 'every column'}{shown}"
         )
-    dimensions = _find_dimensions(frame.columns)
+    dimensions = find_dimensions(frame.columns)
     if not dimensions:
         shown = ", ".join(frame.columns[:8]) + (", …" if frame.shape[1] > 8 else "")
         raise InputError(
@@ -521,42 +589,6 @@ def _keep_columns(columns: Mapping[str, Any] | pd.DataFrame) -> dict[str, NDArra
     arrays = {str(name): np.asarray(values) for name, values in columns.items()}
     own = re.compile("|".join((r"v\d+", "provenance", *VECTOR_NAMES, *TEXT_COLUMNS, *_CSV_PROVENANCE)))
     return {name: values for name, values in arrays.items() if values.dtype.kind in "biuf" and not own.fullmatch(name)}
-
-
-def _find_families(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group names that are one word followed by the numbers 0, 1, … or 1, 2, …, in this order, by the word.
-
-    Raises:
-        InputError: a number of one of DIMENSION_NAMES is missing.
-    """
-    numbered = defaultdict[str, dict[int, str]](dict)
-    for name in names:
-        if found := re.fullmatch(r"(.*?)(\d+)", name):
-            numbered[found[1]][int(found[2])] = name
-    families = {}
-    for word, by_number in numbered.items():
-        numbers = sorted(by_number)
-        first, last = min(numbers[0], 1), numbers[-1]
-        if numbers == list(range(first, last + 1)) and (_is_dimension_name(word) or len(numbers) > 1):
-            families[word] = [by_number[number] for number in numbers]
-        elif word and _is_dimension_name(word) and len(numbers) > 1:
-            lost = next(number for number in range(first, last) if number not in by_number)
-            raise InputError(f"expected a column for every dimension up to {word}{last}; found no {word}{lost}")
-    return families
-
-
-def _is_dimension_name(word: str) -> bool:
-    return word.rstrip("_-. ").lower() in DIMENSION_NAMES
-
-
-def _find_dimensions(names: Iterable[str]) -> list[str]:
-    """Return the columns of the dimensions, in order; none if it is not clear which they are."""
-    names = list(names)
-    families = _find_families(names)
-    named = [family for word, family in families.items() if _is_dimension_name(word)]
-    if len(named) == 1 or len(names) == 1:
-        return named[0] if named else list(filter(_is_dimension_name, names))
-    return next((family for family in families.values() if len(family) > len(names) / 2 and not named), [])
 
 
 TABLE_SUFFIXES = (".parquet", ".npz", ".csv")

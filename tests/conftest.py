@@ -3,12 +3,14 @@
 import os
 import tarfile
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: small nets gain nothing from more
 
 import hypothesis
+import numpy as np
 import pytest
 
 from plankton_embed.images.drawn import draw_set
@@ -78,3 +80,17 @@ def in_pixels():
 def in_micrometres():
     """The same, in µm."""
     return _build_sized("micrometres")
+
+
+@pytest.fixture(scope="session")
+def write_shards():
+    """Return a function that writes a table or a catalog into a folder of Parquet files of uneven sizes."""
+
+    def write(whole, folder, ends=(1, 1, 0.4, 0.45)):
+        folder.mkdir(parents=True)
+        places = [0, *(end if isinstance(end, int) else int(end * len(whole)) for end in ends), len(whole)]
+        for number, (start, end) in enumerate(pairwise(places)):
+            whole.select(np.arange(start, end)).save(folder / f"{number:03d}.parquet")
+        return folder
+
+    return write

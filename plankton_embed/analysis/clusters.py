@@ -20,9 +20,11 @@ from plankton_embed.analysis.ward import ward_linkage
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.balance import split_by_class
 from plankton_embed.notebook import Shown
+from plankton_embed.sharded_index import compress_blocks
 from plankton_embed.spreadsheet import clean_label, read_spreadsheet, to_text
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import compress_vectors
+from plankton_embed.vector_shards import Vectors, VectorShards
 
 MOST_EXACT = 50_000  # images; of more, means of similar images are grouped
 MOST_MEANS = 20_000
@@ -44,7 +46,7 @@ class Clusters(Shown):
     """Groups of similar images.
 
     Attributes:
-        table: the images.
+        table: the images, or the shards that have them.
         cluster: (n,) the number of each image's group (1 is the largest group); 0 for images in no group.
         groups: one row per group: `cluster`, `n_images`, `radius` (mean distance to the group's mean; smaller is
             tighter), and with a reference `nearest_class` and `nearest_distance` (between the means).
@@ -55,7 +57,7 @@ class Clusters(Shown):
         share_kept: the share of the images' sum of squares that is between these means; 1 without means.
     """
 
-    table: EmbeddingTable
+    table: Vectors
     cluster: NDArray[np.intp]
     groups: pd.DataFrame
     central: dict[int, NDArray[np.intp]]
@@ -80,7 +82,7 @@ class Clusters(Shown):
 
 
 def find_clusters(
-    table: EmbeddingTable,
+    table: Vectors,
     method: ClusterMethod = "tree",
     *,
     min_size: int | None = None,
@@ -93,10 +95,10 @@ def find_clusters(
 
     More than 50,000 images are first joined to 20,000 groups of very similar ones by k-means, and the method groups
     their means: Ward's tree is exact for these means, each of which counts as many times as it has images. The result
-    has their number (`n_means`). The seed is fixed.
+    has their number (`n_means`). The seed is fixed. Vectors in shards are then read a part at a time.
 
     Args:
-        table: images, labelled or not.
+        table: images, labelled or not; also in shards.
         method: `tree` (Ward's tree cut into `n_clusters`, every image in one of them), or `hdbscan` (finds the number
             of groups, and leaves out images between them; Campello et al. 2013, doi
             10.1007/978-3-642-37456-2_14; slow between 20,000 and 50,000 images).
@@ -127,10 +129,16 @@ def find_clusters(
         raise SettingError(f"n_clusters: expected 1 to {len(table)}, the number of images; found {n_clusters}")
     if reference is not None:
         reference.check_same_model(table, ("the reference", "the images"))
-    points: NDArray[np.floating] = table.vectors
+    if isinstance(table, VectorShards) and len(table) <= MOST_EXACT:
+        table = table.load()
+    points: NDArray[np.floating]
     counts, point_of = None, np.arange(len(table))
-    if len(table) > MOST_EXACT:
+    if isinstance(table, VectorShards):
+        points, counts, point_of = compress_blocks(table, MOST_MEANS, progress=progress)
+    elif len(table) > MOST_EXACT:
         points, counts, point_of = compress_vectors(table.vectors, MOST_MEANS, progress=progress)
+    else:
+        points = table.vectors
     found = np.zeros(len(points), dtype=np.intp)  # the only group, if all images are copies
     if method == "tree":
         n_groups = n_clusters or min(round(len(table) ** 0.5), len(points))
@@ -144,36 +152,69 @@ def find_clusters(
     elif len(points) > 1:
         found = _find_dense(points, counts, MIN_SIZE if min_size is None else min_size, n_threads)
     cluster = _number_by_size(found[point_of])
-    rows, central, odd, means = [], {}, {}, []
-    distance = np.full(len(table), np.nan)
+    rows, central, odd = [], {}, {}
+    if isinstance(table, EmbeddingTable):
+        means, distance = _measure_distances(table.vectors, cluster)
+    else:
+        means, distance = _measure_in_blocks(table, cluster, points, counts, point_of)  # type: ignore[arg-type]
     for number, members in enumerate(split_by_class(cluster)[1:], 1):
-        vectors = table.vectors[members].astype(np.float64)
-        means.append(vectors.mean(axis=0))
-        distance[members] = np.linalg.norm(vectors - means[-1], axis=1)
         order = members[np.argsort(distance[members], kind="stable")]
         central[number], odd[number] = order[:N_CENTRAL], order[::-1][:N_CENTRAL]
         rows.append((number, len(members), distance[members].mean()))
     groups = pd.DataFrame(rows, columns=["cluster", "n_images", "radius"])
     if reference is not None and len(groups):
         classes = average_classes(reference)
-        between = cdist(np.array(means), classes.vectors)
+        between = cdist(means, classes.vectors)
         groups["nearest_class"] = classes.object_id[between.argmin(axis=1)]
         groups["nearest_distance"] = between.min(axis=1)
     if counts is None:
         return Clusters(table, cluster, groups, central, odd, distance)
-    kept = _share_kept(table.vectors, points, counts, point_of)
+    kept = _share_kept(table, points, counts, point_of)
     return Clusters(table, cluster, groups, central, odd, distance, len(points), kept)
 
 
+def _measure_distances(
+    vectors: NDArray[np.float32], cluster: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each group (g, d), and the distance of each vector to that of its own (n,)."""
+    means, distance = [], np.full(len(vectors), np.nan)
+    for members in split_by_class(cluster)[1:]:
+        own = vectors[members].astype(np.float64)
+        means.append(own.mean(axis=0))
+        distance[members] = np.linalg.norm(own - means[-1], axis=1)
+    return np.array(means), distance
+
+
+def _measure_in_blocks(
+    table: VectorShards,
+    cluster: NDArray[np.intp],
+    points: NDArray[np.float64],
+    counts: NDArray[np.intp],
+    point_of: NDArray[np.intp],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the same as `_measure_distances`; a group consists of whole points, each the mean of some vectors."""
+    of_point = np.empty(len(points), dtype=np.intp)
+    of_point[point_of] = cluster
+    sums = np.zeros((cluster.max() + 1, table.dimension))
+    np.add.at(sums, of_point, points * counts[:, None])
+    means = sums / np.maximum(np.bincount(of_point, counts, len(sums)), 1)[:, None]
+    distance, start = np.empty(len(table)), 0
+    for block in table.vector_blocks(BLOCK):
+        own = slice(start, start := start + len(block))
+        distance[own] = np.linalg.norm(block - means[cluster[own]], axis=1)
+    distance[cluster == ALONE] = np.nan
+    return means[1:], distance
+
+
 def _share_kept(
-    vectors: NDArray[np.float32], means: NDArray[np.floating], counts: NDArray[np.intp], mean_of: NDArray[np.intp]
+    table: Vectors, means: NDArray[np.floating], counts: NDArray[np.intp], mean_of: NDArray[np.intp]
 ) -> float:
     """Return the share of the sum of squares of the vectors that is between their means."""
-    between = float(counts @ ((means - counts @ means / len(vectors)) ** 2).sum(axis=1))
-    within = 0.0
-    for start in range(0, len(vectors), BLOCK):
-        block = slice(start, start + BLOCK)
-        within += float(((vectors[block] - means[mean_of[block]]) ** 2).sum())
+    between = float(counts @ ((means - counts @ means / len(table)) ** 2).sum(axis=1))
+    within, start = 0.0, 0
+    for block in table.vector_blocks(BLOCK):
+        within += float(((block - means[mean_of[start : start + len(block)]]) ** 2).sum())
+        start += len(block)
     return between / (between + within) if within else 1.0
 
 
@@ -198,7 +239,8 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
 
     Args:
         table: the images.
-        images: `object_id` and `cluster` of each, as `Clusters.images` returns.
+        images: `object_id` and `cluster` of each, as `Clusters.images` returns; and `n_images`, the size of its group,
+            if only some images of each group are listed.
         names: `cluster` and `name`; groups without a name stay unlabelled. Optionally `pulled_out`: the ids of images
             of the group that do not get its name, as a JSON list.
 
@@ -231,7 +273,7 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     if len(doubled):
         raise InputError(f"names: cluster {doubled.iloc[0]:.0f} is in several rows; give it one name")
     by_cluster = dict(zip(number.astype(int), given["name"], strict=True))
-    _check_sizes(given.assign(cluster=number), clusters)
+    _check_sizes(given.assign(cluster=number), images.assign(cluster=clusters))
     cluster = dict(zip(to_text(images["object_id"]), clusters.astype(int), strict=True))
     missing = sorted(map(str, set(cluster) - set(table.object_id)))
     if missing:
@@ -246,17 +288,19 @@ def apply_names(table: EmbeddingTable, images: pd.DataFrame, names: pd.DataFrame
     return labelled.select(labelled.is_labelled)
 
 
-def _check_sizes(names: pd.DataFrame, clusters: pd.Series) -> None:
+def _check_sizes(names: pd.DataFrame, images: pd.DataFrame) -> None:
     """Make sure that names were given to these groups, and not to those of another grouping, by the sizes if stated."""
     if "n_images" not in names:
         return
-    size = clusters.astype(int).value_counts()
+    size = images["cluster"].astype(int).value_counts()
+    if "n_images" in images:
+        size = pd.to_numeric(images["n_images"], errors="coerce").groupby(images["cluster"].astype(int)).first()
     for number, stated in zip(
         names["cluster"].astype(int), pd.to_numeric(names["n_images"], errors="coerce"), strict=True
     ):
         if stated == stated and stated != size[number]:
             raise InputError(
-                f"names: expected cluster {number} with {size[number]} images, as in the images file; found "
+                f"names: expected cluster {number} with {size[number]:.0f} images, as in the images file; found "
                 f"{stated:.0f}; these names were given to the groups of another call of clusters"
             )
 

@@ -62,12 +62,13 @@ def add_parts_up(images: pd.DataFrame, names: NDArray[np.object_], by: str) -> P
 
     Args:
         images: one row per image: `code`, its sample, and those of `sample_id`, `acq_id`, `volume` (m³), `volume_of`
-            (what the volume is of) and `subsample_factor` that exist.
+            (what the volume is of) and `subsample_factor` that exist; text may be categories.
         names: (S,) of the samples.
         by: column that the samples are from.
     """
-    grouped = images.groupby([name for name in KEYS if name in images], dropna=False)
+    grouped = images.groupby([name for name in KEYS if name in images], dropna=False, observed=True)
     table = grouped.size().rename("n_images").reset_index()
+    table = table.astype(dict.fromkeys(table.select_dtypes("category"), "str"))
     parts = table.reindex(columns=KEYS)
     parts["volume_of"] = parts["volume_of"].astype(object).where(parts["volume_of"].notna(), SEA_WATER)
     code, volume, factor = parts["code"], parts["volume"], parts["subsample_factor"]

@@ -37,6 +37,16 @@ def find_misfits(p_values: ArrayLike) -> NDArray[np.bool_]:
     return misfits
 
 
+def draw_tested(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Draw the vectors of a sample that are tested: 1,000, which do not depend on their order; of fewer, all."""
+    if len(vectors) <= MOST_IMAGES:
+        return vectors
+    rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.shape[1] * vectors.itemsize)))
+    ordered = vectors[np.argsort(rows[:, 0], kind="stable")]
+    rng = np.random.default_rng(zlib.crc32(ordered.tobytes()))
+    return np.asarray(ordered[rng.permutation(len(ordered))[:MOST_IMAGES]])
+
+
 class MixtureTest:
     """Tests whether a sample differs from the calibration images only by its prevalences.
 

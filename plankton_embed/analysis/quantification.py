@@ -180,14 +180,18 @@ class CountCorrection:
         """Return the likelihood of each image under each class, (n, C); every row up to a factor."""
         if self.method == "confusion":
             return learned.T[predicted]
-        logs = np.exp(learned[0]) * ratios + learned[1:]
-        return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
+        return np.asarray(np.exp(np.exp(learned[0]) * ratios + (learned[1:] - learned[1:].max())))
+
+    def _compare_classes(self, log_probabilities: Floats) -> Floats:
+        """Return the logarithms of likelihoods (n, C), with the largest of each image 0."""
+        ratios = log_probabilities - self.log_prior
+        return np.asarray(ratios - ratios.max(axis=1, keepdims=True))
 
     def estimate_mix(
         self, log_probabilities: Floats, start: Floats | None = None, tolerance: float = TOLERANCE
     ) -> Floats:
         """Return the estimated prevalences (C,) of one sample, given the log-probabilities (n, C) of its images."""
-        ratios, predicted = log_probabilities - self.log_prior, log_probabilities.argmax(axis=1)
+        ratios, predicted = self._compare_classes(log_probabilities), log_probabilities.argmax(axis=1)
         return estimate_prevalence(self._weigh(self._learned, ratios, predicted), start=start, tolerance=tolerance)
 
     def correct(self, log_probabilities: ArrayLike, samples: Codes | None = None) -> CorrectedCounts:
@@ -211,7 +215,7 @@ class CountCorrection:
     def _count_by_probabilities(self, logs: Floats, samples: Codes | None) -> tuple[Floats, Floats]:
         """Return the posterior (n, C) of the images, and the counts (D, C) of every draw."""
         rng = np.random.default_rng([self.seed, zlib.crc32(logs.tobytes())])  # samples vary independently
-        n, ratios, predicted = len(logs), logs - self.log_prior, logs.argmax(axis=1)
+        n, ratios, predicted = len(logs), self._compare_classes(logs), logs.argmax(axis=1)
         likelihood = self._weigh(self._learned, ratios, predicted)
         mix = estimate_prevalence(likelihood)
         n_counted = 1 if samples is None else len(np.unique(samples))
@@ -221,8 +225,8 @@ class CountCorrection:
             drawn = rng.integers(0, n, n) if samples is None or n_counted == 1 else draw_whole(samples, rng, n_counted)
             times = np.bincount(drawn, minlength=n).astype(float)
             drawn_mix = estimate_prevalence(drawn_likelihood, times, mix)
-            cumulative = _posterior(drawn_likelihood, drawn_mix).cumsum(axis=1)
-            classes = (cumulative < rng.random((n, 1))).sum(axis=1).clip(max=self.n_classes - 1)
+            cumulative = (drawn_likelihood * drawn_mix).cumsum(axis=1)
+            classes = (cumulative <= rng.random((n, 1)) * cumulative[:, -1:]).argmin(axis=1)
             counts[number] = np.bincount(classes, minlength=self.n_classes)
         return _posterior(likelihood, mix), counts
 

@@ -16,7 +16,13 @@ from plankton_embed.images.balance import split_by_class
 ALL, ALL_CLASSES = "all", "(all)"
 N_BINS, MOST_BINS = 15, 1000  # of depth: approximate number by default, and maximum
 MEASURED = ("area", "abd_area", "major", "minor")  # features that `measure_bodies` uses
+AT_ONCE = 2**17  # images whose body sizes are computed at a time
 Floats = NDArray[np.float64]
+COLUMNS = (  # of a catalog that a survey is made from, beside the column of the samples
+    *("object_id", *KEYS[1:], "latitude", "longitude", "time", "depth_min", "depth_max"),
+    *(f"feature_{name}" for name in MEASURED),
+    *("pixel_size", "size_unit"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +124,7 @@ def _name_samples(images: pd.DataFrame, by: str) -> tuple[NDArray[np.intp], NDAr
             raise InputError(f"by: the column {by} is empty; give another one")
         return np.zeros(len(values), dtype=np.intp), np.array([ALL], dtype=object)
     if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
-        values = values.astype("str").where(values.notna())
+        values = _to_categories(values)
     codes, found = pd.factorize(values, sort=True)
     names = [f"{name:.15g}" if isinstance(name, float) else str(name) for name in found]
     if (codes < 0).any():
@@ -149,24 +155,28 @@ def _read_times(
 
     Dates without time, which are read as midnight, do not count in a sample with times.
     """
-    given = images["time"]
+    kinds, found = pd.factorize(images["time"])  # few values of many images; a missing one is -1, the last entry below
+    given = pd.Series(found.astype("str") if isinstance(found, pd.CategoricalIndex) else found)
     times = pd.to_datetime(given, utc=True, errors="coerce", format="ISO8601")
-    wrong = given.notna() & times.isna()
+    wrong = np.append(times.isna(), False)
     if wrong.any():
-        row = int(wrong.to_numpy().argmax())
+        row = int(wrong[kinds].argmax())
         raise InputError(
-            f"column time: expected ISO 8601, such as 2014-04-20T04:20:11Z; found {given.iloc[row]!r} for "
+            f"column time: expected ISO 8601, such as 2014-04-20T04:20:11Z; found {images['time'].iloc[row]!r} for "
             f"{images['object_id'].iloc[row]}"
         )
-    text = given.astype("str").where(given.notna() & ~nameless)
-    is_clock = text.str.contains(":", regex=False, na=False)
-    text = text.where(is_clock | ~is_clock.groupby(codes).transform("any"))
-    times = times.where(text.notna())
-    by_sample, zoned = times.groupby(codes), text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=True)
-    means = by_sample.mean()
-    ending = np.where(zoned.groupby(codes).all(), "Z", "")
-    described = means.dt.strftime("%Y-%m-%dT%H:%M:%S").str.cat(ending)
-    return means, text.groupby(codes).first().where(by_sample.nunique() <= 1, described)
+    text, times = given.astype("str"), pd.concat([times, pd.Series([pd.NaT], dtype=times.dtype)], ignore_index=True)
+    is_clock = np.append(text.str.contains(":", regex=False).to_numpy(dtype=bool), False)
+    is_zoned = np.append(text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$").to_numpy(dtype=bool), True)
+    kinds = np.where(nameless, -1, kinds)
+    with_clock = pd.Series(is_clock[kinds]).groupby(codes).transform("any").to_numpy()
+    kinds = np.where(with_clock & ~is_clock[kinds], -1, kinds)
+    by_sample = times.take(kinds).reset_index(drop=True).groupby(codes)
+    means, zoned = by_sample.mean(), pd.Series(is_zoned[kinds]).groupby(codes).all()
+    described = means.dt.strftime("%Y-%m-%dT%H:%M:%S").str.cat(np.where(zoned, "Z", ""))
+    first = pd.Series(kinds).where(kinds >= 0).groupby(codes).first().fillna(-1).astype(int)
+    own = text.reindex(first.to_numpy()).set_axis(first.index)
+    return means, own.where(by_sample.nunique() <= 1, described)
 
 
 def _read_depths(images: pd.DataFrame) -> pd.Series:
@@ -182,23 +192,33 @@ def _read_parts(images: pd.DataFrame, codes: NDArray[np.intp], nameless: NDArray
         if column in ("volume", "subsample_factor") and column in images:
             read[column] = _read_numbers(images, column, above=0).mask(nameless)
         elif column in images:
-            read[column] = images[column].astype("str").where(images[column].notna())
+            read[column] = _to_categories(images[column])
     return pd.DataFrame(read)
+
+
+def _to_categories(values: pd.Series) -> pd.Series:
+    """Return a column as categories of text, which need less memory and are grouped faster than text."""
+    is_done = isinstance(values.dtype, pd.CategoricalDtype)
+    return values if is_done else values.astype("str").where(values.notna()).astype("category")
 
 
 def _read_biovolume(images: pd.DataFrame) -> tuple[Floats | None, str | None]:
     """Return the volume of each body, mm³, and its kind: ellipsoids, if as many are known as of spheres."""
     columns = [name for name in (*(f"feature_{name}" for name in MEASURED), "pixel_size") if name in images]
-    given = images[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
-    features = pd.DataFrame(
-        {name.removeprefix("feature_"): _read_numbers(given, name) for name in columns}, index=images.index
-    )
-    sizes = measure_bodies(features.drop(columns="pixel_size", errors="ignore"), unit_size(images))
-    counts = sizes.filter(like="biovolume").count()
-    if counts.empty:
-        return None, None
-    chosen = str(counts[::-1].idxmax())  # the ellipsoid is the last, and the first of equals is taken
-    return sizes[chosen].to_numpy(dtype=float), chosen.removeprefix("biovolume_")
+    kinds = ("biovolume_sphere", "biovolume_ellipsoid")
+    found = {kind: np.full(len(images), np.nan) for kind in kinds}
+    for start in range(0, len(images), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        part = images.iloc[rows]
+        own = part[["object_id", *columns]].replace([np.inf, -np.inf], np.nan)
+        numbers = {name.removeprefix("feature_"): _read_numbers(own, name) for name in columns}
+        features = pd.DataFrame(numbers, index=own.index).drop(columns="pixel_size", errors="ignore")
+        sizes = measure_bodies(features, unit_size(part))
+        for kind in set(kinds) & set(sizes):
+            found[kind][rows] = sizes[kind]
+    counts = {kind: np.isfinite(values).sum() for kind, values in found.items()}
+    chosen = max(reversed(kinds), key=lambda kind: counts[kind])  # of equals the ellipsoid
+    return (found[chosen], chosen.removeprefix("biovolume_")) if counts[chosen] else (None, None)
 
 
 def _bin_depths(

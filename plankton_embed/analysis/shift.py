@@ -18,6 +18,7 @@ from plankton_embed.images.balance import split_by_class
 from plankton_embed.notebook import Shown
 from plankton_embed.output import progress_bar
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Shift(Shown):
 def find_shift(
     calibration: EmbeddingTable,
     calibration_predictions: pd.DataFrame,
-    new: EmbeddingTable,
+    new: Vectors,
     new_predictions: pd.DataFrame,
     *,
     calibration_samples: NDArray[np.intp] | None = None,
@@ -134,15 +135,21 @@ def find_shift(
         raise InputError(f"shift needs at least {2 * LEAST_IMAGES} calibration images; found {len(calibration)}")
     if len(new) == 0:
         raise InputError("there are no new images to compare with the calibration images")
-    validated = _Compared.take(calibration, calibration_predictions, most_calibration, seed, calibration_samples)
+    rows = draw_rows(len(calibration), most_calibration, seed)
+    validated = _Compared.take(calibration.vectors[rows], calibration_predictions, rows, calibration_samples)
     distances = cdist(validated.vectors, validated.vectors).astype(np.float32)
     label_counts = calibration_predictions["best_label"].value_counts()
+    listed = _list_samples(new)
+    drawn = [rows[draw_rows(len(rows), MOST_NEW, seed)] for _, rows in listed]
+    every = np.arange(len(new)) if isinstance(new, EmbeddingTable) else np.unique(np.concatenate(drawn))
+    vectors = new.vectors if isinstance(new, EmbeddingTable) else new.take(every).vectors  # in one pass
     samples, classes = [], []
-    for sample_id, rows in progress_bar(_list_samples(new), "samples", "sample", shown=progress):
+    bar = progress_bar(listed, "samples", "sample", shown=progress)
+    for (sample_id, rows), compared in zip(bar, drawn, strict=True):
         predictions = new_predictions.iloc[rows]
         row: dict[str, Any] = {"sample_id": sample_id, "n_images": len(rows)}
         if len(rows) >= LEAST_IMAGES:
-            sample = _Compared.take(new.select(rows), predictions, MOST_NEW, seed)
+            sample = _Compared.take(vectors[np.searchsorted(every, compared)], new_predictions, compared)
             row |= _compare(sample, validated, distances, n_permutations, n_draws, seed)
             row |= _compare_mix(
                 predictions["best_label"].value_counts(), label_counts, calibration_predictions, calibration_samples,
@@ -172,16 +179,14 @@ class _Compared:
     @classmethod
     def take(
         cls,
-        table: EmbeddingTable,
+        vectors: NDArray[np.float32],
         predictions: pd.DataFrame,
-        most: int,
-        seed: int,
+        rows: NDArray[np.intp],
         samples: NDArray[np.intp] | None = None,
     ) -> _Compared:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
-        novelty_score = predictions["novelty_score"].to_numpy(dtype=np.float64)[rows]
-        predicted = predictions["best_label"].to_numpy(dtype=str)[rows]
-        return cls(table.vectors[rows], predicted, novelty_score, None if samples is None else samples[rows])
+        novelty_score = predictions["novelty_score"].iloc[rows].to_numpy(dtype=np.float64)
+        predicted = predictions["best_label"].iloc[rows].to_numpy(dtype=str)
+        return cls(vectors, predicted, novelty_score, None if samples is None else samples[rows])
 
 
 def _compare(
@@ -358,7 +363,7 @@ def _group(labels: NDArray[Any]) -> list[NDArray[np.intp]]:
 # ---------------------------------------------------------------------------------------------- tables
 
 
-def _list_samples(new: EmbeddingTable) -> list[tuple[str | None, NDArray[np.intp]]]:
+def _list_samples(new: Vectors) -> list[tuple[str | None, NDArray[np.intp]]]:
     """Return the rows of all images, then those of every sample."""
     in_sample = np.flatnonzero([sample_id is not None for sample_id in new.sample_id])
     single = [in_sample[rows] for rows in _group(new.sample_id[in_sample].astype(str))] if len(in_sample) else []
@@ -408,6 +413,16 @@ def _judge(samples: pd.DataFrame) -> pd.DataFrame:
     return ordered.reset_index(drop=True)
 
 
+def draw_rows(n: int, most: int, seed: int) -> NDArray[np.intp]:
+    """Return the numbers of at most so many of n rows, drawn at random, sorted."""
+    return np.sort(np.random.default_rng(seed).permutation(n)[:most])
+
+
+def draw_judged(n: int) -> NDArray[np.intp]:
+    """Return the rows of a sample of n images that `judge_shift` compares; of so few rows, all."""
+    return draw_rows(n, MOST_JUDGED, 0)
+
+
 def judge_shift(
     describe: Callable[[EmbeddingTable], pd.DataFrame],
     calibration: EmbeddingTable,
@@ -435,9 +450,7 @@ def judge_shift(
         logger.info("shift: not compared, with fewer than %d calibration images", 2 * LEAST_IMAGES)
         return [TOO_FEW] * len(samples)
 
-    drawn = [
-        sample.select(np.sort(np.random.default_rng(0).permutation(len(sample))[:MOST_JUDGED])) for sample in samples
-    ]
+    drawn = [sample.select(draw_judged(len(sample))) for sample in samples]
     numbers = np.repeat(np.arange(len(drawn)), [len(sample) for sample in drawn]).astype(str)
     images = EmbeddingTable(np.concatenate([sample.vectors for sample in drawn]), sample_id=numbers.astype(object))
     found = find_shift(

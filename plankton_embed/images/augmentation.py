@@ -11,27 +11,36 @@ from torch.nn import functional
 from plankton_embed.images.views import FIRST_MIRRORED
 from plankton_embed.settings import AugmentationSettings
 
+WHOLE = slice(None)
+
 
 def augment(
-    images: Tensor, background: Tensor, views: Tensor, settings: AugmentationSettings, generator: torch.Generator
+    images: Tensor,
+    background: Tensor,
+    views: Tensor,
+    settings: AugmentationSettings,
+    generator: torch.Generator,
+    part: slice = WHOLE,
 ) -> Tensor:
     """Turn, mirror, zoom, stretch, shift and brighten each image in its own way.
 
     Args:
         images: float (b, channels, T, T), 0-255.
         background: float (b, channels), the fill of the borders that open up.
-        views: int (b,), the view that each image is turned to first (see `images.views`).
+        views: int, the view that each image of the whole batch is turned to first (see `images.views`).
         settings: limits of the changes.
         generator: the source of chance, on the CPU.
+        part: which images of the whole batch these are; each is changed as it is in the whole batch.
 
     Returns:
         float (b, channels, T, T), 0-255.
     """
-    matrices = _draw_matrices(views.cpu(), settings, generator).to(images.device, non_blocking=True)
+    matrices = _draw_matrices(views.cpu(), settings, generator)[part].to(images.device, non_blocking=True)
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
     fill = background[:, :, None, None]
     moved = functional.grid_sample(images - fill, grid, "bilinear", "zeros", align_corners=False)
-    contrast, brightness = _uniform(2, len(views), settings.brightness, generator).to(images.device, non_blocking=True)
+    light = _uniform(2, len(views), settings.brightness, generator)[:, part]
+    contrast, brightness = light.to(images.device, non_blocking=True)
     moved = moved * (1 + contrast)[:, None, None, None] + fill
     brightened: Tensor = moved + 255 * 0.5 * brightness[:, None, None, None]
     return brightened.clamp(0, 255)

@@ -39,6 +39,7 @@ from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.workers import map_images
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically
+from plankton_embed.shards import is_shards
 from plankton_embed.spreadsheet import clean_label, list_lines, read_raw, read_spreadsheet
 
 if TYPE_CHECKING:
@@ -245,12 +246,15 @@ class ImageCatalog(Shown):
     def load(cls, path: str | Path, root: str | Path | None = None, faults: Faults | None = None) -> ImageCatalog:
         """Read a CSV (comma, semicolon or tab; UTF-8, Latin-1, or UTF-16 with its mark) or Parquet catalog.
 
+        Also a folder of Parquet files with the same columns (shards; see `CatalogShards`).
+
         A comma is read as a decimal sign where it does not separate the columns and all cells of a column are numbers
         that way. Ambiguous cells (1.234 beside decimal commas) are an error; with `faults.keep_going` they are emptied
         and reported.
 
         Args:
-            path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others.
+            path: file with a column `path` and, optionally, `object_id`, `label`, `split`, `sample_id` and others; or a
+                folder of such files.
             root: folder from which relative image paths start; by default the folder of the file.
             faults: collects wrong rows; by default they are an error.
 
@@ -258,6 +262,10 @@ class ImageCatalog(Shown):
             InputError: the file is missing, unreadable or without the columns of a catalog.
         """
         path = Path(path)
+        if is_shards(path):
+            from plankton_embed.images.catalog_shards import CatalogShards  # which needs this module
+
+            return cls(CatalogShards.open(path, root).load(faults=faults))
         if not path.is_file():
             raise InputError(f"catalog {path} does not exist")
         if root is not None and not Path(root).is_dir():

@@ -118,14 +118,19 @@ def keep_whole(column: pd.Series) -> pd.Series:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table; whole numbers keep all digits beside empty cells, where pandas would turn them into floats."""
-    table = pq.read_table(path)
+    """Read a table (see `to_frame`)."""
+    return to_frame(pq.read_table(path))
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table of Arrow; whole numbers keep all digits beside empty cells, where pandas would make floats."""
     table = table.drop_columns([name for name in table.column_names if name.startswith("__index_level_")])  # of pandas
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     for field in table.schema:
         if pa.types.is_integer(field.type) and table[field.name].null_count and not holds_numbers(field.name):
-            kind = "UInt64" if pa.types.is_unsigned_integer(field.type) else "Int64"
-            frame[field.name] = table[field.name].to_pandas(types_mapper=pd.ArrowDtype).astype(kind)
+            column = table[field.name].cast(pa.uint64() if pa.types.is_unsigned_integer(field.type) else pa.int64())
+            missing = np.array(column.is_null().to_numpy())
+            frame[field.name] = pd.arrays.IntegerArray(np.array(column.fill_null(0).to_numpy()), missing)
     return frame
 
 

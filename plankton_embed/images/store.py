@@ -46,6 +46,23 @@ class PreparedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the pixels as the name of their file, which the other process opens too."""
+        file = {"pixels": Path(str(self.pixels.filename))} if isinstance(self.pixels, np.memmap) else {}
+        return {**self.__dict__, **file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the file of the pixels; InputError if it is not there."""
+        if isinstance(file := state["pixels"], Path):
+            try:
+                state = {**state, "pixels": np.load(file, mmap_mode="r")}
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{file}, the prepared images that another process has written, cannot be read: {error}; set "
+                    "PLANKTON_EMBED_CACHE to a folder that all processes can read"
+                ) from error
+        self.__dict__.update(state)
+
     def batch(self, positions: NDArray[np.integer] | slice) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return copies of the pixels (b, T, T, channels) and backgrounds (b, channels) at these positions."""
         rows = self.rows[positions]

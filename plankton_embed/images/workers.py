@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from plankton_embed.errors import PlanktonEmbedError
+from plankton_embed.errors import PlanktonEmbedError, SettingError
 from plankton_embed.output import progress_bar
 
 S = TypeVar("S")
@@ -19,11 +19,22 @@ T = TypeVar("T")
 
 MANY = 5000  # image files from which processes repay their start, a second or two
 CHUNK = 64  # images that a thread or process works on at a time
+CORES = "PLANKTON_EMBED_CORES"  # environment variable: cores of this process
 OWN_PROCESS = os.getpid()  # a copy of this process, made by os.fork, has another
 
 
 def count_cores() -> int:
-    """Return the number of cores that this process may use, which on a shared machine may be fewer than there are."""
+    """Return the number of cores that this process may use, which on a shared machine may be fewer than there are.
+
+    The environment variable PLANKTON_EMBED_CORES, if it is set, is this number.
+
+    Raises:
+        SettingError: it is not a number above 0.
+    """
+    if given := os.environ.get(CORES):
+        if not given.isdecimal() or not int(given):
+            raise SettingError(f"environment variable {CORES}: expected a number of cores, at least 1; found {given!r}")
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

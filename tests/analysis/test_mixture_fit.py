@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import kstest
 
-from plankton_embed.analysis.mixture_fit import MixtureTest, find_misfits
+from plankton_embed.analysis.mixture_fit import MixtureTest, draw_tested, find_misfits
 from plankton_embed.analysis.quantification import CountCorrection
 
 CENTRES = np.random.default_rng(1).normal(0, 2, (6, 3))
@@ -52,6 +52,16 @@ def test_few_images_are_not_tested_and_samples_are_independent():
     copies = np.zeros((40, 6)) - np.log(6), np.zeros(40, dtype=int), np.zeros((40, 2))
     alike = MixtureTest(CountCorrection(copies[0], copies[1], n_draws=20), *copies)
     assert alike.p_value(copies[0], copies[2]) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_thousand_images_are_tested_whatever_their_order():
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(1500, 3)).astype(np.float32), 2, axis=0)
+    drawn = draw_tested(vectors)
+    assert len(drawn) == 1000
+    assert np.array_equal(drawn, draw_tested(vectors[rng.permutation(3000)]))
+    assert 500 < len(np.unique(drawn, axis=0)) < 1000  # from all of them, without replacement
+    assert np.array_equal(draw_tested(vectors[:1000]), vectors[:1000])
 
 
 def p_of_tow(seed, by_sample):

@@ -123,3 +123,12 @@ def test_pixels_stay_in_range(strength, background, seed):
     assert changed.shape == (3, 1, 75, 75)
     assert changed.isfinite().all()
     assert 0 <= changed.min() <= changed.max() <= 255
+
+
+@pytest.mark.parametrize("part", [slice(0, None, 3), slice(2, None, 3), slice(None)])
+def test_a_part_of_a_batch_is_changed_as_in_the_whole_batch(part):
+    images, background, views = random_images(8), torch.arange(8.0)[:, None] * 30, torch.arange(8)
+    settings, seed = AugmentationSettings(), 3
+    whole = augment(images, background, views, settings, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    assert torch.equal(augment(images[part], background[part], views, settings, generator, part), whole[part])

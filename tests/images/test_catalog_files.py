@@ -116,17 +116,18 @@ def test_labels_of_every_kind_of_number(values, expected):
     assert build(values).labels == expected
 
 
+@pytest.mark.parametrize("highest", [2**53 + 3, 2**53 + 4])  # a float holds the second
 @pytest.mark.parametrize("name", ["object_id", "station"])
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_long_whole_numbers_with_a_gap_keep_their_digits(tmp_path, suffix, name):
-    numbers = [2**53 + 1, None, -(2**60) - 1]
-    table = pa.table({"path": ["a", "b", "c"], name: pa.array(numbers, pa.int64())})
+def test_long_whole_numbers_with_a_gap_keep_their_digits(tmp_path, suffix, name, highest):
+    numbers = [2**53 + 1, None, highest, -(2**60) - 1]
+    table = pa.table({"path": ["a", "b", "c", "d"], name: pa.array(numbers, pa.int64())})
     if suffix == ".parquet":
         pq.write_table(table, tmp_path / "c.parquet")
     else:
         pa_csv.write_csv(table, tmp_path / "c.csv")
     found = ImageCatalog.load(tmp_path / f"c{suffix}").frame[name].astype(object)
-    assert [str(found[0]), str(found[2])] == [str(numbers[0]), str(numbers[2])]
+    assert [str(found[row]) for row in (0, 2, 3)] == [str(numbers[row]) for row in (0, 2, 3)]
 
 
 def test_whole_numbers_that_64_bits_hold_only_without_a_sign_or_not_at_all_keep_their_digits(tmp_path, write):

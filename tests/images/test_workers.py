@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plankton_embed.errors import PlanktonEmbedError
+from plankton_embed.errors import PlanktonEmbedError, SettingError
 from plankton_embed.images import workers
 from plankton_embed.images.store import prepare_images
 from plankton_embed.images.workers import map_chunks, map_images
@@ -31,6 +31,15 @@ def test_cores_are_those_that_this_process_may_use():
     finally:
         os.sched_setaffinity(0, allowed)
     assert workers.count_cores() == len(allowed)
+
+
+def test_cores_may_be_shared_out_by_another_program(monkeypatch):
+    monkeypatch.setenv(workers.CORES, "3")
+    assert workers.count_cores() == 3
+    for wrong in ("0", "two", "-1"):
+        monkeypatch.setenv(workers.CORES, wrong)
+        with pytest.raises(SettingError, match=f"PLANKTON_EMBED_CORES: expected a number of cores.*{wrong}"):
+            workers.count_cores()
 
 
 def test_results_come_chunk_by_chunk_in_order():

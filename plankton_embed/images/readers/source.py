@@ -16,6 +16,7 @@ from plankton_embed.images.readers.beside import report_rest
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES, is_image, list_files, read_folder
 from plankton_embed.run_folder import RunFolder
+from plankton_embed.shards import is_shards
 
 CATALOG_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -33,7 +34,7 @@ def read_source(
 
     Args:
         source: EcoTaxa tables, IFCB bins, a FlowCam run, a challenge set, arrays, a folder of images, a CSV or Parquet
-            catalog, or a list of image files; a catalog is returned as it is.
+            catalog, a folder of Parquet catalogs (shards), or a list of image files; a catalog is returned as it is.
         root: folder from which the relative paths of a catalog file start; by default the folder of that file.
         source_format: one of FORMATS; by default it is recognized.
         keep_going: leave out faulty rows and files with a warning, instead of refusing the source.
@@ -60,7 +61,7 @@ def read_source(
             raise InputError(
                 f"{path} is the folder of a run, whose pictures are figures; give its catalog, {run.catalog}"
             )
-        files = list(list_files(path, faults)) if path.is_dir() else []
+        files = list(list_files(path, faults)) if path.is_dir() and not is_shards(path) else []
         kind = source_format or recognize_format(path, files)
         described = f"{path}, of the format {kind}"
     else:
@@ -78,6 +79,8 @@ def read_source(
         return source
     if path is None:
         return ImageCatalog.from_rows({"path": [str(path) for path in source]}, "list of images", faults=faults)  # type: ignore[union-attr]
+    if kind == "catalog" and is_shards(path):
+        return ImageCatalog.load(path, root, faults)
     if kind in ("catalog", "folder") and path.is_dir() != (kind == "folder"):
         found = "a folder" if path.is_dir() else "a file"
         raise InputError(
@@ -107,6 +110,8 @@ def recognize_format(path: Path, files: Sequence[str] | None = None) -> str:
     Raises:
         InputError: the format is unknown.
     """
+    if is_shards(path):
+        return "catalog"
     for kind in _recognize_instruments(path, files):
         return kind
     if path.is_dir():
