@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plankton_embed.images.augmentation import WHOLE
 from plankton_embed.images.balance import EpochPlan, balance_epoch
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.settings import TrainingSettings
@@ -115,11 +116,15 @@ class BatchFeed:
                 blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
                 self._pixels = torch.cat([torch.from_numpy(images.batch(rows)[0]).to(device) for rows in blocks])
 
-    def __call__(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return pixels float (b, channels, T, T), background float (b, channels), classes (b,), sides (b, 2)."""
+    def __call__(self, rows: NDArray[np.int64], part: slice = WHOLE) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return pixels float (b, channels, T, T), background float (b, channels), classes (b,), sides (b, 2).
+
+        With a `part` of the batch: pixels, background and sides of its images; classes of the whole batch.
+        """
+        classes = self._move(self._class_index[rows])
+        rows = rows[part]
         pixels = self._move(self._images.batch(rows)[0]) if self._pixels is None else self._pixels[self._move(rows)]
         background = self._move(self._images.background[self._images.rows[rows]])
-        classes = self._move(self._class_index[rows])
         sides = self._move(self._sides[rows])
         return pixels.permute(0, 3, 1, 2).float(), background.float(), classes, sides
 

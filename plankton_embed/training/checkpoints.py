@@ -24,12 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The states and weights of one training below `run.checkpoints`, and when the next state is due."""
+    """The states and weights of one training below `run.checkpoints`, and when the next state is due.
 
-    def __init__(self, run: RunFolder, settings: TrainingSettings):
-        self.run, self.settings = run, settings
+    Of several processes that train together, one `writes`.
+    """
+
+    def __init__(self, run: RunFolder, settings: TrainingSettings, writes: bool = True):
+        self.run, self.settings, self.writes = run, settings, writes
         self._written = time.monotonic()
-        for scratch in run.checkpoints.glob(".*"):  # what a killed process was writing
+        for scratch in run.checkpoints.glob(".*") if writes else ():  # what a killed process was writing
             shutil.rmtree(scratch, ignore_errors=True)
 
     @property
@@ -38,8 +41,8 @@ class Checkpoints:
         return sorted(self.run.checkpoints.glob("state-*.pt"))
 
     def is_due(self) -> bool:
-        """Return whether `checkpoint_minutes` have passed since the last state was written."""
-        return time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes
+        """Return whether this process writes, and `checkpoint_minutes` have passed since the last state was written."""
+        return self.writes and time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes
 
     def save_state(self, epoch: int, step: int, state: dict[str, Any]) -> None:
         """Write the state from which that step of that epoch continues; keep the newest `keep_checkpoints` only."""

@@ -32,6 +32,7 @@ from plankton_embed.training.checkpoints import Checkpoints
 from plankton_embed.training.collapse import active_share, find_collapse, measure_spread
 from plankton_embed.training.history import EpochRecord, History
 from plankton_embed.training.objectives import Objective, build_objective
+from plankton_embed.training.ranks import ALONE, Ranks
 from plankton_embed.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def train_model(
     start: Callable[[EmbeddingModel], NDArray[np.floating]] | None = None,
     validate: Callable[[EmbeddingModel], Validation] | None = None,
     objective: Objective | None = None,
+    ranks: Ranks = ALONE,
     progress: bool = True,
 ) -> History:
     """Train a model in place; it ends with the weights of its best epoch.
@@ -90,11 +92,15 @@ def train_model(
             its proxy starts; by default model and proxies start as they are.
         validate: measures the space after every `training.validate_every` epochs, and after the last.
         objective: a loss of your own; by default that of the settings.
+        ranks: the processes that train this model together. The first of them starts, validates and writes; all end
+            with the same weights and history.
         progress: show a bar for each epoch.
 
     Raises:
         InputError: fewer than two classes, or class codes with gaps.
-        PlanktonEmbedError: no step has a finite loss any more; the last state on disk is good.
+        SettingError: batches are too small for so many processes.
+        PlanktonEmbedError: no step has a finite loss any more, or another process has ended; the last state on disk is
+            good.
     """
     class_index = np.asarray(class_index, dtype=np.int64)
     n_classes = len(np.unique(class_index))
@@ -104,6 +110,8 @@ def train_model(
         found = f"{class_index.min()} to {class_index.max()}"
         raise InputError(f"class_index: expected every code from 0 to {n_classes - 1}, found {n_classes} from {found}")
     training, device, net = settings.training, model.device, model.net
+    planned = plan_epoch(class_index, training, np.random.default_rng(0))
+    ranks.ask_first(lambda: ranks.check_batch(min(len(rows) for rows, _ in planned)))
     if choose_weights(settings.network) != "none":
         rate = training.learning_rate * training.pretrained_rate
         training = training.model_copy(update={"learning_rate": rate})
@@ -121,16 +129,20 @@ def train_model(
     generator = torch.Generator()
 
     # continue where an earlier process was stopped
-    checkpoints = Checkpoints(run, training)
+    checkpoints = Checkpoints(run, training, writes=ranks.is_first)
     stateful = {"net": net, "objective": objective, "optimizer": optimizer}
     stateful |= {} if mean_net is None else {"mean_net": mean_net}
-    history, first_step, sums = _resume(checkpoints, stateful, generator)
+    state = ranks.share(checkpoints.load_state() if ranks.is_first else None)
+    history, first_step, sums = _resume(state, stateful, generator)
     limit = 60 * training.minutes if training.minutes else math.inf
     if start is not None and len(history) == first_step == 0:
         started = time.perf_counter()
-        objective.place_proxies(torch.from_numpy(start(model)).float().to(device))
-        limit -= time.perf_counter() - started
-    n_steps_left = (training.epochs - len(history)) * len(plan_epoch(class_index, training, np.random.default_rng(0)))
+        if ranks.is_first:
+            objective.place_proxies(torch.from_numpy(start(model)).float().to(device))
+        limit -= ranks.share(time.perf_counter() - started)
+    ranks.copy_from_first(net, objective)
+    ranks.synchronize_norms(net, device)
+    n_steps_left = (training.epochs - len(history)) * len(planned)
     trunk: Callable[..., Tensor] = net.trunk
     if should_compile(training, n_steps_left, device):
         # the trunk only, and for batches of one shape, so that training starts soon
@@ -138,7 +150,8 @@ def train_model(
         trunk = compile_module(net.trunk, training.compile, "training.compile", dynamic=False)
 
     with ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(run.tensorboard)) if training.tensorboard else None
+        logs = training.tensorboard and ranks.is_first
+        tracker = stack.enter_context(Tracker(run.tensorboard)) if logs else None
         for epoch in range(len(history) + 1, training.epochs + 1):
             spent = sum(record.seconds for record in history.records)
             if spent >= limit:
@@ -161,21 +174,26 @@ def train_model(
             )
             for step, (rows, views) in enumerate(bar, first_step):
                 share_of_time = (spent + time.perf_counter() - started) / limit
+                share_of_time = ranks.share(share_of_time) if training.minutes else share_of_time
                 progress_made = min(max((epoch - 1 + step / len(batches)) / training.epochs, share_of_time), 1.0)
                 is_last = step == len(batches) - 1 or share_of_time >= 1
                 for group in optimizer.param_groups:
                     group["lr"] = group["factor"] * learning_rate_at(progress_made, training)
 
                 # forward
-                pixels, background, labels, sides = feed(rows)
-                batch = augment(pixels, background, torch.from_numpy(views), settings.augmentation, generator)
+                ranks.seed_step(settings.seed, epoch, step)
+                pixels, background, labels, sides = feed(rows, ranks.own)
+                turned = torch.from_numpy(views)
+                batch = augment(pixels, background, turned, settings.augmentation, generator, ranks.own)
                 with autocast(device, training.precision):
                     vectors = net(batch, sides, trunk)
+                vectors = ranks.gather(vectors, len(rows))
                 loss = objective(vectors, labels, progress_made)
 
                 # backward
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                loss = ranks.combine(net, objective, loss)
                 norm, proxy_norm = (_gradient_norm(part) for part in (net, objective))
                 is_finite = torch.isfinite(loss.detach()) & torch.isfinite(norm) & torch.isfinite(proxy_norm)
                 is_useful = is_finite & (norm > 0)
@@ -202,29 +220,29 @@ def train_model(
 
             # validate, record, keep
             shown = rng.permutation(np.concatenate([rows for rows, _ in batches]))
-            seconds = time.perf_counter() - started
+            seconds = ranks.share(time.perf_counter() - started)
             is_due = epoch % training.validate_every == 0 or epoch == training.epochs or spent + seconds >= limit
             if is_due or training.keep_every_epoch or not history.has_scores:  # without scores the newest is kept
                 measure_statistics(kept_model.net, feed, shown[:STATISTICS_IMAGES], training)
-                seconds = time.perf_counter() - started
+                seconds = ranks.share(time.perf_counter() - started)
                 is_due = is_due or spent + seconds >= limit
             first_step = 0
-            measured = validate(kept_model) if validate and is_due else None
-            history.records.append(
-                EpochRecord(
-                    epoch=epoch,
-                    **sums.means(),
-                    learning_rate=float(optimizer.param_groups[0]["lr"]),
-                    **_describe_space(measured),
-                    images_per_second=sum(len(rows) for rows, _ in batches[: sums.n_steps]) / seconds,
-                    seconds=time.perf_counter() - started if is_due else seconds,
-                )
+            measured = validate(kept_model) if validate and is_due and ranks.is_first else None
+            record = EpochRecord(
+                epoch=epoch,
+                **sums.means(),
+                learning_rate=float(optimizer.param_groups[0]["lr"]),
+                **_describe_space(measured),
+                images_per_second=sum(len(rows) for rows, _ in batches[: sums.n_steps]) / seconds,
+                seconds=time.perf_counter() - started if is_due else seconds,
             )
-            if history.best is history.records[-1] or training.keep_every_epoch:
-                checkpoints.save_weights(epoch, kept_model.net)
-            history.save(run.history)
-            checkpoints.save_state(epoch + 1, 0, _pack(stateful, history, 0, _Sums(), generator))
-            checkpoints.drop_weights(history.best.epoch)
+            history.records.append(ranks.share(record))
+            if ranks.is_first:
+                if history.best is history.records[-1] or training.keep_every_epoch:
+                    checkpoints.save_weights(epoch, kept_model.net)
+                history.save(run.history)
+                checkpoints.save_state(epoch + 1, 0, _pack(stateful, history, 0, _Sums(), generator))
+                checkpoints.drop_weights(history.best.epoch)
             if tracker:
                 tracker.log_epoch(history.records[-1])
             if progress:
@@ -234,7 +252,9 @@ def train_model(
             if fault is not None and find_collapse(history.records[:-1], n_classes) is None:
                 logger.warning(fault)
 
-    checkpoints.load_weights(history.best.epoch, net)
+    if ranks.is_first:
+        checkpoints.load_weights(history.best.epoch, net)
+    ranks.copy_from_first(net)
     return history
 
 
@@ -385,10 +405,9 @@ def _pack(
 
 
 def _resume(
-    checkpoints: Checkpoints, stateful: dict[str, Any], generator: torch.Generator
+    state: dict[str, Any] | None, stateful: dict[str, Any], generator: torch.Generator
 ) -> tuple[History, int, _Sums]:
-    """Return the epochs done, the next step of the current epoch, and the sums of that epoch."""
-    state = checkpoints.load_state()
+    """Load a state; return the epochs done, the next step of the current epoch, and the sums of that epoch."""
     if state is None:
         return History(), 0, _Sums()
     for name, part in stateful.items():

@@ -19,10 +19,12 @@ from plankton_embed.page.images import gather_images
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.training.ranks import ALONE, Ranks, join_ranks, refuse_ranks
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings
 from plankton_embed.workflows.report import write_page
 from plankton_embed.workflows.run_steps import (
+    RunImages,
     embed_step,
     evaluate_step,
     index_step,
@@ -91,6 +93,7 @@ def run(
         SettingError: the folder contains a run with other settings.
         OutputError: the folder contains something other than a run.
     """
+    refuse_ranks("run")
     chosen = build_settings(settings, "instant")
     result = _do_steps(source, output, chosen, root, status, overwrite, device, progress, with_index=True)
     if not _is_newer(result.folder.report, result.folder.scores):
@@ -123,7 +126,9 @@ def train(
 ) -> RunResult:
     """Train a model, embed the splits of its catalog and evaluate.
 
-    Same as `run`, but without the index, and an unfinished run is continued only if `resume` is true.
+    Same as `run`, but without the index, and an unfinished run is continued only if `resume` is true. Where torchrun
+    has started several processes, all of them train this model, the first does everything else, and the others return
+    the model without vectors and scores.
 
     Args:
         source, output, root, status, overwrite, device, progress: see `run`.
@@ -133,9 +138,29 @@ def train(
             run, pass it again.
         resume: continue the existing run.
     """
-    folder = RunFolder(Path(output))
     if resume and overwrite:
         raise SettingError("resume continues a run, overwrite deletes it; use only one of them")
+    chosen = build_settings(settings)
+    with join_ranks(device) as ranks:
+        ranks.ask_first(lambda: _check_resume(output, resume, overwrite))
+        return _do_steps(
+            source,
+            output,
+            chosen,
+            root,
+            status,
+            overwrite,
+            ranks.device or device,
+            progress,
+            with_index=False,
+            objective=objective,
+            ranks=ranks,
+        )
+
+
+def _check_resume(output: str | Path, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run is in the folder if it is to be continued, and that none is replaced by mistake."""
+    folder = RunFolder(Path(output))
     if resume and not folder.settings.exists():
         raise InputError(
             f"{output} contains no run to resume (a run that was stopped while its images were prepared leaves no "
@@ -146,10 +171,6 @@ def train(
             f"{output} already contains a run; continue it (--resume), replace it (--overwrite), or choose another "
             "folder"
         )
-    chosen = build_settings(settings)
-    return _do_steps(
-        source, output, chosen, root, status, overwrite, device, progress, with_index=False, objective=objective
-    )
 
 
 def _do_steps(
@@ -164,22 +185,38 @@ def _do_steps(
     *,
     with_index: bool,
     objective: Callable[[Any, Any], Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> RunResult:
-    folder, chosen = open_run(source, output, settings, overwrite, device)
-    if chosen.network.frozen and objective is not None:  # also where the settings are those of the run continued
-        raise SettingError(
-            "objective: with network.frozen (preset instant) the head is computed without an objective; leave one out"
-        )
-    faults = Faults()
-    given = read_source(source, root, status=status, faults=faults)
-    images = prepare_step(folder, given, chosen, overwrite, progress, faults)
-    model = train_step(folder, images, chosen, device, progress, objective)
+    def prepare() -> tuple[RunFolder, Settings, RunImages]:
+        folder, chosen = open_run(source, output, settings, overwrite, device)
+        _check_frozen(chosen, objective, ranks)
+        faults = Faults()
+        given = read_source(source, root, status=status, faults=faults)
+        return folder, chosen, prepare_step(folder, given, chosen, overwrite, progress, faults)
+
+    folder, chosen, images = ranks.ask_first(prepare)
+    model = train_step(folder, images, chosen, device, progress, objective, ranks)
+    if not ranks.is_first:
+        return RunResult(folder, model, {}, {})
     vectors = embed_step(folder, model, images, progress)
     near_copies_step(folder, vectors)
     index = VectorIndex.build(vectors["train"])  # shared by all later searches of the training vectors
     if with_index:
         index_step(folder, index)
     return RunResult(folder, model, vectors, evaluate_step(folder, model, vectors, index, chosen, progress))
+
+
+def _check_frozen(settings: Settings, objective: object, ranks: Ranks) -> None:
+    """Refuse what a frozen trunk does not use, also where the settings are those of the run continued."""
+    if settings.network.frozen and objective is not None:
+        raise SettingError(
+            "objective: with network.frozen (preset instant) the head is computed without an objective; leave one out"
+        )
+    if settings.network.frozen and ranks.size > 1:
+        raise SettingError(
+            "network.frozen (preset instant): the head is computed by one process, without training; start it without "
+            "torchrun, or choose a preset that trains the trunk (--preset quick, cpu or gpu)"
+        )
 
 
 def demo(
@@ -191,6 +228,7 @@ def demo(
     progress: bool = True,
 ) -> RunResult:
     """Draw plankton images into a folder beside `output` and run on them; nothing is downloaded."""
+    refuse_ranks("demo")
     output = Path(output)
     images_folder = output.with_name(f"{output.name}_images")
     drawn = draw_set(images_folder, n_per_class=DEMO_IMAGES_PER_CLASS, classes=DEMO_CLASSES, progress=progress)

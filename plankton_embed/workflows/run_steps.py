@@ -58,6 +58,7 @@ from plankton_embed.table import EmbeddingTable, class_means
 from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.discriminant import fit_head
 from plankton_embed.training.objectives import Objective, OwnObjective
+from plankton_embed.training.ranks import ALONE, Ranks
 from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
@@ -349,22 +350,22 @@ def train_step(
     device: str,
     progress: bool,
     loss: Callable[[Any, Any], Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> EmbeddingModel:
     """Train on the labelled training images, validate after each epoch, and save the model.
 
-    The loss is the one in the settings, unless another is given. Where the trunk is that of another model, training
-    starts from the head of preset `instant`. If the trunk is frozen, only this head is computed, and the vectors of the
-    training images, which are known then, are saved too.
+    Of several processes (ranks), the first saves. The loss is that of the settings, unless another is given. If the
+    trunk is that of another model, training starts from the head of preset `instant`. If it is frozen, only this head
+    is computed, and the vectors of the training images, which are known then, are saved too.
     """
-    if (folder.model / CONFIG_FILE).exists():
+    if ranks.share((folder.model / CONFIG_FILE).exists()):
         logger.info("model: finished before, in %s", folder.model)
         return EmbeddingModel.load(folder.model, device)
     train, val = (images.split(name).labelled() for name in ("train", "val"))
     classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
     _check_start(settings)
     model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
-    model.views = settings.embedding.views
-    model.classes = [str(name) for name in classes]
+    model.views, model.classes = settings.embedding.views, [str(name) for name in classes]
     model.training = {"settings": settings.flat(), "n_images": len(train.catalog)}
     if earlier := sorted(set(read_classes(settings.network.weights)) - set(model.classes)):
         model.training[EARLIER_CLASSES] = earlier
@@ -387,8 +388,11 @@ def train_step(
             start=_make_start(train, class_index, settings),
             validate=_make_validation(train, class_index, val, settings),
             objective=loss if loss is None or isinstance(loss, Objective) else OwnObjective(loss),
-            progress=progress,
+            ranks=ranks,
+            progress=progress and ranks.is_first,
         )
+        if not ranks.is_first:
+            return model
         model.training["best_epoch"] = history.best.epoch
         save_figure(draw_history(history), folder.figures / "curves.png")
     model.remember(train.hashes)

@@ -224,3 +224,12 @@ def test_a_batch_on_the_device_is_that_of_the_store(images):
     assert classes.tolist() == [1, 2, 2, 1]
     long_and_short = np.sort(images.size[[8, 17, 17, 11]])[:, ::-1]
     assert sides.numpy() == pytest.approx(np.log(long_and_short / 100), abs=1e-6)
+
+
+def test_a_part_of_a_batch_comes_with_the_classes_of_the_whole(images):
+    feed = BatchFeed(images, np.arange(18) % 3, images.log_sides("pixels"), torch.device("cpu"))
+    rows = np.array([6, 0, 0, 3, 17])
+    whole, part = feed(rows), feed(rows, slice(1, None, 2))
+    for position in (0, 1, 3):
+        assert torch.equal(part[position], whole[position][1::2])
+    assert torch.equal(part[2], whole[2])

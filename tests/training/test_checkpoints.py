@@ -240,3 +240,11 @@ def test_only_the_best_weights_are_kept_unless_every_epoch_is(tmp_path, keep_eve
     checkpoints.drop_weights(2)
     weights = [f"epoch-{epoch:05d}.safetensors" for epoch in kept]
     assert names(checkpoints) == [*weights, "state-00004-0000000.pt"]
+
+
+def test_a_process_that_does_not_write_leaves_the_folder_to_the_one_that_does(tmp_path):
+    open_folder(tmp_path).save_state(1, 2, {"step": 2})
+    scratch = tmp_path / "checkpoints" / ".state-00001-0000003.pt.x7y"
+    scratch.mkdir()
+    other = Checkpoints(RunFolder(tmp_path), TrainingSettings(checkpoint_minutes=0), writes=False)
+    assert scratch.exists() and not other.is_due()
