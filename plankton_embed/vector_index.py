@@ -26,7 +26,7 @@ from plankton_embed.table import EmbeddingTable, class_means
 
 logger = logging.getLogger(__name__)
 
-IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
+IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]  # and `sharded`, see `sharded_index`
 FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 INDEX_FILE, TABLE_FILE, CONFIG_FILE = "index.faiss", "vectors.parquet", "config.json"
 BLOCK = 4096  # queries at a time
@@ -86,6 +86,11 @@ class VectorIndex(Shown):
         return len(self.table)
 
     @property
+    def model_hash(self) -> str | None:
+        """Hash of the model that made the vectors; None if not stated."""
+        return self.table.model_hash
+
+    @property
     def n_cells(self) -> int:
         """Number of cells; 1 if `flat`."""
         return 1 if self.kind == "flat" else int(self._index.nlist)
@@ -133,7 +138,7 @@ class VectorIndex(Shown):
             raise SettingError(f"index kind: expected flat, ivf_flat, ivf_sq8 or auto, found {kind!r}")
         if n < LEAST_IVF:
             raise SettingError(f"{kind} needs at least {LEAST_IVF:,} vectors, found {n}; use flat")
-        _find_longest(table.vectors, "vectors")
+        find_longest(table.vectors, "vectors")
         n_cells = int(min(4 * np.sqrt(n), n // 44))  # FAISS wants 39 vectors of each cell, beside those of the tuning
         _, rest = _draw_tuning(n)
         index = faiss.index_factory(d, f"IVF{n_cells},{FACTORY[kind]}")
@@ -164,13 +169,13 @@ class VectorIndex(Shown):
         chosen, _ = _draw_tuning(len(self))
         queries, n_probes = self.table.vectors[chosen], 1
         every = self._search_exactly(self._search_all, queries, min(TUNING_K + 1, len(self)))
-        farthest = _drop_themselves(*every, chosen)[0][:, -1:]
+        farthest = drop_themselves(*every, chosen)[0][:, -1:]
         while True:
             self._index.nprobe = n_probes
-            with _multiply_from(BLAS_FROM * self.table.dimension):  # as a search does
+            with multiply_from(BLAS_FROM * self.table.dimension):  # as a search does
                 _, candidates = self._index.search(queries, self._count_candidates(TUNING_K + 1))
             distances, rows = self._rank(queries, candidates)
-            missed = _drop_themselves(distances[:, : TUNING_K + 1], rows[:, : TUNING_K + 1], chosen)[0] > farthest
+            missed = drop_themselves(distances[:, : TUNING_K + 1], rows[:, : TUNING_K + 1], chosen)[0] > farthest
             reached = 1 - float(missed.sum() / max(missed.size, 1))
             if reached >= recall or n_probes == self.n_cells:
                 break
@@ -204,7 +209,7 @@ class VectorIndex(Shown):
             )
         if not len(table):
             return
-        _find_longest(table.vectors, "the table to add")
+        find_longest(table.vectors, "the table to add")
         joined = self.table.join(table)
         if self.kind == "flat":  # others may search the same index
             index = _build_flat(joined.vectors)
@@ -248,7 +253,7 @@ class VectorIndex(Shown):
         if searcher is None:
             searcher = _to_gpu(index) if self.n_probes <= GPU_MOST else index
         self._searcher = searcher
-        self._longest = _find_longest(table.vectors, "vectors")
+        self._longest = find_longest(table.vectors, "vectors")
 
     def _still_holds(self, vectors: NDArray[np.float32]) -> bool:
         """Return whether this flat index was built over this array, and the array has not been changed."""
@@ -268,17 +273,7 @@ class VectorIndex(Shown):
             InputError: k is out of range, or the vectors have another dimension, are not finite, or are too long (see
                 `build`).
         """
-        if isinstance(queries, EmbeddingTable):
-            self.table.check_same_model(queries, ("the index", "the query"))
-            queries = queries.vectors
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.table.dimension:
-            raise InputError(f"queries: expected shape (q, {self.table.dimension}), found {queries.shape}")
-        if not np.isfinite(queries).all():
-            raise InputError("queries: expected finite numbers, found nan or infinity")
-        _find_longest(queries, "queries")
-        if not 1 <= k <= len(self):
-            raise InputError(f"k: expected 1 to {len(self)} (the size of the index), found {k}")
+        queries = check_queries(queries, k, self.table, len(self))
         distances = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
         for start in range(0, len(queries), BLOCK):
@@ -298,7 +293,7 @@ class VectorIndex(Shown):
         if not 1 <= k < len(self):
             raise InputError(f"k: expected 1 to {len(self) - 1} (the others in the index), found {k}")
         found = self.search(self.table.vectors, k + 1)
-        return Neighbors(*_drop_themselves(found.distances, found.rows, np.arange(len(self))))
+        return Neighbors(*drop_themselves(found.distances, found.rows, np.arange(len(self))))
 
     def _count_candidates(self, k: int) -> int:
         """Return how many candidates FAISS is to find, of which the k nearest by their exact distances are kept."""
@@ -310,7 +305,7 @@ class VectorIndex(Shown):
         searcher = self._searcher if n_candidates <= GPU_MOST else self._index
         if self.kind == "flat":
             return self._search_exactly(searcher.search, queries, k)
-        with _multiply_from(BLAS_FROM * self.table.dimension):
+        with multiply_from(BLAS_FROM * self.table.dimension):
             _, rows = searcher.search(queries, n_candidates)
         distances, rows = self._rank(queries, rows)
         short = np.flatnonzero(rows[:, k - 1] < 0)  # the searched cells contain fewer than k
@@ -331,7 +326,7 @@ class VectorIndex(Shown):
         FAISS expands |q - v|^2, with an error up to `error`: subtract where it could hide a nearer vector.
         """
         n_candidates = min(k + SPARE, len(self))
-        with _multiply_from(BLAS_FROM * self.table.dimension):
+        with multiply_from(BLAS_FROM * self.table.dimension):
             squares, rows = search(queries, n_candidates)
         distances, rows = self._rank(queries, rows)
         if n_candidates < len(self):
@@ -340,7 +335,7 @@ class VectorIndex(Shown):
             doubtful = np.flatnonzero(distances[:, k - 1] ** 2 + error >= squares[:, -1])
             for start in range(0, len(doubtful), FEW):
                 few = doubtful[start : start + FEW]
-                with _multiply_from(BLAS_FROM * self.table.dimension):
+                with multiply_from(BLAS_FROM * self.table.dimension):
                     _, found = self._search_all(queries[few], n_candidates)
                 distances[few], rows[few] = self._rank(queries[few], found)
         return distances[:, :k], rows[:, :k]
@@ -427,7 +422,7 @@ def _gpu_resources() -> list[Any]:
 
 
 @contextmanager
-def _multiply_from(n_numbers: int) -> Iterator[None]:
+def multiply_from(n_numbers: int) -> Iterator[None]:
     """Let FAISS multiply matrices if the queries have at least so many numbers in all.
 
     FAISS 1.15 does so only from 128,000 numbers on: 20 to 2,000 queries of 64 numbers then take five times as long. The
@@ -449,7 +444,28 @@ def _build_flat(vectors: NDArray[np.float32]) -> Any:
     return index
 
 
-def _find_longest(vectors: NDArray[np.float32], what: str) -> float:
+def check_queries(
+    queries: EmbeddingTable | NDArray[np.float32], k: int, table: EmbeddingTable, n_vectors: int
+) -> NDArray[np.float32]:
+    """Return the vectors of queries if an index of `n_vectors`, made as `table`, can be searched for them.
+
+    Errors are those of `VectorIndex.search`.
+    """
+    if isinstance(queries, EmbeddingTable):
+        table.check_same_model(queries, ("the index", "the query"))
+        queries = queries.vectors
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    if queries.ndim != 2 or queries.shape[1] != table.dimension:
+        raise InputError(f"queries: expected shape (q, {table.dimension}), found {queries.shape}")
+    if not np.isfinite(queries).all():
+        raise InputError("queries: expected finite numbers, found nan or infinity")
+    find_longest(queries, "queries")
+    if not 1 <= k <= n_vectors:
+        raise InputError(f"k: expected 1 to {n_vectors} (the size of the index), found {k}")
+    return queries
+
+
+def find_longest(vectors: NDArray[np.float32], what: str) -> float:
     """Return the length of the longest vector, 0 if there is none.
 
     Raises:
@@ -474,7 +490,7 @@ def _draw_tuning(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return rows[:n_tuning], rows[n_tuning:]
 
 
-def _drop_themselves(
+def drop_themselves(
     distances: NDArray[np.float32], rows: NDArray[np.int64], own: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Leave the own row of each query out of its k + 1 neighbours."""
@@ -557,7 +573,7 @@ def compress_vectors(
     """
     faiss = import_faiss()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    _find_longest(vectors, "vectors")
+    find_longest(vectors, "vectors")
     _, first, copy_of = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
     if len(first) <= n_means:
         return class_means(vectors, copy_of), np.bincount(copy_of), copy_of

@@ -13,7 +13,14 @@ from scipy.special import softmax
 
 from plankton_embed.classifiers.calibration import Reliability, measure_reliability
 from plankton_embed.classifiers.open_set import OpenSetScores, count_predictions, score_open_set
-from plankton_embed.classifiers.prediction import Classifier, Method, PredictionOptions, predict_images, rejector_for
+from plankton_embed.classifiers.prediction import (
+    BLOCK,
+    Classifier,
+    Method,
+    PredictionOptions,
+    predict_images,
+    rejector_for,
+)
 from plankton_embed.classifiers.rejection import Rejector
 from plankton_embed.classifiers.scoring import (
     ClassificationScores,
@@ -26,6 +33,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN
 from plankton_embed.notebook import Shown
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +126,7 @@ class Evaluation(Shown):
 
 def evaluate_predictions(
     reference: EmbeddingTable,
-    query: EmbeddingTable,
+    query: Vectors,
     options: PredictionOptions,
     calibration: EmbeddingTable | None,
     *,
@@ -170,7 +178,7 @@ def evaluate_predictions(
     )
 
 
-def score_space(reference: EmbeddingTable, query: EmbeddingTable, retrieval_of: str) -> dict[str, Any]:
+def score_space(reference: EmbeddingTable, query: Vectors, retrieval_of: str) -> dict[str, Any]:
     """Return the scores of the space itself, which do not depend on the method, as fields of `Evaluation`."""
     query = query.select(query.is_labelled)
     retrieval = score_retrieval(query, reference) if set(query.classes) & set(reference.classes) else {}
@@ -181,12 +189,13 @@ def score_space(reference: EmbeddingTable, query: EmbeddingTable, retrieval_of: 
     }
 
 
-def _measure_reliability(classifier: Classifier, query: EmbeddingTable) -> tuple[Reliability, Reliability]:
+def _measure_reliability(classifier: Classifier, query: Vectors) -> tuple[Reliability, Reliability]:
     """Return the reliability of the probabilities without and with the temperature."""
-    with_temperature = classifier.predict_log_proba(query.vectors)
-    without = softmax(with_temperature * classifier.temperature_, axis=1)
-    is_right = classifier.classes_[with_temperature.argmax(axis=1)] == query.label.astype(str)
-    return (
-        measure_reliability(without.max(axis=1), is_right),
-        measure_reliability(np.exp(with_temperature).max(axis=1), is_right),
-    )
+    predicted, without, best = [], [], []
+    for vectors in query.vector_blocks(BLOCK):
+        with_temperature = classifier.predict_log_proba(vectors)
+        predicted.append(with_temperature.argmax(axis=1))
+        without.append(softmax(with_temperature * classifier.temperature_, axis=1).max(axis=1))
+        best.append(np.exp(with_temperature).max(axis=1))
+    is_right = classifier.classes_[np.concatenate(predicted)] == query.label.astype(str)
+    return measure_reliability(np.concatenate(without), is_right), measure_reliability(np.concatenate(best), is_right)

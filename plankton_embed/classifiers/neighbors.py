@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from plankton_embed.classifiers.calibration import fit_temperature
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.balance import split_by_class
+from plankton_embed.sharded_index import ShardedIndex
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import Neighbors, VectorIndex
 
@@ -42,6 +43,8 @@ class NeighborsClassifier(CalibratedClassifier):
         temperature_: the logarithms of the votes are divided by it.
     """
 
+    index_: VectorIndex
+    _codes: NDArray[np.integer]
     _means_temperature = 1.0
 
     def __init__(self, n_neighbors: int = 10, weights: Weights = "uniform"):
@@ -132,3 +135,56 @@ class NeighborsClassifier(CalibratedClassifier):
         cells = np.arange(n)[:, None] * len(self.classes_) + self._codes[found.rows]
         votes = np.bincount(cells.ravel(), weight.ravel(), minlength=n * len(self.classes_))
         return np.asarray(votes, dtype=np.float64).reshape(n, -1)
+
+
+class ShardedNeighborsClassifier(NeighborsClassifier):
+    """Classify by the majority of the k nearest vectors of a `ShardedIndex`; its classes alone are in memory.
+
+    The distance to a class is that to its nearest vector among the k; nan if there is none of it. There are no
+    calibrated probabilities.
+
+    Args:
+        n_neighbors, weights: see `NeighborsClassifier`.
+
+    Attributes:
+        classes_, centroids_, temperature_: see `NeighborsClassifier`.
+        index_: the index.
+    """
+
+    def fit_index(self, index: ShardedIndex) -> Self:
+        """Learn from the labelled vectors of an index, which are read once, for the class means.
+
+        Raises:
+            InputError: a vector has no label, or k is larger than the index.
+        """
+        self._check_settings(len(index))
+        classes, self._codes = index.read_labels()
+        if n_missing := int((self._codes < 0).sum()):
+            raise InputError(
+                f"{index.folder}: expected a label for each of its {len(index):,} vectors; found {n_missing:,} without "
+                "one; index labelled vectors only"
+            )
+        sums, start = np.zeros((len(classes), index.dimension)), 0
+        for block in index.vector_blocks(MOST_DISTANCES // index.dimension):
+            own = self._codes[start : start + len(block)]
+            for column, values in enumerate(block.T):
+                sums[:, column] += np.bincount(own, values, len(classes))
+            start += len(block)
+        self.classes_, self.n_features_in_, self.temperature_ = np.array(classes), index.dimension, 1.0
+        self.centroids_ = sums / np.bincount(self._codes)[:, None]
+        self._means = NearestCentroidClassifier()
+        self._means.centroids_ = self.centroids_
+        self.index_ = index  # type: ignore[assignment]
+        return self
+
+    def distances(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Raise an InputError: the vectors of a class are not in memory."""
+        raise InputError("distances to all classes need the vectors in memory; fit a NeighborsClassifier on them")
+
+    def _distance_to(
+        self, vectors: NDArray[Any], codes: NDArray[np.intp], neighbors: Neighbors | None = None
+    ) -> NDArray[np.float64]:
+        found = self._search(vectors) if neighbors is None else neighbors
+        of_class = self._codes[found.rows] == codes[:, None]
+        nearest = found.distances[np.arange(len(codes)), of_class.argmax(axis=1)].astype(np.float64)
+        return np.where(of_class.any(axis=1), nearest, np.nan)

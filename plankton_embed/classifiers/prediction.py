@@ -24,6 +24,7 @@ from plankton_embed.images.catalog import UNKNOWN, refuse_unknown
 from plankton_embed.output import progress_bar
 from plankton_embed.settings import Settings
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import Vectors, VectorShards
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _labelled(table: EmbeddingTable, name: str) -> tuple[NDArray[np.float32], ND
 
 def predict_images(
     classifier: Classifier,
-    query: EmbeddingTable,
+    query: Vectors,
     rejector: Rejector | None = None,
     *,
     probabilities: bool = True,
@@ -156,15 +157,33 @@ def predict_images(
 
 def predict_in_blocks(
     classifier: Classifier,
-    query: EmbeddingTable,
+    query: Vectors,
     rejector: Rejector | None = None,
     *,
     probabilities: bool = True,
     all_probabilities: bool = False,
+    with_truth: bool | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of `predict_images`, 16,384 at a time; at least one block, which may be empty."""
+    """Yield the rows of `predict_images`, 16,384 at a time; at least one block, which may be empty.
+
+    `with_truth`: whether there is a column `true_label`; by default if the query has labels.
+    """
+    with_truth = bool(query.is_labelled.any()) if with_truth is None else with_truth
+    if isinstance(query, VectorShards):
+        start = 0
+        for table in query.blocks(BLOCK):
+            for block in predict_in_blocks(
+                classifier,
+                table,
+                rejector,
+                probabilities=probabilities,
+                all_probabilities=all_probabilities,
+                with_truth=with_truth,
+            ):
+                yield block.set_axis(range(start, start := start + len(block)))
+        return
     given = pd.DataFrame({"object_id": query.object_id, "path": query.path})
-    if query.is_labelled.any():
+    if with_truth:
         given["true_label"] = query.label
     names = pd.Series(classifier.classes_).array
     n_best = min(2, len(names))
@@ -270,14 +289,20 @@ def describe_predictions(classifier: Classifier, measures: Rejector, table: Embe
 
     No image is rejected: the thresholds are infinite.
     """
-    order, logs = classifier.assess(table.vectors)
-    best = classifier.classes_[order[:, 0]]
-    return pd.DataFrame({
-        "best_label": best,
-        "probability": np.exp(logs.max(axis=1)),
-        "novelty_score": measures.novelty_score(table.vectors, best),
-        "threshold": np.inf,
-    })  # fmt: skip
+    blocks = []
+    for start in range(0, max(len(table), 1), BLOCK):
+        vectors = table.vectors[start : start + BLOCK]
+        order, logs = classifier.assess(vectors)
+        best = classifier.classes_[order[:, 0]]
+        blocks.append(
+            pd.DataFrame({
+                "best_label": best,
+                "probability": np.exp(logs.max(axis=1)),
+                "novelty_score": measures.novelty_score(vectors, best),
+                "threshold": np.inf,
+            })
+        )  # fmt: skip
+    return pd.concat(blocks, ignore_index=True)
 
 
 def predict_out_of_fold(table: EmbeddingTable, n_folds: int, seed: int, progress: bool) -> NDArray[np.float64] | None:

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
-from plankton_embed.classifiers.centroid import NearestCentroidClassifier
 from plankton_embed.errors import InputError
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_index import VectorIndex
+from plankton_embed.vector_shards import Vectors
 
 RECALL_AT = (1, 5, 10)
 LEAST_IMAGES = 20  # for an interval: draws of fewer images vary much less than new images would
 LEAST_SAMPLES = 5  # the same for draws of whole samples
 MOST_NEIGHBORS = 2**22  # in memory at a time
+AT_ONCE = 2**14  # vectors whose distances to all class means are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,7 @@ def correct_holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-def score_retrieval(
-    queries: EmbeddingTable, gallery: EmbeddingTable, at: Sequence[int] = RECALL_AT
-) -> dict[str, float]:
+def score_retrieval(queries: Vectors, gallery: EmbeddingTable, at: Sequence[int] = RECALL_AT) -> dict[str, float]:
     """Score how often the nearest vectors of a gallery have the class of the query.
 
     Recall@k is the share of queries with an image of their class among the k nearest. MAP@R is, over queries, the mean
@@ -182,10 +182,10 @@ def score_retrieval(
     index = VectorIndex.build(gallery)
     k = min(len(gallery), max(int(n_relevant.max()), *at))
     first_hit, average_precision = np.empty(len(queries)), np.empty(len(queries))
-    n_at_once = max(1, MOST_NEIGHBORS // k)
-    for start in range(0, len(queries), n_at_once):
-        block = slice(start, start + n_at_once)
-        found = index.search(queries.vectors[block], k).rows
+    start = 0
+    for vectors in queries.vector_blocks(max(1, MOST_NEIGHBORS // k)):
+        block = slice(start, start := start + len(vectors))
+        found = index.search(vectors, k).rows
         right = codes[found] == true_codes[block, None]
         first_hit[block] = np.where(right.any(axis=1), right.argmax(axis=1), np.inf)
         within = right & (np.arange(k) < n_relevant[block, None])
@@ -195,15 +195,27 @@ def score_retrieval(
     return {**recalls, "map_at_r": float(average_precision.mean())}
 
 
-def self_centroid_accuracy(table: EmbeddingTable) -> float:
+def self_centroid_accuracy(table: Vectors) -> float:
     """Return the accuracy of centroids on the vectors that they are the means of.
 
     It is too high: for comparison with the 2019 recipe only, which reported it.
     """
     labelled = table.select(table.is_labelled)
-    labels = labelled.label.astype(str)
-    predicted = NearestCentroidClassifier().fit_names(labelled.vectors, labels).predict(labelled.vectors)
-    return float((predicted == labels).mean())
+    codes = np.unique(labelled.label.astype(str), return_inverse=True)[1]
+    means = _average(labelled.vector_blocks(AT_ONCE), codes, labelled.dimension)
+    nearest = [cdist(block, means, "sqeuclidean").argmin(axis=1) for block in labelled.vector_blocks(AT_ONCE)]
+    return float((np.concatenate(nearest) == codes).mean())
+
+
+def _average(blocks: Iterable[NDArray[np.float32]], codes: NDArray[np.intp], dimension: int) -> NDArray[np.float64]:
+    """Return the means of the classes as `class_means` does, of vectors in blocks of any size."""
+    n_images = np.bincount(codes)
+    own, sums, start = np.arange(len(n_images)), np.zeros((len(n_images), dimension)), 0
+    for vectors in blocks:
+        here = np.concatenate([own, codes[start : (start := start + len(vectors))]])
+        for column, values in enumerate(vectors.T):  # adds to the sums so far, in the order of the rows
+            sums[:, column] = np.bincount(here, np.concatenate([sums[:, column], values]))
+    return np.asarray(sums / n_images[:, None])
 
 
 def _confusion(cells: NDArray[np.integer], n_classes: int) -> NDArray[np.int64]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from plankton_embed.analysis.clusters import (
@@ -20,9 +22,12 @@ from plankton_embed.images.writers.names import check_unknown
 from plankton_embed.output import write_frame
 from plankton_embed.spreadsheet import read_spreadsheet
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import Vectors, take_rows
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import Reference, load_vectors
+from plankton_embed.workflows.inputs import Reference, load_vectors, open_vectors
 from plankton_embed.workflows.result_folder import check_output, list_ids, save_sheets, write_analysis
+
+GROUPS_FILE = "groups.parquet"
 
 
 def clusters(
@@ -40,13 +45,15 @@ def clusters(
     """Group unlabelled images; a person then names the groups.
 
     Args:
-        vectors: a table, its file, or the folder of a run. If some images have labels and others have none, those
-            without are grouped; otherwise all.
+        vectors: a table, its file, a folder of Parquet files, or the folder of a run. If some images have labels and
+            others have none, those without are grouped; otherwise all.
         output: folder to write: `clusters.csv` (`central` and `odd` are JSON lists of ids), `images.csv` (the group of
             each image), `cluster_names.csv` (fill in the column `name`, then `enroll` this folder), `vectors.parquet`
             (the images grouped), and pictures of 20 groups each: `clusters.png`, `clusters_2.png`, … `n_means` in
             `summary.json` is the number of means that were grouped (of more than 50,000 images), else null;
-            `share_kept` is the share of the images' sum of squares that is between these means.
+            `share_kept` is the share of the images' sum of squares that is between these means. Of more than 50,000
+            images in Parquet files, `images.csv` and `vectors.parquet` have the central and odd images of each group
+            (and the size of their group, `n_images`), and `groups.parquet` has the group of every image.
         reference: labelled vectors; adds the nearest class of each group.
         only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
         method, min_size, n_clusters: see `find_clusters`.
@@ -54,31 +61,58 @@ def clusters(
         progress: show a bar.
     """
     check_output(output, overwrite, "clusters")
-    table = _select_unlabelled(load_vectors(vectors), only)
+    table = _select_unlabelled(open_vectors(vectors), only)
     classes = None if reference is None else load_vectors(reference)
     found = find_clusters(table, method, min_size=min_size, n_clusters=n_clusters, reference=classes, progress=progress)
+    shown, images = _select_shown(found)
+    listed = shown.images()
+    if shown is not found:
+        listed = listed.merge(found.groups[["cluster", "n_images"]])
 
     def write(folder: Path) -> None:
-        ends = {name: list_ids(table, rows.values()) for name, rows in (("central", found.central), ("odd", found.odd))}
+        ends = {"central": list_ids(images, shown.central.values()), "odd": list_ids(images, shown.odd.values())}
         write_frame(folder / "clusters.csv", found.groups.assign(**ends))
-        write_frame(folder / IMAGES_FILE, found.images())
+        write_frame(folder / IMAGES_FILE, listed)
         write_frame(folder / NAMES_FILE, found.groups.assign(name=""))
-        table.save(folder / VECTORS_FILE)
-        save_sheets(folder, "clusters", contact_sheets.clusters_sheets(found))
+        images.save(folder / VECTORS_FILE)
+        if shown is not found:
+            _save_groups(found, folder / GROUPS_FILE)
+        save_sheets(folder, "clusters", contact_sheets.clusters_sheets(shown, len(found.table)))
 
     n_alone = int((found.cluster == 0).sum())
     summary: dict[str, int | float | str | None] = {
         "method": method,
-        "n_images": len(table),
+        "n_images": len(found.table),
         "n_groups": len(found.groups),
         "n_alone": n_alone,
     }
     summary |= {"n_means": found.n_means, "share_kept": found.share_kept}
-    write_analysis(output, "clusters", table, summary, write)
+    write_analysis(output, "clusters", images, summary, write)
     return found
 
 
-def _select_unlabelled(table: EmbeddingTable, only: str | Path | pd.DataFrame | None) -> EmbeddingTable:
+def _select_shown(found: Clusters) -> tuple[Clusters, EmbeddingTable]:
+    """Return the groups with the images that are written and shown, and these: of shards the central and odd images."""
+    if isinstance(found.table, EmbeddingTable):
+        return found, found.table
+    rows = np.unique(np.concatenate([*found.central.values(), *found.odd.values(), np.empty(0, dtype=np.intp)]))
+    central, odd = (
+        {number: np.searchsorted(rows, own) for number, own in ends.items()} for ends in (found.central, found.odd)
+    )
+    table, cluster, distance = take_rows(found.table, rows), found.cluster[rows], found.distance[rows]
+    return replace(found, table=table, cluster=cluster, distance=distance, central=central, odd=odd), table
+
+
+def _save_groups(found: Clusters, path: Path) -> None:
+    """Write the group of every image, and its distance to the mean of the group."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"object_id": found.table.object_id, "cluster": found.cluster, "distance": found.distance}
+    pq.write_table(pa.table(columns), path)
+
+
+def _select_unlabelled(table: Vectors, only: str | Path | pd.DataFrame | None) -> Vectors:
     """Keep the images predicted as unknown, or those without a label; all if all have one."""
     if only is None:
         labelled = table.is_labelled

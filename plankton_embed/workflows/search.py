@@ -12,17 +12,19 @@ import pandas as pd
 from plankton_embed.embedding import embed_source
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.readers.folder import IMAGE_SUFFIXES
+from plankton_embed.index_shards import is_sharded_index
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.output import refuse_overwrite, write_frame
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.sheet import draw_sheet
-from plankton_embed.vector_index import VectorIndex
+from plankton_embed.sharded_index import ShardedIndex
+from plankton_embed.vector_index import Neighbors, VectorIndex
 from plankton_embed.workflows import contact_sheets
 from plankton_embed.workflows.inputs import Source, find_run
 
 
 def search(
-    index: VectorIndex | str | Path,
+    index: VectorIndex | ShardedIndex | str | Path,
     images: Source,
     *older: Any,
     model: EmbeddingModel | str | Path | None = None,
@@ -37,7 +39,7 @@ def search(
     """Find the images of an index that are most similar to the given images.
 
     Args:
-        index: the folder of a run, an index, or the folder of an index.
+        index: the folder of a run, an index, or the folder of an index, also of a sharded one.
         images: files, a folder, or a catalog.
         older: arguments of earlier releases: `search(index, model, images, k)`.
         model: the model that made the vectors of the index; by default the model of the run.
@@ -66,26 +68,32 @@ def search(
         if path is not None:
             refuse_overwrite(path, overwrite, suffixes)
     if model is None:
-        run = None if isinstance(index, VectorIndex) else find_run(index)
+        run = find_run(index) if isinstance(index, str | Path) else None
         if run is None:
             raise InputError(f"{index} is not a run; give the model that made its vectors (model=, --model MODEL)")
         model = run.model
-    if not isinstance(index, VectorIndex):
-        index = VectorIndex.load(index)
+    if isinstance(index, str | Path):
+        index = ShardedIndex.load(index) if is_sharded_index(index) else VectorIndex.load(index)
     images = _open_one(images)
     queries = embed_source(model, images, device=device, progress=progress)
     neighbors = index.search(queries, n_results)
+    if isinstance(index, VectorIndex):
+        gallery = index.table
+    else:
+        rows, places = np.unique(neighbors.rows, return_inverse=True)
+        gallery = index.take(rows)
+        neighbors = Neighbors(neighbors.distances, places.reshape(neighbors.rows.shape))
     if sheet is not None:
-        save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, index.table, neighbors)), sheet)
+        save_figure(draw_sheet(contact_sheets.neighbors_sheet(queries, gallery, neighbors)), sheet)
     rows = neighbors.rows.ravel()
     found = pd.DataFrame(
         {
             "query": np.repeat(queries.object_id, n_results),
             "rank": np.tile(np.arange(1, n_results + 1), len(queries)),
-            "object_id": index.table.object_id[rows],
-            "label": index.table.label[rows],
+            "object_id": gallery.object_id[rows],
+            "label": gallery.label[rows],
             "distance": neighbors.distances.ravel(),
-            "path": index.table.path[rows],
+            "path": gallery.path[rows],
         }
     )
     if output is not None:

@@ -1,5 +1,7 @@
 """kNN: by hand, ties, against scikit-learn and brute force."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from plankton_embed.classifiers import neighbors
-from plankton_embed.classifiers.neighbors import NeighborsClassifier
+from plankton_embed.classifiers.neighbors import NeighborsClassifier, ShardedNeighborsClassifier
 from plankton_embed.errors import InputError
+from plankton_embed.sharded_index import ShardedIndex
+from plankton_embed.table import EmbeddingTable
 
 LINE = np.array([[0], [1], [2], [10], [11]], dtype=np.float32)
 LABELS = np.array(["a", "b", "b", "c", "c"])
@@ -94,3 +98,45 @@ def test_k_beyond_the_reference_is_refused(k):
 def test_an_unfitted_classifier_is_refused():
     with pytest.raises(NotFittedError):
         NeighborsClassifier().predict(LINE)
+
+
+# ------------------------------------------------------------------------------------------ over a sharded index
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """3,000 labelled vectors of 5 classes, an index of them in three shards, and queries."""
+    vectors, codes, queries = random_case(0, n=3000)
+    table = EmbeddingTable(vectors, label=[f"class {code}" for code in codes])
+    index = ShardedIndex.build(table, tmp_path_factory.mktemp("index") / "i", shard_size=1000)
+    index.n_probes = index.n_cells
+    return table, index, queries
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_a_sharded_index_predicts_what_its_vectors_do(many, weights):
+    table, index, queries = many
+    plain = NeighborsClassifier(7, weights).fit_names(table.vectors, table.label.astype(str))
+    sharded = ShardedNeighborsClassifier(7, weights).fit_index(index)
+    assert sharded.classes_.tolist() == plain.classes_.tolist()
+    np.testing.assert_allclose(sharded.centroids_, plain.centroids_, atol=1e-6)
+    copy = pickle.loads(pickle.dumps(sharded))  # as another process gets it
+    (codes, logs, distances), wanted = copy.assess_best(queries, 3), plain.assess_best(queries, 3)
+    np.testing.assert_array_equal(codes, wanted[0])
+    np.testing.assert_allclose(logs, wanted[1], atol=1e-5)
+    voted = ~np.isnan(distances)
+    assert voted[:, 0].all() and not voted.all()  # the third class may have none of the k
+    np.testing.assert_allclose(distances[voted], wanted[2][voted], rtol=1e-5)
+
+
+def test_what_a_sharded_index_cannot_answer_is_an_error(many, tmp_path):
+    table, index, queries = many
+    with pytest.raises(InputError, match="need the vectors in memory"):
+        ShardedNeighborsClassifier().fit_index(index).distances(queries)
+    with pytest.raises(InputError, match="expected 1 to 3000"):
+        ShardedNeighborsClassifier(3001).fit_index(index)
+    label = table.label.copy()
+    label[5] = None
+    without = ShardedIndex.build(EmbeddingTable(table.vectors, label=label), tmp_path / "i")
+    with pytest.raises(InputError, match="found 1 without one"):
+        ShardedNeighborsClassifier().fit_index(without)

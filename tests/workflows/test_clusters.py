@@ -10,6 +10,7 @@ import pytest
 
 import plankton_embed as pe
 from plankton_embed import console
+from plankton_embed.analysis.clusters import load_named
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.workflows.contact_sheets import clusters_sheets
 
@@ -124,3 +125,54 @@ def test_the_means_of_many_images_are_reported(table, tmp_path, monkeypatch, cap
     shown = capsys.readouterr().out
     assert f"60 images were grouped by {n_means} means of similar images" in shown
     assert f"which keep {kept:.1%} of their sum of squares" in shown
+
+
+def test_images_in_files_are_grouped_as_in_memory(tmp_path, write_shards, monkeypatch):
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_EXACT", 500)
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_MEANS", 150)
+    rng = np.random.default_rng(0)
+    vectors = 4 * rng.normal(size=(6, 8))[rng.integers(6, size=1200)] + 0.3 * rng.normal(size=(1200, 8))
+    table = pe.EmbeddingTable(vectors, object_id=[f"image {row}" for row in range(1200)])
+    folder = write_shards(table, tmp_path / "vectors")
+    wanted = pe.clusters(table, n_clusters=6, progress=False)
+    found = pe.clusters(folder, tmp_path / "groups", n_clusters=6, progress=False)
+    assert found.cluster.tolist() == wanted.cluster.tolist()
+    pd.testing.assert_frame_equal(found.groups, wanted.groups, rtol=1e-5)
+    np.testing.assert_allclose(found.distance, wanted.distance, rtol=1e-4)
+    assert found.share_kept == pytest.approx(wanted.share_kept, abs=0.01)
+
+    every = pd.read_parquet(tmp_path / "groups" / "groups.parquet")
+    assert every["object_id"].tolist() == table.object_id.tolist()
+    assert every["cluster"].tolist() == wanted.cluster.tolist()
+    images, groups = read(tmp_path / "groups", "images.csv"), read(tmp_path / "groups", "clusters.csv")
+    shown = {name for column in ("central", "odd") for ids in groups[column] for name in json.loads(ids)}
+    assert set(images["object_id"]) == shown and 60 < len(shown) < 1200
+    assert json.loads((tmp_path / "groups" / "summary.json").read_text())["n_images"] == 1200
+
+    names = read(tmp_path / "groups", "cluster_names.csv").assign(name=list("abcdef"))
+    names.to_csv(tmp_path / "groups" / "cluster_names.csv", index=False)
+    labelled = load_named(tmp_path / "groups")
+    assert len(labelled) == len(shown)
+    group = dict(zip(every["object_id"], every["cluster"], strict=True))
+    assert all(
+        "abcdef"[group[name] - 1] == label for name, label in zip(labelled.object_id, labelled.label, strict=True)
+    )
+    names.assign(n_images=names["n_images"] + 1).to_csv(tmp_path / "groups" / "cluster_names.csv", index=False)
+    with pytest.raises(InputError, match="given to the groups of another call"):
+        load_named(tmp_path / "groups")
+
+
+def test_dense_groups_are_found_in_files_too(tmp_path, write_shards, monkeypatch):
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_EXACT", 500)
+    monkeypatch.setattr("plankton_embed.analysis.clusters.MOST_MEANS", 300)
+    rng = np.random.default_rng(0)
+    dense = 8 * rng.normal(size=(3, 4))[np.arange(900) % 3] + 0.1 * rng.normal(size=(900, 4))
+    table = pe.EmbeddingTable(np.concatenate([dense, 30 * rng.normal(size=(100, 4))]))
+    found = pe.clusters(write_shards(table, tmp_path / "v"), method="hdbscan", min_size=50, progress=False)
+    assert len(found.groups) == 3
+    alone = found.cluster == 0
+    assert alone[900:].mean() > 0.8 and np.isnan(found.distance[alone]).all()
+    for number in (1, 2, 3):
+        own = table.vectors[found.cluster == number]
+        distances = np.linalg.norm(own - own.mean(axis=0), axis=1)
+        np.testing.assert_allclose(found.distance[found.cluster == number], distances, atol=1e-4)

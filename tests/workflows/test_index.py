@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import plankton_embed as pe
 from plankton_embed.cli import app
-from plankton_embed.errors import OutputError
+from plankton_embed.errors import OutputError, SettingError
 
 
 @pytest.mark.parametrize("as_file", [False, True])
@@ -52,3 +52,61 @@ def test_an_index_with_cells_states_its_recall(tmp_path, monkeypatch):
     for name in ("kind", "n_probes", "n_cells", "recall", "bytes_per_vector"):
         assert printed[name] == getattr(index, name)
     assert pe.index(tmp_path / "v.parquet").kind == "flat"  # exact by default
+
+
+@pytest.fixture
+def folder(tmp_path, write_shards):
+    """2,500 vectors in five Parquet files, with ids."""
+    vectors = np.random.default_rng(0).normal(size=(2500, 8)).astype(np.float32)
+    table = pe.EmbeddingTable(vectors, object_id=[f"image {row}" for row in range(2500)])
+    return table, write_shards(table, tmp_path / "vectors")
+
+
+def test_a_folder_of_files_becomes_a_sharded_index_which_is_added_to(folder, tmp_path):
+    table, vectors = folder
+    out = tmp_path / "index"
+    printed = CliRunner().invoke(app, ["index", str(vectors), "-o", str(out), "--shard-size", "1000"])
+    assert printed.exit_code == 0 and "index of 2500 vectors in 3 shards" in printed.stdout, printed.output
+    index = pe.ShardedIndex.load(out)
+    assert index.n_shards == 3 and index.take(np.array([2499])).object_id.tolist() == ["image 2499"]
+
+    more = pe.EmbeddingTable(table.vectors[:50] + 1, object_id=[f"new {row}" for row in range(50)])
+    more.save(tmp_path / "more.parquet")
+    command = ["index", str(tmp_path / "more.parquet"), "-o", str(out), "--add"]
+    added = CliRunner().invoke(app, command)
+    assert "the recall was not measured after the addition" in added.stdout and "in 4 shards" in added.stdout
+    assert CliRunner().invoke(app, command).exit_code == 1  # these ids are there already
+    other = pe.EmbeddingTable(table.vectors[:1500] - 1, object_id=[f"other {row}" for row in range(1500)])
+    pe.index(other, tmp_path / "other", kind="sharded")
+    result = json.loads(
+        CliRunner().invoke(app, ["index", str(tmp_path / "other"), "-o", str(out), "--add", "--json"]).stdout
+    )
+    assert (result["kind"], result["n_vectors"], result["n_shards"], result["recall"]) == ("sharded", 4050, 5, None)
+
+
+def test_a_kind_may_be_chosen_for_a_folder_of_files(folder, tmp_path):
+    table, vectors = folder
+    flat = pe.index(vectors, tmp_path / "flat", kind="flat")
+    assert isinstance(flat, pe.VectorIndex) and flat.table.object_id.tolist() == table.object_id.tolist()
+
+
+@pytest.mark.parametrize("kind", ["flat", "sharded"])
+def test_an_index_is_not_written_into_its_vectors(folder, kind):
+    _, vectors = folder
+    with pytest.raises(OutputError, match="does not overlap with the inputs"):
+        pe.index(vectors, vectors / "index", kind=kind)
+    assert len(list(vectors.iterdir())) == 5
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"kind": "flat", "add": True}, SettingError, "add .* is for a sharded index"),
+    ({"kind": "ivf_sq8", "shard_size": 2000}, SettingError, r"shard_size .* is for a sharded index"),
+    ({"kind": "sharded", "output": None}, SettingError, "is written to a folder; give one"),
+    ({"add": True, "overwrite": True}, SettingError, "use only one of them"),
+    ({"add": True}, OutputError, "is not a sharded index to add to; to build one, leave --add out"),
+])  # fmt: skip
+def test_options_that_do_not_fit_are_refused(folder, tmp_path, options, error, message):
+    table, _ = folder
+    with pytest.raises(error, match=message):
+        pe.index(table, **({"output": tmp_path / "index"} | options))
+    assert not (tmp_path / "index").exists()

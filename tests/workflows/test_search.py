@@ -1,5 +1,8 @@
 """`search`: the nearest indexed images."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -37,3 +40,21 @@ def test_arguments_that_no_release_had_are_refused():
     for more, model in ((("model", 3, "s.png"), None), (("model",), "model")):
         with pytest.raises(SettingError, match="found more arguments"):
             pe.search("run", "images", *more, model=model)
+
+
+def test_a_sharded_index_is_searched_like_any_other(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("plankton_embed.sharded_index.LEAST_IVF", 1)
+    monkeypatch.setattr("plankton_embed.sharded_index.LEAST_SHARD", 1)
+    train = pe.EmbeddingTable.load(finished.folder.vectors("train"))
+    many = pe.EmbeddingTable.concat([
+        replace(train, object_id=[f"{number} {name}" for name in train.object_id]) for number in range(4)
+    ])  # fmt: skip
+    pe.index(many, tmp_path / "flat")
+    index = pe.index(many, tmp_path / "sharded", kind="sharded", shard_size=50)
+    index.tune(1.0)
+    options = {"model": finished.model, "n_results": 5, "progress": False}
+    wanted = pe.search(tmp_path / "flat", list(train.path[:3]), **options)
+    for sharded in (tmp_path / "sharded", index):
+        found = pe.search(sharded, list(train.path[:3]), sheet=tmp_path / "s.png", overwrite=True, **options)
+        pd.testing.assert_frame_equal(found, wanted)
+    assert Image.open(tmp_path / "s.png").width > 300
