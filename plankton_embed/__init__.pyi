@@ -25,13 +25,16 @@ from .network.model import EmbeddingModel as EmbeddingModel
 from .network.onnx import OnnxEmbedder as OnnxEmbedder
 from .page.atlas import AtlasCounts as AtlasCounts
 from .settings import Settings as Settings
+from .sharded_index import ShardedIndex as ShardedIndex
 from .table import EmbeddingTable as EmbeddingTable
 from .vector_index import VectorIndex as VectorIndex
+from .vector_shards import VectorShards as VectorShards
 from .workflows.abundance import abundance as abundance
 from .workflows.adapt import adapt as adapt
 from .workflows.analogy import analogy as analogy
 from .workflows.apply_corrections import apply_corrections as apply_corrections
 from .workflows.catalog import catalog as catalog
+from .workflows.classify import WrittenPredictions as WrittenPredictions
 from .workflows.classify import classify as classify
 from .workflows.clusters import clusters as clusters
 from .workflows.compare import Comparison as Comparison

@@ -44,6 +44,7 @@ GROUPS = {
 RESUMED = {
     **dict.fromkeys(("run", "demo", "seen-unseen"), "without --overwrite, resumes from the last state on disk"),
     "train": "with --resume and without --overwrite, resumes from the last state on disk",
+    **dict.fromkeys(("embed", "classify"), "with a folder as output and without --overwrite, adds what is missing"),
     "compare": "without --overwrite, measures what is missing",
 }
 OLD_OPTIONS = {  # by command; they work until the release after next
@@ -125,6 +126,10 @@ def verb(example: str) -> Callable[[Callable[..., Any]], None]:
                 import plankton_embed as pe
                 from plankton_embed import console
 
+                if "RANK" in os.environ and command != "train":  # started by torchrun
+                    from plankton_embed.training.ranks import refuse_ranks
+
+                    refuse_ranks(command)
                 passed = {key: options[key] for key in options if key in defaults and _is_given(context, key)}
                 if trains:
                     default = "instant" if name == "run" else "cpu"
@@ -206,7 +211,7 @@ def _warn_of_old(old: str, new: str) -> None:
 
 Method = Literal["centroid", "knn", "mlp"]
 RefuseBy = Literal["centroid", "neighbor", "density"]
-IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto"]
+IndexKind = Literal["flat", "ivf_flat", "ivf_sq8", "auto", "sharded"]
 ClusterMethod = Literal["tree", "hdbscan"]
 Split = Literal["train", "val", "test"]
 Definition = Literal["exact", "window_2019"]
@@ -214,11 +219,17 @@ Preset = Literal["instant", "quick", "cpu", "gpu"]
 Correction = Literal["em", "confusion"]
 Dilution = Literal["multiply", "divide", "ignore"]
 FeatureUnit = Literal["px", "um"]
+Engine = Literal["local", "ray"]
 Target = Literal["ecotaxa", "ifcb", "atlas"]
 
 Model = Annotated[str, Argument(help="a model folder, a run, a name in `models`, or a name on the Hugging Face hub")]
-Source = Annotated[Path, Argument(metavar="SOURCE", help="images of any format, or a catalog")]
-Vectors = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (its training vectors)")]
+Source = Annotated[
+    Path, Argument(metavar="SOURCE", help="images of any format, or a catalog (a file or a folder of them)")
+]
+Vectors = Annotated[
+    Path,
+    Argument(metavar="VECTORS", help="vectors (a file or a folder of Parquet files), or a run (its training vectors)"),
+]
 Analysed = Annotated[Path, Argument(metavar="VECTORS", help="a file of vectors, or a run (see --split)")]
 Reference = Annotated[Path, Argument(metavar="REFERENCE", help="labelled reference vectors: a file or a run folder")]
 Query = Annotated[Path, Argument(metavar="QUERY", help="vectors to classify, or images if the reference is a run")]
@@ -300,6 +311,15 @@ IntervalsBy = Annotated[
 ]
 Repeats = Annotated[int | None, Option("--repeats", help="random draws of each number of examples  [default: 10]")]
 Unseen = Annotated[str, Option(metavar="CLASS,...", help="classes to withhold, or a file with one on each line")]
+EngineOption = Annotated[
+    Engine, Option(help="for a folder as output: local, or ray on a cluster of machines (extra scale)")
+]
+Address = Annotated[
+    str | None, Option(help="ray: address of the cluster  [default: that of this machine, else this machine alone]")
+]
+NWorkers = Annotated[
+    int | None, Option("--workers", help="ray: processes  [default: one for each GPU, else for each 4 cores]")
+]
 SplitOption = Annotated[Split | None, Option("--split", help="vectors of a run  [default: test, else val, else train]")]
 Results = Annotated[int, Option("-n", "--results", help="images to find for each query")]
 Groups = Annotated[
@@ -323,6 +343,9 @@ SHARED: dict[str, Any] = {  # added to every command whose function has a parame
     "intervals_by": IntervalsBy,
     "per_class": PerClass,
     "seed": DrawSeed,
+    "engine": EngineOption,
+    "address": Address,
+    "n_workers": NWorkers,
     "device": Device,
     "overwrite": Overwrite,
 }
@@ -423,8 +446,14 @@ def embed(
     views: Annotated[int | None, Option(help="test-time augmentation: 1, 2, 4 or 8  [default: the model's]")],
     precision: Annotated[Literal["auto", "float32"], Option(help="auto: bfloat16 if the device is fast with it")],
     compile: Annotated[Literal["auto", "on", "off"], Option(help="compile the network; auto: of 300,000 images")],
+    part_size: Annotated[
+        int | None, Option(help="for a folder as output: images in each of its files  [default: a hundredth of all]")
+    ],
 ) -> None:
-    """Turn images into vectors (.parquet, .csv or .npz)."""
+    """Turn images into vectors (.parquet, .csv or .npz).
+
+    A folder as output (a name without a suffix) gets many Parquet files; the same command continues a stopped job.
+    """
 
 
 @verb("isiis-resnet18 my_images/ -o my_model")
@@ -438,7 +467,15 @@ def adapt(model: Model) -> None:
 @verb("new.parquet -o new_index")
 def index(
     vectors: Vectors,
-    kind: Annotated[IndexKind, Option(help="flat: exact; ivf_flat, ivf_sq8: approximate, faster; auto: by size")],
+    kind: Annotated[
+        IndexKind | None,
+        Option(
+            help="flat: exact; ivf_flat, ivf_sq8: approximate, faster; auto: by size; sharded: ivf_sq8 in parts, for "
+            "more vectors than memory holds  [default: flat; of a folder of Parquet files: sharded]"
+        ),
+    ],
+    shard_size: Annotated[int, Option(help="sharded: vectors in each part")],
+    add: Annotated[bool, Option("--add", help="add the vectors, or a sharded index, to the sharded index in --output")],
 ) -> None:
     """Build a similarity index over vectors."""
 
@@ -748,7 +785,7 @@ def abundance(
 @verb("predictions.csv zooscan.csv -o ecotaxa_predictions.tsv")
 def export(
     names: Annotated[
-        Path, Argument(metavar="PREDICTIONS", help="predictions.csv of classify; atlas: vectors, or a run")
+        Path, Argument(metavar="PREDICTIONS", help="what classify wrote (CSV or folder); atlas: vectors, or a run")
     ],
     catalog: Annotated[Path | None, Argument(help="catalog of the images predicted, or their source; not for atlas")],
     output: Annotated[

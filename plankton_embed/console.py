@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from plankton_embed.images.catalog import ImageCatalog
     from plankton_embed.images.corrections import CorrectedCatalog
     from plankton_embed.network.model import EmbeddingModel
+    from plankton_embed.sharded_index import ShardedIndex
     from plankton_embed.table import EmbeddingTable
     from plankton_embed.vector_index import VectorIndex
+    from plankton_embed.vector_shards import VectorShards
+    from plankton_embed.workflows.classify import WrittenPredictions
     from plankton_embed.workflows.compare import Comparison
     from plankton_embed.workflows.doctor import Diagnosis
     from plankton_embed.workflows.review import Review
@@ -49,6 +52,8 @@ def run(result: RunResult, options: Options) -> None:
     import pandas as pd
 
     scores, folder = result.scores, result.folder
+    if not result.vectors:  # one of several processes that trained; the first prints the scores
+        return
     faults = pd.read_csv(folder.faults) if folder.faults.exists() else pd.DataFrame()
     n_kept = int((faults["outcome"] == "kept").sum()) if "outcome" in faults else 0  # old runs list lost rows only
     n_lost = len(faults) - n_kept
@@ -123,7 +128,7 @@ def catalog(gathered: ImageCatalog, options: Options) -> None:
         print(f"faults: {n_lost} lost (rows, images, files), {n_kept} kept -> {listed}")
 
 
-def embed(table: EmbeddingTable, options: Options) -> None:
+def embed(table: EmbeddingTable | VectorShards, options: Options) -> None:
     """Print how many vectors were written."""
     output, faults = options["output"], table.provenance.get("faults", {})
     if options["json"]:
@@ -133,21 +138,24 @@ def embed(table: EmbeddingTable, options: Options) -> None:
         print(f"{len(table)} vectors of {table.dimension} numbers -> {output}")
 
 
-def index(built: VectorIndex, options: Options) -> None:
+def index(built: VectorIndex | ShardedIndex, options: Options) -> None:
     """Print how many vectors the index has, and how many of the nearest it finds."""
-    output = options["output"]
+    output, n_shards = options["output"], getattr(built, "n_shards", None)
     if options["json"]:
         names = ("kind", "n_cells", "n_probes", "recall", "bytes_per_vector")
-        result = {"output": str(output), "n_vectors": len(built), "model_hash": built.table.model_hash}
+        result = {"output": str(output), "n_vectors": len(built), "model_hash": built.model_hash}
+        result |= {"n_shards": n_shards} if n_shards else {}
         print_json(result | {name: getattr(built, name) for name in names})
         return
-    if built.kind != "flat":
+    if built.recall is None:
+        print(f"{built.kind}: the recall was not measured after the addition")
+    elif built.kind != "flat":
         print(
             f"{built.kind}: a search looks through {built.n_probes} of {built.n_cells} cells and finds "
             f"{built.recall:.1%} of the 10 nearest (of a sample of its vectors, each left out of its own answer); "
             f"{built.bytes_per_vector:.0f} bytes a vector"
         )
-    print(f"index of {len(built)} vectors -> {output}")
+    print(f"index of {len(built)} vectors{f' in {n_shards} shards' if n_shards else ''} -> {output}")
 
 
 def search(found: pd.DataFrame, options: Options) -> None:
@@ -173,10 +181,15 @@ def export_model(written: Path, options: Options) -> None:
         print(f"model of {megabytes} MB -> {written}")
 
 
-def classify(predictions: pd.DataFrame, options: Options) -> None:
+def classify(predictions: pd.DataFrame | WrittenPredictions, options: Options) -> None:
     """Print how many images were predicted as each class."""
+    import pandas as pd
+
     output = options["output"]
-    counts = predictions["label"].value_counts().rename_axis("label").reset_index(name="count")
+    if isinstance(predictions, pd.DataFrame):
+        counts = predictions["label"].value_counts().rename_axis("label").reset_index(name="count")
+    else:
+        counts = predictions.counts
     if options["json"]:
         print_json({"output": str(output), "n_images": len(predictions), "counts": counts.to_dict("records")})
     else:

@@ -41,8 +41,12 @@ def embed_source(
     compile: Compile = "auto",
     device: str = "auto",
     progress: bool = True,
+    allow_empty: bool = False,
 ) -> EmbeddingTable:
-    """Embed the images of a source; the arguments are those of the command `embed`."""
+    """Embed the images of a source; the arguments are those of the command `embed`.
+
+    `allow_empty`: if no image can be read, return a table without rows instead of an error.
+    """
     if not isinstance(model, EmbeddingModel):
         model = EmbeddingModel.load(model, device)
     model.check_options(views, precision, compile)
@@ -79,13 +83,13 @@ def embed_source(
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
     vectors = model.embed_batches(prepare(), len(paths), n_at_a_time, views, precision, compile, progress)
-    if len(faults) == len(paths):
+    if len(faults) == len(paths) and not allow_empty:
         first = next(iter(faults))
         raise InputError(f"none of the {len(paths)} images can be read; {paths[first]}: {faults[first]}")
     if faults:
         first = next(iter(faults))
         logger.warning("%d of %d images left out, such as %s: %s", len(faults), len(paths), paths[first], faults[first])
-    if knows_polarity:
+    if knows_polarity and len(faults) < len(paths):
         _compare_polarity(n_dark / (len(paths) - len(faults)), model.training[SHARE_DARK])
     keep = np.ones(len(paths), dtype=bool)
     keep[list(faults)] = False

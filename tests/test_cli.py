@@ -273,7 +273,7 @@ def test_compare(images, quick, tmp_path, monkeypatch):
         (["run", "{images}", "-o", "out", "--group-by", "cruise"], "no column cruise"),
         (["run", "{images}", "-o", "{images}/out"], "is inside"),
         (["run", "{images}", "-o", "out", "--set", "network.size_inputs=micrometres"], "a column pixel_size"),
-        (["embed", "model", "{images}", "-o", "vectors"], "expected a name that ends in .parquet"),
+        (["embed", "model", "{images}", "-o", "vectors.txt"], "expected a name that ends in .parquet"),
         (["embed", "nowhere/at/all", "{images}", "-o", "v.parquet"], "is not a model"),
         (["index", "nowhere.parquet", "-o", "index"], "do not exist"),
         (["classify", "nowhere.parquet", "nowhere.parquet", "-o", "n.csv"], "do not exist"),

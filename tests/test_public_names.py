@@ -87,7 +87,7 @@ def test_every_result_of_a_verb_is_public_and_its_figure_is_known():
     assert results - set(plankton_embed.__all__) == set()
     without = {
             "AtlasCounts", "CorrectedCatalog", "Diagnosis", "EcotaxaCounts", "EmbeddingModel", "EmbeddingTable",
-            "Review", "ScoreCounts", "VectorIndex",
+            "Review", "ScoreCounts", "ShardedIndex", "VectorIndex", "VectorShards", "WrittenPredictions",
         }  # fmt: skip
     assert results & {kind.__name__ for kind in FIGURES} == results - without
 

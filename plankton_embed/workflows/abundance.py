@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from plankton_embed.analysis.counts import Abundance, SampleCounts, count_sample, gather_counts
 from plankton_embed.analysis.fractions import CONTRADICTING, NO_SAMPLE
-from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, find_misfits
+from plankton_embed.analysis.mixture_fit import FIT_LIMIT, MixtureTest, draw_tested, find_misfits
 from plankton_embed.analysis.quantification import LEVEL, N_DRAWS, CorrectionMethod, CountCorrection
-from plankton_embed.analysis.samples import Survey, divide_samples
-from plankton_embed.analysis.shift import judge_shift
+from plankton_embed.analysis.samples import COLUMNS, Survey, divide_samples
+from plankton_embed.analysis.shift import draw_judged, judge_shift
 from plankton_embed.classifiers.prediction import (
     NO_CALIBRATION,
     Classifier,
@@ -28,6 +31,8 @@ from plankton_embed.classifiers.prediction import (
 from plankton_embed.classifiers.rejection import NoveltyScore, Rejector, estimate_kept
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, refuse_unknown
+from plankton_embed.images.catalog_files import from_arrow
+from plankton_embed.images.catalog_shards import CatalogShards
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.output import progress_bar, write_frame
 from plankton_embed.plots.abundance import draw_abundance
@@ -35,13 +40,15 @@ from plankton_embed.plots.composition import draw_composition
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.profile import draw_profile, draw_time_series
 from plankton_embed.plots.size_spectra import draw_size_spectra
+from plankton_embed.shards import is_shards
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import GroupedVectors, Vectors, VectorShards
 from plankton_embed.workflows.inputs import (
     Query,
     Reference,
     as_run,
     is_images,
-    load_query,
+    load_described,
     load_settings,
     prepare_prediction,
     read_calibration_samples,
@@ -85,7 +92,8 @@ def abundance(
     Args:
         reference: a table, its file, or the folder of a run (its training vectors).
         query: vectors, labelled or not; or a run (its test or val vectors). With a run as reference also images, which
-            its model embeds.
+            its model embeds. Vectors in a folder of Parquet files (shards) need not fit in memory; they are sorted by
+            sample into a temporary file beside the output.
         output: folder to write: `abundance.csv` and `samples.csv` (see `Abundance`), `counts.csv` and `corrected.csv`
             (one row for each sample, one column for each class), `abundance.png`, `composition.png`; if the catalog has
             the columns for them also `size_spectra.csv`, `profile.csv`, `time_series.csv`, each with its picture; if a
@@ -94,7 +102,8 @@ def abundance(
             volume; without any `sample_id` all images are one sample `all`. Fractions of one `sample_id` add up by
             their factors, and different `sample_id` by their factors and volumes (see `add_parts_up`).
         catalog: the catalog of the images whose vectors are given (samples, positions, times, depths, volumes,
-            features), matched by `object_id`. Images have their own catalog, and a run that of its folder.
+            features), matched by `object_id`: a file, or a folder of Parquet files, of which only these columns are
+            read. Images have their own catalog, and a run that of its folder.
         root: where relative paths of the catalog, or of a catalog file as query, start.
         method, n_neighbors, calibration, unknown_rate, refuse_by: for classification and rejection; see `classify`.
         correction: `em` or `confusion` (see `CountCorrection`).
@@ -116,7 +125,8 @@ def abundance(
     """
     check_output(output, overwrite, "abundance")
     options = PredictionOptions(method, n_neighbors, unknown_rate, refuse_by, load_settings(reference))
-    counted, metadata = _load_images(reference, query, catalog, root, device, progress)
+    columns = [by, *([intervals_by] if intervals_by else []), *COLUMNS, "ecotaxa_id"]
+    counted, metadata = _load_images(reference, query, catalog, root, columns, device, progress)
     images = _describe_images(counted, metadata, by)
     first = _first_images(images)
     if not first.all():
@@ -142,28 +152,32 @@ def abundance(
     )  # fmt: skip
     _warn(survey, images[by], calibration_set, classifier)
     _warn_of_amounts(survey, images, metadata, by)
+    del images, metadata  # of many millions of images
     labels = [str(name) for name in classifier.classes_]
     labels.append(UNKNOWN)
 
-    def predict(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
-        order, logs = classifier.assess(counted.vectors[rows])
-        return order[:, 0], logs, _reject(rejector, classifier, counted.vectors[rows], order[:, 0])
+    vectors_of = GroupedVectors(counted, survey.rows, None if output is None else Path(output).absolute().parent)
 
-    def test_fit(rows: NDArray[np.intp]) -> float:
-        codes, logs, rejected = predict(rows)
-        novelty = measures.novelty_scores(counted.vectors[rows[~rejected]], classifier.classes_[codes[~rejected]])
+    def predict(vectors: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+        order, logs = classifier.assess(vectors)
+        return order[:, 0], logs, _reject(rejector, classifier, vectors, order[:, 0])
+
+    def test_fit(vectors: NDArray[np.float32]) -> float:
+        vectors = draw_tested(vectors)  # before the predictions, which take most of the time
+        codes, logs, rejected = predict(vectors)
+        novelty = measures.novelty_scores(vectors[~rejected], classifier.classes_[codes[~rejected]])
         return fit_test.p_value(logs[~rejected], novelty)
 
     def count(number: int) -> SampleCounts:
-        codes, logs, rejected = predict(survey.rows[number])
+        codes, logs, rejected = predict(vectors_of[number])
         inner = None if drawn_by is None else drawn_by[survey.rows[number]]
         return count_sample(survey, number, labels, codes, logs, rejected, corrector, kept, inner, not misfits[number])
 
-    tested = progress_bar(survey.rows, "tests of the samples", "sample", shown=progress)
-    fit_p = np.array([test_fit(rows) for rows in tested])
+    tested = progress_bar(range(len(survey.rows)), "tests of the samples", "sample", shown=progress)
+    fit_p = np.array([test_fit(vectors_of[number]) for number in tested])
     untested = np.isnan(fit_p)
     if untested.any():  # too small to be tested one by one
-        fit_p[untested] = test_fit(np.concatenate([survey.rows[number] for number in np.flatnonzero(untested)]))
+        fit_p[untested] = test_fit(np.concatenate([vectors_of[int(number)] for number in np.flatnonzero(untested)]))
     misfits = find_misfits(fit_p)
     bar = progress_bar(range(len(survey.rows)), "samples", "sample", shown=progress)
     settings = {
@@ -179,7 +193,8 @@ def abundance(
         "biovolume": survey.biovolume_kind,
     }
     found = gather_counts(survey, labels, (count(number) for number in bar), level, UNKNOWN, settings | summary)
-    samples = [counted.select(rows) for rows in survey.rows]
+    judged = (vectors_of[number][draw_judged(len(rows))] for number, rows in enumerate(survey.rows))
+    samples = [EmbeddingTable(vectors) for vectors in judged]
     verdicts = judge_shift(
         partial(describe_predictions, classifier, measures),
         *(calibration_set, samples, survey.samples["sample"].tolist()),
@@ -219,10 +234,11 @@ def _load_images(
     query: Query,
     catalog: ImageCatalog | str | Path | None,
     root: str | Path | None,
+    columns: Sequence[str],
     device: str,
     progress: bool,
-) -> tuple[EmbeddingTable, ImageCatalog | None]:
-    """Return the vectors of the query, and the catalog of its images."""
+) -> tuple[Vectors, pd.DataFrame | None]:
+    """Return the vectors of the query, and the catalog of its images; of a folder of catalogs, these columns."""
     path = Path(query) if isinstance(query, str | Path) else None
     if path is not None and not path.exists():
         raise InputError(f"{path} does not exist")
@@ -237,39 +253,56 @@ def _load_images(
         refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-        return embed_source(run.path, images, device=device, progress=progress), images
+        return embed_source(run.path, images, device=device, progress=progress), images.frame
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
         raise SettingError(
             "root: it can only be used with a catalog file; give one (--catalog CATALOG), or leave it out"
         )
-    table = load_query(reference, query, device, progress)
+    table = load_described(reference, query, device, progress)[0]
     if catalog is None and query_run is not None and query_run.catalog.is_file():
-        return table, ImageCatalog.load(query_run.catalog)
-    return table, None if catalog is None else read_source(catalog, root)
+        return table, ImageCatalog.load(query_run.catalog).frame
+    if isinstance(catalog, str | Path) and is_shards(catalog):
+        shards = CatalogShards.open(catalog, root)
+        _check_by(columns[0], shards.shards.schema.names)
+        return table, shards.load(columns)
+    return table, None if catalog is None else read_source(catalog, root).frame
 
 
-def _describe_images(table: EmbeddingTable, catalog: ImageCatalog | None, by: str) -> pd.DataFrame:
+def _describe_images(table: Vectors, catalog: pd.DataFrame | None, by: str) -> pd.DataFrame:
     """Return the rows of the catalog for the images of a table, in its order."""
-    own = pd.DataFrame({"object_id": table.object_id, "sample_id": table.sample_id})
+    ids = table.read_ids() if isinstance(table, VectorShards) else _to_text(table.object_id)
     if catalog is None:
         if by != "sample_id":
             raise InputError(f"by: vectors have no column {by}; give the catalog that has it (--catalog CATALOG)")
-        return own
-    rows = pd.Index(catalog.frame["object_id"]).get_indexer(pd.Index(table.object_id))
-    if (rows < 0).any():
-        raise InputError(
-            f"catalog: it lacks {(rows < 0).sum()} of {len(rows)} images by object_id, such as "
-            f"{table.object_id[rows < 0][0]}; give the catalog that the vectors were made from"
-        )
-    images: pd.DataFrame = catalog.frame.iloc[rows].reset_index(drop=True)
+        return pd.DataFrame({"object_id": from_arrow(ids), "sample_id": table.sample_id})
+    others = _to_text(catalog["object_id"])
+    images = catalog.reset_index(drop=True)
+    if not ids.equals(others):
+        rows = pc.fill_null(pc.index_in(ids, others), -1).to_numpy()  # in a third of the memory that pandas needs
+        if (rows < 0).any():
+            raise InputError(
+                f"catalog: it lacks {(rows < 0).sum()} of {len(rows)} images by object_id, such as "
+                f"{ids[int((rows < 0).argmax())]}; give the catalog that the vectors were made from"
+            )
+        images = catalog.iloc[rows].reset_index(drop=True)
     if "sample_id" not in images:
-        images["sample_id"] = own["sample_id"]
-    if by not in images:
-        raise InputError(f"by: the catalog has no column {by}; it has {', '.join(map(str, images.columns))}")
+        images["sample_id"] = table.sample_id
+    _check_by(by, images.columns)
     return images
 
 
-def _code_samples(column: str, table: EmbeddingTable, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
+def _to_text(values: NDArray[np.object_] | pd.Series) -> Any:
+    """Return a column as Arrow text in pieces, without a copy of such text."""
+    return pa.table({"values": values})["values"].cast(pa.large_string())
+
+
+def _check_by(by: str, columns: Iterable[object]) -> None:
+    names = list(map(str, columns))
+    if by not in (*names, "sample_id"):  # vectors have this one too
+        raise InputError(f"by: the catalog has no column {by}; it has {', '.join(names)}")
+
+
+def _code_samples(column: str, table: Vectors, query: Query, images: pd.DataFrame) -> NDArray[np.intp]:
     """Return the code of the column's value of each image; images with the same code are drawn together."""
     own = images[column] if column in images and images[column].notna().any() else None
     return np.asarray(
@@ -402,7 +435,7 @@ def _warn(survey: Survey, samples: pd.Series, calibration: EmbeddingTable, class
         )
 
 
-def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog | None, by: str) -> None:
+def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: pd.DataFrame | None, by: str) -> None:
     """Warn where individuals or concentrations are missing, or are those of only a part of the sample."""
     samples = survey.samples
     if catalog is None:
@@ -426,8 +459,9 @@ def _warn_of_amounts(survey: Survey, images: pd.DataFrame, catalog: ImageCatalog
             "only those of parts; --by sample_id adds the parts up",
             *(by, survey.n_divided),
         )
-    if by in catalog.frame and samples.columns.isin(["volume", "subsample_factor"]).any():
-        firsts = catalog.frame[_first_images(catalog.frame)]
+    has_amounts = samples.columns.isin(["volume", "subsample_factor"]).any()
+    if by in catalog and has_amounts and len(catalog) > len(images):
+        firsts = catalog[_first_images(catalog)]
         others = firsts[~firsts["object_id"].isin(images["object_id"])]
         n_left_out = int(others[by].isin(images[by].dropna()).sum())
         if n_left_out:

@@ -35,6 +35,7 @@ from plankton_embed.plots.figure import save_figure
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.spreadsheet import refuse_filled_in
+from plankton_embed.training.ranks import refuse_ranks
 from plankton_embed.workflows import compare_trial
 from plankton_embed.workflows.compare_trial import FAULT_FILE, FEATURES_FILE, MEASURES_FILE, SYSTEMS_FOLDER, Trial
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch
@@ -178,6 +179,7 @@ def compare(
         OutputError: the folder contains a run, or a table that a person has filled in.
         PlanktonEmbedError: no system could be measured.
     """
+    refuse_ranks("compare")
     names, weights = list(dict.fromkeys(only)) or list(DEFAULT_SYSTEMS), dict(weights or {})
     chosen = from_scratch(build_settings(settings))
     if chosen.network.frozen:

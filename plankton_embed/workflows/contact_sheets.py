@@ -171,10 +171,16 @@ def ends_sheet(projection: Projection, n_images: int = 8) -> Sheet:
     return Sheet("The images at both ends of every axis", rows)
 
 
-def clusters_sheets(clusters: Clusters, n_groups: int = 20, n_images: int = 5) -> Iterator[Sheet]:
-    """Show central images (left) and odd images (right) of all groups, a few groups per sheet, the largest first."""
-    n_alone = int((clusters.cluster == 0).sum())
-    title = f"{len(clusters.groups)} groups of {len(clusters.table):,} images"
+def clusters_sheets(
+    clusters: Clusters, n_all: int | None = None, n_groups: int = 20, n_images: int = 5
+) -> Iterator[Sheet]:
+    """Show central images (left) and odd images (right) of all groups, a few groups per sheet, the largest first.
+
+    `n_all`: the number of images, if the groups have more of them than their table.
+    """
+    n_all = len(clusters.table) if n_all is None else n_all
+    n_alone = n_all - int(clusters.groups["n_images"].sum())
+    title = f"{len(clusters.groups)} groups of {n_all:,} images"
     title += f", {n_alone:,} in none" if n_alone else ""
     for start in range(0, max(len(clusters.groups), 1), n_groups):
         rows = []

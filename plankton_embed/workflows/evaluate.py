@@ -18,6 +18,7 @@ from plankton_embed.images.catalog import ImageCatalog
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import VectorShards
 from plankton_embed.workflows.inputs import (
     Query,
     Reference,
@@ -129,6 +130,8 @@ def _describe_source(vectors: Query, splits: Sequence[str]) -> str:
     """Return the description of vectors in a note: the split of a run, or the name of the file."""
     if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return "a table" if isinstance(vectors, EmbeddingTable) else "a catalog"
+    if isinstance(vectors, VectorShards):
+        return vectors.folder.name
     run = as_run(vectors)
     return next((name for name in splits if run and run.vectors(name).exists()), Path(vectors).name)
 

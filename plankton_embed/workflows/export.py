@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from plankton_embed.errors import SettingError
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import ImageCatalog, read_class_map, refuse_unknown
 from plankton_embed.images.corrections import check_corrections, read_corrections
 from plankton_embed.images.decisions import is_journal
@@ -17,8 +17,10 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.writers.ecotaxa import EcotaxaCounts, write_ecotaxa
 from plankton_embed.images.writers.ifcb import ScoreCounts, write_class_scores
 from plankton_embed.page.atlas import AtlasCounts, write_atlas
+from plankton_embed.shards import Shards, is_shards
 from plankton_embed.spreadsheet import clean_label, read_spreadsheet
-from plankton_embed.table import EmbeddingTable
+from plankton_embed.vector_shards import Vectors
+from plankton_embed.workflows.inputs import is_vector_shards
 from plankton_embed.workflows.page_parts import gather_page
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 def export(
-    names: pd.DataFrame | EmbeddingTable | str | Path,
+    names: pd.DataFrame | Vectors | str | Path,
     catalog: ImageCatalog | str | Path | None = None,
     output: str | Path | None = None,
     *,
@@ -49,8 +51,8 @@ def export(
     """Export predictions to EcoTaxa (TSV) or an IFCB dashboard (HDF5), or vectors to Embedding Atlas (Parquet).
 
     Args:
-        names: predictions as `classify` returns them, or the CSV it wrote; for `ifcb` with all probabilities. For
-            `atlas` vectors: a table, its file, or the folder of a run.
+        names: predictions as `classify` returns them, or the CSV or folder it wrote; for `ifcb` with all probabilities.
+            For `atlas` vectors: a table, its file, or the folder of a run.
         catalog: the images predicted: a catalog, its file, or the source it was read from. Not for `atlas`.
         output: for `ecotaxa` a file called `ecotaxa….tsv`; for `ifcb` a folder, which gets one file of class scores for
             each bin; for `atlas` a file `.parquet`.
@@ -103,9 +105,9 @@ def export(
         return write_atlas(output, page, coordinates=coordinates, overwrite=overwrite, progress=progress)
     if catalog is None:
         raise SettingError(f"CATALOG: the target {target} needs the catalog of the images predicted; give it")
-    if isinstance(names, EmbeddingTable):
+    if isinstance(names, Vectors) or (not isinstance(names, pd.DataFrame) and is_vector_shards(names)):
         raise SettingError(f"the target {target} takes predictions of classify; found vectors")
-    predictions = names if isinstance(names, pd.DataFrame) else read_spreadsheet(names, "predictions file", COLUMNS)
+    predictions = names if isinstance(names, pd.DataFrame) else _read_predictions(names)
     predicted = {clean_label(str(label)) for label in predictions.get("label", ())} | set(_list_scores(predictions))
     decided = _read_corrections(corrections)
     if decided is not None:
@@ -128,6 +130,17 @@ def export(
     return write_class_scores(
         output, images, scores, _list_scores(scores), model_id=model_id or "plankton_embed", overwrite=overwrite
     )
+
+
+def _read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read the predictions that `classify` wrote: a CSV, or a folder of Parquet files."""
+    if not is_shards(path):
+        return read_spreadsheet(path, "predictions file", COLUMNS)
+    shards = Shards.open(path)
+    if missing := [name for name in COLUMNS if name not in shards.schema.names]:
+        raise InputError(f"{path}: expected predictions with object_id and label; found no {' and no '.join(missing)}")
+    frame: pd.DataFrame = next(shards.read(max(len(shards), 1))).to_pandas()
+    return frame
 
 
 def _read_corrections(corrections: pd.DataFrame | str | Path | None) -> pd.DataFrame | None:

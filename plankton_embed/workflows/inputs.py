@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plankton_embed.classifiers.neighbors import ShardedNeighborsClassifier
 from plankton_embed.classifiers.prediction import (
+    BLOCK,
     NO_CALIBRATION,
     Classifier,
     PredictionOptions,
@@ -24,36 +26,53 @@ from plankton_embed.classifiers.scoring import LEAST_SAMPLES
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, refuse_unknown
 from plankton_embed.images.readers.source import CATALOG_SUFFIXES, read_source
+from plankton_embed.index_shards import is_sharded_index
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
+from plankton_embed.sharded_index import ShardedIndex
+from plankton_embed.shards import is_shards
 from plankton_embed.table import SEEN, EmbeddingTable, holds_vectors
 from plankton_embed.vector_index import INDEX_FILE
+from plankton_embed.vector_shards import Vectors, VectorShards, take_rows
 
 logger = logging.getLogger(__name__)
 
-Reference = EmbeddingTable | str | Path
-Query = EmbeddingTable | ImageCatalog | str | Path
+Reference = EmbeddingTable | VectorShards | str | Path
+Query = EmbeddingTable | VectorShards | ImageCatalog | str | Path
 Source = ImageCatalog | str | Path | Sequence[str | Path]
 SettingsLike = Settings | Mapping[str, Any] | None
 PathKind = Literal["run", "index", "model", "vectors", "catalog", "images"]
-FOLDERS = {"index": "an index", "model": "a model", "images": "a folder that is not a run"}
+FOLDERS = {
+    "index": "an index",
+    "catalog": "Parquet catalogs",
+    "model": "a model",
+    "images": "a folder that is not a run",
+}
 
 
 def recognize(path: str | Path) -> PathKind:
-    """Return what a path is: `run`, `index` or `model` (folders), `vectors` or `catalog` (files), or `images`.
+    """Return what a path is: `run`, `index` or `model` (folders), `vectors` or `catalog`, or `images`.
 
-    The reference that `enroll` writes is `vectors`. A missing file is classified by its suffix. Every other path
-    is `images`: a source that `read_source` reads.
+    Vectors and catalogs are files, or folders of Parquet files (shards). The reference that `enroll` writes is
+    `vectors`. A missing file is classified by its suffix. Every other path is `images`: a source that `read_source`
+    reads.
     """
     path = Path(path)
+    if is_shards(path) and not find_run(path):  # the folder `vectors` of a run has several tables
+        return "vectors" if holds_vectors(path) else "catalog"
     if not path.is_dir():
         return "vectors" if holds_vectors(path) else "catalog" if path.suffix in CATALOG_SUFFIXES else "images"
     run = RunFolder(path)
     if run.settings.is_file() or any(run.vectors(split).is_file() for split in SPLITS):
         return "run"
-    if (path / INDEX_FILE).is_file():
+    if (path / INDEX_FILE).is_file() or is_sharded_index(path):
         return "index"
     return "model" if any(path.glob("*.safetensors")) else "images"
+
+
+def is_vector_shards(path: str | Path) -> bool:
+    """Return whether a path is a folder of Parquet files with vectors."""
+    return is_shards(path) and recognize(path) == "vectors"
 
 
 def is_images(query: Query) -> bool:
@@ -72,27 +91,41 @@ def as_run(vectors: Query) -> RunFolder | None:
 
 
 def load_vectors(vectors: Reference, split: str = "train") -> EmbeddingTable:
-    """Return a table as it is, or read it from its file or from the folder of a run.
+    """Return a table as it is, or read it from its file, a folder of Parquet files, or the folder of a run.
 
     Raises:
         InputError: there are no vectors; or another folder is given.
     """
-    if isinstance(vectors, EmbeddingTable):
-        return vectors
+    if isinstance(vectors, EmbeddingTable | VectorShards):
+        return vectors if isinstance(vectors, EmbeddingTable) else vectors.load()
     if run := as_run(vectors):
         return EmbeddingTable.load(run.vectors(split))
-    if Path(vectors).is_dir():
+    if Path(vectors).is_dir() and recognize(vectors) != "vectors":
         raise InputError(
             f"{vectors}: expected vectors, in a file or in the folder of a run; found {FOLDERS[recognize(vectors)]}"
         )
     return EmbeddingTable.load(vectors)
 
 
-def find_run(vectors: Query) -> RunFolder | None:
-    """Return the run of vectors that are given as its folder, or as a file in it or in its `vectors/`; else None."""
+def open_vectors(vectors: Reference) -> Vectors:
+    """Return vectors as `load_vectors` does, but those in a folder of Parquet files without reading them."""
+    if isinstance(vectors, EmbeddingTable | VectorShards):
+        return vectors
+    return VectorShards.open(vectors) if is_vector_shards(vectors) else load_vectors(vectors)
+
+
+def find_path(vectors: Query) -> Path | None:
+    """Return the file or folder that vectors or images are in; None if they were given as a table or a catalog."""
     if isinstance(vectors, EmbeddingTable | ImageCatalog):
         return None
-    path = Path(vectors).absolute()
+    return vectors.folder if isinstance(vectors, VectorShards) else Path(vectors)
+
+
+def find_run(vectors: Query) -> RunFolder | None:
+    """Return the run of vectors that are given as its folder, or as a file in it or in its `vectors/`; else None."""
+    if (found := find_path(vectors)) is None:
+        return None
+    path = found.absolute()
     folder = path if path.is_dir() else path.parent
     run = RunFolder(folder.parent if folder.name == "vectors" else folder)
     return run if run.settings.is_file() else None
@@ -117,27 +150,31 @@ def load_settings(vectors: Reference) -> Settings:
 def load_labelled(vectors: Reference, split: str = "train", what: str = "the reference") -> EmbeddingTable:
     """Read vectors as `load_vectors` does; a class called like rejected images is an error (see `refuse_unknown`)."""
     table = load_vectors(vectors, split)
-    refuse_unknown(table.classes, what if isinstance(vectors, EmbeddingTable) else vectors)
+    refuse_unknown(table.classes, vectors if isinstance(vectors, str | Path) else what)
     return table
 
 
 def load_query(
     reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
 ) -> EmbeddingTable:
-    """Read the query's vectors; if the reference is a run, its model embeds images.
+    """Read the query's vectors into memory; if the reference is a run, its model embeds images.
 
     `status` selects the class names of images that are used as labels (see `embed`). No class, also
     in the reference, may have the label of rejected images.
     """
-    return load_described(reference, query, device, progress, status)[0]
+    vectors = load_described(reference, query, device, progress, status)[0]
+    return vectors.load() if isinstance(vectors, VectorShards) else vectors
 
 
 def load_described(
     reference: Reference, query: Query, device: str, progress: bool, status: str | Sequence[str] | None = None
-) -> tuple[EmbeddingTable, ImageCatalog | None]:
-    """Return the vectors as `load_query` does, and the catalog of the images if the query is images."""
+) -> tuple[Vectors, ImageCatalog | None]:
+    """Return the vectors, and the catalog of the images if the query is images; see `load_query`.
+
+    Vectors in a folder of Parquet files are not read into memory.
+    """
     run = as_run(reference)
-    if run is not None and not isinstance(query, EmbeddingTable) and is_images(query):
+    if run is not None and not isinstance(query, EmbeddingTable | VectorShards) and is_images(query):
         images = read_source(query, status=status)
         refuse_unknown(images.classes, "the query" if isinstance(query, ImageCatalog) else query)
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
@@ -149,6 +186,10 @@ def load_described(
         )
     if isinstance(query, EmbeddingTable):
         return load_labelled(query, what="the query"), None
+    if isinstance(query, VectorShards) or (not isinstance(query, ImageCatalog) and is_vector_shards(query)):
+        shards = query if isinstance(query, VectorShards) else VectorShards.open(query)
+        refuse_unknown(shards.classes, shards.folder)
+        return shards, None
     if isinstance(query, ImageCatalog):
         raise InputError(
             "the query is a catalog of images; embed them first (embed), or give a run as reference, whose model "
@@ -182,7 +223,7 @@ class PreparedPrediction:
     """
 
     reference: EmbeddingTable
-    query: EmbeddingTable
+    query: Vectors
     catalog: ImageCatalog | None
     calibration: EmbeddingTable | None
     classifier: Classifier
@@ -224,9 +265,46 @@ def prepare_prediction(
     return PreparedPrediction(reference_table, query_table, catalog, calibration_table, classifier, rejector)
 
 
-def read_samples(
-    column: str, table: EmbeddingTable, source: Query, images: ImageCatalog | None = None
-) -> NDArray[np.str_]:
+def prepare_with_index(
+    reference: str | Path,
+    query: Query,
+    options: PredictionOptions,
+    not_used: Mapping[str, object],
+    device: str = "auto",
+    progress: bool = False,
+) -> PreparedPrediction:
+    """Open a sharded index as the reference of kNN, and read the query; the reference is then the class means.
+
+    Args:
+        reference: the folder of the index; all of its vectors need a label.
+        query: vectors.
+        options: how images are predicted; the method is `knn`.
+        not_used: options that need a calibration set, by name; an error if one is given.
+        device: where to embed.
+        progress: show bars.
+
+    Raises:
+        SettingError: another method, or an option that is not used.
+    """
+    if options.method != "knn":
+        raise SettingError(f"method: expected knn (-m knn) with a sharded index as reference; found {options.method}")
+    given = [name for name, value in {**not_used, "unknown_rate": options.unknown_rate}.items() if value]
+    if given:
+        raise SettingError(
+            f"{', '.join(given)}: not available with a sharded index as reference; leave it out, or give labelled "
+            "vectors as reference, such as a sample of them"
+        )
+    index = ShardedIndex.load(reference)
+    k = options.n_neighbors or min(options.settings.classification.n_neighbors, len(index))
+    classifier = ShardedNeighborsClassifier(k).fit_index(index)
+    refuse_unknown(classifier.classes_.tolist(), reference)
+    means = EmbeddingTable(classifier.centroids_, label=classifier.classes_, provenance=index.provenance)  # type: ignore[arg-type]
+    query_vectors, catalog = load_described(reference, query, device, progress)
+    means.check_same_model(query_vectors)
+    return PreparedPrediction(means, query_vectors, catalog, None, classifier, None)
+
+
+def read_samples(column: str, table: Vectors, source: Query, images: ImageCatalog | None = None) -> NDArray[np.str_]:
     """Return the sample of each image, as text (n,), for intervals that draw whole samples.
 
     Args:
@@ -282,7 +360,7 @@ def find_calibration(
     source: Reference,
     calibration: Reference | None,
     reference: EmbeddingTable,
-    query: EmbeddingTable,
+    query: Vectors,
     needed_for: Sequence[str] = (),
 ) -> EmbeddingTable | None:
     """Read the calibration set; by default `val.parquet` beside the reference, if it is suitable.
@@ -312,9 +390,8 @@ def find_calibration(
             )
         return table
     fault = "there is none"
-    if not isinstance(source, EmbeddingTable):
-        path = Path(source)
-        beside = RunFolder(path).vectors("val") if path.is_dir() else path.with_name("val.parquet")
+    if (path := find_path(source)) is not None:
+        beside = RunFolder(path).vectors("val") if as_run(path) else path.with_name("val.parquet")
         if beside.is_file() and beside.resolve() != path.resolve():
             table = EmbeddingTable.load(beside)
             fault = _why_unsuitable(table, reference, query)
@@ -328,7 +405,7 @@ def find_calibration(
     return None
 
 
-def _why_unsuitable(calibration: EmbeddingTable, reference: EmbeddingTable, query: EmbeddingTable) -> str:
+def _why_unsuitable(calibration: EmbeddingTable, reference: EmbeddingTable, query: Vectors) -> str:
     """Return why the table beside the reference cannot be its calibration set; empty text if it can."""
     if calibration.model_hash != reference.model_hash or calibration.dimension != reference.dimension:
         return "was made by another model"
@@ -342,13 +419,26 @@ def _why_unsuitable(calibration: EmbeddingTable, reference: EmbeddingTable, quer
     return ""
 
 
-def find_contradictions(table: EmbeddingTable, *others: EmbeddingTable) -> NDArray[np.intp]:
+def find_contradictions(table: Vectors, *others: EmbeddingTable) -> NDArray[np.intp]:
     """Return the rows of a table whose image has a copy (an equal vector) with another label, here or in the others."""
+    rows = np.flatnonzero(table.is_labelled)
+    if isinstance(table, VectorShards):  # read again only those whose hash is there with several labels
+        hashes = np.concatenate([hash_rows(block) for block in table.labelled.vector_blocks(BLOCK)])
+        others_hashes = [hash_rows(other.labelled.vectors) for other in others]
+        several = _count_labels(np.concatenate([hashes, *others_hashes]), table.label[rows], others)[: len(rows)] > 1
+        rows = rows[several]
+        table = take_rows(table, rows)
     tables = [table.labelled, *(other.labelled for other in others)]
-    keys = pd.Series([vector.tobytes() for part in tables for vector in part.vectors], dtype=object)
-    labels = pd.Series(np.concatenate([part.label for part in tables]), dtype=object)
-    n_labels = labels.groupby(keys.to_numpy()).transform("nunique").to_numpy()
-    return np.flatnonzero(table.is_labelled)[n_labels[: len(tables[0])] > 1]
+    keys = pd.Series([vector for part in tables for vector in list_bytes(part.vectors)], dtype=object).to_numpy()
+    return rows[_count_labels(keys, tables[0].label, others)[: len(rows)] > 1]
+
+
+def _count_labels(
+    keys: NDArray[Any], labels: NDArray[np.object_], others: Sequence[EmbeddingTable]
+) -> NDArray[np.intp]:
+    """Return the number of different labels of each key; those of the other tables follow the given ones."""
+    every = pd.Series(np.concatenate([labels, *(other.labelled.label for other in others)]), dtype=object)
+    return np.asarray(every.groupby(keys).transform("nunique"))
 
 
 def clean_calibration(calibration: EmbeddingTable, reference: EmbeddingTable) -> EmbeddingTable:
@@ -401,16 +491,31 @@ def _select_calibration(found: EmbeddingTable, reference: EmbeddingTable) -> Emb
     return without_copies.select(~shared)
 
 
-def count_shared(table: EmbeddingTable, other: EmbeddingTable) -> int:
+def count_shared(table: Vectors, other: Vectors) -> int:
     """Return how many images of a table have an equal vector in another table."""
     return int(_is_among(table, other).sum())
 
 
-def _is_among(table: EmbeddingTable, other: EmbeddingTable) -> NDArray[np.bool_]:
+def _is_among(table: Vectors, other: Vectors) -> NDArray[np.bool_]:
     few, many = sorted((table, other), key=len)
-    sought = {row.tobytes() for row in few.vectors}  # of the smaller table, as the other may have millions of rows
-    shared = {vector for row in many.vectors if (vector := row.tobytes()) in sought}
-    return np.array([row.tobytes() in shared for row in table.vectors], dtype=bool)
+    # of the smaller table, as the other may have millions of rows
+    sought = {vector for block in few.vector_blocks(BLOCK) for vector in list_bytes(block)}
+    if table is not many:
+        sought = {vector for block in many.vector_blocks(BLOCK) for vector in list_bytes(block) if vector in sought}
+    found = (vector in sought for block in table.vector_blocks(BLOCK) for vector in list_bytes(block))
+    return np.fromiter(found, dtype=bool, count=len(table))
+
+
+def list_bytes(vectors: NDArray[np.float32]) -> list[bytes]:
+    """Return the bytes of each vector, which are equal for equal vectors."""
+    vectors = np.ascontiguousarray(vectors)
+    rows: list[bytes] = vectors.view(np.dtype((np.void, vectors.shape[1] * vectors.itemsize)))[:, 0].tolist()
+    return rows
+
+
+def hash_rows(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return a hash of each vector; equal vectors have equal hashes."""
+    return np.fromiter(map(hash, list_bytes(vectors)), dtype=np.int64, count=len(vectors))
 
 
 def load_split(vectors: Reference, split: str | None) -> tuple[EmbeddingTable, str | None]:
@@ -447,7 +552,7 @@ def from_scratch(settings: Settings) -> Settings:
     return settings.with_weights("none") if auto else settings
 
 
-def count_seen(query: EmbeddingTable) -> int:
+def count_seen(query: Vectors) -> int:
     """Return the number of labelled images that the model, or its starting weights, were trained on; warn if any."""
     labelled = query.labelled
     if n_seen := _count_seen(labelled):
@@ -460,8 +565,9 @@ def count_seen(query: EmbeddingTable) -> int:
     return n_seen
 
 
-def _count_seen(table: EmbeddingTable) -> int:
-    return int(np.nansum(table.columns[SEEN])) if SEEN in table.columns else 0
+def _count_seen(table: Vectors) -> int:
+    columns = table.columns
+    return int(np.nansum(columns[SEEN])) if SEEN in columns else 0
 
 
 def refuse_inside(source: Source, output: str | Path) -> None:

@@ -28,8 +28,7 @@ from plankton_embed.page.suspects import build_suspects
 from plankton_embed.page.tree import build_tree
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
-from plankton_embed.table import EmbeddingTable
-from plankton_embed.workflows.inputs import Reference, as_run, load_labelled
+from plankton_embed.workflows.inputs import Reference, as_run, find_path, load_labelled
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,8 @@ def gather_page(vectors: Reference) -> PageImages:
 
 def title_page(vectors: Reference) -> str:
     """Return the title of a page: the name of the run, or of the file of vectors."""
-    return "Images" if isinstance(vectors, EmbeddingTable) else Path(vectors).resolve().name
+    path = find_path(vectors)
+    return "Images" if path is None else path.resolve().name
 
 
 def build_parts(

@@ -25,8 +25,7 @@ from plankton_embed.page.queue import PageQueue
 from plankton_embed.page.server import serve
 from plankton_embed.page.session import Session
 from plankton_embed.run_folder import RunFolder
-from plankton_embed.table import EmbeddingTable
-from plankton_embed.workflows.inputs import Reference, as_run
+from plankton_embed.workflows.inputs import Reference, as_run, find_path
 from plankton_embed.workflows.page_parts import gather_page, list_parts, title_page
 from plankton_embed.workflows.result_folder import SUMMARY_FILE
 
@@ -96,8 +95,7 @@ def review(
     if images is not None:
         page = _find_pictures(page, images)
     _warn_of_missing(page)
-    named = "" if isinstance(vectors, EmbeddingTable) else str(vectors)
-    opened = Journal(path, page.key, named)
+    opened = Journal(path, page.key, str(find_path(vectors) or ""))
     try:
         session = Session(page, opened)
         builders = list_parts(page, vectors, groups=groups)
@@ -133,12 +131,12 @@ def _find_journal(vectors: Reference) -> Path:
 
     Never in a folder that a command replaces as a whole (`vectors/` of a run, the folder of an analysis).
     """
-    if isinstance(vectors, EmbeddingTable):
+    path = find_path(vectors)
+    if path is None:
         raise SettingError("journal: vectors that are not in a file need the path of a journal; give one (journal=)")
     run = as_run(vectors)
     if run is not None:
         return run.path / "review" / "journal.jsonl"
-    path = Path(vectors)
     above = next((folder for folder in path.absolute().parents if RunFolder(folder).settings.is_file()), None)
     if above is not None:
         inside = path.absolute().relative_to(above).with_suffix("")
@@ -200,7 +198,8 @@ def _list_next(vectors: Reference, journal: Path) -> tuple[str, ...]:
     """Return commands that take the journal."""
     run, quoted = as_run(vectors), shlex.quote(str(journal))
     catalog = "CATALOG" if run is None else shlex.quote(str(run.catalog))
-    reference = "REFERENCE" if isinstance(vectors, EmbeddingTable) else shlex.quote(str(vectors))
+    path = find_path(vectors)
+    reference = "REFERENCE" if path is None else shlex.quote(str(path))
     return (
         f"plankton-embed apply-corrections {catalog} {quoted} -o corrected.csv",
         f"plankton-embed enroll {reference} {quoted} -o reference.parquet",

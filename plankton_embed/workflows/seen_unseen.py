@@ -25,6 +25,7 @@ from plankton_embed.network.saved_model import count_seen_images, read_classes
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
+from plankton_embed.training.ranks import refuse_ranks
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch, refuse_inside
 from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
 from plankton_embed.workflows.run import RunResult, run
@@ -109,6 +110,7 @@ def seen_unseen(
         SettingError: both `unseen` and `n_unseen` are given.
         OutputError: the folder contains finished scores.
     """
+    refuse_ranks("seen-unseen")
     if unseen and n_unseen is not None:
         raise SettingError("unseen lists the classes to leave out, n_unseen draws them; use only one of them")
     if n_draws < 1:

@@ -62,7 +62,7 @@ def suspects(
     k = load_settings(vectors).classification.n_neighbors if n_neighbors is None else n_neighbors
     table = load_vectors(vectors).labelled
     probabilities = predict_out_of_fold(table, n_folds, seed, progress) if n_folds else None
-    others, marked = (None, None) if isinstance(vectors, EmbeddingTable) else _read_run(Path(vectors))
+    others, marked = _read_run(Path(vectors)) if isinstance(vectors, str | Path) else (None, None)
     found = find_suspects(
         table, probabilities, n_neighbors=k, use_cleanlab=use_cleanlab, others=others, marked=marked, seed=seed
     )

@@ -14,6 +14,7 @@ from plankton_embed.errors import InputError, SettingError
 from plankton_embed.output import write_frame
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.taxonomy_comparison import draw_taxonomy_comparison
+from plankton_embed.vector_shards import VectorShards
 from plankton_embed.workflows.inputs import Reference, as_run, load_settings, load_split, prepare_prediction
 from plankton_embed.workflows.result_folder import as_json, check_output, write_analysis
 
@@ -70,6 +71,7 @@ def taxonomy(
         options = PredictionOptions(method or "knn", settings=load_settings(vectors))
         ready = prepare_prediction(vectors, query, options, calibration, progress=progress)
         labelled, classifier = ready.query.select(ready.query.is_labelled), ready.classifier
+        labelled = labelled.load() if isinstance(labelled, VectorShards) else labelled
         if len(labelled) == 0:
             raise InputError("the query has no labels, so accuracy at each rank cannot be measured")
         if ready.calibration is None and certainty is not None:

@@ -672,3 +672,96 @@ def test_command(folder, tmp_path):
     wrong = CliRunner().invoke(app, [str(a) for a in [*arguments, tmp_path / "out3", "--by", "station"]])
     assert wrong.exit_code == 1
     assert "vectors have no column station" in wrong.output
+
+
+def assert_same(found, wanted):
+    """All tables and plain values of two abundances are equal."""
+    for name in ("table", "totals", "samples", "spectra", "profile", "time_series", "parts"):
+        one, other = getattr(found, name), getattr(wanted, name)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            pd.testing.assert_frame_equal(one, other)
+    assert found.to_dict() == wanted.to_dict()
+
+
+def survey_of(n, seed=0):
+    """Return vectors of several samples in no order, and their catalog with all that a survey uses."""
+    rng = np.random.default_rng(seed)
+    query = draw(rng.integers(4, size=n), 5)
+    sample = rng.integers(7, size=n)
+    catalog = describe(
+        query,
+        sample_id=np.array([*"abcdef", None], dtype=object)[sample],
+        station=np.array([1, 2, 3, 1, 2, 3, 9])[sample],
+        time=np.array([f"2014-04-2{day}T10:00:00Z" for day in range(7)], dtype=object)[sample],
+        latitude=sample / 10, longitude=-sample / 10,
+        depth_min=rng.integers(0, 90, size=n), depth_max=rng.integers(90, 100, size=n),
+        volume=np.array([0.5, 1, 2, 4, 8, 16, np.nan])[sample], acq_id=np.array(["x", "y"], dtype=object)[sample % 2],
+        subsample_factor=np.array([1, 2, 4, 1, 1, 1, 1])[sample], pixel_size=10.6,
+        feature_area=rng.integers(50, 500, size=n), feature_major=rng.random(n) * 20 + 10,
+        feature_minor=rng.random(n) * 10 + 1,
+    )  # fmt: skip
+    return query, catalog
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"by": "station", "unknown_rate": 0.1, "intervals_by": None},
+        {"method": "knn", "correction": "confusion", "depth_bin": 20.0},
+        {"intervals_by": "station"},
+    ],
+    ids=["plain", "station", "confusion", "whole samples"],
+)
+def test_folders_of_vectors_and_catalogs_give_what_files_give(tmp_path, write_shards, options):
+    query, catalog = survey_of(400)
+    val = replace(VAL, columns={"station": np.arange(len(VAL)) % 8})
+    vectors = write_shards(query, tmp_path / "vectors")
+    order = np.random.default_rng(1).permutation(len(catalog))  # the rows of the catalog are in another order
+    catalogs = write_shards(catalog.select(order), tmp_path / "catalogs", ends=(0.2, 0.7))
+    wanted = count(query, catalog.select(order), **(options | {"calibration": val}))
+    found = count(vectors, catalogs, **(options | {"calibration": val}))
+    assert_same(found, wanted)
+    same = write_shards(catalog, tmp_path / "same", ends=(0.9,))
+    assert_same(count(vectors, same, **(options | {"calibration": val})), wanted)
+
+
+def test_folders_without_a_catalog_and_with_further_images_of_objects(tmp_path, write_shards):
+    query, catalog = survey_of(300)
+    own = replace(query, sample_id=catalog.frame["sample_id"].to_numpy(dtype=object, na_value=None))
+    vectors = write_shards(own, tmp_path / "vectors")
+    assert_same(count(vectors), count(own))
+    objects = np.arange(300) // 2  # two images of each
+    ids = [f"o{number}" + ("" if row % 2 == 0 else "/1") for row, number in enumerate(objects)]
+    several = replace(query, object_id=ids)
+    images = ImageCatalog.from_rows({
+        "object_id": ids, "path": ids, "ecotaxa_id": [f"o{number}" for number in objects],
+        "sample_id": [f"s{number % 3}" for number in objects], "volume": 1.0, "comment": "x",
+    })  # fmt: skip
+    folders = write_shards(several, tmp_path / "several"), write_shards(images, tmp_path / "images")
+    wanted = count(several, images)
+    assert_same(count(*folders), wanted)
+    assert wanted.samples["n_images"].sum() == 150
+
+
+def test_what_is_refused_of_folders(tmp_path, write_shards):
+    query, catalog = survey_of(60)
+    vectors = write_shards(query, tmp_path / "vectors")
+    some = write_shards(catalog.select(np.arange(50)), tmp_path / "some")
+    with pytest.raises(InputError, match=r"lacks 10 of 60 images by object_id, such as 5/50"):
+        count(vectors, some)
+    with pytest.raises(InputError, match=r"the catalog has no column cruise; it has .*feature_area"):
+        count(vectors, some, by="cruise")
+
+
+def test_the_temporary_file_is_beside_the_output_and_gone(tmp_path, write_shards):
+    query, catalog = survey_of(60)
+    vectors, catalogs = write_shards(query, tmp_path / "v"), write_shards(catalog, tmp_path / "c")
+    TRAIN.save(tmp_path / "train.parquet")
+    VAL.save(tmp_path / "val.parquet")
+    out = tmp_path / "new" / "out"
+    arguments = ["abundance", tmp_path / "train.parquet", vectors, "--catalog", catalogs, "-o", out, "--draws", 20]
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in out.parent.iterdir()] == ["out"]

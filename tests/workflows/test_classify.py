@@ -1,15 +1,18 @@
 """`classify`: names with probabilities, for vectors of any model and for images."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import plankton_embed as pe
 from plankton_embed.classifiers import prediction as prediction_module
 from plankton_embed.classifiers.calibration import measure_reliability
 from plankton_embed.classifiers.centroid import NearestCentroidClassifier
+from plankton_embed.cli import app
 from plankton_embed.errors import InputError, OutputError, SettingError
 
 
@@ -203,3 +206,94 @@ def test_new_images_get_one_line_about_shift(reference, calibration, query, capl
     (line,) = [record for record in caplog.records if "shift" in record.message]
     assert line.levelname == "WARNING"
     assert line.message.startswith("shift: the images look unlike the calibration images (appearance)")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_folder_of_vectors_is_predicted_as_its_table(reference, calibration, query, method, tmp_path, write_shards):
+    """Blocks go on from file to file, so that even the last bits are equal."""
+    folder = write_shards(query, tmp_path / "query")
+    given = {"calibration": calibration, "unknown_rate": 0.1, "progress": False}
+    wanted = pe.classify(reference, query, method, tmp_path / "one.csv", **given)
+    found = pe.classify(reference, folder, method, tmp_path / "many.csv", **given)
+    assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    pd.testing.assert_frame_equal(pe.classify(reference, folder, method, **given), wanted)
+    assert len(found) == len(query) and found.output == tmp_path / "many.csv"
+    counts = wanted["label"].value_counts()
+    assert dict(zip(found.counts["label"], found.counts["count"], strict=True)) == counts.to_dict()
+    assert found.counts["count"].is_monotonic_decreasing and "labels, in" in repr(found)
+    pd.testing.assert_frame_equal(pe.classify(reference, pe.VectorShards.open(folder), method, **given), wanted)
+
+
+def test_predictions_of_a_folder_in_a_folder(reference, calibration, query, tmp_path, write_shards, caplog):
+    folder, out = write_shards(replace(query, label=None), tmp_path / "query"), tmp_path / "out"
+    given = {"calibration": calibration, "progress": False}
+    wanted = pe.classify(reference, folder, **given)
+    found = pe.classify(reference, folder, output=out, **given)
+    files = sorted(out.glob("*.parquet"))
+    read = pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
+    wanted = wanted.astype({"path": "str"})  # None is nan in Parquet
+    pd.testing.assert_frame_equal(read, wanted, check_dtype=False)
+    assert [len(pd.read_parquet(path)) for path in files] == pe.VectorShards.open(folder).counts
+    assert found.counts["count"].sum() == len(query)
+
+    times = [path.stat().st_mtime_ns for path in files]
+    files[2].unlink()
+    assert pe.classify(reference, folder, output=out, **given).counts.equals(found.counts)
+    again = [path.stat().st_mtime_ns for path in files]
+    assert [before == after for before, after in zip(times, again, strict=True)] == [True, True, False, True, True]
+    with pytest.raises(OutputError, match=r"other inputs.*method \(before: centroid; now: knn\)"):
+        pe.classify(reference, folder, "knn", out, **given)
+    with pytest.raises(OutputError, match=r"reference \(before"):
+        pe.classify(reference.select(np.arange(len(reference)) % 7 > 0), folder, output=out, **given)
+    pe.classify(reference, folder, "knn", out, overwrite=True, **given)
+    assert [len(pd.read_parquet(path)) for path in files] == pe.VectorShards.open(folder).counts
+
+
+def test_a_folder_of_predictions_needs_a_folder_of_vectors(reference, query, tmp_path, write_shards):
+    with pytest.raises(OutputError, match=r"a folder of predictions is made of a folder of vectors"):
+        pe.classify(reference, query, output=tmp_path / "out", progress=False)
+    folder = write_shards(query, tmp_path / "query")
+    for output in (folder, folder / "predictions", tmp_path):
+        with pytest.raises(OutputError, match="overlap"):
+            pe.classify(reference, folder, output=output, progress=False, overwrite=True)
+    assert len(list(folder.iterdir())) == 5
+    with pytest.raises(SettingError, match="engine: it applies to a folder"):
+        pe.classify(reference, folder, output=tmp_path / "p.csv", engine="ray", progress=False)
+
+
+def test_a_folder_on_the_command_line(reference, calibration, query, tmp_path, write_shards):
+    files = {name: t.save(tmp_path / f"{name}.parquet") for name, t in (("train", reference), ("val", calibration))}
+    folder = write_shards(query, tmp_path / "query")
+    done = CliRunner().invoke(
+        app, ["classify", str(files["train"]), str(folder), "-o", str(tmp_path / "out"), "--json"]
+    )
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["n_images"]) == (0, len(query))
+    assert sum(row["count"] for row in result["counts"]) == len(query)
+
+
+def test_a_sharded_index_is_a_reference_of_knn(tmp_path, write_shards):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(4, size=2000)
+    vectors = 2 * rng.normal(size=(4, 8))[codes] + rng.normal(size=(2000, 8))
+    table = pe.EmbeddingTable(vectors, label=[f"class {code}" for code in codes])
+    reference, query = table.select(np.arange(1500)), table.select(np.arange(1500, 2000))
+    pe.index(reference, tmp_path / "index", kind="sharded", shard_size=1000).tune(1.0)
+    wanted = pe.classify(reference, query, "knn", progress=False)
+    found = pe.classify(tmp_path / "index", query, "knn", progress=False)
+    pd.testing.assert_frame_equal(found.drop(columns="second_distance"), wanted.drop(columns="second_distance"))
+    voted = found["second_distance"].notna()
+    assert 0 < voted.sum() < 500
+    np.testing.assert_allclose(found["second_distance"][voted], wanted["second_distance"][voted], rtol=1e-5)
+    written = pe.classify(
+        tmp_path / "index", write_shards(query, tmp_path / "q"), "knn", tmp_path / "out", progress=False
+    )
+    assert written.counts.set_index("label")["count"].to_dict() == wanted["label"].value_counts().to_dict()
+    for options, message in (
+        ({"method": "centroid"}, "expected knn"),
+        ({"method": "knn", "unknown_rate": 0.05}, "unknown_rate: not available with a sharded index"),
+        ({"method": "knn", "calibration": reference}, "calibration: not available"),
+        ({"method": "knn", "all_probabilities": True}, "all_probabilities: not available"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            pe.classify(tmp_path / "index", query, progress=False, **options)

@@ -12,6 +12,7 @@ import plankton_embed as pe
 from plankton_embed.classifiers.mlp import MLPClassifier
 from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.workflows.inputs import find_contradictions
 
 
 def test_scoring_images_of_the_reference_is_said(finished, images, caplog):
@@ -180,3 +181,28 @@ def test_intervals_by_a_column_of_the_vectors_or_of_the_catalog(run_of_three, qu
     tow[:30] = None
     pe.evaluate(run_of_three.path, replace(query, sample_id=tow), intervals_by="sample_id", progress=False)
     assert "30 of 400 images have no sample_id; they are drawn as one sample" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["centroid", "knn", "mlp"])
+def test_a_folder_of_vectors_scores_as_its_table(reference, calibration, query, method, tmp_path, write_shards):
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random(len(query)) < 0.1, None, query.label)
+    labels[:30] = "other"  # not in the reference
+    changed = replace(query, label=labels, columns={"station": rng.integers(7, size=len(query))})
+    folder = write_shards(changed, tmp_path / "query")
+    given = {"calibration": calibration, "unknown_rate": 0.1, "intervals_by": "station", "progress": False}
+    one = pe.evaluate(reference, changed, method, **given)
+    many = pe.evaluate(reference, folder, method, **given)
+    assert many.to_dict() == one.to_dict() | {"retrieval_of": "queries: query, gallery: a table"}
+    pd.testing.assert_frame_equal(many.names.reset_index(drop=True), one.names.reset_index(drop=True))
+    assert many.retrieval["map_at_r"] > 0.5 and many.self_centroid_accuracy > 0.5
+
+
+def test_copies_with_two_labels_are_found_in_a_folder(query, reference, tmp_path, write_shards, caplog):
+    copy = pe.EmbeddingTable(query.vectors[[3, 3, 150]], object_id=list("abc"), label=["x", None, query.label[150]])
+    changed = query.join(copy)
+    folder = write_shards(changed, tmp_path / "query")
+    rows = [find_contradictions(vectors).tolist() for vectors in (changed, pe.VectorShards.open(folder))]
+    assert rows[0] == rows[1] == [3, 400]
+    pe.evaluate(reference, folder, progress=False)
+    assert "2 of 402 images of the query have a copy" in caplog.text

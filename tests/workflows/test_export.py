@@ -59,6 +59,12 @@ def test_predictions_of_classify_go_to_ecotaxa(files, tmp_path):
     assert (counts.n_rows, counts.n_unknown) == (len(kept), len(predictions) - len(kept))
     export(predictions, ImageCatalog.load(folder / "catalog.csv"), tmp_path / "ecotaxa_2.tsv", class_map=class_map)
     assert (tmp_path / "ecotaxa_2.tsv").read_bytes() == output.read_bytes()
+    parts = tmp_path / "parts"  # as classify writes them into a folder
+    parts.mkdir()
+    for number, rows in enumerate((predictions[:20], predictions[20:])):
+        rows.to_parquet(parts / f"{number}.parquet", index=False)
+    export(parts, folder / "catalog.csv", tmp_path / "ecotaxa_3.tsv", class_map=class_map)
+    assert (tmp_path / "ecotaxa_3.tsv").read_bytes() == output.read_bytes()
 
 
 def test_scores_of_classify_go_to_a_dashboard(files, tmp_path):
@@ -183,7 +189,7 @@ def test_decisions_of_a_person_are_exported_as_validated(files, tmp_path):
         export(predictions, catalog, tmp_path / "ecotaxa4.tsv", corrections=frame.assign(object_id="x"))
 
 
-def test_vectors_go_to_embedding_atlas(tmp_path, run_of_three, reference, calibration, query):
+def test_vectors_go_to_embedding_atlas(tmp_path, run_of_three, reference, calibration, query, write_shards):
     counts = export(run_of_three.path, output=tmp_path / "atlas.parquet", target="atlas")
     frame = pd.read_parquet(tmp_path / "atlas.parquet")
     assert counts.n_rows == len(frame) == len(reference) + len(calibration) + len(query)
@@ -199,6 +205,13 @@ def test_vectors_go_to_embedding_atlas(tmp_path, run_of_three, reference, calibr
         export(pd.DataFrame(), output=tmp_path / "ecotaxa.tsv")
     with pytest.raises(SettingError, match="takes predictions of classify; found vectors"):
         export(query, "catalog.csv", tmp_path / "ecotaxa.tsv")
+    vectors = write_shards(query, tmp_path / "vectors")
+    with pytest.raises(SettingError, match="takes predictions of classify; found vectors"):
+        export(vectors, "catalog.csv", tmp_path / "ecotaxa.tsv")
+    (tmp_path / "files").mkdir()
+    pd.DataFrame({"path": ["a"], "object_id": ["a"]}).to_parquet(tmp_path / "files" / "0.parquet")
+    with pytest.raises(InputError, match="found no label"):
+        export(tmp_path / "files", "catalog.csv", tmp_path / "ecotaxa.tsv")
 
 
 def test_keep_in_a_table_counts_only_where_somebody_has_decided(files, tmp_path, caplog):

@@ -261,13 +261,17 @@ def test_a_run_shows_images_that_it_was_not_trained_on(filmed, tmp_path, caplog)
         analyse("pca", run.vectors("train"), split="train")
 
 
-def test_every_kind_of_path_is_recognized(finished, reference, images, tmp_path):
+def test_every_kind_of_path_is_recognized(finished, reference, images, tmp_path, write_shards):
     reference.save(tmp_path / "v.parquet")
     reference.save(tmp_path / "v.csv")
     pe.ImageCatalog.load(finished.folder.catalog).save(tmp_path / "c.parquet")
     (tmp_path / "bare" / "vectors").mkdir(parents=True)
     reference.save(tmp_path / "bare" / "vectors" / "train.parquet")  # a run of which only the vectors were copied
+    catalog = pe.ImageCatalog.load(finished.folder.catalog)
     kinds = {
+        write_shards(reference, tmp_path / "v_shards"): "vectors",
+        write_shards(catalog, tmp_path / "c_shards"): "catalog",
+        finished.folder.vectors("test").parent: "images",  # its tables are not one
         finished.folder.path: "run",
         tmp_path / "bare": "run",
         finished.folder.index: "index",
@@ -281,6 +285,32 @@ def test_every_kind_of_path_is_recognized(finished, reference, images, tmp_path)
         next(images.rglob("*.png")): "images",
     }
     assert {path: recognize(path) for path in kinds} == kinds
+
+
+def test_folders_of_parquet_files_are_read_where_files_are(finished, reference, query, tmp_path, write_shards):
+    vectors, catalog = write_shards(reference, tmp_path / "v"), pe.ImageCatalog.load(finished.folder.catalog)
+    (vectors.parent / "val.parquet").unlink(missing_ok=True)
+    for given in (vectors, pe.VectorShards.open(vectors)):
+        assert load_vectors(given).object_id.tolist() == reference.object_id.tolist()
+        wanted = pe.classify(reference, query, progress=False)
+        pd.testing.assert_frame_equal(pe.classify(given, query, progress=False), wanted)
+    assert len(pe.pca(vectors, tmp_path / "pca").table) == len(reference)
+    shards = write_shards(catalog, tmp_path / "c")
+    found = pe.classify(finished.folder.path, shards, progress=False)
+    assert found["object_id"].tolist() == catalog.frame["object_id"].tolist()
+    with pytest.raises(InputError, match="found Parquet catalogs"):
+        load_vectors(shards)
+    with pytest.raises(InputError, match=r"another model|made by model"):
+        pe.classify(finished.folder.path, vectors, progress=False)
+
+
+def test_a_calibration_set_in_common_with_shards_is_found(calibration, query, reference, tmp_path, write_shards):
+    both = query.join(calibration.select(np.arange(10)))
+    shards = pe.VectorShards.open(write_shards(both, tmp_path / "q"))
+    for left, right in ((shards, calibration), (calibration, shards), (shards, reference)):
+        tables = [v.load() if isinstance(v, pe.VectorShards) else v for v in (left, right)]
+        assert count_shared(left, right) == count_shared(*tables)
+    assert count_shared(calibration, shards) == count_shared(shards, calibration) == 10
 
 
 @pytest.mark.parametrize(("folder", "found"), [("index", "an index"), ("model", "a model"), ("figures", "a folder")])

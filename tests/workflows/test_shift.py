@@ -146,3 +146,16 @@ def test_what_is_refused(folder, tmp_path):
     (tmp_path / "other" / "summary.json").write_text('{"analysis": "pca"}')
     with pytest.raises(OutputError, match="contains pca, not shift"):
         shift(train, new, tmp_path / "other", calibration=draw(150, 1), overwrite=True, progress=False)
+
+
+@pytest.mark.parametrize("method", ["centroid", "knn"])
+def test_a_folder_of_vectors_gives_what_its_table_gives(folder, tmp_path, write_shards, method):
+    new = draw(200, 2, 0.5, sample_id=np.array(["leg 1", "leg 2", None, "leg 3"], dtype=object)[np.arange(200) % 4])
+    shards = write_shards(new, tmp_path / "new")
+    results = []
+    for query, out in ((new, tmp_path / "one"), (shards, tmp_path / "many")):
+        results.append(shift(folder / "train.parquet", query, out, method=method, n_permutations=1000, progress=False))
+    pd.testing.assert_frame_equal(results[1].samples, results[0].samples)
+    pd.testing.assert_frame_equal(results[1].classes, results[0].classes)
+    for name in ("samples.csv", "classes.csv", "predictions.csv", "summary.json"):
+        assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
