@@ -1,4 +1,4 @@
-"""The files of a sharded index: its shards, the list of them, a change that is not finished, and the lock."""
+"""The files of a sharded index: its shards, the list of them, and a change that is not finished."""
 
 from __future__ import annotations
 

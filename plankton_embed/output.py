@@ -1,4 +1,4 @@
-"""Safe writing: refuse to overwrite, write files completely or not at all, with the umask's permissions; progress."""
+"""Safe writing: never over other files, whole files or none, with the umask's permissions, by one program; progress."""
 
 from __future__ import annotations
 

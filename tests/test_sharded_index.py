@@ -405,7 +405,7 @@ print("written", flush=True)
 
 
 def start_to_add(folder, added):
-    """Add 20 shards in a process of its own; return when it has begun."""
+    """Add 60 shards in a process of its own; return when it has begun."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, folder, added], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "adding\n"
     return process
@@ -413,12 +413,12 @@ def start_to_add(folder, added):
 
 @pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_index_as_it_was(built, queries, tmp_path):
-    """Vectors are added in 20 shards by writers that are killed at random; between them the index answers as before."""
+    """Vectors are added in 60 shards by writers that are killed at random; between them the index answers as before."""
     folder, added = tmp_path / "index", tmp_path / "added"
     shutil.copytree(built.folder, folder)
     before = ShardedIndex.load(folder).search(queries)
     added.mkdir()
-    for number in range(20):
+    for number in range(60):
         make_table(1000, number, f"added {number} ").save(added / f"{number:02d}.parquet")
     chance, counts = np.random.default_rng(0), [4]
     for _ in range(8):
@@ -435,8 +435,8 @@ def test_a_writer_killed_at_any_moment_leaves_the_index_as_it_was(built, queries
     assert counts == sorted(counts) and len(set(counts)) >= 4  # each goes on where the one before was killed
     assert start_to_add(folder, added).communicate()[0] == "written\n"
     index = ShardedIndex.load(folder)
-    assert len(index) == N + 20_000 and index.n_shards == 24
-    whole = EmbeddingTable.concat([make_table(), *(make_table(1000, n, f"added {n} ") for n in range(20))])
+    assert len(index) == N + 60_000 and index.n_shards == 64
+    whole = EmbeddingTable.concat([make_table(), *(make_table(1000, n, f"added {n} ") for n in range(60))])
     index.tune(1.0)
     np.testing.assert_array_equal(index.search(queries).rows, VectorIndex.build(whole).search(queries).rows)
     assert index.take(np.arange(len(whole))).object_id.tolist() == whole.object_id.tolist()
