@@ -219,12 +219,16 @@ def keep_classes(
 
 
 def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """Return the mask of a stratified share of the images; every class keeps at least one image outside it."""
+    """Return the mask (n,) of a stratified share of the images.
+
+    Of each class its share is held out, rounded up or down, and at least one image is not.
+    """
     order, number = shuffle_by_class(codes, np.random.default_rng(seed))
     n_of_class = np.bincount(codes)[codes[order]]
-    position = (number + 0.5) / n_of_class  # within its class, 0 to 1
-    chosen = np.argsort(position, kind="stable")[: round(share * len(codes))]
+    n_held_out = np.round(share * n_of_class, 9)  # 0.1 * 30 is slightly more than 3
+    may_be = np.flatnonzero((number < n_held_out) & (number < n_of_class - 1))
+    position = (number[may_be] + 0.5) / n_of_class[may_be]  # within its class, 0 to 1
+    by_turn = np.lexsort((position, number[may_be] >= np.floor(n_held_out[may_be])))
     mask = np.zeros(len(codes), dtype=bool)
-    mask[order[chosen]] = True
-    mask[order[number == n_of_class - 1]] = False
+    mask[order[may_be[by_turn[: round(share * len(codes))]]]] = True
     return mask

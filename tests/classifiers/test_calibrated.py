@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plankton_embed.classifiers.calibrated import hold_out
@@ -21,6 +21,7 @@ CLASSIFIERS = [
 
 
 @settings(max_examples=40)
+@example(seed=14330, n_classes=12, n=16)  # many tiny classes: a class of seven gives one, not two
 @given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 12), n=st.integers(1, 300))
 def test_a_tenth_is_held_out_and_every_class_remains(seed, n_classes, n):
     codes = np.random.default_rng(seed).integers(n_classes, size=n)
@@ -29,7 +30,7 @@ def test_a_tenth_is_held_out_and_every_class_remains(seed, n_classes, n):
     assert set(codes[~is_left_out]) == set(codes)
     for code in set(codes):
         of_class = codes == code
-        assert abs(is_left_out[of_class].sum() - 0.1 * of_class.sum()) <= 1
+        assert abs(is_left_out[of_class].sum() - 0.1 * of_class.sum()) < 1
 
 
 def test_large_classes_give_exactly_a_tenth():
