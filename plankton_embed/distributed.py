@@ -8,6 +8,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ class _Worker:
     def ready(self) -> None:
         """Return when the worker has started."""
 
-    def do(self, number: int, part: Any, path: Path) -> PartDone:
+    def do(self, number: int, part: Any, job: Job) -> PartDone:
         """Work on a part."""
-        return do_part(self._work, number, part, path)
+        return do_part(self._work, number, part, job)
 
 
 def _work_on_ray(
@@ -143,7 +144,7 @@ def _work_on_ray(
         kind = ray.remote(num_cpus=n_cores, num_gpus=n_gpus, max_restarts=0)(_Worker)
         pool = _Pool(ray, kind, (ray.put(work), n_cores, device))
         try:
-            yield from _share_out(pool, parts, job, n)
+            yield from _share_out(pool, parts, replace(job, folder=job.folder.absolute()), n)
         finally:
             pool.end()
 
@@ -162,10 +163,10 @@ class _Pool:
         worker = self._kind.remote(*self._arguments)
         self.busy[worker.ready.remote()] = worker, None
 
-    def give(self, part: Part, path: Path) -> None:
+    def give(self, part: Part, job: Job) -> None:
         """Give a part to an idle worker."""
         worker = self.idle.pop()
-        self.busy[worker.do.remote(*part, path)] = worker, part
+        self.busy[worker.do.remote(*part, job)] = worker, part
 
     def wait(self) -> tuple[Part | None, PartDone | Exception | None]:
         """Wait for a worker: return its part, and what it has done, or the error by which it has ended."""
@@ -222,7 +223,7 @@ def _share_out(pool: _Pool, parts: Iterator[Part], job: Job, n_workers: int) -> 
                 wait_for(job.part(part[0]))
                 yield done
         while pool.idle and following is not None:
-            pool.give(following, job.part(following[0]).absolute())
+            pool.give(following, job)
             following = again.popleft() if again else next(parts, None)
 
 

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 from plankton_embed.errors import OutputError, SettingError
-from plankton_embed.output import LOCK_FILE, write_alone, write_json
+from plankton_embed.output import LOCK_FILE, write_alone, write_atomically, write_json
 from plankton_embed.shards import FAULTS_FILE, JOB_FILE, read_job
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Work(Protocol):
         """Get ready in a process: move a model to the device."""
 
     def __call__(self, part: Any, path: Path) -> None:
-        """Work on a part and write its shard, completely or not at all."""
+        """Work on a part and write its shard to a new file."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ class PartDone:
 class Job:
     """The folder of a job: `part-000000.parquet`, …, `faults.csv` and `job.json`, which is complete last.
 
-    `inputs` identifies what the parts are made from; `n_parts` is their number.
+    `inputs` identifies what the parts are made from; `n_parts` is their number. `id` is another one when a job is begun
+    again with `overwrite`: a process of before then writes no more.
     """
 
     folder: Path
     inputs: Mapping[str, Any]
     n_parts: int
+    id: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
     def open(
@@ -98,6 +101,7 @@ class Job:
                 f"{path} contains the parts of a job with other inputs, so they cannot be put together: "
                 f"{', '.join(differing)}; choose another folder, or begin again with --overwrite (overwrite=True)"
             )
+        job = replace(job, id=found["id"])
         if found["complete"] and job.missing():
             job._write(complete=False)
         return job
@@ -140,8 +144,26 @@ class Job:
             shutil.rmtree(rest, ignore_errors=True)
         self._write(complete=True, **facts)
 
+    @contextmanager
+    def write_part(self, number: int) -> Iterator[Path]:
+        """Yield a temporary path for a shard, which is in place after the block.
+
+        Raises:
+            OutputError: the job was begun again, or its folder was deleted.
+        """
+        self._check_current(number)
+        with write_atomically(self.part(number)) as temporary:
+            yield temporary
+            self._check_current(number)
+
+    def _check_current(self, number: int) -> None:
+        found = read_job(self.folder)
+        if found is None or found["id"] != self.id:
+            raise OutputError(f"{self.folder}: this job was begun again, so part {number} is not written")
+
     def _write(self, **values: Any) -> None:
-        write_json(self.folder / JOB_FILE, {"inputs": dict(self.inputs), "n_parts": self.n_parts, **values})
+        facts = {"id": self.id, "inputs": dict(self.inputs), "n_parts": self.n_parts, **values}
+        write_json(self.folder / JOB_FILE, facts)
 
     def _clear(self) -> None:
         """Delete what a job has written; `job.json` is the last, so that this too can be stopped."""
@@ -149,7 +171,7 @@ class Job:
             if PART.fullmatch(path.name) or path.name == FAULTS_FILE:
                 path.unlink()
             elif path.name == LOG_FOLDER or path.name.startswith(".part-"):
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)  # a process that was not killed may be deleting it too
         (self.folder / JOB_FILE).unlink()
 
 
@@ -220,17 +242,18 @@ def work_here(work: Work, parts: Iterable[tuple[int, Any]], job: Job, device: st
     """Work on parts one after the other, in this process; yield each when it is written."""
     work.start(device)
     for number, part in parts:
-        yield do_part(work, number, part, job.part(number))
+        yield do_part(work, number, part, job)
 
 
-def do_part(work: Work, number: int, part: Any, path: Path) -> PartDone:
+def do_part(work: Work, number: int, part: Any, job: Job) -> PartDone:
     """Work on one part, unless its shard is written already."""
+    path = job.part(number)
     if path.exists():  # by a process that was killed before it could report it
         _log(path, FOUND)
         return PartDone(number)
-    _log(path, BEGUN)
-    with _collect_warnings() as warnings:
-        work(part, path)
+    with job.write_part(number) as temporary, _collect_warnings() as warnings:
+        _log(path, BEGUN)
+        work(part, temporary)
     _log(path, WRITTEN)
     return PartDone(number, warnings)
 

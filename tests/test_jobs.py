@@ -1,6 +1,7 @@
 """Jobs in parts: begun, stopped, continued; what they refuse, and what they never delete."""
 
 import logging
+import shutil
 import time
 
 import pytest
@@ -52,7 +53,8 @@ def test_a_stopped_job_is_continued_with_what_is_missing(tmp_path):
     assert run(again, ["other", "b", "c"]) == [1, 2]
     (folder / ".part-000001.parquet.abc").mkdir()  # of a process that was killed
     again.finish(n_rows=7)
-    assert read_job(folder) == {"complete": True, "inputs": {"command": "x", "n": 3}, "n_parts": 3, "n_rows": 7}
+    inputs = {"command": "x", "n": 3}
+    assert read_job(folder) == {"id": job.id, "complete": True, "inputs": inputs, "n_parts": 3, "n_rows": 7}
     assert [job.part(number).read_text() for number in range(3)] == ["a", "b", "c"]
     assert not list(folder.glob(".*"))
     events = read_log(folder)
@@ -144,10 +146,35 @@ def test_options_of_folders_are_for_folders():
 
 
 def test_a_part_that_is_there_is_not_worked_on(tmp_path):
-    (tmp_path / "part").write_text("first")
-    assert do_part(Writer(), 4, "second", tmp_path / "part") == PartDone(4)
-    assert (tmp_path / "part").read_text() == "first"
+    job = Job.open(tmp_path, {}, 5)
+    job.part(4).write_text("first")
+    assert do_part(Writer(), 4, "second", job) == PartDone(4)
+    assert job.part(4).read_text() == "first"
     assert [event for _, event, _, _ in read_log(tmp_path)] == ["found"]
+
+
+@pytest.mark.parametrize("begun_again", [True, False])
+def test_a_process_that_outlives_its_job_writes_no_more(tmp_path, begun_again):
+    """Such as a worker on a machine that was out of reach when the command was killed, and begun again."""
+    folder = tmp_path / "out"
+
+    class Slow(Writer):
+        def __call__(self, part, path):
+            super().__call__(part, path)
+            if begun_again:
+                jobs.append(Job.open(folder, {"n": 2}, 1, overwrite=True))
+            else:
+                shutil.rmtree(folder)
+
+    jobs = [Job.open(folder, {"n": 1}, 1)]
+    with pytest.raises(OutputError, match="was begun again, so part 0 is not written"):
+        do_part(Slow(), 0, "old", jobs[0])
+    with pytest.raises(OutputError, match="was begun again"):
+        do_part(Writer(), 0, "older", jobs[0])
+    if begun_again:
+        assert run(jobs[1], ["new"]) == [0]
+        assert jobs[1].part(0).read_text() == "new"
+        assert Job.open(folder, {"n": 2}, 1) == jobs[1]
 
 
 def test_parts_that_are_worked_on_again_are_counted():

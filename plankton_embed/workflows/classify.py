@@ -219,16 +219,13 @@ class PredictPart:
         import pyarrow.parquet as pq
 
         writer = None
-        with write_atomically(path) as temporary:
-            for block in self.predict(part):
-                kinds = {
-                    name: pa.float64() if kind == "float64" else pa.string() for name, kind in block.dtypes.items()
-                }
-                columns = [pa.array(block[name], kind, from_pandas=True) for name, kind in kinds.items()]
-                writer = writer or pq.ParquetWriter(temporary, pa.schema(kinds.items()))
-                writer.write_table(pa.table(columns, writer.schema))
-            if writer is not None:
-                writer.close()
+        for block in self.predict(part):
+            kinds = {name: pa.float64() if kind == "float64" else pa.string() for name, kind in block.dtypes.items()}
+            columns = [pa.array(block[name], kind, from_pandas=True) for name, kind in kinds.items()]
+            writer = writer or pq.ParquetWriter(path, pa.schema(kinds.items()))
+            writer.write_table(pa.table(columns, writer.schema))
+        if writer is not None:
+            writer.close()
 
 
 def _classify_shards(
