@@ -654,7 +654,7 @@ def clusters(
     reference: Annotated[Path | None, Option(metavar="VECTORS", help="labelled vectors, to report the nearest class")],
     only: Annotated[
         Path | None,
-        Option("--predictions", metavar="FILE", help="predictions.csv of classify; group only its unknown images"),
+        Option("--predictions", metavar="PATH", help="predictions of classify; group only its unknown images"),
     ],
     method: Annotated[ClusterMethod, Option("--clustering", help="tree, or hdbscan (dense groups); >50,000: k-means")],
     n_clusters: Annotated[int | None, Option("--groups", help="tree: number of groups  [default: √n of n images]")],

@@ -28,7 +28,7 @@ from plankton_embed.errors import OutputError, SettingError
 from plankton_embed.index_shards import is_sharded_index
 from plankton_embed.jobs import Engine, Job, check_folder_options, refuse_overlap
 from plankton_embed.notebook import Shown
-from plankton_embed.output import progress_bar, refuse_overwrite, write_atomically, write_frames
+from plankton_embed.output import progress_bar, refuse_overwrite, write_frames
 from plankton_embed.shards import open_parquet
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_shards import VectorShards, take_rows

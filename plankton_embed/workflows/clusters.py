@@ -18,9 +18,8 @@ from plankton_embed.analysis.clusters import (
 )
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN
-from plankton_embed.images.writers.names import check_unknown
+from plankton_embed.images.writers.names import check_unknown, read_predictions
 from plankton_embed.output import write_frame
-from plankton_embed.spreadsheet import read_spreadsheet
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_shards import Vectors, take_rows
 from plankton_embed.workflows import contact_sheets
@@ -55,7 +54,8 @@ def clusters(
             images in Parquet files, `images.csv` and `vectors.parquet` have the central and odd images of each group
             (and the size of their group, `n_images`), and `groups.parquet` has the group of every image.
         reference: labelled vectors; adds the nearest class of each group.
-        only: predictions (a CSV of `classify`, or its frame): group only the images predicted as `unknown`.
+        only: predictions (the CSV or the folder of `classify`, or its frame): group only the images predicted as
+            `unknown`.
         method, min_size, n_clusters: see `find_clusters`.
         overwrite: replace the output.
         progress: show a bar.
@@ -117,11 +117,12 @@ def _select_unlabelled(table: Vectors, only: str | Path | pd.DataFrame | None) -
     if only is None:
         labelled = table.is_labelled
         return table if labelled.all() else table.select(~labelled)
-    predictions = only if isinstance(only, pd.DataFrame) else read_spreadsheet(only, "predictions file")
-    if not {"object_id", "label"} <= set(predictions):
-        raise InputError(f"only: expected predictions with object_id and label; found {list(predictions.columns)}")
-    check_unknown(predictions, "only")
-    rejected = set(predictions["object_id"][predictions["label"] == UNKNOWN].astype(str))
+    rejected = set[str]()
+    for predictions in [only] if isinstance(only, pd.DataFrame) else read_predictions(only):
+        if not {"object_id", "label"} <= set(predictions):
+            raise InputError(f"only: expected predictions with object_id and label; found {list(predictions.columns)}")
+        check_unknown(predictions, "only")
+        rejected.update(predictions["object_id"][predictions["label"] == UNKNOWN].astype(str))
     is_rejected = pd.Series(table.object_id).isin(rejected).to_numpy()
     if is_rejected.sum() < len(rejected) or not rejected:
         raise InputError(

@@ -9,15 +9,15 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from plankton_embed.errors import InputError, SettingError
+from plankton_embed.errors import SettingError
 from plankton_embed.images.catalog import ImageCatalog, read_class_map, refuse_unknown
 from plankton_embed.images.corrections import check_corrections, read_corrections
 from plankton_embed.images.decisions import is_journal
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.writers.ecotaxa import EcotaxaCounts, write_ecotaxa
 from plankton_embed.images.writers.ifcb import ScoreCounts, write_class_scores
+from plankton_embed.images.writers.names import read_predictions
 from plankton_embed.page.atlas import AtlasCounts, write_atlas
-from plankton_embed.shards import Shards, is_shards
 from plankton_embed.spreadsheet import clean_label, read_spreadsheet
 from plankton_embed.vector_shards import Vectors
 from plankton_embed.workflows.inputs import is_vector_shards
@@ -26,7 +26,6 @@ from plankton_embed.workflows.page_parts import gather_page
 logger = logging.getLogger(__name__)
 
 Target = Literal["ecotaxa", "ifcb", "atlas"]
-COLUMNS = ("object_id", "label")
 DECIDED_AT = "decided_at"  # column of the corrections that the page writes: when a person decided
 TARGETS: tuple[Target, ...] = get_args(Target)
 
@@ -107,7 +106,7 @@ def export(
         raise SettingError(f"CATALOG: the target {target} needs the catalog of the images predicted; give it")
     if isinstance(names, Vectors) or (not isinstance(names, pd.DataFrame) and is_vector_shards(names)):
         raise SettingError(f"the target {target} takes predictions of classify; found vectors")
-    predictions = names if isinstance(names, pd.DataFrame) else _read_predictions(names)
+    predictions = names if isinstance(names, pd.DataFrame) else pd.concat(read_predictions(names), ignore_index=True)
     predicted = {clean_label(str(label)) for label in predictions.get("label", ())} | set(_list_scores(predictions))
     decided = _read_corrections(corrections)
     if decided is not None:
@@ -130,17 +129,6 @@ def export(
     return write_class_scores(
         output, images, scores, _list_scores(scores), model_id=model_id or "plankton_embed", overwrite=overwrite
     )
-
-
-def _read_predictions(path: str | Path) -> pd.DataFrame:
-    """Read the predictions that `classify` wrote: a CSV, or a folder of Parquet files."""
-    if not is_shards(path):
-        return read_spreadsheet(path, "predictions file", COLUMNS)
-    shards = Shards.open(path)
-    if missing := [name for name in COLUMNS if name not in shards.schema.names]:
-        raise InputError(f"{path}: expected predictions with object_id and label; found no {' and no '.join(missing)}")
-    frame: pd.DataFrame = next(shards.read(max(len(shards), 1))).to_pandas()
-    return frame
 
 
 def _read_corrections(corrections: pd.DataFrame | str | Path | None) -> pd.DataFrame | None:

@@ -85,8 +85,12 @@ def test_what_is_grouped(table, tmp_path):
     assert len(pe.clusters(table, progress=False).table) == 60
     predictions = pd.DataFrame({"object_id": table.object_id, "label": ["unknown"] * 12 + ["salp"] * 48})
     predictions.to_csv(tmp_path / "predictions.csv", index=False)
-    rejected = pe.clusters(table, only=tmp_path / "predictions.csv", progress=False).table
-    assert rejected.object_id.tolist() == table.object_id[:12].tolist()
+    (tmp_path / "folder").mkdir()
+    predictions[:7].to_parquet(tmp_path / "folder" / "part-000000.parquet")
+    predictions[7:].to_parquet(tmp_path / "folder" / "part-000001.parquet")
+    for only in (tmp_path / "predictions.csv", tmp_path / "folder", predictions):
+        rejected = pe.clusters(table, only=only, progress=False).table
+        assert rejected.object_id.tolist() == table.object_id[:12].tolist()
     for wrong, message in (
         (predictions.assign(label="salp"), "0 were rejected, found 0; give"),
         (predictions[["label"]], "object_id"),

@@ -1,12 +1,34 @@
-"""Matches predictions, as returned by `classify`, with the rows of a catalog."""
+"""Reads the predictions of `classify`, and matches them with the rows of a catalog."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown, refuse_unknown
-from plankton_embed.spreadsheet import to_text
+from plankton_embed.shards import AT_ONCE, Shards, is_shards
+from plankton_embed.spreadsheet import read_spreadsheet, to_text
+
+COLUMNS = ("object_id", "label")
+
+
+def read_predictions(path: str | Path) -> Iterator[pd.DataFrame]:
+    """Yield the predictions that `classify` wrote: a CSV at once, a folder of Parquet files in blocks.
+
+    Raises:
+        InputError: it cannot be read, or has no `object_id` or `label`.
+    """
+    if not is_shards(path):
+        yield read_spreadsheet(path, "predictions file", COLUMNS)
+        return
+    shards = Shards.open(path)
+    if missing := [name for name in COLUMNS if name not in shards.schema.names]:
+        raise InputError(f"{path}: expected predictions with object_id and label; found no {' and no '.join(missing)}")
+    for block in shards.read(AT_ONCE):
+        yield block.to_pandas()
 
 
 def match_predictions(catalog: ImageCatalog, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -20,13 +42,13 @@ def match_predictions(catalog: ImageCatalog, predictions: pd.DataFrame) -> pd.Da
         InputError: a column is missing, a label or an id is empty, an id is there twice or not in the catalog, or there
             is no prediction. Rows are counted as in a file whose first line is the header.
     """
-    missing = [column for column in ("object_id", "label") if column not in predictions]
+    missing = [column for column in COLUMNS if column not in predictions]
     if missing:
         raise InputError(f"predictions: expected the columns object_id, label; {', '.join(missing)} is missing")
     if predictions.empty:
         raise InputError("predictions: expected at least one image; found none")
     check_unknown(predictions, "predictions")
-    for column in ("object_id", "label"):
+    for column in COLUMNS:
         empty = (predictions[column].isna() | (predictions[column].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
             raise InputError(
