@@ -43,10 +43,10 @@
     const held = PE.store.of(row);
     for (const word of Object.values(ACTIONS)) tile.classList.toggle(word, Boolean(held) && ACTIONS[held.action] === word);
     tile.querySelector(".tile-decision").textContent = held ? ACTIONS[held.action] : "";
-    tile.querySelector(".tile-label").textContent = PE.className(PE.images.label[row]) || "(no label)";
+    tile.querySelector(".tile-label").replaceChildren(...PE.breakable(PE.className(PE.images.label[row]) || "(no label)"));
     const guess = PE.images.guess[row];
     const differs = guess >= 0 && guess !== PE.images.label[row];
-    tile.querySelector(".tile-guess").textContent = differs ? `→ ${PE.className(guess)}` : "";
+    tile.querySelector(".tile-guess").replaceChildren(...(differs ? PE.breakable(`→ ${PE.className(guess)}`) : []));
     tile.querySelector("button").setAttribute("aria-label", `${PE.images.id[row]}: ${PE.caption(row)}`);
   };
   PE.store.onChange(() => document.querySelectorAll(".tile[data-row]").forEach(freshen));

@@ -277,7 +277,7 @@
         return PE.el("li", null, PE.el("button", {
           dataset: { category }, "aria-pressed": String(isolated.has(category)),
           onclick: (event) => isolate(category, event.shiftKey),
-        }, MapPlot.drawSwatch(marker, color), PE.el("span", null, textOf(category)),
+        }, MapPlot.drawSwatch(marker, color), PE.el("span", null, PE.breakable(textOf(category))),
         PE.el("span", { class: "count" }, PE.number(counts.get(category)))));
       }), matching.length > MOST_LISTED
         ? PE.el("li", { class: "soft" }, `and ${PE.number(matching.length - MOST_LISTED)} more: search the legend`) : "");
