@@ -228,8 +228,9 @@ def test_buttons_do_what_the_keys_do(page):
 
 
 def test_the_end_is_clear_progress_is_kept_and_the_download_is_accepted(page, tmp_path):
-    for key in "kgdkk":
+    for n, key in enumerate("kgdkk", start=1):
         page.keyboard.press(key)
+        until(page, "n => PE.store.size() === n", n)
     page.reload()
     page.wait_for_selector("html[data-ready]")
     assert state(page)[:2] == ("6 of 6", "5 of 6 decided")
