@@ -10,14 +10,14 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
-from plankton_embed.errors import OutputError, SettingError
+from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.output import LOCK_FILE, write_alone, write_atomically, write_json
 from plankton_embed.shards import FAULTS_FILE, JOB_FILE, read_job
 
@@ -84,7 +84,7 @@ class Job:
         job, path = cls(Path(folder), dict(inputs), n_parts), Path(folder)
         found = _read_own(path)
         if found is not None and overwrite:
-            job._clear()
+            job._clear(found)
             found = None
         if found is None:
             job._write(complete=False)
@@ -101,7 +101,7 @@ class Job:
                 f"{path} contains the parts of a job with other inputs, so they cannot be put together: "
                 f"{', '.join(differing)}; choose another folder, or begin again with --overwrite (overwrite=True)"
             )
-        job = replace(job, id=found["id"])
+        job = replace(job, id=found.get("id", ""))
         if found["complete"] and job.missing():
             job._write(complete=False)
         return job
@@ -134,8 +134,9 @@ class Job:
         """Mark the job as complete; `facts` are added to `job.json`.
 
         Raises:
-            OutputError: a part is missing.
+            OutputError: a part is missing, or the job was begun again.
         """
+        self.check_current()
         if missing := self.missing():
             raise OutputError(
                 f"{self.folder}: {len(missing)} of {self.n_parts} parts are missing, such as {missing[0]}"
@@ -151,27 +152,44 @@ class Job:
         Raises:
             OutputError: the job was begun again, or its folder was deleted.
         """
-        self._check_current(number)
         with write_atomically(self.part(number)) as temporary:
             yield temporary
-            self._check_current(number)
+            self.check_current()
 
-    def _check_current(self, number: int) -> None:
-        found = read_job(self.folder)
-        if found is None or found["id"] != self.id:
-            raise OutputError(f"{self.folder}: this job was begun again, so part {number} is not written")
+    def is_current(self) -> bool:
+        """Return whether the folder is still of this job; False too if that cannot be read."""
+        with suppress(InputError):
+            found = read_job(self.folder)
+            return found is not None and found.get("id", "") == self.id
+        return False
+
+    def check_current(self) -> None:
+        """Make sure that the folder is still of this job, perhaps a minute after another machine made it.
+
+        Raises:
+            OutputError: the job was begun again, or its folder was deleted.
+        """
+        if not _becomes(self.is_current, self.folder):
+            raise OutputError(
+                f"{self.folder}: this job was begun again, or its folder was deleted, so nothing more is written to it"
+            )
 
     def _write(self, **values: Any) -> None:
         facts = {"id": self.id, "inputs": dict(self.inputs), "n_parts": self.n_parts, **values}
         write_json(self.folder / JOB_FILE, facts)
 
-    def _clear(self) -> None:
-        """Delete what a job has written; `job.json` is the last, so that this too can be stopped."""
-        for path in self.folder.iterdir():
+    def _clear(self, found: Mapping[str, Any]) -> None:
+        """Delete what an earlier job has written, in an order that can be stopped.
+
+        First the job gets another id. A process of before that has not seen it loses its temporary file, or has
+        written its part by then.
+        """
+        write_json(self.folder / JOB_FILE, {**found, "id": self.id, "complete": False})
+        for path in [*self.folder.glob(".part-*"), self.folder / LOG_FOLDER]:
+            shutil.rmtree(path, ignore_errors=True)  # a process that was not killed may be deleting it too
+        for path in [*self.folder.iterdir()]:
             if PART.fullmatch(path.name) or path.name == FAULTS_FILE:
                 path.unlink()
-            elif path.name == LOG_FOLDER or path.name.startswith(".part-"):
-                shutil.rmtree(path, ignore_errors=True)  # a process that was not killed may be deleting it too
         (self.folder / JOB_FILE).unlink()
 
 
@@ -184,7 +202,8 @@ def _read_own(folder: Path) -> dict[str, Any] | None:
     if folder.is_file():
         raise OutputError(f"{folder} is a file; give another name for the folder")
     found = read_job(folder)
-    if found is None and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if found is None and any(name not in (LOCK_FILE, LOG_FOLDER) and not name.startswith(".part-") for name in names):
         raise OutputError(f"{folder} exists already and contains no {JOB_FILE}; choose another folder")
     return found
 
@@ -248,6 +267,7 @@ def work_here(work: Work, parts: Iterable[tuple[int, Any]], job: Job, device: st
 def do_part(work: Work, number: int, part: Any, job: Job) -> PartDone:
     """Work on one part, unless its shard is written already."""
     path = job.part(number)
+    job.check_current()
     if path.exists():  # by a process that was killed before it could report it
         _log(path, FOUND)
         return PartDone(number)
@@ -264,15 +284,23 @@ def wait_for(path: Path) -> None:
     Raises:
         OutputError: it is not after a minute.
     """
+    if not _becomes(path.exists, path.parent):
+        raise OutputError(
+            f"{path} was written by another machine, but is not here; the output folder must be on a file system "
+            "that all machines share"
+        )
+
+
+def _becomes(is_so: Callable[[], bool], folder: Path) -> bool:
+    """Return whether something in a folder is so, perhaps a minute after another machine made it so."""
     end = time.monotonic() + PATIENCE
-    while not path.exists():
+    while not is_so():
         if time.monotonic() > end:
-            raise OutputError(
-                f"{path} was written by another machine, but is not here; the output folder must be on a file system "
-                "that all machines share"
-            )
-        list(path.parent.iterdir())  # network file systems look again
+            return False
+        with suppress(OSError):
+            list(folder.iterdir())  # network file systems look again
         time.sleep(0.5)
+    return True
 
 
 class WarningCounts:

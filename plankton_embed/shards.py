@@ -51,8 +51,8 @@ def read_job(folder: str | Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or not {"complete", "id", "inputs", "n_parts"} <= set(found):
-        raise InputError(f"{path} is not the file of a job: expected complete, id, inputs and n_parts in it")
+    if not isinstance(found, dict) or not {"complete", "inputs", "n_parts"} <= set(found):
+        raise InputError(f"{path} is not the file of a job: expected complete, inputs and n_parts in it")
     return found
 
 

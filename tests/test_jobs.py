@@ -153,8 +153,15 @@ def test_a_part_that_is_there_is_not_worked_on(tmp_path):
     assert [event for _, event, _, _ in read_log(tmp_path)] == ["found"]
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Nothing that another machine writes is waited for."""
+    monkeypatch.setattr(jobs_module, "PATIENCE", 0)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
 @pytest.mark.parametrize("begun_again", [True, False])
-def test_a_process_that_outlives_its_job_writes_no_more(tmp_path, begun_again):
+def test_a_process_that_outlives_its_job_writes_no_more(tmp_path, impatient, begun_again):
     """Such as a worker on a machine that was out of reach when the command was killed, and begun again."""
     folder = tmp_path / "out"
 
@@ -167,14 +174,65 @@ def test_a_process_that_outlives_its_job_writes_no_more(tmp_path, begun_again):
                 shutil.rmtree(folder)
 
     jobs = [Job.open(folder, {"n": 1}, 1)]
-    with pytest.raises(OutputError, match="was begun again, so part 0 is not written"):
-        do_part(Slow(), 0, "old", jobs[0])
-    with pytest.raises(OutputError, match="was begun again"):
-        do_part(Writer(), 0, "older", jobs[0])
+    for work in (Slow(), Writer()):
+        with pytest.raises(OutputError, match="was begun again, or its folder was deleted"):
+            do_part(work, 0, "old", jobs[0])
     if begun_again:
         assert run(jobs[1], ["new"]) == [0]
         assert jobs[1].part(0).read_text() == "new"
         assert Job.open(folder, {"n": 2}, 1) == jobs[1]
+        for late in (jobs[0].finish, lambda: do_part(Writer(), 0, "old", jobs[0])):  # the parts are of another job
+            with pytest.raises(OutputError, match="was begun again"):
+                late()
+
+
+@pytest.mark.parametrize("at", ["_log", ".part-000001.parquet.x"])
+def test_a_part_that_is_finished_while_a_job_is_cleared_is_not_in_the_new_one(tmp_path, impatient, monkeypatch, at):
+    folder = tmp_path / "out"
+    old = Job.open(folder, {"n": 1}, 3)
+    run(old, "abc")
+    old.part(1).unlink()
+    (folder / ".part-000001.parquet.x").mkdir()
+    delete, refused = shutil.rmtree, []
+
+    def rmtree(path, **options):
+        if path.name == at:
+            try:
+                do_part(Writer(), 1, "old", old)
+            except OutputError:
+                refused.append(path.name)
+        delete(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert Job.open(folder, {"n": 2}, 3, overwrite=True).missing() == [0, 1, 2]
+    assert refused == [at]
+
+
+def test_a_clearing_that_was_stopped_can_be_done_again(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    run(Job.open(folder, {"n": 1}, 2), "ab")
+    monkeypatch.setattr(Job, "_write", lambda *_, **facts: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        Job.open(folder, {"n": 2}, 2, overwrite=True)
+    monkeypatch.undo()
+    (folder / "_log").mkdir()
+    assert run(Job.open(folder, {"n": 2}, 2), "cd") == [0, 1]
+
+
+def test_a_job_that_another_machine_has_just_begun_is_waited_for(tmp_path, monkeypatch):
+    job = Job.open(tmp_path / "out", {}, 1)
+    path = tmp_path / "out" / "job.json"
+    text = path.read_text()
+    path.write_text(text.replace(job.id, "before"))
+    monkeypatch.setattr(time, "sleep", lambda _: path.write_text(text))
+    assert run(job, "a") == [0]
+
+
+def test_a_folder_of_before_jobs_had_ids_is_continued(tmp_path):
+    job = Job.open(tmp_path / "out", {}, 2)
+    path = tmp_path / "out" / "job.json"
+    path.write_text(path.read_text().replace(f'"id": "{job.id}",', ""))
+    assert run(Job.open(tmp_path / "out", {}, 2), "ab") == [0, 1]
 
 
 def test_parts_that_are_worked_on_again_are_counted():
@@ -193,9 +251,7 @@ def test_warnings_of_parts_are_logged_once_for_each_form(tmp_path, caplog):
     assert caplog.messages == ["part 0: a has a fault", "2 more warnings of the same kinds in other parts"]
 
 
-def test_a_file_that_does_not_appear_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs_module, "PATIENCE", 0.01)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+def test_a_file_that_does_not_appear_is_reported(tmp_path, impatient):
     with pytest.raises(OutputError, match="all machines share"):
         wait_for(tmp_path / "gone")
     (tmp_path / "there").touch()

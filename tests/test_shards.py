@@ -127,7 +127,7 @@ def test_a_column_takes_the_place_of_missing_ids(tmp_path):
 
 
 def test_an_incomplete_job_is_not_read(numbers):
-    job = {"id": "a", "inputs": {}, "n_parts": 4, "complete": False}
+    job = {"inputs": {}, "n_parts": 4, "complete": False}
     (numbers / "job.json").write_text(json.dumps(job))
     with pytest.raises(InputError, match=r"not complete.*run its command again"):
         Shards.open(numbers)
