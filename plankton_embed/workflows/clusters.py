@@ -20,6 +20,7 @@ from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN
 from plankton_embed.images.writers.names import check_unknown, read_predictions
 from plankton_embed.output import write_frame
+from plankton_embed.spreadsheet import to_text
 from plankton_embed.table import EmbeddingTable
 from plankton_embed.vector_shards import Vectors, take_rows
 from plankton_embed.workflows import contact_sheets
@@ -122,7 +123,7 @@ def _select_unlabelled(table: Vectors, only: str | Path | pd.DataFrame | None) -
         if not {"object_id", "label"} <= set(predictions):
             raise InputError(f"only: expected predictions with object_id and label; found {list(predictions.columns)}")
         check_unknown(predictions, "only")
-        rejected.update(predictions["object_id"][predictions["label"] == UNKNOWN].astype(str))
+        rejected.update(filter(None, to_text(predictions["object_id"][predictions["label"] == UNKNOWN])))
     is_rejected = pd.Series(table.object_id).isin(rejected).to_numpy()
     if is_rejected.sum() < len(rejected) or not rejected:
         raise InputError(

@@ -91,7 +91,9 @@ def test_what_is_grouped(table, tmp_path):
     for only in (tmp_path / "predictions.csv", tmp_path / "folder", predictions):
         rejected = pe.clusters(table, only=only, progress=False).table
         assert rejected.object_id.tolist() == table.object_id[:12].tolist()
+    (tmp_path / "folder" / "notes.txt").touch()
     for wrong, message in (
+        (tmp_path / "folder", "a folder with Parquet files of them and nothing else"),
         (predictions.assign(label="salp"), "0 were rejected, found 0; give"),
         (predictions[["label"]], "object_id"),
     ):

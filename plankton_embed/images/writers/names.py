@@ -21,9 +21,13 @@ def read_predictions(path: str | Path) -> Iterator[pd.DataFrame]:
     Raises:
         InputError: it cannot be read, or has no `object_id` or `label`.
     """
-    if not is_shards(path):
+    if not Path(path).is_dir():
         yield read_spreadsheet(path, "predictions file", COLUMNS)
         return
+    if not is_shards(path):
+        raise InputError(
+            f"{path}: expected a CSV of predictions, or a folder with Parquet files of them and nothing else"
+        )
     shards = Shards.open(path)
     if missing := [name for name in COLUMNS if name not in shards.schema.names]:
         raise InputError(f"{path}: expected predictions with object_id and label; found no {' and no '.join(missing)}")
