@@ -221,7 +221,7 @@ def keep_classes(
 def hold_out(codes: NDArray[np.intp], share: float, seed: int = 0) -> NDArray[np.bool_]:
     """Return the mask (n,) of a stratified share of the images.
 
-    Of each class its share is held out, rounded up or down, and at least one image is not.
+    Of each class its share is in the mask, rounded up or down, and at least one image is not.
     """
     order, number = shuffle_by_class(codes, np.random.default_rng(seed))
     n_of_class = np.bincount(codes)[codes[order]]
