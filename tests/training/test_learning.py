@@ -19,7 +19,7 @@ from plankton_embed.training.trainer import Validation, train_model
 pytestmark = pytest.mark.slow
 
 N_CLASSES, N_TRAIN, N_TEST = 8, 60, 20
-SMALL = {"preparation.target_size": 75, "network.trunk": "resnet18"}
+SMALL = {"preparation.target_size": 75, "network.trunk": "resnet18", "network.weights": "none"}
 QUICK = {
     "training.epochs": 12,
     "training.images_per_class": 60,
