@@ -156,7 +156,7 @@ class Job:
             yield temporary
             self.check_current()
 
-    def is_current(self) -> bool:
+    def _is_current(self) -> bool:
         """Return whether the folder is still of this job; False too if that cannot be read."""
         with suppress(InputError):
             found = read_job(self.folder)
@@ -169,7 +169,7 @@ class Job:
         Raises:
             OutputError: the job was begun again, or its folder was deleted.
         """
-        if not _becomes(self.is_current, self.folder):
+        if not _becomes(self._is_current, self.folder):
             raise OutputError(
                 f"{self.folder}: this job was begun again, or its folder was deleted, so nothing more is written to it"
             )
