@@ -88,11 +88,16 @@ def test_what_is_grouped(table, tmp_path):
     (tmp_path / "folder").mkdir()
     predictions[:7].to_parquet(tmp_path / "folder" / "part-000000.parquet")
     predictions[7:].to_parquet(tmp_path / "folder" / "part-000001.parquet")
-    for only in (tmp_path / "predictions.csv", tmp_path / "folder", predictions):
+    predictions.to_parquet(tmp_path / "predictions.parquet")
+    for only in (tmp_path / "predictions.csv", tmp_path / "folder", tmp_path / "predictions.parquet", predictions):
         rejected = pe.clusters(table, only=only, progress=False).table
         assert rejected.object_id.tolist() == table.object_id[:12].tolist()
     (tmp_path / "folder" / "notes.txt").touch()
+    predictions[["label"]].to_parquet(tmp_path / "labels.parquet")
+    (tmp_path / "damaged.parquet").write_text("object_id,label")
     for wrong, message in (
+        (tmp_path / "labels.parquet", "labels.parquet: expected predictions .* found no object_id"),
+        (tmp_path / "damaged.parquet", "damaged.parquet cannot be read as Parquet"),
         (tmp_path / "folder", "a folder with Parquet files of them and nothing else"),
         (predictions.assign(label="salp"), "0 were rejected, found 0; give"),
         (predictions[["label"]], "object_id"),

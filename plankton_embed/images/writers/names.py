@@ -9,29 +9,35 @@ import pandas as pd
 
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import UNKNOWN, ImageCatalog, is_unknown, refuse_unknown
-from plankton_embed.shards import AT_ONCE, Shards, is_shards
+from plankton_embed.shards import AT_ONCE, Shards, is_shards, open_parquet
 from plankton_embed.spreadsheet import read_spreadsheet, to_text
 
 COLUMNS = ("object_id", "label")
 
 
 def read_predictions(path: str | Path) -> Iterator[pd.DataFrame]:
-    """Yield the predictions that `classify` wrote: a CSV at once, a folder of Parquet files in blocks.
+    """Yield the predictions that `classify` wrote: a CSV or one Parquet file at once, a folder of these in blocks.
 
     Raises:
-        InputError: it cannot be read, or has no `object_id` or `label`.
+        InputError: they cannot be read, or have no `object_id` or `label`.
     """
-    if not Path(path).is_dir():
-        yield read_spreadsheet(path, "predictions file", COLUMNS)
-        return
-    if not is_shards(path):
+    path = Path(path)
+    if is_shards(path):
+        shards = Shards.open(path)
+        names, blocks = shards.schema.names, shards.read(AT_ONCE)
+    elif path.is_dir():
         raise InputError(
             f"{path}: expected a CSV of predictions, or a folder with Parquet files of them and nothing else"
         )
-    shards = Shards.open(path)
-    if missing := [name for name in COLUMNS if name not in shards.schema.names]:
+    elif path.suffix.lower() == ".parquet" and path.is_file():
+        table = open_parquet(path).read()
+        names, blocks = table.column_names, iter([table])
+    else:
+        yield read_spreadsheet(path, "predictions file", COLUMNS)
+        return
+    if missing := [name for name in COLUMNS if name not in names]:
         raise InputError(f"{path}: expected predictions with object_id and label; found no {' and no '.join(missing)}")
-    for block in shards.read(AT_ONCE):
+    for block in blocks:
         yield block.to_pandas()
 
 
