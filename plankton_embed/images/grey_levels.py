@@ -139,11 +139,17 @@ class GreyLevels:
             logger.warning("%s", line)
 
     def report_for_model(self, preparation: PreparationSettings) -> None:
-        """Warn if the images do not fit the preparation of a model; the model's white level is used."""
+        """Warn if the images do not fit the preparation of a model; the model's white level is used.
+
+        A model trained on images of 8 bits alone has the white level 65535, whatever the bits of later images.
+        """
         level = preparation.white_level_16bit
         if level != "auto":
             remedy = f"convert the images so that {level} is white, or use a model trained on images like these"
-            for line in (*self._misfits(level, "the model's white level", remedy), *self._faults()):
+            if level == WHITE_LEVEL:
+                remedy = "adapt the model to these images (plankton-embed adapt), which finds their white level"
+            misfits = self._misfits(level, "the model's white level", remedy, is_certain=level == WHITE_LEVEL)
+            for line in (*misfits, *self._faults()):
                 logger.warning("%s", line)
 
     def warnings(self, preparation: PreparationSettings) -> list[str]:
@@ -209,13 +215,15 @@ class GreyLevels:
                 f"these values are faults, give --set {SETTING}={_level_for(largest)}"
             )
 
-    def _misfits(self, level: int, whose: str, remedy: str) -> Iterator[str]:
-        """Yield a warning where a given white level cannot be right."""
+    def _misfits(self, level: int, whose: str, remedy: str, is_certain: bool = False) -> Iterator[str]:
+        """Yield a warning where a given white level cannot be right: any above the one found, if it `is_certain`."""
         scaled, found = self.scaled, self.white_level
         if found is None:
             return
         above, largest = self.exceeding(level), scaled["largest"].max()
-        is_certain = (scaled["declared"] == found).any() or int((scaled["largest"] == found).sum()) > 1
+        is_certain = (
+            is_certain or bool((scaled["declared"] == found).any()) or int((scaled["largest"] == found).sum()) > 1
+        )
         if len(above):
             yield (
                 f"{_of(above, scaled)} have values above {whose} {level} (up to {_number(above['largest'].max())}), "

@@ -25,7 +25,8 @@ SMALLEST_SIDE = 3  # pixels; smaller images are refused
 MOST_PIXELS = 89_478_485  # the limit of Pillow; above it a small file can fill the memory
 WHITE_LEVEL = 65535  # in place of "auto" where no white level was found
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0  # of TIFF
-MIDDLE = 128  # grey level under which a border is dark
+MIDDLE, DARK = 128, 32  # grey levels: a background below the first may be dark, below the second it is
+EXTREMES = (1, 99)  # percentiles that stand for the darkest and the lightest pixels of an image
 SHARE_DARK = "share_dark"  # key of the share in `EmbeddingModel.training`
 REPORT_SIDE = 299  # the limits of 100 and 200 pixels in the report are for this side
 
@@ -280,9 +281,17 @@ def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image
     if settings.polarity == "as_is":
         return image
     grey = np.asarray(image.convert("L"))
-    border = float(np.median(border_of(grey)))
-    is_dark = border < min(MIDDLE, float(grey.mean()))  # a camera with little light also has dark borders
+    is_dark = bool(_are_dark(np.median(border_of(grey)), *np.percentile(grey, EXTREMES)))
     return ImageOps.invert(image) if is_dark == (settings.polarity == "dark_on_light") else image
+
+
+def _are_dark(background: Any, lowest: Any, highest: Any) -> NDArray[np.bool_]:
+    """Return whether backgrounds are dark: nearly black, or dark and further from the lightest than the darkest pixels.
+
+    With little light, a light background can be dark too; what is in front of it is then darker.
+    """
+    is_below = highest - background > background - lowest
+    return np.asarray((background < DARK) | ((background < MIDDLE) & is_below))
 
 
 def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> float:
@@ -292,8 +301,8 @@ def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> floa
         pixels: uint8 (n, T, T, channels).
         background: their padding, uint8 (n, channels), which must be the median of the border (setting `background`).
     """
-    border, mean = (values.reshape(len(pixels), -1).mean(axis=1) for values in (background, pixels))
-    return float((border < np.minimum(MIDDLE, mean)).mean())
+    extremes = np.percentile(pixels.reshape(len(pixels), -1), EXTREMES, axis=1)
+    return float(_are_dark(background.mean(axis=1), *extremes).mean())
 
 
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from plankton_embed.images.workers import map_chunks
 from plankton_embed.output import progress_bar, write_json
 from plankton_embed.settings import PreparationSettings, SizeInputs
 
-LAYOUT_VERSION = "3"  # increase when preparation or the files change
+LAYOUT_VERSION = "4"  # increase when preparation or the files change
 READY, FAULTY = 1, 2  # 0: not prepared yet
 
 

@@ -68,8 +68,8 @@ def find_discriminants(
         covariance = (1 - shrinkage) * within.T @ within / len(within) + shrinkage * spread * covariance
     center = means.mean(axis=0)
     between = (means - center).T @ (means - center)
-    n_found = min(dimension, len(means) - 1)
     n_features = len(covariance)
+    n_found = min(dimension, len(means) - 1, n_features)
     _, directions = eigh(between, covariance, subset_by_index=(n_features - n_found, n_features - 1))
     weight = np.zeros((dimension, n_features))
     weight[:n_found] = directions[:, ::-1].T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -12,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import SHARE_DARK, prepare_batch, share_dark
+from plankton_embed.images.preparation import SHARE_DARK, WHITE_LEVEL, prepare_batch, share_dark
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.images.workers import CHUNK, map_chunks
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.output import refuse_overwrite
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings
 from plankton_embed.training.trainer import LEAST_STATISTICS, STATISTICS_IMAGES, adapt_statistics, list_norms
 from plankton_embed.workflows.inputs import Source
@@ -29,9 +31,10 @@ COLUMNS = ("pixels", "background", "size")
 CARD = """
 ## Adapted
 
-The batch norms were measured on {n} images of another instrument (`plankton-embed adapt`). Scores above are of
-the model before that.
-"""
+The batch norms were measured on {n} images without labels (`plankton-embed adapt`). Before that it was the model
+{hash}, whose card follows.
+
+{card}"""
 
 logger = logging.getLogger(__name__)
 
@@ -68,27 +71,41 @@ def adapt(
 
     Raises:
         InputError: too few images can be read, or the trunk has no batch norms.
-        OutputError: the output exists.
+        OutputError: the output exists, or is in the folder of a run.
     """
     folder = refuse_overwrite(output, overwrite, made_of=CONFIG_FILE)
+    if RunFolder(folder.parent).settings.exists():
+        raise OutputError(
+            f"{output} is in a run, whose vectors and scores are those of its own model; choose a folder elsewhere"
+        )
     given = model if isinstance(model, EmbeddingModel) else EmbeddingModel.load(model, device)
     if not list_norms(given.net):
         raise InputError(f"adapt: the trunk {given.network.trunk} has no batch norms, so there is nothing to measure")
     paths = read_source(source, root, status=status).paths
     some = [paths[row] for row in np.sort(np.random.default_rng(0).permutation(len(paths))[:STATISTICS_IMAGES])]
-    find_grey_levels(some, progress, with_colour=False).report_for_model(given.preparation)
-    images = _prepare(some, given.preparation)
+    levels, preparation = find_grey_levels(some, progress, with_colour=False), given.preparation
+    if preparation.white_level_16bit == WHITE_LEVEL:  # also of a model that was trained on images of 8 bits
+        found = preparation.model_copy(update={"white_level_16bit": "auto"})
+        levels.report(found)
+        preparation = levels.resolve(found)
+    else:
+        levels.report_for_model(preparation)
+    images = _prepare(some, preparation)
     if len(images) < LEAST_STATISTICS:
         first = next((f", such as {some[row]}: {why}" for row, why in images.faults.items()), "")
         raise InputError(
             f"adapt: expected at least {LEAST_STATISTICS} images that can be read; found {len(images)} of "
             f"{len(some)}{first}; without adapting, embed them with the model as it is"
         )
-    adapted = replace(given, net=deepcopy(given.net), training=given.training | {"adapted_to": len(images)})
+    training = given.training | {"adapted_to": len(images)}
+    adapted = replace(given, net=deepcopy(given.net), preparation=preparation, training=training)
     adapt_statistics(adapted, images)
     if adapted.preparation.background == "border":
         adapted.training[SHARE_DARK] = round(share_dark(*images.batch(slice(None))), 3)
-    adapted.card = (given.card or str(given.generate_model_card())) + CARD.format(n=f"{len(images):,}")
+    before = re.sub(r"\A---\n.*?\n---\n", "", given.card or str(given.generate_model_card()), flags=re.DOTALL).strip()
+    before = re.sub(r"^(?=#+ )", "##", before, flags=re.MULTILINE)  # below the headings of its own card
+    own_card = str(replace(adapted, card="").generate_model_card())
+    adapted.card = own_card + CARD.format(n=f"{len(images):,}", hash=given.hash, card=before + "\n")
     adapted.save(folder)
     logger.info("adapted to %d of %d images: %s", len(images), len(paths), folder)
     return adapted

@@ -306,6 +306,7 @@ def test_arrays_and_images_inside_files_are_looked_at(tmp_path, drawn):
         (4095, 3000, None),
         (4095, 1000, None),  # dark, perhaps
         (65535, 65535, None),
+        (65535, 15300, "is 15,300 (14 bits), far below the model's white level 65535"),
     ],
 )
 def test_a_model_with_another_white_level_is_reported(caplog, level, largest, line):

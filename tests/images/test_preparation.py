@@ -125,6 +125,9 @@ def draw_animal(animal, background):
         ("light_on_dark", 20, 200, (235, 55)),
         ("dark_on_light", 90, 100, (90, 100)),  # little light, but the animal is darker than its background
         ("light_on_dark", 90, 100, (165, 155)),
+        ("dark_on_light", 10, 60, (10, 60)),
+        ("dark_on_light", 10, 20, (245, 235)),  # nearly black is dark, whatever is in front of it
+        ("light_on_dark", 0, 0, (0, 0)),
         ("as_is", 200, 20, (200, 20)),
     ],
 )
@@ -133,6 +136,13 @@ def test_an_image_of_the_other_polarity_is_inverted(polarity, animal, background
     square, padding, _ = prepare_image(draw_animal(animal, background), chosen)
     assert padding == [expected[1]]  # the median of the border after inverting
     assert set(np.unique(square)) == set(expected)
+
+
+def test_noise_and_a_few_bright_pixels_do_not_invert_a_dim_light_background():
+    pixels = np.random.default_rng(0).normal(120, 3, (60, 80)).round().astype(np.uint8)
+    pixels[20:30, 20:40], pixels[40, 40:60] = 60, 250  # an animal, and a bright line in less than 1 % of the image
+    square, padding, _ = prepare_image(pixels, PreparationSettings(polarity="dark_on_light"))
+    assert abs(int(padding[0]) - 120) <= 1 and square.min() <= 60
 
 
 def test_both_polarities_of_a_picture_give_the_same_pixels():

@@ -89,3 +89,10 @@ def test_a_spread_in_one_direction_alone_is_no_fault():
     found = features @ weight.T + bias
     assert np.isfinite(found).all()
     assert np.abs(found[:2, 0] - found[2:, 0]).min() > 0
+
+
+def test_fewer_features_than_discriminants_leave_zeros():
+    features, codes = draw_features(n_classes=9, n_features=4)
+    weight, bias = find_discriminants(features, codes, 7)
+    np.testing.assert_allclose(weight[:4], find_discriminants(features, codes, 4)[0])
+    assert (weight[4:] == 0).all() and (bias[4:] == 0).all() and (weight[:4] != 0).any(axis=1).all()

@@ -53,6 +53,28 @@ def test_the_norms_measure_the_images_and_the_weights_stay(model, folder, tmp_pa
         assert name.endswith(STATISTICS) or torch.equal(value, before[name])
 
 
+def test_the_white_level_of_the_images_is_found(model, folder, tmp_path, caplog):
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    for path in folder.glob("[0-9]*.png"):
+        pixels = np.rint(np.asarray(Image.open(path)) / 255 * 16383).astype(np.uint16)
+        Image.fromarray(pixels).save(deep / path.name)
+    pe.embed(model, deep, progress=False)
+    assert "far below the model's white level 65535, so they become dark" in caplog.text
+    adapted = pe.adapt(model, deep, tmp_path / "new", device="cpu", progress=False)
+    assert adapted.preparation.white_level_16bit == 16383
+    plain = pe.adapt(model, folder, tmp_path / "8", device="cpu", progress=False)
+    vectors = [pe.embed(each, images, progress=False).vectors for each, images in ((adapted, deep), (plain, folder))]
+    np.testing.assert_allclose(*vectors, atol=1e-5)
+
+
+def test_a_model_of_a_run_is_not_replaced(model, folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.yaml").touch()
+    with pytest.raises(OutputError, match="is in a run, whose vectors and scores are those of its own model"):
+        pe.adapt(model, folder, tmp_path / "run" / "model", overwrite=True, progress=False)
+
+
 def test_the_adapted_model_is_saved_and_knows_what_it_was_adapted_to(model, folder, tmp_path):
     saved = model.save(tmp_path / "old")
     done = CliRunner().invoke(app, ["adapt", str(saved), str(folder), "-o", str(tmp_path / "new"), "--json"])
@@ -61,9 +83,11 @@ def test_the_adapted_model_is_saved_and_knows_what_it_was_adapted_to(model, fold
     assert json.loads(done.stdout) == {"output": str(tmp_path / "new"), "n_images": 128, "model": loaded.hash}
     assert loaded.hash != model.hash
     assert (loaded.classes, loaded.training) == (model.classes, {"adapted_to": 128, "share_dark": 1.0})
-    assert loaded.card.startswith("# Small\n") and "measured on 128 images of another instrument" in loaded.card
+    assert f"Model {loaded.hash}" in loaded.card and f"Before that it was the model\n{model.hash}" in loaded.card
+    assert loaded.card.index("measured on 128 images without labels") < loaded.card.index("\n### Small\n")
     without_card = pe.adapt(replace(model, card=""), folder, tmp_path / "other", progress=False)
-    assert "# A plankton embedding" in without_card.card and "## Adapted" in without_card.card
+    assert "\n# A plankton embedding" in without_card.card and "\n### A plankton embedding" in without_card.card
+    assert without_card.card.count("library_name") == 1
     with pytest.raises(OutputError, match="exists already"):
         pe.adapt(saved, folder, tmp_path / "new", progress=False)
 
