@@ -56,7 +56,8 @@ vectors = model.embed(images)  # dark or light background, any size
 - No pretrained weights. {stages}. First proxies (normalized softmax), then triplets; images of a class are drawn in
   proportion to the square root of its size. The epoch was chosen on the val part. `benchmarks/pretrained.py` has every
   setting.
-- `training_images.npy` has the hashes of the training images. Commands that score images warn if they are among them.
+- `training_images.npy` has the hashes of the training images. Commands that score images warn if they are among them
+  (with equal pixels: copies saved as JPEG again are not found).
 
 ## Scores
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -256,6 +256,11 @@ class PredictionOptions:
             logger.info("k of kNN: %d", k)
         return fit_classifier(reference, self.method, k, calibration, progress=progress)
 
+    def fit_part(self, part: EmbeddingTable) -> Classifier:
+        """Fit the classifier to a part of a reference; k is at most the number of its vectors."""
+        few = self.n_neighbors is not None and self.n_neighbors > len(part)
+        return (replace(self, n_neighbors=len(part)) if few else self).fit(part, None)
+
 
 def fitting_k(reference: EmbeddingTable, settings: Settings) -> int:
     """Return k of the settings, but at most the number of labelled vectors in the reference."""
@@ -273,7 +278,7 @@ def rejector_for(
     rate = options.unknown_rate
     if rate == "auto":
         own = select_reference_classes(calibration, reference)
-        scores = score_unknown_rates(reference, own, lambda part: options.fit(part, None), options.measure)
+        scores = score_unknown_rates(reference, own, options.fit_part, options.measure)
         rate = choose_unknown_rate(scores)
         error = scores["bray_curtis"].min()
         logger.info(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plankton_embed.errors import SettingError
-from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.timm_trunks import HUB, Normalization, build_timm_trunk, is_timm
+from plankton_embed.network.pretrained import HUB, choose_weights
+from plankton_embed.network.timm_trunks import Normalization, build_timm_trunk, is_timm
 from plankton_embed.network.trunks import IMAGENET_MEAN, IMAGENET_STD, build_empty_trunk, build_trunk, check_trunk
 from plankton_embed.settings import NetworkSettings
 

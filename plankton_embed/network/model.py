@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,8 +29,10 @@ from plankton_embed.network.pretrained import choose_weights, find_pretrained, l
 from plankton_embed.network.saved_model import SEEN_FILE, WEIGHTS_FILE, is_own, is_seen, read_seen, shorten_hashes
 from plankton_embed.network.timm_trunks import resolve_network
 from plankton_embed.notebook import Shown
-from plankton_embed.output import refuse_overwrite, write_folder_atomically
+from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
@@ -237,6 +240,14 @@ class EmbeddingModel(Shown, ModelHubMixin):
             np.save(temporary / SEEN_FILE, self.seen)
         return Path(folder)
 
+    def save_origin(self, folder: Path) -> None:
+        """Write `config.json` and `training_images.npy` alone: what a training that was stopped must know to go on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / SEEN_FILE, self.seen)
+        config = json.dumps(self._config(), indent=2, ensure_ascii=False)
+        with write_atomically(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(config + "\n", encoding="utf-8")
+
     def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
     ) -> str | None:
@@ -369,8 +380,15 @@ def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
     unexpected = sorted(set(options) - set(HUB_OPTIONS))
     if unexpected:
         raise SettingError(f"expected options of {', '.join(HUB_OPTIONS)}; found {', '.join(unexpected)}")
+    own = find_pretrained(name)
     folders = (folder for folder in (Path(name), Path(name) / "model") if (folder / CONFIG_FILE).is_file())
-    if folder := next(folders, None) or find_pretrained(name):
+    if (here := next(folders, None)) and own:
+        logger.warning(
+            "%s is a folder, which is used, and the name of a model that comes with the package; to use that model, "
+            "rename the folder",
+            name,
+        )
+    if folder := here or own:
         if options.get("revision") is not None:
             raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
         return folder

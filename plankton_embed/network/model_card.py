@@ -32,7 +32,8 @@ def build_model_card(config: Mapping[str, Any], results: Results | None = None, 
         f"Maps an image of plankton to {network['dimension']} numbers; similar images have a small Euclidean distance "
         f"({network['trunk']}, {side}×{side} pixels, objective {objective}). Model {config['model_hash']}.",
         "",
-        f"Trained on {training.get('n_images', '?')} images of {len(classes)} classes: {', '.join(classes)}.",
+        f"Trained on {training.get('n_images', '?')} images of {len(classes)} classes: {', '.join(classes)}."
+        + _describe_start(network, training),
     ]
     if results:
         lines += ["", f"Scores on {images}:", ""]
@@ -56,6 +57,16 @@ def build_model_card(config: Mapping[str, Any], results: Results | None = None, 
         tags=["plankton", "metric-learning", "image-embedding"],
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n" + "\n".join(lines))
+
+
+def _describe_start(network: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Return a sentence about the starting weights; empty for random ones."""
+    if network.get("weights", "none") == "none":
+        return ""
+    more = len(training.get("earlier_classes", ()))
+    what = "Only the head was: the trunk is that of" if network.get("frozen") else "The training started from"
+    known = f", which was also trained on {more} other classes" if more else ""
+    return f" {what} {network['weights']}{known}."
 
 
 def update_model_card(folder: Path, results: Results, images: str) -> str:

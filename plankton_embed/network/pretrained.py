@@ -11,6 +11,7 @@ from plankton_embed.settings import NetworkSettings
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
 KEYWORDS = ("imagenet", "hub", "none")  # values of `network.weights` that are neither a name nor a path
+HUB = "hf-hub:"  # before the name of a repository of timm
 
 
 def list_pretrained() -> list[str]:

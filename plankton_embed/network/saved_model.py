@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from plankton_embed.errors import InputError
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network.model_card import CONFIG_FILE
-from plankton_embed.network.pretrained import KEYWORDS, find_pretrained
+from plankton_embed.network.pretrained import HUB, KEYWORDS, find_pretrained
 from plankton_embed.settings import PreparationSettings
 
 WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
-EPOCHS_FOLDER = "checkpoints"  # of a run, with the weights of its epochs
-EARLIER_CLASSES = "earlier_classes"  # in a model's facts about its training: other classes of the models before it
+EPOCHS_FOLDER = "checkpoints"  # of a run, with the weights of its epochs, and the origin of its model
+# in a model's facts about its training:
+EARLIER_CLASSES = "earlier_classes"  # other classes of the models before it
+UNKNOWN_START = "unknown_start"  # it is not known which images the model before it was trained on
 
 
 def is_own(folder: Path) -> bool:
@@ -36,13 +38,18 @@ def read_preparation(weights: str) -> PreparationSettings | None:
     return PreparationSettings.from_saved(config["preparation"]) if config else None
 
 
-def read_classes(weights: str) -> list[str]:
+def read_classes(weights: str | Path) -> list[str]:
     """Return the classes of the model that `network.weights` names, and of those that it started from, if known."""
-    config = _read_config(weights)
-    return [str(name) for name in (*config.get("classes", []), *config.get("training", {}).get(EARLIER_CLASSES, []))]
+    earlier = read_training(weights).get(EARLIER_CLASSES, [])
+    return [str(name) for name in (*_read_config(weights).get("classes", []), *earlier)]
 
 
-def _read_config(weights: str) -> dict[str, Any]:
+def read_training(weights: str | Path) -> dict[str, Any]:
+    """Return the facts about the training of the model that `network.weights` names; none if they are not known."""
+    return dict(_read_config(weights).get("training", {}))
+
+
+def _read_config(weights: str | Path) -> dict[str, Any]:
     """Return the configuration of a saved model or run, or of its file of weights; an empty one if there is none."""
     path = _find_beside(weights, CONFIG_FILE)
     if path is None or not is_own(path.parent):
@@ -64,8 +71,14 @@ def read_seen(weights: str | Path) -> NDArray[np.uint64]:
 
 
 def is_forgetful(weights: str) -> bool:
-    """Return whether `network.weights` is a model of this package that does not remember its training images."""
-    return bool(_read_config(weights)) and _find_beside(weights, SEEN_FILE) is None
+    """Return whether it is not known which images `network.weights` was trained on.
+
+    Models of this package know it, unless their own start does not; another file may hold anything. The weights of
+    timm and torchvision that are fetched by name count as known: they were not trained on images of this kind.
+    """
+    if weights in KEYWORDS or weights.startswith(HUB):
+        return False
+    return _find_beside(weights, SEEN_FILE) is None or bool(read_training(weights).get(UNKNOWN_START))
 
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:
@@ -77,7 +90,8 @@ def _find_beside(weights: str | Path, name: str) -> Path | None:
         folder = folder.parent
     elif folder.parent.name == EPOCHS_FOLDER and folder.is_file():
         folder = folder.parent.parent
-    return next((path for path in (folder / name, folder / "model" / name) if path.is_file()), None)
+    folders = (folder, folder / "model", folder / EPOCHS_FOLDER)  # the last: of a run that is not finished
+    return next((path for path in (each / name for each in folders) if path.is_file()), None)
 
 
 def is_seen(hashes: Iterable[str], seen: NDArray[np.uint64]) -> NDArray[np.bool_]:

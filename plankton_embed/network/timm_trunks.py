@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from plankton_embed.errors import InputError, SettingError, needs_extra
-from plankton_embed.network.pretrained import find_pretrained
+from plankton_embed.network.pretrained import HUB, find_pretrained
 from plankton_embed.network.trunks import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TRUNK_PREFIX,
     UNREADABLE,
     WEIGHT_FILES,
     load_weights,
@@ -23,7 +26,7 @@ from plankton_embed.network.trunks import (
 )
 from plankton_embed.settings import NetworkSettings
 
-PREFIX, HUB, LOCAL = "timm:", "hf-hub:", "local-dir:"
+PREFIX, LOCAL = "timm:", "local-dir:"
 CONFIG_FILES = ("config.json", "open_clip_config.json")
 SET_HERE = ("img_size", "in_chans", "num_classes")  # arguments of timm's function that are not the user's
 DOES_NOT_FIT = (AssertionError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -276,10 +279,15 @@ def _find_beside(path: Path) -> Path:
 
 
 def _find_normalization(weights: Mapping[str, Tensor], path: Path) -> Normalization | None:
-    """Return the normalisation of weights: of a saved model, or in a configuration of timm or open_clip beside them."""
+    """Return the normalisation of weights: of a saved model, or in a configuration of timm or open_clip beside them.
+
+    A saved model without one has a trunk of torchvision, for which it is that of ImageNet.
+    """
     if "mean" in weights and "std" in weights:  # of an EmbeddingModel, for pixels 0-255
         mean, std = ((weights[name].float().flatten() / 255).tolist() for name in ("mean", "std"))
         return tuple(mean), tuple(std)
+    if any(name.startswith(TRUNK_PREFIX) for name in weights):
+        return IMAGENET_MEAN, IMAGENET_STD
     for config in map(_read_json, (_find_beside(path) / name for name in CONFIG_FILES)):
         for part in (config.get("pretrained_cfg"), config.get("preprocess_cfg"), config):
             if isinstance(part, dict) and "mean" in part and "std" in part:

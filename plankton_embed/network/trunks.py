@@ -62,9 +62,23 @@ def start_trunk(trunk: nn.Module, settings: NetworkSettings) -> None:
     elif settings.weights != "none":
         path = find_pretrained(settings.weights) or Path(settings.weights)
         weights: Mapping[str, Tensor] = read_weights(path)
+        _check_normalization(weights, settings)
         if path.name == Path(torchvision.models.get_model_weights(settings.trunk).DEFAULT.url).name:
             weights = fold_pixel_scale(weights, settings.trunk)  # the ImageNet weights, downloaded by hand
         load_weights(trunk, weights, settings.weights)
+
+
+def _check_normalization(weights: Mapping[str, Tensor], settings: NetworkSettings) -> None:
+    """Raise an InputError if the weights of a saved model with a trunk of timm expect other pixels than torchvision."""
+    expected = (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+    found = [weights[name].float().flatten().cpu() / 255 for name, _ in expected if name in weights]
+    wanted = [torch.tensor(values) for _, values in expected]
+    if found and not all(torch.allclose(*pair, atol=1e-3) for pair in zip(found, wanted, strict=True)):
+        raise InputError(
+            f"network.weights: {settings.weights} was trained on pixels of another normalisation (mean "
+            f"{found[0].tolist()}, standard deviation {found[1].tolist()}) than network.trunk={settings.trunk} takes; "
+            f"set network.trunk=timm:{settings.trunk}"
+        )
 
 
 def check_trunk(name: str) -> None:

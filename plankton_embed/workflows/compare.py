@@ -26,8 +26,7 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import check_weights
-from plankton_embed.network.pretrained import KEYWORDS, list_pretrained
-from plankton_embed.network.timm_trunks import HUB
+from plankton_embed.network.pretrained import HUB, KEYWORDS, list_pretrained
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
@@ -39,7 +38,8 @@ from plankton_embed.training.ranks import refuse_ranks
 from plankton_embed.workflows import compare_trial
 from plankton_embed.workflows.compare_trial import FAULT_FILE, FEATURES_FILE, MEASURES_FILE, SYSTEMS_FOLDER, Trial
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch
-from plankton_embed.workflows.run_steps import open_run, prepare_step
+from plankton_embed.workflows.run_start import open_run
+from plankton_embed.workflows.run_steps import prepare_step
 
 MEASURED = {  # column: title in the table, decimals
     "f1_macro": ("macro F1", 3),

@@ -23,13 +23,13 @@ from plankton_embed.training.ranks import ALONE, Ranks, join_ranks, refuse_ranks
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings
 from plankton_embed.workflows.report import write_page
+from plankton_embed.workflows.run_start import open_run
 from plankton_embed.workflows.run_steps import (
     RunImages,
     embed_step,
     evaluate_step,
     index_step,
     near_copies_step,
-    open_run,
     prepare_step,
     train_step,
 )

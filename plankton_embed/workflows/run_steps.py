@@ -24,12 +24,11 @@ from plankton_embed.classifiers.prediction import (
 )
 from plankton_embed.classifiers.scoring import score_predictions
 from plankton_embed.embedding import embed_prepared
-from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.errors import InputError
 from plankton_embed.images.balance import draw_per_class
 from plankton_embed.images.catalog import SPLITS, ImageCatalog, hash_images, refuse_unknown, warn_of_similar_classes
 from plankton_embed.images.catalog_summary import summarize
 from plankton_embed.images.grey_levels import find_grey_levels
-from plankton_embed.images.preparation import SHARE_DARK, share_dark
 from plankton_embed.images.readers.faults import Faults
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import (
@@ -42,12 +41,12 @@ from plankton_embed.images.splits import (
     split_catalog,
 )
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.network.device import choose_device
-from plankton_embed.network.embedding_net import check_network
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
-from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.saved_model import EARLIER_CLASSES, is_forgetful, read_classes, read_preparation
+from plankton_embed.network.saved_model import (
+    UNKNOWN_START,
+    read_preparation,
+)
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.history import draw_history
@@ -59,16 +58,16 @@ from plankton_embed.training.collapse import count_never_predicted
 from plankton_embed.training.discriminant import fit_head
 from plankton_embed.training.objectives import Objective, OwnObjective
 from plankton_embed.training.ranks import ALONE, Ranks
-from plankton_embed.training.tracking import MOST_POINTS, Tracker, check_tensorboard
+from plankton_embed.training.tracking import MOST_POINTS, Tracker
 from plankton_embed.training.trainer import Validation, train_model
 from plankton_embed.vector_index import VectorIndex
 from plankton_embed.workflows import contact_sheets
-from plankton_embed.workflows.inputs import Source, clean_calibration, count_seen, refuse_inside
+from plankton_embed.workflows.inputs import clean_calibration, count_seen
 from plankton_embed.workflows.result_folder import draw_catalog, draw_evaluation, write_tables
+from plankton_embed.workflows.run_start import start_model
 
 logger = logging.getLogger(__name__)
 
-POLARITY_IMAGES = 1000  # training images on which the polarity is judged, at most
 MOST_VALIDATION_IMAGES = 5000  # predicted after each epoch; the accuracy then has a standard error of 0.7 points
 
 
@@ -93,61 +92,6 @@ class RunImages:
     def select(self, mask: Any) -> RunImages:
         """Keep the rows of a boolean mask, or the rows with these numbers."""
         return RunImages(self.catalog.select(mask), self.prepared.select(mask), self.hashes[mask], self.preparation)
-
-
-def open_run(
-    source: Source, output: str | Path, chosen: Settings, overwrite: bool, device: str
-) -> tuple[RunFolder, Settings]:
-    """Check, before any work is done, that a run can be started or continued in the output folder."""
-    choose_device(device)
-    if chosen.training.tensorboard:
-        check_tensorboard()
-    refuse_inside(source, output)
-    folder = RunFolder(Path(output))
-    if not folder.settings.exists():
-        if folder.path.exists() and (not folder.path.is_dir() or any(_visible(folder.path))):
-            raise OutputError(f"{output} exists already and does not contain a run; choose another folder")
-    elif not overwrite:
-        chosen = keep_settings(folder, chosen)
-    if unused := chosen.list_unused():
-        raise SettingError(
-            f"network.frozen (preset instant): the trunk is not trained, so {', '.join(unused)} would not be used; "
-            "leave them out, or choose a preset that trains the trunk (--preset quick or cpu)"
-        )
-    chosen = chosen.with_weights(choose_weights(chosen.network))
-    check_network(chosen.network, chosen.preparation.target_size)
-    return folder, chosen
-
-
-def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
-    """Return the settings that an existing run was started with; other values given now are an error."""
-    if not folder.settings.exists():
-        return chosen
-    try:
-        own = Settings.load(folder.settings)
-    except SettingError as error:
-        raise InputError(
-            f"{folder.settings} cannot be used: {error}\nA newer release may have written it: use that one, choose "
-            "another folder, or replace the run (--overwrite)"
-        ) from error
-    before, now = own.flat(), chosen.flat()
-    if now["network.weights"] == "auto":  # the run has the name of the model that was chosen
-        now["network.weights"] = before["network.weights"]
-    differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
-    changed = [text for name, text in differ.items() if name in chosen.given]
-    if changed:
-        raise SettingError(
-            f"{folder.path} contains a run with other settings ({'; '.join(changed)}); to continue that run, leave "
-            "them (or the preset) out; or choose another folder, or replace the run (--overwrite)"
-        )
-    if differ:
-        logger.info("%s continues with its own settings, not the defaults: %s", folder.path, "; ".join(differ.values()))
-    return own
-
-
-def _visible(folder: Path) -> list[Path]:
-    """List a folder without hidden files, such as those that a killed process was writing."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _clear(folder: RunFolder) -> None:
@@ -363,15 +307,8 @@ def train_step(
         return EmbeddingModel.load(folder.model, device)
     train, val = (images.split(name).labelled() for name in ("train", "val"))
     classes, class_index = np.unique(np.array(train.catalog.labels, dtype=str), return_inverse=True)
-    _check_start(settings)
-    model = EmbeddingModel.build(settings.network, images.preparation, settings.seed).to(device)
-    model.views, model.classes = settings.embedding.views, [str(name) for name in classes]
-    model.training = {"settings": settings.flat(), "n_images": len(train.catalog)}
-    if earlier := sorted(set(read_classes(settings.network.weights)) - set(model.classes)):
-        model.training[EARLIER_CLASSES] = earlier
-    if images.preparation.background == "border":
-        some = np.random.default_rng(0).permutation(len(train.prepared))[:POLARITY_IMAGES]
-        model.training[SHARE_DARK] = round(share_dark(*train.prepared.batch(np.sort(some))), 3)
+    names = [str(name) for name in classes]
+    model = start_model(folder, train.prepared, train.hashes, images.preparation, names, settings, ranks).to(device)
     vectors = None
     if settings.network.frozen:
         whole = images.split("train")
@@ -395,37 +332,12 @@ def train_step(
             return model
         model.training["best_epoch"] = history.best.epoch
         save_figure(draw_history(history), folder.figures / "curves.png")
-    model.remember(train.hashes)
     if settings.training.tensorboard:
         _log_space(folder, model, val if len(val.catalog) else train)
     model.save(folder.model)  # its presence means that this step is finished
     if vectors is not None:
         _save_vectors(folder, "train", model, images, vectors=vectors)
     return model
-
-
-def _check_start(settings: Settings) -> None:
-    """Warn if the starting model was trained on images prepared in another way, or does not remember its images."""
-    start = read_preparation(settings.network.weights)
-    if start is None:
-        return
-    if is_forgetful(settings.network.weights):
-        logger.warning(
-            "%s was made by an earlier release and does not remember its training images: those among the scored "
-            "images are not counted (n_seen), and the scores are too high if there are any",
-            settings.network.weights,
-        )
-    names = ("polarity", "scaling", "background", *(("target_size",) if settings.network.frozen else ()))
-    was, now = ({name: getattr(part, name) for name in names} for part in (start, settings.preparation))
-    differ = [name for name in names if was[name] != now[name]]
-    if differ:
-        logger.warning(
-            "%s was trained on images that were prepared in another way (%s), so its features separate these images "
-            "less well; add %s",
-            settings.network.weights,
-            ", ".join(f"{name} {was[name]}, now {now[name]}" for name in differ),
-            " ".join(f"--set preparation.{name}={was[name]}" for name in differ),
-        )
 
 
 def _make_start(
@@ -578,7 +490,8 @@ def evaluate_step(
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
-        scores |= {"n_images": len(by_method["knn"].names), "n_seen": count_seen(query)}
+        n_seen = None if model.training.get(UNKNOWN_START) else count_seen(query)
+        scores |= {"n_images": len(by_method["knn"].names), "n_seen": n_seen}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(reference, query, f"queries: {split}, gallery: train")

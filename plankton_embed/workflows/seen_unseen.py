@@ -21,7 +21,7 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.saved_model import count_seen_images, read_classes
+from plankton_embed.network.saved_model import count_seen_images, is_forgetful, read_classes
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
@@ -29,7 +29,7 @@ from plankton_embed.training.ranks import refuse_ranks
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch, refuse_inside
 from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
 from plankton_embed.workflows.run import RunResult, run
-from plankton_embed.workflows.run_steps import keep_settings
+from plankton_embed.workflows.run_start import keep_settings
 
 LEAST_UNSEEN = 20  # training images of a class that may be drawn as unseen
 SCORES_FILE = "scores.json"
@@ -195,6 +195,12 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
 
 def _check_start(weights: str, unseen: ImageCatalog, progress: bool) -> None:
     """Make sure that the starting weights were not trained on the unseen classes."""
+    if is_forgetful(weights):
+        raise InputError(
+            f"network.weights: it is not known which images {weights} was trained on, so the unseen classes may be "
+            "among them; train from scratch (--set network.weights=none), or give the folder of a model, which has "
+            "its training_images.npy"
+        )
     classes = sorted(set(unseen.classes) & set(read_classes(weights)))
     n_seen = count_seen_images(unseen.paths, weights, progress)
     if classes or n_seen:

@@ -63,6 +63,12 @@ def test_auto_is_the_rate_of_the_rejector(caplog):
     assert f"unknown rate: {rejector.rate_:g}, at which the composition" in caplog.text
 
 
+def test_auto_takes_a_k_that_a_part_of_the_reference_does_not_have():
+    reference, calibration = draw_table(0.3, 10, 0, 5), draw_table(0.3, 60, 1, 5)
+    options = PredictionOptions("knn", n_neighbors=len(reference), unknown_rate="auto")
+    assert rejector_for(options, reference, options.fit(reference, calibration), calibration).rate_ in RATES
+
+
 def test_too_few_classes_or_images_are_refused():
     few = draw_table(0.02, 60, 0, 3)
     with pytest.raises(InputError, match="at least 4 classes, found 3; give a share"):

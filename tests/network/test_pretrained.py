@@ -37,10 +37,11 @@ def test_a_model_is_loaded_by_its_name(made, tmp_path, monkeypatch):
     np.testing.assert_array_equal(loaded.embed(images), made["of-resnet"].embed(images))
 
 
-def test_a_folder_of_that_name_goes_first(made, tmp_path, monkeypatch):
+def test_a_folder_of_that_name_goes_first_with_a_warning(made, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tmp_path / "pretrained" / "of-shufflenet", tmp_path / "of-resnet")
     assert EmbeddingModel.load("of-resnet", "cpu").network.trunk == "shufflenet_v2_x0_5"
+    assert "of-resnet is a folder, which is used, and the name of a model that comes with the package" in caplog.text
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(made):

@@ -377,3 +377,18 @@ def test_without_timm_the_error_names_the_extra(monkeypatch):
         DependencyError, match=r"timm:test_vit needs the extra timm: pip install 'plankton_embed\[timm\]'"
     ):
         build()
+
+
+def test_the_normalisation_of_a_start_of_the_other_library_is_kept_or_refused(tmp_path):
+    of_torchvision = build("inception_v3", side=96).save(tmp_path / "torchvision")
+    of_timm = build("timm:inception_v3", side=96).save(tmp_path / "timm")  # made for pixels of -1 to 1
+    started = build("timm:inception_v3", of_torchvision, side=96)
+    other = build("inception_v3", of_torchvision, side=96)
+    assert torch.equal(started.net.mean, other.net.mean) and torch.equal(started.net.std, other.net.std)
+    pixels = torch.randint(0, 255, (2, 1, 96, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.inference_mode():
+        found, wanted = (model.net.eval().extract_features(pixels) for model in (started, other))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+    with pytest.raises(InputError, match=r"another normalisation \(mean \[0\.5.*set network\.trunk=timm:inception_v3"):
+        build("inception_v3", of_timm, side=96)
+    assert build("timm:inception_v3", of_timm, side=96).net.mean.flatten().tolist() == [127.5] * 3

@@ -9,6 +9,7 @@ from PIL import Image
 
 import plankton_embed as pe
 from plankton_embed.images.drawn import draw_set
+from plankton_embed.network import pretrained
 from plankton_embed.run_folder import RunFolder
 
 
@@ -73,6 +74,23 @@ def deep_images(images, tmp_path_factory):
 def finished(images, quick, tmp_path_factory):
     """A finished run of the drawn images."""
     return pe.run(images, tmp_path_factory.mktemp("runs") / "run", settings=quick, progress=False)
+
+
+@pytest.fixture
+def frozen(finished, quick):
+    """Settings of a run whose trunk is that of another, and frozen."""
+    kept = {name: value for name, value in quick.items() if not name.startswith("training.")}
+    return {**kept, "network.weights": str(finished.folder.path), "network.frozen": True}
+
+
+@pytest.fixture
+def packaged(finished, tmp_path, monkeypatch):
+    """Settings for a package that comes with the model of the finished run."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
+    finished.model.save(tmp_path / "pretrained" / "of-run")
+    own = finished.model.preparation
+    prepared = {f"preparation.{name}": getattr(own, name) for name in ("target_size", "polarity", "scaling")}
+    return {"network.trunk": finished.model.network.trunk, **prepared}
 
 
 @pytest.fixture(scope="session")

@@ -206,3 +206,10 @@ def test_copies_with_two_labels_are_found_in_a_folder(query, reference, tmp_path
     assert rows[0] == rows[1] == [3, 400]
     pe.evaluate(reference, folder, progress=False)
     assert "2 of 402 images of the query have a copy" in caplog.text
+
+
+def test_unseen_classes_that_the_network_knows_are_warned_of(finished, caplog):
+    run = finished.folder.path
+    rest = {"calibration": finished.vectors["val"], "unknown_rate": 0.5, "progress": False}
+    pe.evaluate(run, finished.vectors["test"], unseen=["detritus"], **rest)
+    assert f"the network of {run} was trained on 1 of the unseen classes, such as detritus" in caplog.text

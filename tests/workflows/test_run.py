@@ -13,8 +13,6 @@ import yaml
 
 import plankton_embed as pe
 from plankton_embed.errors import InputError, OutputError, SettingError
-from plankton_embed.network import pretrained
-from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
 from plankton_embed.workflows import run_steps
@@ -190,30 +188,6 @@ def test_a_run_with_a_setting_that_is_not_known_is_refused_by_the_name_of_its_fi
         pe.run(images, copied, progress=False)
 
 
-def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path, quick):
-    with pytest.raises(SettingError, match=r"training\.margin was 0\.2, is 0\.3"):
-        pe.run(images, finished.folder.path, settings={**quick, "training.margin": 0.3}, progress=False)
-    fewer = shutil.copytree(images, tmp_path / "fewer")
-    shutil.rmtree(fewer / "detritus")
-    with pytest.raises(InputError, match=r"other images \(48, now 36\)"):
-        pe.run(fewer, finished.folder.path, settings=quick, progress=False)
-    frame = pe.ImageCatalog.load(finished.folder.catalog).frame
-    moved = pe.ImageCatalog(frame.assign(label=["detritus", *frame["label"][1:]]))
-    with pytest.raises(
-        InputError, match=f"object_id {frame['object_id'][0]} was .* in {frame['split'][0]}, is detritus"
-    ):
-        pe.run(moved, finished.folder.path, settings=quick, progress=False)
-
-
-def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path, quick):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="exists already"):
-        pe.run(images, tmp_path, settings=quick, progress=False)
-    with pytest.raises(OutputError):
-        pe.run(images, tmp_path, settings=quick, overwrite=True, progress=False)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
 def test_a_folder_that_holds_only_what_a_killed_process_left_is_free(images, tmp_path, no_pictures, tiny):
     scratch = tmp_path / "run" / ".settings.yaml.x1y2"
     scratch.mkdir(parents=True)
@@ -327,42 +301,12 @@ def test_settings_that_cannot_go_together_leave_no_run(images, tmp_path, tiny):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_knows_how_many_of_its_images_were_dark(finished):
-    assert finished.model.preparation.polarity == "dark_on_light"
-    assert finished.model.training["share_dark"] == 0
-
-
 def test_the_model_card_of_a_run_has_its_scores(finished):
     text = (finished.folder.model / "README.md").read_text(encoding="utf-8")
     scores = finished.scores
     assert f"Scores on the {scores['n_images']} labelled images of the test split:" in text
     assert f"| knn | {scores['knn']['accuracy']:.3f} |" in text
     assert finished.model.card == text
-
-
-def test_test_images_that_the_starting_model_has_seen_are_counted_and_warned_of(
-    finished, images, tmp_path, tiny, caplog
-):
-    trained_on = set(finished.vectors["train"].object_id)
-    assert finished.scores["n_seen"] == 0
-    starts = [finished.folder.path, finished.folder.model, finished.folder.model / "model.safetensors"]
-    for number, start in enumerate(starts):
-        settings = {**tiny, "network.weights": str(start), "seed": 5}
-        again = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
-        n_seen = len(trained_on & set(again.vectors["test"].object_id))
-        assert again.scores["n_seen"] == n_seen > 0
-        assert f"{n_seen} of the {again.scores['n_images']} scored images were training images" in caplog.text
-        assert again.vectors["test"].columns["seen"].sum() == n_seen
-        caplog.clear()
-    loaded = pe.EmbeddingModel.load(again.folder.path)
-    assert len(loaded.seen) == len(trained_on | set(again.vectors["train"].object_id))
-
-
-@pytest.fixture
-def frozen(finished, quick):
-    """Settings of a run whose trunk is that of another, and frozen."""
-    kept = {name: value for name, value in quick.items() if not name.startswith("training.")}
-    return {**kept, "network.weights": str(finished.folder.path), "network.frozen": True}
 
 
 def test_a_frozen_trunk_keeps_its_weights_and_gets_a_head(finished, images, tmp_path, frozen):
@@ -407,16 +351,6 @@ def test_a_trunk_of_random_weights_or_of_sigmoids_is_not_frozen(change):
         Settings.build(overrides={"network.weights": "imagenet", "network.frozen": True, **change})
 
 
-@pytest.fixture
-def packaged(finished, tmp_path, monkeypatch):
-    """Settings for a package that comes with the model of the finished run."""
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "pretrained")
-    finished.model.save(tmp_path / "pretrained" / "of-run")
-    own = finished.model.preparation
-    prepared = {f"preparation.{name}": getattr(own, name) for name in ("target_size", "polarity", "scaling")}
-    return {"network.trunk": finished.model.network.trunk, **prepared}
-
-
 def test_a_run_without_settings_freezes_the_trunk_of_the_package(finished, images, tmp_path, packaged, caplog):
     with caplog.at_level("INFO"):
         done = pe.run(images, tmp_path / "run", settings=packaged, progress=False)
@@ -429,18 +363,6 @@ def test_a_run_without_settings_freezes_the_trunk_of_the_package(finished, image
     for settings in (packaged, Settings.build("instant", overrides=packaged)):  # with the preset given too
         again = pe.run(images, done.folder.path, settings=settings, progress=False)
         assert again.model.hash == done.model.hash
-
-
-def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path, quick, packaged, monkeypatch):
-    settings = {**quick, "network.weights": "auto", **packaged}
-    with monkeypatch.context() as stopped:
-        stopped.setattr(run_steps, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            pe.run(images, tmp_path / "run", settings=settings, progress=False)
-    finished.model.save(tmp_path / "pretrained" / "a-newer")  # of a later release
-    assert choose_weights(Settings.build(overrides=settings).network) == "a-newer"
-    done = pe.run(images, tmp_path / "run", settings=Settings.build("cpu", overrides=settings), progress=False)
-    assert done.model.network.weights == "of-run"
 
 
 def test_settings_of_training_are_refused_where_the_trunk_is_frozen(images, tmp_path, packaged):
@@ -463,21 +385,3 @@ def test_a_loss_of_ones_own_is_refused_where_the_continued_run_is_frozen(images,
             pe.train(images, tmp_path / "run", settings=frozen, progress=False)
     with pytest.raises(SettingError, match="the head is computed without an objective"):
         pe.train(images, tmp_path / "run", resume=True, objective=lambda vectors, codes: 0, progress=False)
-
-
-def test_a_start_that_does_not_remember_its_training_images_is_warned_of(finished, images, tmp_path, frozen, caplog):
-    model = shutil.copytree(finished.folder.model, tmp_path / "model")
-    pe.run(images, tmp_path / "new", settings={**frozen, "network.weights": str(model)}, progress=False)
-    assert "does not remember" not in caplog.text
-    (model / "training_images.npy").unlink()  # as in a model of an earlier release
-    pe.run(images, tmp_path / "old", settings={**frozen, "network.weights": str(model)}, progress=False)
-    assert f"{model} was made by an earlier release and does not remember its training images" in caplog.text
-
-
-def test_a_start_from_images_prepared_in_another_way_is_warned_of(images, tmp_path, frozen, caplog):
-    pe.run(images, tmp_path / "same", settings=frozen, progress=False)
-    assert "prepared in another way" not in caplog.text
-    changed = {"preparation.polarity": "light_on_dark", "preparation.target_size": 40}
-    pe.run(images, tmp_path / "other", settings={**frozen, **changed}, progress=False)
-    assert "polarity dark_on_light, now light_on_dark, target_size 32, now 40" in caplog.text
-    assert "add --set preparation.polarity=dark_on_light --set preparation.target_size=32" in caplog.text

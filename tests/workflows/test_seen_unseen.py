@@ -1,6 +1,7 @@
 """`seen-unseen`: classes left out of training, rejected and enrolled."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -66,6 +67,10 @@ def test_a_start_that_knows_an_unseen_class_is_refused(images, finished, tmp_pat
     renamed = pe.ImageCatalog(frame.replace({"label": {"detritus": "marine snow"}}))
     with pytest.raises(InputError, match=r"was trained on \d+ images of these classes"):
         pe.seen_unseen(renamed, tmp_path / "out", unseen=["marine snow"], **rest)
+    bare = shutil.copy(finished.folder.model / "model.safetensors", tmp_path / "weights.safetensors")
+    rest["settings"] = {**tiny, "network.weights": str(bare)}
+    with pytest.raises(InputError, match=r"it is not known which images .*weights\.safetensors was trained on"):
+        pe.seen_unseen(images, tmp_path / "out", unseen=["detritus"], **rest)
     assert not (tmp_path / "out").exists()
 
 

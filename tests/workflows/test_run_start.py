@@ -1,0 +1,136 @@
+"""How a run starts or goes on: its folder, its settings, and the weights that it starts from."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+import plankton_embed as pe
+from plankton_embed.errors import InputError, OutputError, SettingError
+from plankton_embed.network.pretrained import choose_weights
+from plankton_embed.network.saved_model import read_classes, read_seen
+from plankton_embed.settings import Settings
+from plankton_embed.training.checkpoints import Checkpoints
+from plankton_embed.workflows import run_steps
+
+
+def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path, quick):
+    with pytest.raises(SettingError, match=r"training\.margin was 0\.2, is 0\.3"):
+        pe.run(images, finished.folder.path, settings={**quick, "training.margin": 0.3}, progress=False)
+    fewer = shutil.copytree(images, tmp_path / "fewer")
+    shutil.rmtree(fewer / "detritus")
+    with pytest.raises(InputError, match=r"other images \(48, now 36\)"):
+        pe.run(fewer, finished.folder.path, settings=quick, progress=False)
+    frame = pe.ImageCatalog.load(finished.folder.catalog).frame
+    moved = pe.ImageCatalog(frame.assign(label=["detritus", *frame["label"][1:]]))
+    with pytest.raises(
+        InputError, match=f"object_id {frame['object_id'][0]} was .* in {frame['split'][0]}, is detritus"
+    ):
+        pe.run(moved, finished.folder.path, settings=quick, progress=False)
+
+
+def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path, quick):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="exists already"):
+        pe.run(images, tmp_path, settings=quick, progress=False)
+    with pytest.raises(OutputError):
+        pe.run(images, tmp_path, settings=quick, overwrite=True, progress=False)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_model_knows_how_many_of_its_images_were_dark(finished):
+    assert finished.model.preparation.polarity == "dark_on_light"
+    assert finished.model.training["share_dark"] == 0
+
+
+def test_test_images_that_the_starting_model_has_seen_are_counted_and_warned_of(
+    finished, images, tmp_path, tiny, caplog
+):
+    trained_on = set(finished.vectors["train"].object_id)
+    assert finished.scores["n_seen"] == 0
+    starts = [finished.folder.path, finished.folder.model, finished.folder.model / "model.safetensors"]
+    for number, start in enumerate(starts):
+        settings = {**tiny, "network.weights": str(start), "seed": 5}
+        again = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
+        n_seen = len(trained_on & set(again.vectors["test"].object_id))
+        assert again.scores["n_seen"] == n_seen > 0
+        assert f"{n_seen} of the {again.scores['n_images']} scored images were training images" in caplog.text
+        assert again.vectors["test"].columns["seen"].sum() == n_seen
+        caplog.clear()
+    loaded = pe.EmbeddingModel.load(again.folder.path)
+    assert len(loaded.seen) == len(trained_on | set(again.vectors["train"].object_id))
+
+
+def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path, quick, packaged, monkeypatch):
+    settings = {**quick, "network.weights": "auto", **packaged}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_steps, "train_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pe.run(images, tmp_path / "run", settings=settings, progress=False)
+    finished.model.save(tmp_path / "pretrained" / "a-newer")  # of a later release
+    assert choose_weights(Settings.build(overrides=settings).network) == "a-newer"
+    done = pe.run(images, tmp_path / "run", settings=Settings.build("cpu", overrides=settings), progress=False)
+    assert done.model.network.weights == "of-run"
+
+
+def test_a_start_that_does_not_remember_its_training_images_is_warned_of(finished, images, tmp_path, frozen, caplog):
+    model = shutil.copytree(finished.folder.model, tmp_path / "model")
+    pe.run(images, tmp_path / "new", settings={**frozen, "network.weights": str(model)}, progress=False)
+    assert "it is not known" not in caplog.text
+    (model / "training_images.npy").unlink()  # as in a model of an earlier release
+    shutil.copy(model / "model.safetensors", tmp_path / "weights.safetensors")  # or of any program
+    for number, start in enumerate((model, tmp_path / "weights.safetensors", tmp_path / "0")):
+        settings = {**frozen, "network.weights": str(start)}
+        done = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
+        assert f"{start}: it is not known which images these weights were trained on" in caplog.text
+        assert done.scores["n_seen"] is None
+        caplog.clear()
+
+
+def test_a_stopped_run_remembers_its_start_and_is_itself_a_start_that_remembers(
+    finished, images, tmp_path, tiny, monkeypatch, no_pictures
+):
+    real, start = Checkpoints.save_state, shutil.copytree(finished.folder.model, tmp_path / "start")
+
+    def stop(self, *state):
+        real(self, *state)
+        raise KeyboardInterrupt
+
+    catalog = finished.folder.catalog
+    settings = {**tiny, "training.epochs": 2, "network.weights": str(start), "training.keep_every_epoch": True}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save_state", stop)
+        pe.train(catalog, tmp_path / "run", settings=settings, progress=False)
+    epoch = str(tmp_path / "run" / "checkpoints" / "epoch-00001.safetensors")
+    assert read_seen(epoch).tolist() == finished.model.seen.tolist()
+    assert read_classes(epoch) == finished.model.classes
+    shutil.rmtree(start)  # or another model has that name now
+    frame = pd.read_csv(catalog)
+    swapped = tmp_path / "swapped.csv"
+    frame.assign(split=frame["split"].map({"train": "test", "test": "train", "val": "val"})).to_csv(
+        swapped, index=False
+    )
+    done = pe.train(catalog, tmp_path / "run", resume=True, progress=False)
+    assert done.model.network.weights == str(start)
+    assert done.model.seen.tolist() == finished.model.seen.tolist()
+    again = pe.run(swapped, tmp_path / "other", settings={**tiny, "network.weights": epoch}, progress=False)
+    assert again.scores["n_seen"] == again.scores["n_images"] > 0
+
+
+def test_a_run_of_another_start_is_not_shown_as_one_of_the_default(finished, images, tmp_path, packaged, caplog):
+    other = str(finished.folder.path)
+    done = pe.run(images, tmp_path / "run", settings={**packaged, "network.weights": other}, progress=False)
+    with caplog.at_level("INFO", logger="plankton_embed"):
+        pe.run(images, done.folder.path, settings=packaged, progress=False)
+    assert f"with its own settings, not the defaults: network.weights was {other}, is of-run" in caplog.text
+    with pytest.raises(SettingError, match=r"network\.weights was .*, is of-run"):
+        pe.run(images, done.folder.path, settings={**packaged, "network.weights": "auto"}, progress=False)
+
+
+def test_a_start_from_images_prepared_in_another_way_is_warned_of(images, tmp_path, frozen, caplog):
+    pe.run(images, tmp_path / "same", settings=frozen, progress=False)
+    assert "prepared in another way" not in caplog.text
+    changed = {"preparation.polarity": "light_on_dark", "preparation.target_size": 40}
+    pe.run(images, tmp_path / "other", settings={**frozen, **changed}, progress=False)
+    assert "polarity dark_on_light, now light_on_dark, target_size 32, now 40" in caplog.text
+    assert "add --set preparation.polarity=dark_on_light --set preparation.target_size=32" in caplog.text
