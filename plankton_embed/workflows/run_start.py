@@ -116,22 +116,22 @@ def start_model(
     if ranks.share(is_own(origin) and any(origin.glob("state-*.pt"))):  # the states have the weights
         empty = network.model_copy(update={"weights": "none"})
         model = EmbeddingModel.build(empty, preparation, settings.seed)
-        model.network = resolve_network(network)
+        model.views, model.classes, model.network = settings.embedding.views, classes, resolve_network(network)
         model.training, model.seen = read_training(origin), read_seen(origin)
-    else:
-        _check_start(settings)
-        logger.info("start: %s", "random weights" if network.weights == "none" else f"weights {network.weights}")
-        model = EmbeddingModel.build(network, preparation, settings.seed)
-        model.training = {"settings": settings.flat(), "n_images": len(prepared)}
-        if earlier := sorted(set(read_classes(network.weights)) - set(classes)):
-            model.training[EARLIER_CLASSES] = earlier
-        if is_forgetful(network.weights):
-            model.training[UNKNOWN_START] = True
-        if preparation.background == "border":
-            some = np.random.default_rng(0).permutation(len(prepared))[:POLARITY_IMAGES]
-            model.training[SHARE_DARK] = round(share_dark(*prepared.batch(np.sort(some))), 3)
-        model.remember(hashes)
+        return model
+    _check_start(settings)
+    logger.info("start: %s", "random weights" if network.weights == "none" else f"weights {network.weights}")
+    model = EmbeddingModel.build(network, preparation, settings.seed)
     model.views, model.classes = settings.embedding.views, classes
+    model.training = {"settings": settings.flat(), "n_images": len(prepared)}
+    if earlier := sorted(set(read_classes(network.weights)) - set(classes)):
+        model.training[EARLIER_CLASSES] = earlier
+    if is_forgetful(network.weights):
+        model.training[UNKNOWN_START] = True
+    if preparation.background == "border":
+        some = np.random.default_rng(0).permutation(len(prepared))[:POLARITY_IMAGES]
+        model.training[SHARE_DARK] = round(share_dark(*prepared.batch(np.sort(some))), 3)
+    model.remember(hashes)
     if ranks.is_first and not network.frozen:
         model.save_origin(origin)
     return model
