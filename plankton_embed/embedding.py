@@ -77,8 +77,8 @@ def embed_source(
             here = slice(at, at + len(batch.size))
             faults.update({at + position: why for position, why in batch.faults.items()})
             hashes.extend(batch.hashes)
-            if knows_polarity:  # the squares of faults are black, with a black background, and count as light
-                n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels)
+            if knows_polarity:  # the squares of faults are black, and count as dark
+                n_dark += share_dark(batch.pixels, batch.background) * len(batch.pixels) - len(batch.faults)
             at = here.stop
             yield batch.pixels, log_sides(batch.size, size_inputs, None if pixel_size is None else pixel_size[here])
 
