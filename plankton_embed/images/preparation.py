@@ -281,17 +281,24 @@ def _invert_polarity(image: Image.Image, settings: PreparationSettings) -> Image
     if settings.polarity == "as_is":
         return image
     grey = np.asarray(image.convert("L"))
-    is_dark = bool(_are_dark(np.median(border_of(grey)), *np.percentile(grey, EXTREMES)))
+    is_dark = _are_dark(np.array([np.median(border_of(grey))]), grey.reshape(1, -1))[0]
     return ImageOps.invert(image) if is_dark == (settings.polarity == "dark_on_light") else image
 
 
-def _are_dark(background: Any, lowest: Any, highest: Any) -> NDArray[np.bool_]:
+def _are_dark(background: NDArray[Any], pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return whether backgrounds are dark: nearly black, or dark and further from the lightest than the darkest pixels.
 
     With little light, a light background can be dark too; what is in front of it is then darker.
+
+    Args:
+        background: grey level of each image's, (n,).
+        pixels: of each image, (n, pixels).
     """
-    is_below = highest - background > background - lowest
-    return np.asarray((background < DARK) | ((background < MIDDLE) & is_below))
+    is_dark = np.asarray(background < DARK)
+    doubtful = ~is_dark & (background < MIDDLE)  # rare: the percentiles of large images take long
+    lowest, highest = np.percentile(pixels[doubtful], EXTREMES, axis=1)
+    is_dark[doubtful] = highest - background[doubtful] > background[doubtful] - lowest
+    return is_dark
 
 
 def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> float:
@@ -301,8 +308,7 @@ def share_dark(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> floa
         pixels: uint8 (n, T, T, channels).
         background: their padding, uint8 (n, channels), which must be the median of the border (setting `background`).
     """
-    extremes = np.percentile(pixels.reshape(len(pixels), -1), EXTREMES, axis=1)
-    return float(_are_dark(background.mean(axis=1), *extremes).mean())
+    return float(_are_dark(background.mean(axis=1), pixels.reshape(len(pixels), -1)).mean())
 
 
 def _background(pixels: NDArray[np.uint8], settings: PreparationSettings) -> NDArray[np.uint8]:
