@@ -32,6 +32,12 @@ def clean_label(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip())
 
 
+def simplify_label(label: str) -> str:
+    """Return a class name without capitals, blanks, underscores and hyphens, so that similar names compare equal."""
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    return "".join(c for c in plain if c.isprintable() and c not in " _-") or label
+
+
 def to_text(values: Iterable[Any], clean: Callable[[str], str] = str.strip) -> list[str | None]:
     """Return values of any kind as text, None where missing or empty.
 

@@ -40,7 +40,7 @@ from plankton_embed.images.workers import map_images
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically
 from plankton_embed.shards import is_shards
-from plankton_embed.spreadsheet import clean_label, list_lines, read_raw, read_spreadsheet
+from plankton_embed.spreadsheet import clean_label, list_lines, read_raw, read_spreadsheet, simplify_label
 
 if TYPE_CHECKING:
     from plankton_embed.images.catalog_summary import CatalogSummary
@@ -345,13 +345,16 @@ def refuse_unknown(classes: Iterable[str], where: str | Path, remedy: str = "") 
         )
 
 
-def warn_of_similar_classes(catalog: ImageCatalog) -> None:
-    """Warn about class names that differ only in capitals, blanks, underscores or hyphens; show how to merge them."""
-    counts = catalog.frame["label"].value_counts()
+def warn_of_similar_classes(labels: Any) -> None:
+    """Warn about class names that differ only in capitals, blanks, underscores or hyphens; show how to merge them.
+
+    Args:
+        labels: of each image; None where there is none.
+    """
+    counts = pd.Series(labels, dtype=object).value_counts()
     similar: dict[str, list[str]] = {}
     for name in counts.index:  # the class with most images first
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        similar.setdefault("".join(c for c in plain if c.isprintable() and c not in " _-") or name, []).append(name)
+        similar.setdefault(simplify_label(name), []).append(name)
     groups = [names for names in similar.values() if len(names) > 1]
     if groups:
         pairs = pd.DataFrame([(old, names[0]) for names in groups for old in names[1:]], columns=["old", "new"])

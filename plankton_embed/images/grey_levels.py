@@ -148,7 +148,7 @@ class GreyLevels:
             remedy = f"convert the images so that {level} is white, or use a model trained on images like these"
             if level == WHITE_LEVEL:
                 remedy = "adapt the model to these images (plankton-embed adapt), which finds their white level"
-            misfits = self._misfits(level, "the model's white level", remedy, is_certain=level == WHITE_LEVEL)
+            misfits = self._misfits(level, "the model's white level", remedy, of_model=True)
             for line in (*misfits, *self._faults()):
                 logger.warning("%s", line)
 
@@ -215,15 +215,16 @@ class GreyLevels:
                 f"these values are faults, give --set {SETTING}={_level_for(largest)}"
             )
 
-    def _misfits(self, level: int, whose: str, remedy: str, is_certain: bool = False) -> Iterator[str]:
-        """Yield a warning where a given white level cannot be right: any above the one found, if it `is_certain`."""
+    def _misfits(self, level: int, whose: str, remedy: str, of_model: bool = False) -> Iterator[str]:
+        """Yield a warning where a given white level cannot be right: any above the one found, if that is certain."""
         scaled, found = self.scaled, self.white_level
-        if found is None:
+        if level == WHITE_LEVEL:  # then the white of these is 255 (see `to_8bit`)
+            scaled = scaled[~(scaled["is_float"] & (scaled["largest"] <= 255))]
+        if found is None or scaled.empty:
             return
         above, largest = self.exceeding(level), scaled["largest"].max()
-        is_certain = (
-            is_certain or bool((scaled["declared"] == found).any()) or int((scaled["largest"] == found).sum()) > 1
-        )
+        is_stated = bool((scaled["declared"] == found).any()) or int((scaled["largest"] == found).sum()) > 1
+        is_certain = is_stated or (of_model and level == WHITE_LEVEL)  # that of a model of 8 bits says nothing
         if len(above):
             yield (
                 f"{_of(above, scaled)} have values above {whose} {level} (up to {_number(above['largest'].max())}), "

@@ -253,7 +253,7 @@ def hash_pixels(image: Image.Image) -> str:
         pixels = np.asarray(image, dtype=np.float32 if image.mode == "F" else np.int32)
         if not np.isfinite(pixels).all():
             raise ValueError("it has values that are not finite")
-        kind = image.mode.partition(";")[0] + "16" * (";" in image.mode)  # both byte orders are I16
+        kind = "F" if image.mode == "F" else "I16"  # of integers, Pillow's mode depends on the file format
         kind += " white is zero" * bool(image.info.get("white_is_zero"))
     elif image.mode in ("YCbCr", "LAB"):  # their grey differs from the grey of their colours
         pixels, kind = np.asarray(image), image.mode

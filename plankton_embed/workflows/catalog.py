@@ -148,7 +148,7 @@ def catalog(
         gathered = gathered.with_classes(include, exclude, renames)
         if len(gathered) == 0:
             raise InputError("include, exclude and class map leave no image")
-        warn_of_similar_classes(gathered)
+        warn_of_similar_classes(gathered.frame["label"])
     refuse_unknown(gathered.classes, str(source) if isinstance(source, str | Path) else "catalog")
     if drop_duplicates and not gathered.has_splits:
         raise SettingError("drop_duplicates needs a catalog with splits")

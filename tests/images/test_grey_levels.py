@@ -316,6 +316,16 @@ def test_a_model_with_another_white_level_is_reported(caplog, level, largest, li
     assert (line in caplog.text) if line else not caplog.messages
 
 
+@pytest.mark.parametrize(("others", "line"), [([], None), ([4080, 4080], "is 4,080 (12 bits), far below")])
+def test_float_images_of_0_to_255_fit_a_model_of_8_bits(caplog, others, line):
+    pictures = [np.full((9, 9), 255, np.float32), np.full((9, 9), 30, np.float32)]
+    pictures = [Image.fromarray(picture) for picture in pictures]
+    integers = [np.full((9, 9), value, np.uint16) for value in others]
+    model = AUTO.model_copy(update={"white_level_16bit": 65535})
+    find_grey_levels([*pictures, *integers]).report_for_model(model)
+    assert (line in caplog.text) if line else not caplog.messages
+
+
 def test_a_white_level_of_the_user_wins_and_is_checked():
     pictures = [np.full((9, 9), 4080, np.uint16)]
     own = AUTO.model_copy(update={"white_level_16bit": 65535})
