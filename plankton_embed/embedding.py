@@ -22,7 +22,7 @@ from plankton_embed.network.batches import Batch
 from plankton_embed.network.device import resolve_precision
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.settings import Compile, Precision
-from plankton_embed.table import SEEN, EmbeddingTable
+from plankton_embed.table import SEEN, UNKNOWN_START, EmbeddingTable
 
 FAR_SHARE = 0.5  # a larger difference between the shares of images with a dark background gives a warning
 
@@ -150,6 +150,6 @@ def _make_table(
         label=frame["label"].to_numpy(dtype=object),
         path=frame["path"].to_numpy(dtype=object),
         sample_id=frame["sample_id"].to_numpy(dtype=object) if "sample_id" in frame else None,  # type: ignore[arg-type]
-        provenance={**model.provenance, **how},
+        provenance={**model.provenance, **how, **({UNKNOWN_START: True} if model.training.get(UNKNOWN_START) else {})},
         columns={SEEN: seen} if seen.any() else {},
     )

@@ -22,6 +22,11 @@ class RunFolder:
         return self.path / "catalog.csv"
 
     @property
+    def pixels(self) -> Path:
+        """The content hash of every image of the catalog, row by row."""
+        return self.path / "pixels.npy"
+
+    @property
     def faults(self) -> Path:
         """Faults in the source and its images, and whether each image was kept."""
         return self.path / "faults.csv"

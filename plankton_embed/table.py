@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = ("object_id", "path", "label", "sample_id")
 SEEN = "seen"  # column of vectors: whether the model was trained on the image; missing if it was on none of them
 METADATA_KEY = b"plankton_embed"
-_CSV_PROVENANCE = ("model_hash", "preparation_hash")
+UNKNOWN_START = "unknown_start"  # in the provenance: it is not known which images the model was trained on
+_CSV_PROVENANCE = ("model_hash", "preparation_hash", UNKNOWN_START)
 _READER_FAULTS = (
     ValueError,
     TypeError,
@@ -204,7 +205,7 @@ class EmbeddingTable(Shown):
     def save(self, path: str | Path) -> Path:
         """Write `.parquet` (a fixed-size list of float32), `.npz`, or `.csv`, according to the suffix, without loss.
 
-        Of the provenance, a CSV keeps only `model_hash` and `preparation_hash`, as columns.
+        Of the provenance, a CSV keeps only `model_hash`, `preparation_hash` and `unknown_start`, as columns.
         """
         path = Path(path)
         if path.suffix not in _WRITERS:

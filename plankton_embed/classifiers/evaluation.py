@@ -54,7 +54,7 @@ class Evaluation(Shown):
         rejector, counts: with rejection, the fitted `Rejector` and its counts by class (see `count_predictions`).
         open_set: with rejection and missing classes, the open-set scores.
         retrieval: recall@k and MAP@R of the space; `retrieval_of` reports which vectors are queries and gallery.
-        n_seen: number of images that the model was trained on.
+        n_seen: number of images that the model was trained on; None if it is not known.
         self_centroid_accuracy: of the query on itself; too high, for comparison with the 2019 recipe only.
     """
 
@@ -71,7 +71,7 @@ class Evaluation(Shown):
     retrieval: dict[str, float] = field(default_factory=dict)
     retrieval_of: str = ""
     intervals_by: str | None = None
-    n_seen: int = 0
+    n_seen: int | None = 0
     self_centroid_accuracy: float = float("nan")
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,14 +24,13 @@ from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import EmbeddingNet, build_net
 from plankton_embed.network.inference import check_options, choose_batch_size, embed_batches, embed_features
 from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_model_card
-from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained
+from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained, warn_of_folder
 from plankton_embed.network.saved_model import SEEN_FILE, WEIGHTS_FILE, is_own, is_seen, read_seen, shorten_hashes
 from plankton_embed.network.timm_trunks import resolve_network
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
-
-logger = logging.getLogger(__name__)
+from plankton_embed.table import UNKNOWN_START
 
 FORMAT_VERSION = 2
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
@@ -326,6 +324,8 @@ class EmbeddingModel(Shown, ModelHubMixin):
             raise InputError(f"{folder} is not a complete model: {error}") from error
         model = cls(net, network, preparation, config.get("classes", []), config.get("training", {}))
         model.views, model.seen = config.get("views", 1), seen
+        if not (folder / SEEN_FILE).is_file():
+            model.training[UNKNOWN_START] = True
         if (folder / CARD_FILE).is_file():
             model.card = (folder / CARD_FILE).read_text(encoding="utf-8")
         if model.hash != expected_hash:
@@ -380,15 +380,9 @@ def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:
     unexpected = sorted(set(options) - set(HUB_OPTIONS))
     if unexpected:
         raise SettingError(f"expected options of {', '.join(HUB_OPTIONS)}; found {', '.join(unexpected)}")
-    own = find_pretrained(name)
+    warn_of_folder(name)
     folders = (folder for folder in (Path(name), Path(name) / "model") if (folder / CONFIG_FILE).is_file())
-    if (here := next(folders, None)) and own:
-        logger.warning(
-            "%s is a folder, which is used, and the name of a model that comes with the package; to use that model, "
-            "rename the folder",
-            name,
-        )
-    if folder := here or own:
+    if folder := find_pretrained(name) or next(folders, None):
         if options.get("revision") is not None:
             raise SettingError(f"revision: {folder} is a folder; only a name on the hub, owner/name, has revisions")
         return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from plankton_embed.errors import SettingError
@@ -13,6 +14,8 @@ FOLDER = Path(__file__).parent.parent / "pretrained"
 KEYWORDS = ("imagenet", "hub", "none")  # values of `network.weights` that are neither a name nor a path
 HUB = "hf-hub:"  # before the name of a repository of timm
 
+logger = logging.getLogger(__name__)
+
 
 def list_pretrained() -> list[str]:
     """Return the names of the models, sorted."""
@@ -22,6 +25,16 @@ def list_pretrained() -> list[str]:
 def find_pretrained(name: str | Path) -> Path | None:
     """Return the folder of the model of that name, or None."""
     return FOLDER / name if str(name) in list_pretrained() else None
+
+
+def warn_of_folder(name: str | Path) -> None:
+    """Warn if a model of the package is used, and a folder of its name is here too."""
+    if find_pretrained(name) and Path(name).is_dir():
+        logger.warning(
+            "%s is the model that comes with the package; the folder of that name is not used: give its absolute path, "
+            "or rename it",
+            name,
+        )
 
 
 def choose_weights(network: NetworkSettings) -> str:

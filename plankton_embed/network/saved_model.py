@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.images.catalog import content_hashes
 from plankton_embed.network.model_card import CONFIG_FILE
 from plankton_embed.network.pretrained import HUB, KEYWORDS, find_pretrained
-from plankton_embed.settings import PreparationSettings
+from plankton_embed.settings import NetworkSettings, PreparationSettings
+from plankton_embed.spreadsheet import simplify_label
+from plankton_embed.table import UNKNOWN_START
 
 WEIGHTS_FILE, SEEN_FILE = "model.safetensors", "training_images.npy"
 EPOCHS_FOLDER = "checkpoints"  # of a run, with the weights of its epochs, and the origin of its model
-# in a model's facts about its training:
-EARLIER_CLASSES = "earlier_classes"  # other classes of the models before it
-UNKNOWN_START = "unknown_start"  # it is not known which images the model before it was trained on
+EARLIER_CLASSES = "earlier_classes"  # in a model's facts about its training: other classes of the models before it
 
 
 def is_own(folder: Path) -> bool:
@@ -29,24 +29,41 @@ def is_own(folder: Path) -> bool:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and {"network", "preparation", "model_hash"} <= set(config)
+    groups = ("network", "preparation")
+    return isinstance(config, dict) and "model_hash" in config and all(isinstance(config.get(n), dict) for n in groups)
 
 
 def read_preparation(weights: str) -> PreparationSettings | None:
-    """Return the preparation of the model that `network.weights` names; None if it is not a model of this package."""
+    """Return the preparation of the model that `network.weights` names; None if it is not a model of this package.
+
+    Raises:
+        InputError: it has settings that this release does not know.
+    """
     config = _read_config(weights)
-    return PreparationSettings.from_saved(config["preparation"]) if config else None
+    try:
+        return PreparationSettings.from_saved(config["preparation"]) if config else None
+    except SettingError as error:
+        raise InputError(
+            f"network.weights: the preparation in the {CONFIG_FILE} of {weights} cannot be used: {error}\nA newer "
+            "release may have written it: use that one, or start from another model"
+        ) from error
 
 
 def read_classes(weights: str | Path) -> list[str]:
     """Return the classes of the model that `network.weights` names, and of those that it started from, if known."""
-    earlier = read_training(weights).get(EARLIER_CLASSES, [])
-    return [str(name) for name in (*_read_config(weights).get("classes", []), *earlier)]
+    earlier = read_training(weights).get(EARLIER_CLASSES) or []
+    return [str(name) for name in (*(_read_config(weights).get("classes") or []), *earlier)]
+
+
+def find_known(classes: Iterable[str], weights: str | Path) -> list[str]:
+    """Return those of these classes that the model of `network.weights` was trained on, by that or a similar name."""
+    known = {simplify_label(name) for name in read_classes(weights)}
+    return sorted(name for name in set(classes) if simplify_label(name) in known)
 
 
 def read_training(weights: str | Path) -> dict[str, Any]:
     """Return the facts about the training of the model that `network.weights` names; none if they are not known."""
-    return dict(_read_config(weights).get("training", {}))
+    return dict(_read_config(weights).get("training") or {})
 
 
 def _read_config(weights: str | Path) -> dict[str, Any]:
@@ -70,15 +87,20 @@ def read_seen(weights: str | Path) -> NDArray[np.uint64]:
         ) from error
 
 
-def is_forgetful(weights: str) -> bool:
-    """Return whether it is not known which images `network.weights` was trained on.
+def is_forgetful(network: NetworkSettings) -> bool:
+    """Return whether it is not known which images and classes the starting weights were trained on.
 
-    Models of this package know it, unless their own start does not; another file may hold anything. The weights of
-    timm and torchvision that are fetched by name count as known: they were not trained on images of this kind.
+    Models of this package know it, unless their own start does not; another file, folder or repository may hold
+    anything. The weights that torchvision and timm themselves publish count as known: they were not trained on images
+    of this kind.
     """
-    if weights in KEYWORDS or weights.startswith(HUB):
+    weights, trunk = network.weights, network.trunk.removeprefix("timm:")
+    if weights == "hub" and trunk.startswith((HUB, "local-dir:")):
+        weights = trunk
+    if weights in KEYWORDS or weights.startswith(f"{HUB}timm/"):
         return False
-    return _find_beside(weights, SEEN_FILE) is None or bool(read_training(weights).get(UNKNOWN_START))
+    is_complete = bool(_read_config(weights)) and _find_beside(weights, SEEN_FILE) is not None
+    return not is_complete or bool(read_training(weights).get(UNKNOWN_START))
 
 
 def _find_beside(weights: str | Path, name: str) -> Path | None:

@@ -63,10 +63,16 @@ def _doubt_scores(images: PageImages, run: RunFacts) -> Iterator[Doubt]:
             yield f"Few images were scored ({scores['n_images']:,}): the accuracy may be {low:.2f} or {high:.2f}.", []
     else:
         yield f"The scores have no intervals: {first.get('no_intervals', 'there are none in scores.json')}.", []
-    if n_seen := scores.get("n_seen"):
+    if n_seen := scores.get("n_seen", 0):
         yield (
             f"{n_seen:,} of the {scores['n_images']:,} scored images were training images of the model, or of the "
             "model that it started from: the scores are too high.",
+            [],
+        )
+    elif n_seen is None:
+        yield (
+            "It is not known which images the starting weights of the model were trained on: if scored images are "
+            "among them, the scores are too high.",
             [],
         )
     errors = {name: of["calibration"]["ece"] for name, of in methods.items() if "calibration" in of}

@@ -74,7 +74,8 @@ def adapt(
         OutputError: the output exists, or is in the folder of a run.
     """
     folder = refuse_overwrite(output, overwrite, made_of=CONFIG_FILE)
-    if RunFolder(folder.parent).settings.exists():
+    inside = any(RunFolder(parent).exists() for parent in folder.absolute().parents)
+    if inside or RunFolder(folder.parent).settings.exists():  # the latter: of a run that is not finished
         raise OutputError(
             f"{output} is in a run, whose vectors and scores are those of its own model; choose a folder elsewhere"
         )

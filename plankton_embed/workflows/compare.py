@@ -65,10 +65,11 @@ class Comparison(Shown):
     """The scores and costs of every system on the test images.
 
     `runs`: one row for each classifier and seed, with `system`, `name` (an embedding has several classifiers),
-    `origin`, `start` (the starting weights), `n_seen` (test images that these were trained on), `seed`, `worst_class`
-    and the columns of MEASURED. `faults`: why a system could not be measured. `tests`: McNemar's test for each pair of
-    classifiers of a seed, on whether they predict a test image correctly: `seed`, `name`, `other`, `only_name_right`,
-    `only_other_right`, `p`, and `p_holm`, corrected for the number of tests of that seed.
+    `origin`, `start` (the starting weights), `n_seen` (test images that these were trained on; missing where that is
+    not known), `seed`, `worst_class` and the columns of MEASURED. `faults`: why a system could not be measured.
+    `tests`: McNemar's test for each pair of classifiers of a seed, on whether they predict a test image correctly:
+    `seed`, `name`, `other`, `only_name_right`, `only_other_right`, `p`, and `p_holm`, corrected for the number of tests
+    of that seed.
     """
 
     runs: pd.DataFrame
@@ -105,11 +106,15 @@ class Comparison(Shown):
                 spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
                 cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
             lines.append(f"| {' | '.join(cells)} |")
-        seen = self.runs.drop_duplicates("name").query("n_seen > 0")
+        every = self.runs.drop_duplicates("name").set_index("name")["n_seen"]
         lines += [
-            f"\n{row['name']}: its starting weights were trained on {row['n_seen']} of the test images, so its scores "
-            "are too high."
-            for row in seen.to_dict("records")
+            f"\n{name}: its starting weights were trained on {n} of the test images, so its scores are too high."
+            for name, n in every[every > 0].items()
+        ]
+        lines += [
+            f"\n{name}: it is not known which images its starting weights were trained on; if test images are among "
+            "them, its scores are too high."
+            for name in every.index[every.isna()]
         ]
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
         if len(self.tests):
@@ -184,6 +189,11 @@ def compare(
     chosen = from_scratch(build_settings(settings))
     if chosen.network.frozen:
         raise SettingError("network.frozen: compare trains every network; leave it out (--preset quick or cpu)")
+    if (start := chosen.network).weights != "none":
+        raise SettingError(
+            f"network.weights is {start.weights}, but embedding starts from scratch here, and embedding_pretrained "
+            f"from weights={{{start.trunk!r}: …}} (--weights {start.trunk}=…); set network.weights to none"
+        )
     folder, chosen = open_run(source, output, chosen, overwrite, device)
     base, exists = folder.path, folder.comparison.exists()
     if not exists and (folder.model.exists() or folder.checkpoints.exists()):
@@ -234,11 +244,6 @@ def _check_options(
     if not isinstance(seeds, int) or seeds < 1:
         raise SettingError(f"seeds: expected a whole number of at least 1; found {seeds!r}")
     trunk = settings.network.trunk
-    if settings.network.weights != "none":
-        raise SettingError(
-            f"network.weights is {settings.network.weights}, but embedding starts from scratch here, and "
-            f"embedding_pretrained from weights={{{trunk!r}: …}} (--weights {trunk}=…); set network.weights to none"
-        )
     trunks = list(dict.fromkeys(system.trunk or trunk for system in SYSTEMS.values() if system.pretrained))
     for name, value in weights.items():
         if name not in trunks:
@@ -326,13 +331,13 @@ def _gather(base: Path) -> Comparison:
     for seed_folder in sorted((base / SYSTEMS_FOLDER).glob("*/seed_*")):
         measures, fault = seed_folder / MEASURES_FILE, seed_folder / FAULT_FILE
         if measures.exists():
-            rows += json.loads(measures.read_text(encoding="utf-8"))
+            rows += [{"n_seen": 0, **row} for row in json.loads(measures.read_text(encoding="utf-8"))]  # older: scratch
         if fault.exists():
             faults[f"{seed_folder.parent.name}, {seed_folder.name}"] = fault.read_text(encoding="utf-8")
     found = Comparison(pd.DataFrame(rows), faults, _test_pairs(base, rows))
     if not rows:
         return found
-    found.runs["n_seen"] = found.runs.get("n_seen", pd.Series(0, found.runs.index)).fillna(0).astype(int)
+    found.runs["n_seen"] = found.runs["n_seen"].astype("Int64")
     found.runs[[*MEASURED]] = found.runs[[*MEASURED]].astype(float)  # JSON has no nan
     runs, summary, page, figure = (base / name for name in TABLES)
     write_frame(runs, found.runs)

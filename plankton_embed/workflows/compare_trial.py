@@ -35,7 +35,7 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.splits import is_learnable
 from plankton_embed.images.store import PreparedImages, prepare_images
-from plankton_embed.network.saved_model import WEIGHTS_FILE, count_seen_images
+from plankton_embed.network.saved_model import WEIGHTS_FILE, count_seen_images, is_forgetful
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.confusion import draw_confusion
 from plankton_embed.plots.figure import save_figure
@@ -220,11 +220,12 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     weights = options["weights"].get(trunk, default_weights(trunk)) if trial.system.pretrained else "none"
     kinds = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding, "softmax": _measure_softmax}
     rows = kinds[trial.system.kind](trial, images, weights, options["budget"])
+    start = settings.network.model_copy(update={"trunk": trunk, "weights": weights})
     shared = {
         "system": trial.name,
         "origin": trial.system.origin,
         "start": "scratch" if weights == "none" else f"{trunk}: {weights}",
-        "n_seen": count_seen_images(images.split("test").paths, weights),
+        "n_seen": None if is_forgetful(start) else count_seen_images(images.split("test").paths, weights),
         "seed": trial.seed,
         "peak_memory_mb": measure_peak_memory(),
     }

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from plankton_embed.analysis.clusters import load_named
 from plankton_embed.classifiers.enrollment import add_examples, correct_examples, measure_learning
 from plankton_embed.errors import InputError, SettingError
-from plankton_embed.images.catalog import SPLITS
+from plankton_embed.images.catalog import SPLITS, warn_of_similar_classes
 from plankton_embed.images.corrections import is_corrections, read_corrections
 from plankton_embed.output import refuse_overwrite
 from plankton_embed.table import TABLE_SUFFIXES, EmbeddingTable
-from plankton_embed.workflows.inputs import Query, Reference, as_run, load_labelled, load_query, load_settings
+from plankton_embed.workflows.inputs import (
+    Query,
+    Reference,
+    as_run,
+    find_contradictions,
+    load_labelled,
+    load_query,
+    load_settings,
+)
 from plankton_embed.workflows.result_folder import write_curve
+
+logger = logging.getLogger(__name__)
 
 
 def enroll(
@@ -91,6 +102,13 @@ def enroll(
     if added is None:
         added = load_query(reference, new, device, progress, status)
     enrolled = add_examples(old, added)
+    warn_of_similar_classes(enrolled.label)
+    if len(copies := find_contradictions(added, old)):
+        logger.warning(
+            "%d of the %d new images have a copy (an equal vector) with another label, such as %s (%s); only one of "
+            "these labels can be right",
+            *(len(copies), len(added), added.object_id[copies[0]], added.label[copies[0]]),
+        )
     if folder is not None:
         draws = measure_learning(
             old,

@@ -15,7 +15,7 @@ from plankton_embed.classifiers.prediction import UNKNOWN_RATE, Method, Predicti
 from plankton_embed.classifiers.rejection import NoveltyScore
 from plankton_embed.errors import InputError, OutputError
 from plankton_embed.images.catalog import ImageCatalog
-from plankton_embed.network.saved_model import read_classes
+from plankton_embed.network.saved_model import find_known
 from plankton_embed.output import refuse_overwrite, write_folder_atomically, write_json
 from plankton_embed.spreadsheet import clean_label
 from plankton_embed.table import EmbeddingTable
@@ -27,6 +27,7 @@ from plankton_embed.workflows.inputs import (
     count_seen,
     find_calibration,
     find_contradictions,
+    find_run,
     load_described,
     load_labelled,
     load_settings,
@@ -87,8 +88,8 @@ def evaluate(
     classes = set(query_table.classes)
     if unseen and not (classes & set(unseen) and classes & set(reference_table.classes)):
         raise InputError("unseen: expected images of these classes and of others in the query; found one kind only")
-    run = as_run(reference)
-    if known := sorted(set(unseen) & set(read_classes(run.path if run else "none"))):
+    run = find_run(reference)
+    if known := find_known(unseen, run.path if run else "none"):
         logger.warning(
             "the network of %s was trained on %d of the unseen classes, such as %s, so images of classes that it does "
             "not know are rejected less well than these; seen-unseen trains a network without them",

@@ -31,7 +31,7 @@ from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.sharded_index import ShardedIndex
 from plankton_embed.shards import is_shards
-from plankton_embed.table import SEEN, EmbeddingTable, holds_vectors
+from plankton_embed.table import SEEN, UNKNOWN_START, EmbeddingTable, holds_vectors
 from plankton_embed.vector_index import INDEX_FILE
 from plankton_embed.vector_shards import Vectors, VectorShards, take_rows
 
@@ -552,9 +552,19 @@ def from_scratch(settings: Settings) -> Settings:
     return settings.with_weights("none") if auto else settings
 
 
-def count_seen(query: Vectors) -> int:
-    """Return the number of labelled images that the model, or its starting weights, were trained on; warn if any."""
+def count_seen(query: Vectors) -> int | None:
+    """Return the number of labelled images that the model, or its starting weights, were trained on; warn if any.
+
+    None, and a warning, if that is not known.
+    """
     labelled = query.labelled
+    if query.provenance.get(UNKNOWN_START):
+        logger.warning(
+            "it is not known which images the model, or the model that it started from, was trained on; if some of the "
+            "%d scored images are among them, the scores are too high",
+            len(labelled),
+        )
+        return None
     if n_seen := _count_seen(labelled):
         logger.warning(
             "%d of the %d scored images were training images of the model, or of the model that it started from, so "

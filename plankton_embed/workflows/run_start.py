@@ -14,10 +14,9 @@ from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import check_network
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.network.pretrained import choose_weights, list_pretrained
+from plankton_embed.network.pretrained import choose_weights, list_pretrained, warn_of_folder
 from plankton_embed.network.saved_model import (
     EARLIER_CLASSES,
-    UNKNOWN_START,
     is_forgetful,
     is_own,
     read_classes,
@@ -28,6 +27,7 @@ from plankton_embed.network.saved_model import (
 from plankton_embed.network.timm_trunks import resolve_network
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import PreparationSettings, Settings
+from plankton_embed.table import UNKNOWN_START
 from plankton_embed.training.ranks import Ranks
 from plankton_embed.training.tracking import check_tensorboard
 from plankton_embed.workflows.inputs import Source, refuse_inside
@@ -57,7 +57,7 @@ def open_run(
             "leave them out, or choose a preset that trains the trunk (--preset quick or cpu)"
         )
     chosen = chosen.with_weights(choose_weights(chosen.network))
-    check_network(chosen.network, chosen.preparation.target_size)
+    check_network(chosen.network, chosen.preparation.target_size, empty=folder.settings.exists() and not overwrite)
     return folder, chosen
 
 
@@ -126,7 +126,7 @@ def start_model(
     model.training = {"settings": settings.flat(), "n_images": len(prepared)}
     if earlier := sorted(set(read_classes(network.weights)) - set(classes)):
         model.training[EARLIER_CLASSES] = earlier
-    if is_forgetful(network.weights):
+    if is_forgetful(network):
         model.training[UNKNOWN_START] = True
     if preparation.background == "border":
         some = np.random.default_rng(0).permutation(len(prepared))[:POLARITY_IMAGES]
@@ -139,7 +139,8 @@ def start_model(
 
 def _check_start(settings: Settings) -> None:
     """Warn if the starting model was trained on images prepared in another way, or on images that are not known."""
-    if is_forgetful(settings.network.weights):
+    warn_of_folder(settings.network.weights)
+    if is_forgetful(settings.network):
         logger.warning(
             "%s: it is not known which images these weights were trained on (a model of this package has them in "
             "training_images.npy), so those among the scored images are not counted (n_seen); if there are any, the "

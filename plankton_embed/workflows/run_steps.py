@@ -43,10 +43,7 @@ from plankton_embed.images.splits import (
 from plankton_embed.images.store import PreparedImages, prepare_images
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.model_card import CONFIG_FILE, update_model_card
-from plankton_embed.network.saved_model import (
-    UNKNOWN_START,
-    read_preparation,
-)
+from plankton_embed.network.saved_model import read_preparation, shorten_hashes
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.figure import save_figure
 from plankton_embed.plots.history import draw_history
@@ -108,6 +105,7 @@ def _clear(folder: RunFolder) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for path in (
         folder.catalog,
+        folder.pixels,
         folder.faults,
         folder.history,
         folder.scores,
@@ -140,7 +138,7 @@ def prepare_step(
         progress: show bars.
         faults: the faults of the source; the faults of its images are added.
     """
-    warn_of_similar_classes(source)
+    warn_of_similar_classes(source.frame["label"])
     refuse_unknown(source.classes, "the images to train on")
     hashes, reasons = hash_images(source.paths, progress)
     levels = find_grey_levels(source.paths, progress)
@@ -164,7 +162,7 @@ def prepare_step(
     images = RunImages(source, prepared, np.array(hashes, dtype=object), preparation).select(good)
     images = replace(images, catalog=mark_contradictions(images.catalog, images.hashes.tolist()))
     images = (None if overwrite else _reuse_split(folder, images)) or _divide(images, settings, faults)
-    whole, learnable = images.catalog, is_learnable(images.catalog)
+    whole, pixels, learnable = images.catalog, shorten_hashes(images.hashes), is_learnable(images.catalog)
     learnable |= settings.split.keep_contradictions
     images = images.select(learnable)
     _warn_of_contradictions(whole, learnable)
@@ -174,7 +172,7 @@ def prepare_step(
     if overwrite:  # only now, when the new run is known to be possible
         _clear(folder)
     if folder.catalog.exists():
-        _check_same_images(folder, whole)
+        _check_same_images(folder, whole, pixels)
     else:
         settings.save(folder.settings)
         write_frame(folder.faults, faults.to_frame())
@@ -183,6 +181,7 @@ def prepare_step(
             whole, progress, levels.to_dict(settings.preparation), sizes=[sizes[path] for path in whole.paths]
         )
         draw_catalog(folder.figures, whole, summary, preparation, settings.seed)
+        np.save(folder.pixels, pixels)
         whole.save(folder.catalog)  # last: its presence means that this step is finished
     counts = images.catalog.frame["split"].value_counts()
     described = ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS)
@@ -271,13 +270,20 @@ def _check_classes(images: RunImages) -> None:
         logger.warning("%d classes have a single training image: %s", len(single), single)
 
 
-def _check_same_images(folder: RunFolder, now: ImageCatalog) -> None:
+def _check_same_images(folder: RunFolder, now: ImageCatalog, pixels: NDArray[np.uint64]) -> None:
+    """Make sure that an existing run is one of these images, with these labels and splits, and the same pixels."""
     columns = ["object_id", "label", "split"]
     before = ImageCatalog.load(folder.catalog)
     was, here = (frame[columns].astype("str").reset_index(drop=True) for frame in (before.frame, now.frame))
-    if not was.equals(here):
+    is_other = np.zeros(len(now), dtype=bool)
+    if len(before) == len(now) and folder.pixels.is_file():  # runs of earlier releases lack it
+        is_other = np.load(folder.pixels) != pixels
+    if not was.equals(here) or is_other.any():
         what = f"{len(before)}, now {len(now)}"
-        if was["object_id"].equals(here["object_id"]):
+        if was.equals(here):
+            first = here["object_id"][is_other.argmax()]
+            what = f"{is_other.sum():,} of {len(now):,} have other pixels, such as {first}"
+        elif was["object_id"].equals(here["object_id"]):
             row = int((was != here).any(axis=1).to_numpy().argmax())
             object_id, label, split = was.iloc[row].tolist()
             _, new_label, new_split = here.iloc[row].tolist()
@@ -468,7 +474,12 @@ def evaluate_step(
 ) -> dict[str, Any]:
     """Score every method on the test split (on val if there are no labelled test images) and draw the figures."""
     if folder.scores.exists():
-        return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
+        try:
+            return dict(json.loads(folder.scores.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{folder.scores} cannot be read ({error}); delete it, and the same command computes it again"
+            ) from error
     reference = vectors["train"]
     split = next((name for name in ("test", "val") if name in vectors and len(vectors[name].labelled)), None)
     scores: dict[str, Any] = {"model_hash": reference.model_hash, "split": split, "n_train": len(reference.labelled)}
@@ -490,8 +501,7 @@ def evaluate_step(
             write_tables(folder.analysis("evaluate") / method, evaluation)
             draw_evaluation(folder.figures / method, evaluation)
         write_frame(folder.predictions, by_method["knn"].names)
-        n_seen = None if model.training.get(UNKNOWN_START) else count_seen(query)
-        scores |= {"n_images": len(by_method["knn"].names), "n_seen": n_seen}
+        scores |= {"n_images": len(by_method["knn"].names), "n_seen": count_seen(query)}
         scores |= {method: evaluation.scores_dict() for method, evaluation in by_method.items()}
         scores |= {"missing_classes": by_method["knn"].missing.to_dict("records")}
         scores |= score_space(reference, query, f"queries: {split}, gallery: train")

@@ -21,10 +21,11 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.images.splits import check_leaks, is_learnable, mark_contradictions, split_catalog
 from plankton_embed.network.pretrained import choose_weights
-from plankton_embed.network.saved_model import count_seen_images, is_forgetful, read_classes
+from plankton_embed.network.saved_model import count_seen_images, find_known, is_forgetful
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_json
 from plankton_embed.run_folder import RunFolder
+from plankton_embed.settings import NetworkSettings
 from plankton_embed.training.ranks import refuse_ranks
 from plankton_embed.workflows.inputs import SettingsLike, Source, build_settings, from_scratch, refuse_inside
 from plankton_embed.workflows.result_folder import draw_evaluation, write_curve, write_tables
@@ -137,7 +138,8 @@ def seen_unseen(
         gathered = gathered.select(is_learnable(gathered))  # `run` sees those among the seen classes alone
     left_out = sorted(unseen) or _draw_unseen(gathered, n_unseen, chosen.seed)
     _check_parts(gathered, left_out, unknown_rate)
-    _check_start(choose_weights(chosen.network), gathered.with_classes(include=left_out), progress)
+    start = chosen.with_weights(choose_weights(chosen.network)).network
+    _check_start(start, gathered.with_classes(include=left_out), progress)
     (folder / SCORES_FILE).unlink(missing_ok=True)  # its presence means that everything is finished
     trained = run(
         gathered.with_classes(exclude=left_out),
@@ -193,15 +195,16 @@ def _check_parts(catalog: ImageCatalog, unseen: list[str], unknown_rate: float) 
             )
 
 
-def _check_start(weights: str, unseen: ImageCatalog, progress: bool) -> None:
+def _check_start(network: NetworkSettings, unseen: ImageCatalog, progress: bool) -> None:
     """Make sure that the starting weights were not trained on the unseen classes."""
-    if is_forgetful(weights):
+    weights = network.weights
+    if is_forgetful(network):
         raise InputError(
             f"network.weights: it is not known which images {weights} was trained on, so the unseen classes may be "
             "among them; train from scratch (--set network.weights=none), or give the folder of a model, which has "
             "its training_images.npy"
         )
-    classes = sorted(set(unseen.classes) & set(read_classes(weights)))
+    classes = find_known(unseen.classes, weights)
     n_seen = count_seen_images(unseen.paths, weights, progress)
     if classes or n_seen:
         found = f"{n_seen} images of these classes"

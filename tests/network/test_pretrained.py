@@ -13,7 +13,13 @@ from plankton_embed.network import pretrained
 from plankton_embed.network.embedding_net import build_net
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.pretrained import choose_weights, list_pretrained
-from plankton_embed.network.saved_model import count_seen_images, read_classes, read_seen
+from plankton_embed.network.saved_model import (
+    count_seen_images,
+    is_forgetful,
+    read_classes,
+    read_preparation,
+    read_seen,
+)
 from plankton_embed.settings import NetworkSettings, PreparationSettings
 
 
@@ -37,11 +43,12 @@ def test_a_model_is_loaded_by_its_name(made, tmp_path, monkeypatch):
     np.testing.assert_array_equal(loaded.embed(images), made["of-resnet"].embed(images))
 
 
-def test_a_folder_of_that_name_goes_first_with_a_warning(made, tmp_path, monkeypatch, caplog):
+def test_a_folder_of_that_name_is_not_used_and_a_warning_says_so(made, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tmp_path / "pretrained" / "of-shufflenet", tmp_path / "of-resnet")
-    assert EmbeddingModel.load("of-resnet", "cpu").network.trunk == "shufflenet_v2_x0_5"
-    assert "of-resnet is a folder, which is used, and the name of a model that comes with the package" in caplog.text
+    assert EmbeddingModel.load("of-resnet", "cpu").network.trunk == "resnet18"
+    assert "of-resnet is the model that comes with the package; the folder of that name is not used" in caplog.text
+    assert EmbeddingModel.load(tmp_path / "of-resnet", "cpu").network.trunk == "shufflenet_v2_x0_5"
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(made):
@@ -88,7 +95,7 @@ def test_a_folder_with_the_name_of_a_model_has_its_own_training_images(made, tmp
     made["of-resnet"].save(tmp_path / "pretrained" / "of-resnet")
     monkeypatch.chdir(tmp_path)
     made["of-shufflenet"].save("of-resnet")
-    assert len(EmbeddingModel.load("of-resnet", "cpu").seen) == 0
+    assert len(EmbeddingModel.load(tmp_path / "of-resnet", "cpu").seen) == 0
     assert len(EmbeddingModel.load(tmp_path / "pretrained" / "of-resnet", "cpu").seen) == 1
 
 
@@ -102,6 +109,51 @@ def test_the_weights_of_an_epoch_are_those_of_the_model_of_their_run(made, tmp_p
     shutil.copy(tmp_path / "run" / "model" / "model.safetensors", weights)
     assert read_seen(str(weights)).tolist() == [0]
     assert read_classes(str(weights)) == ["copepod", "detritus"]
+
+
+@pytest.mark.parametrize(
+    ("trunk", "weights", "expected"),
+    [
+        ("resnet18", "none", False),
+        ("resnet18", "imagenet", False),
+        ("resnet18", "of-resnet", False),
+        ("resnet18", "weights.safetensors", True),
+        ("timm:resnet18", "hub", False),
+        ("timm:resnet18", "hf-hub:timm/resnet18.a1_in1k", False),
+        ("timm:resnet18", "hf-hub:imageomics/bioclip", True),
+        ("timm:hf-hub:timm/resnet18.a1_in1k", "hub", False),
+        ("timm:hf-hub:someone/plankton", "hub", True),
+        ("timm:local-dir:here", "hub", True),
+    ],
+)
+def test_only_models_of_this_package_and_published_weights_are_known(made, trunk, weights, expected):
+    assert is_forgetful(NetworkSettings(trunk=trunk, weights=weights)) is expected
+
+
+def test_a_model_without_one_of_its_files_is_not_known(made, tmp_path):
+    for name in ("training_images.npy", "config.json"):
+        folder = shutil.copytree(tmp_path / "pretrained" / "of-resnet", tmp_path / name)
+        assert not is_forgetful(NetworkSettings(trunk="resnet18", weights=str(folder)))
+        (folder / name).unlink()
+        assert is_forgetful(NetworkSettings(trunk="resnet18", weights=str(folder)))
+    loaded = EmbeddingModel.load(tmp_path / "training_images.npy", "cpu")
+    assert loaded.training["unknown_start"] is True
+    assert "unknown_start" not in EmbeddingModel.load("of-resnet", "cpu").training
+
+
+@pytest.mark.parametrize(
+    ("preparation", "error"), [({"sharpen": 1}, "preparation in the config.json of .* sharpen"), (None, None)]
+)
+def test_a_start_with_other_settings_is_an_error_that_names_it(made, tmp_path, preparation, error):
+    folder = shutil.copytree(tmp_path / "pretrained" / "of-resnet", tmp_path / "start")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "preparation": preparation, "training": None}))
+    if error:
+        with pytest.raises(InputError, match=error):
+            read_preparation(str(folder))
+    else:
+        assert read_preparation(str(folder)) is None
+    assert read_classes(str(folder)) == ([] if preparation is None else config["classes"])
 
 
 def test_training_images_that_cannot_be_read_are_no_list_of_none(made, tmp_path):

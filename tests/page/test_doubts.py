@@ -66,6 +66,8 @@ def test_scores_without_calibration_of_val_or_of_training_images():
     facts = make_facts()
     method = {name: value for name, value in facts.scores["knn"].items() if name != "calibration"}
     found = texts(make_images(), RunFacts(scores={"split": "val", "n_images": 300, "n_seen": 12, "knn": method}))
+    facts.scores["n_seen"] = None
+    assert sum("It is not known which images" in text for text in texts(make_images(), facts)) == 1
     for expected in ("those of val", "12 of the 300 scored images were training images", "No calibration set"):
         assert sum(expected in text for text in found) == 1
 

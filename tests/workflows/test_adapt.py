@@ -73,6 +73,9 @@ def test_a_model_of_a_run_is_not_replaced(model, folder, tmp_path):
     (tmp_path / "run" / "settings.yaml").touch()
     with pytest.raises(OutputError, match="is in a run, whose vectors and scores are those of its own model"):
         pe.adapt(model, folder, tmp_path / "run" / "model", overwrite=True, progress=False)
+    (tmp_path / "run" / "catalog.csv").touch()
+    with pytest.raises(OutputError, match="is in a run"):
+        pe.adapt(model, folder, tmp_path / "run" / "model" / "adapted", progress=False)
 
 
 def test_the_adapted_model_is_saved_and_knows_what_it_was_adapted_to(model, folder, tmp_path):

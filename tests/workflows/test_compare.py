@@ -166,6 +166,17 @@ def test_every_two_classifiers_of_a_seed_are_tested(finished):
         assert line in (folder / "comparison.md").read_text()
 
 
+def test_starts_that_may_have_seen_the_test_images_are_noted(finished):
+    found, _ = finished
+    assert "starting weights" not in found.to_markdown()
+    runs = found.runs.assign(
+        n_seen=pd.array([None if name == "pixel_mlp" else 3 for name in found.runs["name"]], "Int64")
+    )
+    text = replace(found, runs=runs).to_markdown()
+    assert "\npixel_mlp: it is not known which images its starting weights were trained on; if test images" in text
+    assert text.count("its starting weights were trained on 3 of the test images, so its scores are too high.") == 1
+
+
 def test_markdown_and_figure(finished):
     found, folder = finished
     text = (folder / "comparison.md").read_text()
@@ -272,7 +283,7 @@ def test_weights_may_be_mended_until_they_are_measured(do, in_process, tmp_path,
     systems = ["boosted_trees", "fine_tuned", "embedding_pretrained"]
     found = do(systems, budget=BUDGET, weights={"resnet18": str(tmp_path / "broken.pth")})
     assert set(found.faults) == {"fine_tuned, seed_0", "embedding_pretrained, seed_0"}
-    assert (tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml").exists()
+    assert not (tmp_path / "out/systems/embedding_pretrained/seed_0/run/settings.yaml").exists()
 
     monkeypatch.chdir(tmp_path)
     found = do(systems, budget=BUDGET, weights={"resnet18": "one"})
@@ -317,7 +328,7 @@ def test_a_trunk_of_timm_starts_from_the_hub(do, in_process, monkeypatch):
     with pytest.raises(SettingError, match="imagenet is for trunks of torchvision; for timm:test_vit set hub"):
         do(["embedding_pretrained"], settings=settings, weights={"timm:test_vit": "imagenet"})
     found = do(["embedding_pretrained", "softmax_pretrained"], budget=BUDGET, settings=settings)
-    assert fetched.call_count == 2
+    assert fetched.call_count == 3  # that of the embedding also before its images are prepared
     assert set(found.runs["start"]) == {"timm:test_vit: hub"}
     assert {"embedding_pretrained_centroid", "softmax_pretrained"} <= set(found.runs["name"])
     with pytest.raises(SettingError, match=r"other weights of timm:test_vit \(hub\)"):

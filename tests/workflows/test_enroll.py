@@ -48,6 +48,17 @@ def test_enrolling_overwrites_nothing_and_refuses_what_it_would_not_use(vector_f
     assert not (tmp_path / "more.parquet").exists()
 
 
+def test_classes_and_copies_that_would_contradict_the_reference_are_warned_of(known, make_table, caplog):
+    pe.enroll(known, make_table(3, 9, classes=("larva",)), progress=False)
+    assert not caplog.messages
+    labels = [label.upper() if label == "Calanus" else label for label in known.label]
+    copy = pe.EmbeddingTable(known.vectors, [f"copy {name}" for name in known.object_id], labels)
+    pe.enroll(known, copy, progress=False)
+    n = labels.count("CALANUS")
+    assert "class names that differ only in capitals" in caplog.text
+    assert f"{n} of the {len(copy)} new images have a copy (an equal vector) with another label" in caplog.text
+
+
 def test_a_journal_corrects_the_vectors_that_were_reviewed(known, tmp_path):
     mixed = pe.EmbeddingTable(known.vectors, known.object_id, [*known.label[:-20], *[None] * 20])
     mixed.save(tmp_path / "v.parquet")

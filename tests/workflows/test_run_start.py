@@ -29,6 +29,25 @@ def test_other_settings_or_images_in_the_same_folder_are_refused(finished, image
         pe.run(moved, finished.folder.path, settings=quick, progress=False)
 
 
+def test_images_whose_pixels_have_changed_are_other_images(images, tmp_path, frozen):
+    changed = shutil.copytree(images, tmp_path / "images")
+    pe.run(changed, tmp_path / "run", settings=frozen, progress=False)
+    again = shutil.move(changed, tmp_path / "moved") and pe.ImageCatalog.load(tmp_path / "run" / "catalog.csv")
+    frame = again.frame.assign(path=again.frame["path"].str.replace("/images/", "/moved/"))
+    pe.run(pe.ImageCatalog(frame), tmp_path / "run", settings=frozen, progress=False)  # the same pixels
+    first, second = sorted((tmp_path / "moved" / "detritus").iterdir())[:2]
+    shutil.copy(second, first)
+    with pytest.raises(InputError, match=rf"other images \(1 of 48 have other pixels, such as .*{first.stem}"):
+        pe.run(pe.ImageCatalog(frame), tmp_path / "run", settings=frozen, progress=False)
+
+
+def test_weights_that_cannot_be_used_are_noticed_before_anything_is_written(images, tmp_path, quick):
+    for weights, error in (("nosuch", "nosuch does not exist"), ("isiis-resnet18", "does not fit the trunk")):
+        with pytest.raises(InputError, match=error):
+            pe.run(images, tmp_path / "run", settings={**quick, "network.weights": weights}, progress=False)
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_with_other_things_is_refused_and_left_alone(images, tmp_path, quick):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="exists already"):
@@ -84,6 +103,10 @@ def test_a_start_that_does_not_remember_its_training_images_is_warned_of(finishe
         done = pe.run(images, tmp_path / str(number), settings=settings, progress=False)
         assert f"{start}: it is not known which images these weights were trained on" in caplog.text
         assert done.scores["n_seen"] is None
+        assert "it is not known which images the model, or the model that it started from" in caplog.text
+        assert pe.evaluate(done.folder.path, done.folder.path, progress=False).n_seen is None
+        pe.embed(done.folder.path, images, tmp_path / f"{number}.csv", progress=False)
+        assert pe.evaluate(done.folder.path, tmp_path / f"{number}.csv", progress=False).n_seen is None
         caplog.clear()
 
 

@@ -64,6 +64,9 @@ def test_a_start_that_knows_an_unseen_class_is_refused(images, finished, tmp_pat
     with pytest.raises(InputError, match="was trained on 1 of these classes, such as detritus"):
         pe.seen_unseen(images, tmp_path / "out", unseen=["detritus"], **rest)
     frame = pe.catalog(images, split=(0.5, 0.25, 0.25), progress=False).frame
+    spelled = pe.ImageCatalog(frame.replace({"label": {"detritus": "Detri-tus"}}))
+    with pytest.raises(InputError, match="was trained on 1 of these classes, such as Detri-tus"):
+        pe.seen_unseen(spelled, tmp_path / "out", unseen=["Detri-tus"], **rest)
     renamed = pe.ImageCatalog(frame.replace({"label": {"detritus": "marine snow"}}))
     with pytest.raises(InputError, match=r"was trained on \d+ images of these classes"):
         pe.seen_unseen(renamed, tmp_path / "out", unseen=["marine snow"], **rest)
