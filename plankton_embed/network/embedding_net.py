@@ -95,21 +95,13 @@ def build_net(
     return net.to(memory_format=torch.channels_last)
 
 
-def check_network(settings: NetworkSettings, side: int, *, empty: bool) -> None:
-    """Make sure, before any long work, that the trunk exists, takes images of this side (pixels), and has its weights.
-
-    Args:
-        settings: the network.
-        side: side of the images, pixels.
-        empty: leave the starting weights out: they were loaded before, and may be gone.
+def check_network(settings: NetworkSettings, side: int) -> None:
+    """Make sure, before any long work, that the trunk exists and takes images of this side (pixels).
 
     Raises:
         SettingError: it does not, or its starting weights are for trunks of another library.
-        DependencyError, InputError: see `build_trunk` and `build_timm_trunk`.
+        DependencyError, InputError: see `build_timm_trunk`.
     """
-    if not empty:
-        build_net(settings, 0, side)
-        return
     check_weights(settings)
     if is_timm(settings.trunk):
         build_timm_trunk(settings, side, empty=True)

@@ -12,7 +12,7 @@ from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.images.preparation import SHARE_DARK, share_dark
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import choose_device
-from plankton_embed.network.embedding_net import check_network
+from plankton_embed.network.embedding_net import build_net, check_network
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.pretrained import choose_weights, list_pretrained, warn_of_folder
 from plankton_embed.network.saved_model import (
@@ -57,7 +57,10 @@ def open_run(
             "leave them out, or choose a preset that trains the trunk (--preset quick or cpu)"
         )
     chosen = chosen.with_weights(choose_weights(chosen.network))
-    check_network(chosen.network, chosen.preparation.target_size, empty=folder.settings.exists() and not overwrite)
+    if folder.settings.exists() and not overwrite:  # its starting weights were loaded before, and may be gone
+        check_network(chosen.network, chosen.preparation.target_size)
+    else:
+        build_net(chosen.network, chosen.seed, chosen.preparation.target_size)
     return folder, chosen
 
 
