@@ -253,7 +253,7 @@ def _load_images(
         refuse_unknown(images.classes, path or "the query")
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-        return embed_source(run.path, images, device=device, progress=progress), images.frame
+        return embed_source(run.model, images, device=device, progress=progress), images.frame
     if root is not None and (catalog is None or isinstance(catalog, ImageCatalog)):
         raise SettingError(
             "root: it can only be used with a catalog file; give one (--catalog CATALOG), or leave it out"

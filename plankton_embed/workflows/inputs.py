@@ -179,7 +179,7 @@ def load_described(
         refuse_unknown(images.classes, "the query" if isinstance(query, ImageCatalog) else query)
         from plankton_embed.embedding import embed_source  # torch, which vectors alone do not need
 
-        return embed_source(run.path, images, device=device, progress=progress), images
+        return embed_source(run.model, images, device=device, progress=progress), images
     if status is not None:
         raise SettingError(
             "status: it is for images; the query is vectors, whose labels were chosen when they were made"
