@@ -28,25 +28,15 @@ SHARED = {
     "training.pretrained_rate": 1.0,
     "augmentation.zoom": 0.3,
 }
-STAGES: dict[str, list[dict[str, Any]]] = {  # each from the weights of the one before it
+STAGES: dict[str, list[dict[str, Any]]] = {  # each from the weights of the one before it; later ones keep its settings
     "isiis-resnet18": [  # an hour and a half, and four hours, of two cores without bf16
         {"network.trunk": "resnet18", "preparation.target_size": 64, "training.epochs": 16},
-        {
-            "network.trunk": "resnet18",
-            "preparation.target_size": 96,
-            "training.epochs": 46,
-            "training.learning_rate": 2e-3,
-        },
+        {"preparation.target_size": 96, "training.epochs": 46, "training.learning_rate": 2e-3},
     ],
     # from these sides the network's unpadded layers arrive at 1 x 1 and 2 x 2 without leaving out an edge
     "isiis-inception-v3": [  # half an hour, and two hours, of two cores with bf16
         {"network.trunk": "inception_v3", "preparation.target_size": 75, "training.epochs": 24},
-        {
-            "network.trunk": "inception_v3",
-            "preparation.target_size": 107,
-            "training.epochs": 46,
-            "training.learning_rate": 2e-3,
-        },
+        {"preparation.target_size": 107, "training.epochs": 46, "training.learning_rate": 2e-3},
     ],
 }
 METHODS = ("centroid", "knn", "mlp")
@@ -150,7 +140,7 @@ def main() -> None:
         done = pe.train(
             arguments.catalog,
             folder,
-            settings=Settings.build("cpu", overrides={**SHARED, **stage, "network.weights": start}),
+            settings=Settings.build("cpu", overrides={**SHARED, **stages[0], **stage, "network.weights": start}),
             root=arguments.root,
             resume=(folder / "settings.yaml").exists(),
             device=arguments.device,
