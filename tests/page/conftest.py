@@ -69,6 +69,24 @@ def browser_page(browser, browser_faults):
     assert browser_faults == []
 
 
+@pytest.fixture(scope="session")
+def wait_until():
+    """Wait until an expression is true on a page.
+
+    `wait_for_function` compiles the expression inside the page, whose content security policy refuses that
+    unless it was true at once.
+    """
+
+    def wait(page, expression, arg=None):
+        for _ in range(600):
+            if page.evaluate(expression, arg):
+                return
+            page.wait_for_timeout(100)
+        raise AssertionError(f"not true within a minute: {expression}")
+
+    return wait
+
+
 @pytest.fixture
 def open_page(browser_page):
     """Open a page that is a file, and wait until it is ready."""

@@ -207,16 +207,16 @@ def test_many_images_are_decided_at_once(open_page, small_report, small_images):
     assert panel.locator(".tile.deleted").count() == 4
 
 
-def test_two_tabs_of_a_file_follow_each_other(open_page, small_report):
+def test_two_tabs_of_a_file_follow_each_other(open_page, small_report, wait_until):
     first = open_page(small_report)
     second = first.context.new_page()
     second.goto(first.url)
     second.wait_for_selector("html[data-ready]")
     decide = "([action, row]) => PE.store.decide({ action, object_ids: [PE.images.id[row]] })"
     first.evaluate(decide, ["delete", 0])
-    second.wait_for_function("PE.store.size() === 1")
+    wait_until(second, "PE.store.size() === 1")
     second.evaluate(decide, ["keep", 1])
-    first.wait_for_function("PE.store.size() === 2")
+    wait_until(first, "PE.store.size() === 2")
     assert first.evaluate("PE.store.list.map((one) => one.action)") == ["delete", "keep"]
     assert "2 images decided" in second.locator("#decisions").text_content()
     # a tab that missed the other's decision (a browser may put it to sleep) takes it over before its own
@@ -256,13 +256,13 @@ def test_nearly_all_is_not_all(open_page, small_report, share, text):
     assert open_page(small_report).evaluate("PE.percent", share) == text
 
 
-def test_a_key_on_the_tab_moves_the_focus_to_the_images(open_page, small_report):
+def test_a_key_on_the_tab_moves_the_focus_to_the_images(open_page, small_report, wait_until):
     page = open_page(small_report)
     page.get_by_role("tab", name="Overview").focus()
     while page.evaluate("PE.opened()") != "suspects":
         page.keyboard.press("ArrowRight")
     page.keyboard.press("k")
-    page.wait_for_function("PE.store.size() === 1")
+    wait_until(page, "PE.store.size() === 1")
     page.keyboard.press("ArrowRight")  # the next image, not the next tab
     assert page.evaluate("PE.opened()") == "suspects"
 

@@ -475,14 +475,14 @@ def test_arrow_keys_go_from_point_to_point(map_page):
     assert np.ptp(positions(map_page)[:-1, 0]) == pytest.approx(width, rel=0.01)
 
 
-def test_move_zoom_and_reset_by_pointer(map_page):
+def test_move_zoom_and_reset_by_pointer(map_page, wait_until):
     before = positions(map_page)
     middle = before.mean(axis=0)
     drag(map_page, [middle, middle + np.array([60, 40])])
     np.testing.assert_allclose(positions(map_page) - before, np.broadcast_to([60, 40], before.shape), atol=3)
     moved = positions(map_page)[0, 0]
     map_page.mouse.wheel(0, -300)
-    map_page.wait_for_function("moved => Math.abs(PE.map.position(0).x - moved) > 20", arg=moved)
+    wait_until(map_page, "moved => Math.abs(PE.map.position(0).x - moved) > 20", arg=moved)
     map_page.get_by_role("button", name="Reset the view").click()
     np.testing.assert_allclose(positions(map_page), before, atol=1)
 

@@ -71,15 +71,6 @@ def test_nothing_labelled_yet(table):
 # ---------------------------------------------------------------------------------------------------- in a browser
 
 
-def until(page, expression, arg=None):
-    """Wait until an expression is true; the page itself lets nobody compile texts, as `wait_for_function` does."""
-    for _ in range(600):
-        if page.evaluate(expression, arg):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(expression)
-
-
 @pytest.fixture
 def page(images, open_page, tmp_path):
     path = tmp_path / "report.html"
@@ -156,14 +147,14 @@ def test_undo_shows_the_group_again(page, images):
     assert shown(page) == order[0]
 
 
-def test_deleting_a_group_is_confirmed(page, images):
+def test_deleting_a_group_is_confirmed(page, images, wait_until):
     order = groups(build_queue(images))
     page.keyboard.press("d")
     page.locator("dialog").get_by_role("button", name="Cancel").click()
     assert page.evaluate("PE.store.list.length") == 0
     page.keyboard.press("d")
     page.locator("dialog").get_by_role("button", name="Delete").click()
-    until(page, "PE.store.list.length === 1")
+    wait_until(page, "PE.store.list.length === 1")
     assert page.evaluate("PE.store.last().object_ids.length") == len(order[0])
     assert shown(page) == order[1]
 
@@ -268,26 +259,26 @@ def live(table, browser_page, tmp_path):
     process.communicate(timeout=120)
 
 
-def test_the_queue_follows_every_label(live, images, tmp_path):
+def test_the_queue_follows_every_label(live, images, tmp_path, wait_until):
     order = groups(build_queue(images))
     assert shown(live) == order[0]
     give(live, "larva")
-    until(live, "PE.store.size() === 2")
+    wait_until(live, "PE.store.size() === 2")
     follows = PageQueue(images)
     follows.change(order[0], 2)
-    until(live, "rows => PE.data.parts.queue.rows[0] === rows[0]", arg=follows.describe()["rows"].tolist())
+    wait_until(live, "rows => PE.data.parts.queue.rows[0] === rows[0]", arg=follows.describe()["rows"].tolist())
     assert shown(live) == groups(follows.describe())[0]
     rest = [row for row in np.flatnonzero(KINDS == 2) if row not in order[0]]
     assert {live.evaluate("row => PE.className(PE.images.guess[row])", int(row)) for row in rest} == {"larva"}
     for n in (2, 3, 4):
         live.keyboard.press("g")
-        until(live, "n => PE.store.list.length === n", arg=n)
-        until(live, "!document.querySelector('#part-queue .tile.relabelled')")
+        wait_until(live, "n => PE.store.list.length === n", arg=n)
+        wait_until(live, "!document.querySelector('#part-queue .tile.relabelled')")
     live.keyboard.press("u")
-    until(live, "PE.store.list.length === 5")
+    wait_until(live, "PE.store.list.length === 5")
     journal = read_journal(tmp_path / "vectors_journal.jsonl")
     undone = journal.decisions.lines[3]["object_ids"]
-    until(
+    wait_until(
         live,
         "row => Number(document.querySelector('#part-queue .tile').dataset.row) === row",
         arg=images.table.object_id.tolist().index(undone[0]),

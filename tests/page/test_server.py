@@ -472,7 +472,9 @@ def test_no_decision_is_lost_or_saved_twice_in_20_kills(serve, tmp_path):
 # --- a real browser
 
 
-def test_the_page_reports_what_is_not_saved_and_has_the_rest_after_a_restart(serve, browser_page, browser_faults):
+def test_the_page_reports_what_is_not_saved_and_has_the_rest_after_a_restart(
+    serve, browser_page, browser_faults, wait_until
+):
     process = serve()
     browser_page.goto(process.address)
     browser_page.wait_for_selector("html[data-ready]")
@@ -492,11 +494,11 @@ def test_the_page_reports_what_is_not_saved_and_has_the_rest_after_a_restart(ser
     browser_page.get_by_text("1 image decided").wait_for()
     assert browser_page.evaluate("[PE.store.of(9).label, PE.store.of(3)]") == ["new <b>", None]
     browser_page.get_by_role("button", name="Undo").click()
-    browser_page.wait_for_function("PE.store.size() === 0")
+    wait_until(browser_page, "PE.store.size() === 0")
     assert browser_page.evaluate("PE.images.label[9]") == -1
 
 
-def test_parts_arrive_while_the_page_is_in_use(serve, browser_page):
+def test_parts_arrive_while_the_page_is_in_use(serve, browser_page, wait_until):
     process = serve()
     browser_page.goto(process.address)
     browser_page.wait_for_selector("html[data-ready]")
@@ -506,13 +508,13 @@ def test_parts_arrive_while_the_page_is_in_use(serve, browser_page):
         browser_page.get_by_text("Computing").wait_for(state="detached")
     assert browser_page.evaluate("PE.data.parts.map.neighbors.length > 0")
     browser_page.get_by_role("tab", name="Next to label").click()
-    browser_page.wait_for_function("PE.data.parts.queue && PE.data.parts.queue.rows.length > 0")
+    wait_until(browser_page, "PE.data.parts.queue && PE.data.parts.queue.rows.length > 0")
     before = browser_page.evaluate("PE.data.parts.queue.rows[0]")
     browser_page.evaluate("row => PE.store.decide({action: 'delete', object_ids: [PE.images.id[row]]})", before)
-    browser_page.wait_for_function("row => !PE.data.parts.queue.rows.includes(row)", arg=before)
+    wait_until(browser_page, "row => !PE.data.parts.queue.rows.includes(row)", arg=before)
 
 
-def test_a_review_that_starts_without_labels(table, tmp_path, browser_page):
+def test_a_review_that_starts_without_labels(table, tmp_path, browser_page, wait_until):
     pytest.importorskip("jinja2", reason="jinja2 is not installed (extra report)")
     pytest.importorskip("bokeh", reason="bokeh is not installed (extra report)")
     unlabelled = EmbeddingTable(table.vectors, table.object_id, path=table.path)
@@ -524,10 +526,10 @@ def test_a_review_that_starts_without_labels(table, tmp_path, browser_page):
     try:
         page.goto(f"{process.address}#map")
         page.wait_for_selector("#part-map[data-ready] canvas", state="attached")
-        page.wait_for_function(f"{choices}.includes('group')")  # the groups came after the map
+        wait_until(page, f"{choices}.includes('group')")  # the groups came after the map
         assert "guess" not in page.evaluate(choices)
         page.evaluate(decide, [[0, 3], "salp"])
-        page.wait_for_function(f"{choices}.includes('guess')")
+        wait_until(page, f"{choices}.includes('guess')")
         page.get_by_label("Colour by").select_option("guess")
         page.evaluate(decide, [[1], "typo"])
         assert page.evaluate("PE.classes") == ["salp", "typo"]
@@ -537,7 +539,7 @@ def test_a_review_that_starts_without_labels(table, tmp_path, browser_page):
         first = page.evaluate("PE.data.parts.queue.rows[0]")
         page.evaluate(decide, [[first], "salp"])
         page.reload()  # the queue that was computed at the start is old by now
-        page.wait_for_function("PE.data.parts.queue && PE.data.parts.queue.rows")
+        wait_until(page, "PE.data.parts.queue && PE.data.parts.queue.rows")
         assert first not in page.evaluate("Array.from(PE.data.parts.queue.rows)")
         for size in ({"width": 390, "height": 844}, {"width": 1280, "height": 800}):
             page.set_viewport_size(size)

@@ -84,15 +84,6 @@ def test_suspects_of_other_images_are_left_out():
 # ---------------------------------------------------------------------------------------------------- in a browser
 
 
-def until(page, expression, arg=None):
-    """Wait until an expression is true; the page itself lets nobody compile texts, as `wait_for_function` does."""
-    for _ in range(600):
-        if page.evaluate(expression, arg):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(expression)
-
-
 @pytest.fixture
 def page(open_page, tmp_path):
     """The page of 40 images with 6 suspects, at the first."""
@@ -117,7 +108,7 @@ def label(page, at):
     return page.evaluate("at => PE.className(PE.images.label[PE.data.parts.suspects.rows[at]])", at)
 
 
-def test_every_key_decides_once_and_goes_on(page):
+def test_every_key_decides_once_and_goes_on(page, wait_until):
     first = page.evaluate("PE.className(PE.data.parts.suspects.guess[1])")
     page.keyboard.press("k")
     page.keyboard.press("G")
@@ -126,12 +117,12 @@ def test_every_key_decides_once_and_goes_on(page):
     page.keyboard.press("d")
     page.keyboard.press("r")
     page.get_by_role("combobox").press("Enter")  # takes the suggestion
-    until(page, "document.querySelector('.judge-place').textContent === '5 of 6'")
+    wait_until(page, "document.querySelector('.judge-place').textContent === '5 of 6'")
     assert state(page)[2] == ["keep", "relabel", "delete", "relabel", None, None]
     page.keyboard.press("r")
     page.get_by_role("combobox").fill("new <b>kind</b>")
     page.get_by_role("combobox").press("Enter")
-    until(page, "document.querySelector('.judge-place').textContent === '6 of 6'")
+    wait_until(page, "document.querySelector('.judge-place').textContent === '6 of 6'")
     assert label(page, 4) == "new <b>kind</b>"
     page.keyboard.press("r")
     page.keyboard.press("Escape")
@@ -140,21 +131,21 @@ def test_every_key_decides_once_and_goes_on(page):
     assert page.get_by_text(HOSTILE).first.is_visible()
 
 
-def test_the_present_label_chosen_again_is_kept(page):
+def test_the_present_label_chosen_again_is_kept(page, wait_until):
     page.keyboard.press("r")
     page.get_by_role("combobox").fill(page.evaluate("PE.className(PE.images.label[PE.data.parts.suspects.rows[0]])"))
     page.get_by_role("combobox").press("Enter")
-    until(page, "PE.store.size() === 1")
+    wait_until(page, "PE.store.size() === 1")
     assert state(page)[2][0] == "keep"
 
 
-def test_arrows_move_without_deciding_and_undo_shows_the_image(page):
+def test_arrows_move_without_deciding_and_undo_shows_the_image(page, wait_until):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("d")
     page.keyboard.press("ArrowRight")
     assert state(page) == ("4 of 6", "1 of 6 decided", [None, "delete", None, None, None, None])
     page.keyboard.press("u")
-    until(page, "PE.store.size() === 0")
+    wait_until(page, "PE.store.size() === 0")
     assert state(page)[0] == "2 of 6"
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
@@ -196,7 +187,7 @@ def test_a_decision_that_is_not_saved_does_not_go_on(page, browser_faults):
     assert state(page)[:2] == ("2 of 6", "1 of 6 decided")
 
 
-def test_a_second_key_waits_for_the_first_decision(page):
+def test_a_second_key_waits_for_the_first_decision(page, wait_until):
     page.evaluate("""
         window.decide = PE.store.decide;
         PE.store.decide = (one) => new Promise((resolve) => { window.answer = () => resolve(window.decide(one)); }); 0
@@ -205,11 +196,11 @@ def test_a_second_key_waits_for_the_first_decision(page):
         page.keyboard.press(key)
     assert state(page)[:2] == ("1 of 6", "0 of 6 decided")
     page.evaluate("window.answer(); 0")
-    until(page, "document.querySelector('.judge-place').textContent === '2 of 6'")
+    wait_until(page, "document.querySelector('.judge-place').textContent === '2 of 6'")
     assert state(page)[2] == ["keep", None, None, None, None, None]
 
 
-def test_buttons_do_what_the_keys_do(page):
+def test_buttons_do_what_the_keys_do(page, wait_until):
     for name, action in (("Keep", "keep"), ("Relabel: ", "relabel"), ("Delete", "delete")):
         page.locator("#part-suspects").get_by_role("button", name=name).click()
         assert action in state(page)[2]
@@ -219,7 +210,7 @@ def test_buttons_do_what_the_keys_do(page):
     page.get_by_role("button", name="Relabel …").click()
     page.get_by_role("option", name="New class").wait_for(state="detached")
     page.get_by_role("option").first.click()
-    until(page, "PE.store.size() === 4")
+    wait_until(page, "PE.store.size() === 4")
     page.locator(".judge-picture").click()
     assert page.locator("dialog").get_by_text("second guess").count() == 1
     page.keyboard.press("k")  # not below a dialog
@@ -227,10 +218,10 @@ def test_buttons_do_what_the_keys_do(page):
     assert state(page)[1] == "4 of 6 decided"
 
 
-def test_the_end_is_clear_progress_is_kept_and_the_download_is_accepted(page, tmp_path):
+def test_the_end_is_clear_progress_is_kept_and_the_download_is_accepted(page, tmp_path, wait_until):
     for n, key in enumerate("kgdkk", start=1):
         page.keyboard.press(key)
-        until(page, "n => PE.store.size() === n", n)
+        wait_until(page, "n => PE.store.size() === n", n)
     page.reload()
     page.wait_for_selector("html[data-ready]")
     assert state(page)[:2] == ("6 of 6", "5 of 6 decided")

@@ -212,7 +212,7 @@ def test_a_tree_of_images_counts_labels_as_they_are_given(open_tree):
     assert [cell.inner_text() for cell in detail.locator("tbody td").all()] == ["krill", "16", "100 %"]
 
 
-def test_many_classes_are_legible_and_fit_a_phone(open_tree):
+def test_many_classes_are_legible_and_fit_a_phone(open_tree, wait_until):
     names = [f"class {number:03d}" for number in range(121)]
     images = make_images(2, names=names, centres=np.random.default_rng(1).normal(size=(121, 5)))
     page = open_tree(images)
@@ -222,7 +222,7 @@ def test_many_classes_are_legible_and_fit_a_phone(open_tree):
     for width, height in ((1280, 800), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.wait_for_function("document.querySelector('.tree-box svg').clientWidth < innerWidth / 2")
+        wait_until(page, "document.querySelector('.tree-box svg').clientWidth < innerWidth / 2")
     middle = """name => { const box = document.querySelector(".tree-box").getBoundingClientRect();
         const leaf = [...document.querySelectorAll(".tree-leaves button")].find(one => one.title === name);
         const line = document.querySelector(`.tree-box g[data-node="${leaf.dataset.node}"] .line`);
