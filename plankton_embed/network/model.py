@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from plankton_embed.network.model_card import CARD_FILE, CONFIG_FILE, build_mode
 from plankton_embed.network.pretrained import choose_weights, find_pretrained, list_pretrained, warn_of_folder
 from plankton_embed.network.saved_model import SEEN_FILE, WEIGHTS_FILE, is_own, is_seen, read_seen, shorten_hashes
 from plankton_embed.network.timm_trunks import resolve_network
+from plankton_embed.network.weight_files import read_safetensors, write_weights
 from plankton_embed.notebook import Shown
 from plankton_embed.output import refuse_overwrite, write_atomically, write_folder_atomically
 from plankton_embed.settings import Compile, NetworkSettings, Precision, PreparationSettings
@@ -230,8 +230,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             )
         text = card if card is not None else self.card or str(self.generate_model_card())
         with write_folder_atomically(folder) as temporary:
-            weights = {name: _compact(value.cpu()).contiguous() for name, value in self.net.state_dict().items()}
-            safetensors.torch.save_file(weights, temporary / WEIGHTS_FILE)
+            write_weights(self.net.state_dict(), temporary / WEIGHTS_FILE)
             config = json.dumps(self._config(), indent=2, ensure_ascii=False)
             (temporary / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
             (temporary / CARD_FILE).write_text(text, encoding="utf-8")
@@ -316,7 +315,7 @@ class EmbeddingModel(Shown, ModelHubMixin):
             network = NetworkSettings.from_saved(config["network"])
             preparation = PreparationSettings.from_saved(config["preparation"])
             net = build_net(network, 0, preparation.target_size, empty=True)
-            net.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
+            net.load_state_dict(read_safetensors(folder / WEIGHTS_FILE))
             seen, expected_hash = read_seen(folder.absolute()), config["model_hash"]  # not one of the package
         except PlanktonEmbedError:
             raise
@@ -368,12 +367,6 @@ class EmbeddingModel(Shown, ModelHubMixin):
         return (
             f"{self.network.trunk}, {side} px, {self.dimension} dimensions, {len(self.classes)} classes, {self.device}"
         )
-
-
-def _compact(values: torch.Tensor) -> torch.Tensor:
-    """Return float32 values as bfloat16, half as large, where that changes none of them."""
-    short = values.bfloat16()
-    return short if values.dtype == torch.float32 and torch.equal(short.float(), values) else values
 
 
 def _find_folder(name: str | Path, options: dict[str, Any]) -> Path:

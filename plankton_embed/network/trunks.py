@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network.pretrained import find_pretrained, list_pretrained
+from plankton_embed.network.weight_files import read_safetensors
 from plankton_embed.settings import NetworkSettings
 
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
@@ -155,7 +155,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"network.weights: {path} does not exist; expected {names}, a file, or a model or run folder")
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
+            return read_safetensors(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise InputError(f"network.weights: {path} cannot be read as weights: {error}") from error

@@ -1,0 +1,67 @@
+"""Files of weights in safetensors: each array as small as it can be without changing a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+SCALE = ".int8_scale"  # after the name of weights in int8: the array with the scale of each output channel
+HIGHEST = 127  # of the whole numbers of a channel in int8, of either sign
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights; float32 values are stored in int8 or bfloat16 where that changes none of them.
+
+    In int8, `NAME` has whole numbers of -127 to 127, and `NAME.int8_scale` what those of each output channel (the first
+    axis) are multiplied by.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        stored |= _shorten(name, value)
+    safetensors.torch.save_file({name: value.cpu().contiguous() for name, value in stored.items()}, path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights, of any program; those that `write_weights` stored in int8 are float32 again.
+
+    Raises:
+        OSError, safetensors.SafetensorError: the file cannot be read.
+    """
+    found = dict(safetensors.torch.load_file(path))
+    for name in [name for name in found if name + SCALE in found]:
+        whole, scale = found[name], found.pop(name + SCALE).float()
+        found[name] = whole * scale.reshape(-1, *[1] * (whole.ndim - 1))
+    return found
+
+
+def find_scale(weights: Tensor) -> Tensor:
+    """Return the scale at which the largest weight of each output channel is 127, (channels, 1, …); 1 if all are 0."""
+    scale = weights.abs().amax(dim=tuple(range(1, weights.ndim)), keepdim=True) / HIGHEST
+    return scale.where(scale > 0, 1)
+
+
+def to_int8(weights: Tensor, scale: Tensor) -> Tensor:
+    """Return weights as whole numbers of -127 to 127, int8, which times the scale are close to them."""
+    return (weights / scale).round().clamp(-HIGHEST, HIGHEST).to(torch.int8)
+
+
+def _shorten(name: str, values: Tensor) -> dict[str, Tensor]:
+    """Return the arrays that are stored for these weights, by name."""
+    if values.dtype != torch.float32:
+        return {name: values}
+    if values.ndim > 1 and values.numel():
+        scale = find_scale(values)
+        whole = to_int8(values, scale)
+        if _is_same(values, whole * scale):
+            return {name: whole} | _shorten(name + SCALE, scale.flatten())
+    short = values.bfloat16()
+    return {name: short if _is_same(values, short.float()) else values}
+
+
+def _is_same(values: Tensor, others: Tensor) -> bool:
+    """Return whether float32 values have the same bits; of a zero, the hash of a model knows the sign."""
+    return torch.equal(values.view(torch.int32), others.view(torch.int32))
