@@ -1,4 +1,4 @@
-"""Instruments that the model of the package has not seen: pixels, the model as it is, adapted, and three presets.
+"""Instruments that the models of the package have not seen: pixels, a model as it is, adapted, and presets.
 
     python benchmarks/instruments.py zooscan ifcb_groups -o runs/instruments
 
@@ -92,6 +92,7 @@ def main() -> None:
         "as it is": lambda catalog, folder, seed: score_model(catalog, folder, False),
         "adapted": lambda catalog, folder, seed: score_model(catalog, folder, True),
         "instant": trained("instant"),
+        "instant_inception": trained("instant", **{"network.trunk": "inception_v3", "preparation.target_size": 139}),
         "quick_scratch": trained("quick", **minutes, **{"network.weights": "none", "preparation.target_size": 64}),
         "quick": trained("quick", **minutes),
     }

@@ -35,10 +35,11 @@ STAGES: dict[str, list[dict[str, Any]]] = {  # each from the weights of the one 
         {"network.trunk": "resnet18", "preparation.target_size": 64, "training.epochs": 16},
         {"preparation.target_size": 96, "training.epochs": 46, "training.learning_rate": 2e-3},
     ],
-    # from these sides the network's unpadded layers arrive at 1 x 1 and 2 x 2 without leaving out an edge
-    "isiis-inception-v3": [  # half an hour, and two hours, of two cores with bf16
+    # from these sides the network's unpadded layers arrive at 1 x 1, 2 x 2 and 3 x 3 without leaving out an edge
+    "isiis-inception-v3": [  # half an hour, an hour and a half, and 50 minutes, of two cores with bf16
         {"network.trunk": "inception_v3", "preparation.target_size": 75, "training.epochs": 24},
         {"preparation.target_size": 107, "training.epochs": 46, "training.learning_rate": 2e-3},
+        {"preparation.target_size": 139, "training.epochs": 16, "training.learning_rate": 1e-3},
     ],
 }
 METHODS = ("centroid", "knn", "mlp")
@@ -59,9 +60,10 @@ vectors = model.embed(images)  # dark or light background, any size
   Ichthyoplankton Imaging System (ISIIS) in the Straits of Florida in 2014: shadow images, dark animals on a light
   background. Cowen, R. K., Sponaugle, S., Robinson, K., Luo, J. (2015), *PlanktonSet 1.0*, NOAA National Centers for
   Environmental Information, doi:10.7289/V5D21VJD. The data are in the public domain; please cite them.
-- No pretrained weights. {stages}. First proxies (normalized softmax), then triplets; images of a class are drawn in
-  proportion to the square root of its size. The epoch was chosen on the val part. `benchmarks/pretrained.py` has every
-  setting.
+- No pretrained weights. {stages}.
+  In each stage first proxies (normalized softmax), then triplets; images of a class are drawn in proportion to the
+  square root of its size. The epoch was chosen on the val part. Then the weights were rounded to int8, those of the
+  first convolution and of the head to bfloat16. `benchmarks/pretrained.py` has every setting.
 - `training_images.npy` has the hashes of the training images. Commands that score images warn if they are among them
   (with equal pixels: copies saved as JPEG again are not found).
 
@@ -76,8 +78,8 @@ On the test part ({n_test} images), from the vectors of the train part:
 ## Limits
 
 - One instrument, one region, one cruise. On images of other instruments the vectors separate classes less well: fit the
-  head to your own images (preset `instant`), or train the whole network (presets `quick` and `cpu`), and look at the
-  scores.
+  head to your own images (preset `instant` with `network.trunk={trunk}` and `preparation.target_size={side}`), or train
+  the whole network (presets `quick`, `cpu` and `gpu`), and look at the scores.
 - The labels of PlanktonSet are partly wrong, and some classes are mixed (`unknown_blobs_and_smudges`, `artifacts`).
 - All images are scaled to fill the square, so that the vectors do not contain the size of the animal.
 

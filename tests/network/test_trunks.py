@@ -201,7 +201,9 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
 
 
 def test_missing_weights_are_refused():
-    expected = r"nowhere\.pt does not exist; expected imagenet, hub \(timm\), none, isiis-resnet18, a file, or a"
+    expected = (
+        r"nowhere\.pt does not exist; expected imagenet, hub \(timm\), none, isiis-inception-v3, isiis-resnet18, a"
+    )
     with pytest.raises(InputError, match=expected):
         build_trunk(NetworkSettings(trunk=SMALL, weights="nowhere.pt"))
 
