@@ -253,8 +253,8 @@ Status = Annotated[
 PresetOption = Annotated[
     Preset | None,
     Option(
-        help="instant: only the last layer is fitted, a minute; quick: ten minutes; cpu: about an hour; gpu: 299 px, "
-        "ImageNet weights, long  [default: instant for run, else cpu]"
+        help="instant: only the last layer is fitted, a minute; quick: ten minutes; cpu: about an hour; gpu: "
+        "Inception-v3, 299 px, long  [default: instant for run, else cpu]"
     ),
 ]
 SettingsFile = Annotated[Path | None, Option("--settings", metavar="FILE", help="YAML file with settings to change")]

@@ -53,6 +53,7 @@ OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.buil
         frozenset({"form", "margin"}),
         {
             "network.trunk": "inception_v3",
+            "network.weights": "imagenet",
             "network.output": "sigmoid",
             "preparation.polarity": "as_is",
             "preparation.scaling": "report",
@@ -450,8 +451,8 @@ class Settings(_Part):
 
         Args:
             preset: `instant` (the frozen ResNet-18 that comes with the package; only the head is computed, in a
-                minute), `quick` (that trunk is trained, ten minutes), `cpu` (an hour or so), or `gpu` (Inception-v3
-                with ImageNet weights, 299 px, long).
+                minute), `quick` (that trunk is trained, ten minutes), `cpu` (an hour or so), or `gpu` (the
+                Inception-v3 that comes with the package is trained, 299 px, long).
             file: YAML with the settings to change.
             overrides: `{"training.epochs": 20}` or `["training.epochs=20"]`; text values are read as YAML.
             default: the preset if none is given.
@@ -497,12 +498,12 @@ class Settings(_Part):
         return dict(flatten(self.model_dump(mode="json")))
 
 
-SHIPPED = {  # the trunk that comes with the package, and how its images were prepared
-    "network.trunk": "resnet18",
+FROM_SHIPPED = {  # the models that come with the package, and how their images were prepared
     "network.weights": "auto",
     "preparation.polarity": "dark_on_light",
     "preparation.scaling": "fill",
 }
+SHIPPED = {"network.trunk": "resnet18", **FROM_SHIPPED}
 PRESETS: dict[str, dict[str, Any]] = {
     "instant": {**SHIPPED, "network.frozen": True, "network.size_inputs": "pixels", "embedding.views": 2},
     "quick": {  # in minutes, weak augmentation is better (NDSB-40, val, 8 minutes)
@@ -515,8 +516,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "cpu": SHIPPED,  # from scratch at 96 px better than Inception-v3, and faster
     "gpu": {
+        **FROM_SHIPPED,
         "preparation.target_size": 299,
-        "network.weights": "imagenet",
         "training.epochs": 100,
         "training.classes_per_batch": 32,
         "training.images_per_class": 200,

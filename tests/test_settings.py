@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plankton_embed.errors import InputError, SettingError
+from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.settings import (
     OBJECTIVES,
     PRESETS,
@@ -68,11 +69,12 @@ def test_weights_replaced_do_not_count_as_given():
     assert changed.with_weights("auto") == built
 
 
-def test_the_gpu_preset_is_large_long_and_starts_from_imagenet():
+def test_the_gpu_preset_is_large_long_and_starts_from_the_model_of_the_package():
     gpu = Settings.build("gpu")
     assert gpu.network.trunk == "inception_v3"
     assert gpu.preparation.target_size == 299
-    assert gpu.network.weights == "imagenet"
+    assert choose_weights(gpu.network) == "isiis-inception-v3"
+    assert (gpu.preparation.polarity, gpu.preparation.scaling) == ("dark_on_light", "fill")
     assert gpu.training.epochs > Settings().training.epochs
 
 
@@ -251,7 +253,7 @@ def test_every_objective_is_of_use_by_its_name_alone():
 def test_reference_2019_brings_its_recipe_along():
     built = Settings.build(overrides=["training.objective=reference_2019"])
     training = built.training
-    assert built.network.output == "sigmoid"
+    assert (built.network.weights, built.network.output) == ("imagenet", "sigmoid")
     assert (training.sampling, training.classes_per_batch, training.batch_images_per_class) == (
         "random_triplets",
         20,
@@ -476,7 +478,7 @@ def test_settings_know_which_were_given(write):
 def test_the_hash_is_of_the_values_however_they_were_given():
     assert PreparationSettings(target_size=96).hash() == PreparationSettings.validate_or_explain({}).hash()
     assert Settings.build("gpu", overrides=["preparation.target_size=128"]).preparation.hash() == (
-        PreparationSettings(target_size=128).hash()
+        PreparationSettings(target_size=128, polarity="dark_on_light", scaling="fill").hash()
     )
 
 

@@ -91,7 +91,12 @@ def test_every_objective_learns_the_drawn_set_and_raises_no_alarm(drawn, tmp_pat
     assert "collaps" not in caplog.text
 
 
-REFERENCE = {"training.objective": "reference_2019", "training.epochs": 6, "training.steps_per_epoch": 100}
+REFERENCE = {
+    "training.objective": "reference_2019",
+    "training.epochs": 6,
+    "training.steps_per_epoch": 100,
+    "network.weights": "none",
+}
 
 
 @pytest.mark.parametrize("form", ["standard", "alternative"])

@@ -159,7 +159,11 @@ VARIANTS = {
     "sgd": {"training.optimizer": "sgd", "training.learning_rate": 0.05},
     "memory": {"training.memory": 8},
     "scheduled": {"training.objective": "scheduled", "training.proxy_share": 0.6},  # switches after its 4th step
-    "reference_2019": {"training.objective": "reference_2019", "training.steps_per_epoch": 3},
+    "reference_2019": {
+        "training.objective": "reference_2019",
+        "training.steps_per_epoch": 3,
+        "network.weights": "none",
+    },
     "sizes": {"training.sampling": "natural", "network.size_inputs": "pixels", "training.schedule": "rounds"},
 }
 

@@ -24,6 +24,7 @@ def reference(images, tmp_path_factory, tiny):
     settings = {
         **tiny,
         "training.objective": "reference_2019",
+        "network.weights": "none",
         "training.classes_per_batch": 4,
         "training.batch_images_per_class": 3,
         "training.steps_per_epoch": 8,
