@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network.pretrained import find_pretrained, list_pretrained
-from plankton_embed.network.weight_files import read_safetensors
+from plankton_embed.network.weight_files import read_safetensors, restore_int8
 from plankton_embed.settings import NetworkSettings
 
 WITH_AUXILIARY_HEADS = ("inception_v3", "googlenet")
@@ -118,7 +118,7 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Accepts the names of torchvision, and those of a saved EmbeddingModel or FineTunedNet.
 
     Raises:
-        InputError: a layer is missing or has another shape.
+        InputError: a layer is missing, has another shape, or is stored in whole numbers without their scale.
     """
     found = strip_names(weights)
     wanted = trunk.state_dict()
@@ -128,9 +128,12 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     missing = [name for name in wanted if name not in found]
     misfits = [f"{n} {tuple(found[n].shape)} for {tuple(w.shape)}" for n, w in wanted.items()
                if n in found and found[n].shape != w.shape]  # fmt: skip
-    if missing or misfits:
+    whole = [f"{n} {found[n].dtype}" for n, w in wanted.items()
+             if n in found and w.is_floating_point() and not found[n].is_floating_point()]  # fmt: skip
+    if missing or misfits or whole:
         faults = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
         faults += [f"{len(misfits)} of another shape, such as {misfits[0]}"] if misfits else []
+        faults += [f"{len(whole)} are whole numbers without a scale, such as {whole[0]}"] if whole else []
         raise InputError(
             f"{source}: does not fit the trunk ({'; '.join(faults)}). Were they made for another network.trunk?"
         )
@@ -164,7 +167,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     entries = weights.items() if isinstance(weights, dict) else [(None, weights)]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
         raise InputError(f"network.weights: {path}: expected a dictionary of tensors, found {type(weights).__name__}")
-    return dict(weights)
+    return restore_int8(weights)
 
 
 def _imagenet_weights(name: str) -> Mapping[str, Tensor]:

@@ -29,13 +29,25 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a file of weights, of any program; those that `write_weights` stored in int8 are float32 again.
 
     Raises:
-        OSError, safetensors.SafetensorError: the file cannot be read.
+        OSError, safetensors.SafetensorError, ValueError: the file cannot be read.
     """
-    found = dict(safetensors.torch.load_file(path))
-    for name in [name for name in found if name + SCALE in found]:
-        whole, scale = found[name], found.pop(name + SCALE).float()
-        found[name] = whole * scale.reshape(-1, *[1] * (whole.ndim - 1))
-    return found
+    return restore_int8(safetensors.torch.load_file(path))
+
+
+def restore_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in which those that `write_weights` stored in int8 are float32 again.
+
+    Raises:
+        ValueError: a scale does not fit its weights.
+    """
+    weights = dict(stored)
+    for name in [name for name, value in stored.items() if value.dtype == torch.int8 and name + SCALE in stored]:
+        whole, scale = stored[name], weights.pop(name + SCALE)
+        if scale.shape != whole.shape[:1]:
+            expected, found = tuple(whole.shape[:1]), tuple(scale.shape)
+            raise ValueError(f"{name}{SCALE}: expected a scale for each output channel {expected}, found {found}")
+        weights[name] = whole * scale.float().reshape(*scale.shape, *[1] * (whole.ndim - 1))
+    return weights
 
 
 def find_scale(weights: Tensor) -> Tensor:

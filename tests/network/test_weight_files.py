@@ -90,6 +90,34 @@ def test_a_model_in_int8_is_a_quarter_as_large_and_gives_the_same_vectors(tmp_pa
     assert torch.equal(trunk, model.net.state_dict()["trunk.layer4.1.conv2.weight"])
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_whole_numbers_are_weights_only_with_their_scale(tmp_path, suffix):
+    model = EmbeddingModel.build(NetworkSettings(trunk="shufflenet_v2_x0_5"), PreparationSettings(target_size=32))
+    for value in model.net.parameters():
+        if value.ndim > 1:
+            scale = find_scale(value.data)
+            value.data = to_int8(value.data, scale) * scale
+    stored = safetensors.torch.load_file(model.save(tmp_path / "model") / "model.safetensors")
+    save = torch.save if suffix == ".pt" else safetensors.torch.save_file
+    save(stored, path := tmp_path / f"with{suffix}")
+    network = NetworkSettings(trunk="shufflenet_v2_x0_5", weights=str(path))
+    trunk = build_net(network, 0, 32).trunk.state_dict()
+    assert all(torch.equal(trunk[name], value) for name, value in model.net.trunk.state_dict().items())
+    save({n: v for n, v in stored.items() if not n.endswith(".int8_scale")}, path)
+    with pytest.raises(InputError, match=r"\d+ are whole numbers without a scale, such as \S+ torch\.int8"):
+        build_net(network, 0, 32)
+
+
+@pytest.mark.parametrize("scale", [torch.ones(1), torch.ones(3), torch.ones(2, 1)])
+def test_a_scale_of_another_shape_is_refused_by_name(tmp_path, scale):
+    weights = {"a": torch.ones(2, 3, dtype=torch.int8), "a.int8_scale": scale, "a.int8_scale.int8_scale": torch.ones(2)}
+    safetensors.torch.save_file(weights, path := tmp_path / "w.safetensors")
+    with pytest.raises(
+        InputError, match=r"w\.safetensors .*a\.int8_scale: expected a scale for each output channel \(2,\)"
+    ):
+        read_weights(path)
+
+
 def test_a_file_cut_short_is_refused_by_name(tmp_path):
     path = tmp_path / "w.safetensors"
     write_weights({"a": torch.ones(4, 4)}, path)
