@@ -53,7 +53,6 @@ OBJECTIVES: dict[str, ObjectiveRecord] = {  # built by `training.objectives.buil
         frozenset({"form", "margin"}),
         {
             "network.trunk": "inception_v3",
-            "network.weights": "imagenet",
             "network.output": "sigmoid",
             "preparation.polarity": "as_is",
             "preparation.scaling": "report",
@@ -224,8 +223,9 @@ class NetworkSettings(_Part):
     trunk: str = Field("inception_v3", description="a torchvision classification model, or timm:NAME")
     weights: str = Field(
         "none",
-        description="starting weights: auto: those of the model for this trunk that comes with the package, else none; "
-        "none: random; imagenet; hub (timm); a name of `models`, a model or run folder, or a file",
+        description="starting weights: auto: those of the model for this trunk that comes with the package, else none "
+        "(reference_2019: imagenet); none: random; imagenet; hub (timm); a name of `models`, a folder of a model or "
+        "run, or a file",
     )
     frozen: bool = Field(
         False, description="keep the starting weights of the trunk; compute the head by linear discriminant analysis"

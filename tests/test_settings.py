@@ -253,7 +253,7 @@ def test_every_objective_is_of_use_by_its_name_alone():
 def test_reference_2019_brings_its_recipe_along():
     built = Settings.build(overrides=["training.objective=reference_2019"])
     training = built.training
-    assert (built.network.weights, built.network.output) == ("imagenet", "sigmoid")
+    assert (choose_weights(built.network), built.network.output) == ("imagenet", "sigmoid")
     assert (training.sampling, training.classes_per_batch, training.batch_images_per_class) == (
         "random_triplets",
         20,
@@ -276,7 +276,7 @@ def test_the_objective_comes_after_the_preset():
     gpu = Settings.build("gpu", overrides=["training.objective=reference_2019"])
     assert gpu.training.classes_per_batch == 20  # 32 in the preset
     assert (gpu.training.epochs, gpu.training.images_per_class) == (100, 200)  # of the preset
-    assert gpu.network.weights == "imagenet"
+    assert choose_weights(gpu.network) == "imagenet"
 
 
 ASKED = {"objective": "reference_2019", "margin": 1.5, "classes_per_batch": 5}

@@ -39,11 +39,6 @@ _B_ADAM: dict[str, Any] = {"optimizer": "adam", "scaling": "standard"}
 _D: dict[str, Any] = {"origin": "D", "kind": "net", "pixels": (64, 64, "three")}
 
 
-def default_weights(trunk: str) -> str:
-    """Return the pretrained weights of a trunk: those of torchvision, or of timm."""
-    return "hub" if trunk.startswith("timm:") else "imagenet"
-
-
 def _fine_tune(weights: str) -> FineTunedNet:
     """Return C's net; without pretrained weights all of it learns from the start."""
     return (

@@ -37,14 +37,23 @@ def warn_of_folder(name: str | Path) -> None:
         )
 
 
+def published_weights(trunk: str) -> str:
+    """Return the weights that are published with a trunk: `imagenet` of torchvision, or `hub` of timm."""
+    return "hub" if trunk.startswith("timm:") else "imagenet"
+
+
 def choose_weights(network: NetworkSettings) -> str:
     """Return the starting weights: for `auto` the name of the model for this trunk, or `none`.
+
+    For the sigmoid head of the recipe of 2019, `auto` is what the recipe starts from: ImageNet (`hub` for timm).
 
     Raises:
         SettingError: the trunk is frozen, and there is no model for it.
     """
     if network.weights != "auto":
         return network.weights
+    if network.output == "sigmoid":
+        return published_weights(network.trunk)
     trunks = {
         name: json.loads((FOLDER / name / CONFIG_FILE).read_text("utf-8"))["network"]["trunk"]
         for name in list_pretrained()

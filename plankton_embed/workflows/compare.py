@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from plankton_embed.baselines.losses import LOSSES_FILE
-from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS, default_weights
+from plankton_embed.baselines.systems import DEFAULT_SYSTEMS, SYSTEMS
 from plankton_embed.classifiers.scoring import compare_right, correct_holm
 from plankton_embed.errors import InputError, OutputError, PlanktonEmbedError, SettingError
 from plankton_embed.images.catalog import ImageCatalog
@@ -26,7 +26,7 @@ from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.readers.status import describe_unvalidated
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import check_weights
-from plankton_embed.network.pretrained import HUB, KEYWORDS, list_pretrained
+from plankton_embed.network.pretrained import HUB, KEYWORDS, list_pretrained, published_weights
 from plankton_embed.notebook import Shown
 from plankton_embed.output import write_atomically, write_frame, write_json
 from plankton_embed.plots.comparison import draw_comparison
@@ -249,7 +249,7 @@ def _check_options(
         if name not in trunks:
             raise SettingError(f"weights: no system uses the trunk {name!r}; expected one of {', '.join(trunks)}")
         if not _is_keyword(value) and not Path(value).exists():
-            expected = ", ".join([default_weights(name), "none", *list_pretrained()])
+            expected = ", ".join([published_weights(name), "none", *list_pretrained()])
             raise InputError(f"weights of {name}: {value} does not exist; expected {expected}, or a file")
         check_weights(settings.network.model_copy(update={"trunk": name, "weights": value}))
     return {n: v if _is_keyword(v) else str(Path(v).resolve()) for n, v in weights.items()}
@@ -280,7 +280,7 @@ def _continue(folder: RunFolder, options: Mapping[str, Any], settings: Settings)
     measured = {path.parents[1].name for path in base.glob(f"{SYSTEMS_FOLDER}/*/seed_*/{MEASURES_FILE}")}
     systems = [system for name, system in SYSTEMS.items() if name in measured and system.pretrained]
     for trunk in (system.trunk or settings.network.trunk for system in systems):
-        old = before["weights"].get(trunk, default_weights(trunk))
+        old = before["weights"].get(trunk, published_weights(trunk))
         if weights.get(trunk, old) != old:
             raise SettingError(
                 f"{base} contains a comparison with other weights of {trunk} ({old}); choose another folder"

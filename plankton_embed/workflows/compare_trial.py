@@ -24,7 +24,7 @@ from plankton_embed.baselines.growing import divide_and_grow, grow_classes
 from plankton_embed.baselines.inputs import read_pixels
 from plankton_embed.baselines.losses import LOSSES_FILE, highest_losses, write_highest_losses
 from plankton_embed.baselines.net_classifier import WEIGHTS_FILE as NET_WEIGHTS_FILE
-from plankton_embed.baselines.systems import SYSTEMS, System, default_weights
+from plankton_embed.baselines.systems import SYSTEMS, System
 from plankton_embed.baselines.tabular import EmbeddingAndFeaturesClassifier
 from plankton_embed.classifiers.calibrated import LEFT_OUT_SHARE
 from plankton_embed.classifiers.calibration import LEAST_PROBABILITY, fit_temperature
@@ -35,6 +35,7 @@ from plankton_embed.images.catalog import SPLITS, ImageCatalog, content_hashes
 from plankton_embed.images.shape_features import measure_shapes
 from plankton_embed.images.splits import is_learnable
 from plankton_embed.images.store import PreparedImages, prepare_images
+from plankton_embed.network.pretrained import published_weights
 from plankton_embed.network.saved_model import WEIGHTS_FILE, count_seen_images, is_forgetful
 from plankton_embed.output import write_frame, write_json
 from plankton_embed.plots.confusion import draw_confusion
@@ -217,7 +218,7 @@ def measure_system(trial: Trial) -> list[dict[str, Any]]:
     learnable = is_learnable(catalog) | settings.split.keep_contradictions
     images = TrialImages(catalog.select(catalog.frame["label"].notna().to_numpy() & learnable), settings)
     trunk = trial.system.trunk or settings.network.trunk
-    weights = options["weights"].get(trunk, default_weights(trunk)) if trial.system.pretrained else "none"
+    weights = options["weights"].get(trunk, published_weights(trunk)) if trial.system.pretrained else "none"
     kinds = {"net": _measure_net, "trees": _measure_trees, "embedding": _measure_embedding, "softmax": _measure_softmax}
     rows = kinds[trial.system.kind](trial, images, weights, options["budget"])
     start = settings.network.model_copy(update={"trunk": trunk, "weights": weights})

@@ -14,7 +14,7 @@ from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.device import choose_device
 from plankton_embed.network.embedding_net import build_net, check_network
 from plankton_embed.network.model import EmbeddingModel
-from plankton_embed.network.pretrained import choose_weights, list_pretrained, warn_of_folder
+from plankton_embed.network.pretrained import choose_weights, list_pretrained, published_weights, warn_of_folder
 from plankton_embed.network.saved_model import (
     EARLIER_CLASSES,
     is_forgetful,
@@ -53,10 +53,11 @@ def open_run(
         chosen = keep_settings(folder, chosen)
     if unused := chosen.list_unused():
         raise SettingError(
-            f"network.frozen (preset instant): the trunk is not trained, so {', '.join(unused)} would not be used; "
-            "leave them out, or choose a preset that trains the trunk (--preset quick or cpu)"
+            f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, "
+            "or choose another preset: instant keeps the trunk (other trunks and sizes with network.trunk and "
+            "preparation.target_size), quick, cpu and gpu train it"
         )
-    chosen = chosen.with_weights(choose_weights(chosen.network))
+    chosen = _name_weights(chosen)
     if folder.settings.exists() and not overwrite:  # its starting weights were loaded before, and may be gone
         check_network(chosen.network, chosen.preparation.target_size)
     else:
@@ -89,6 +90,19 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
     if differ:
         logger.info("%s continues with its own settings, not the defaults: %s", folder.path, "; ".join(differ.values()))
     return own
+
+
+def _name_weights(settings: Settings) -> Settings:
+    """Replace the starting weights `auto` by what they stand for; warn where that is nothing."""
+    network, name = settings.network, choose_weights(settings.network)
+    if network.weights == "auto" and name == "none":
+        logger.warning(
+            "no model with the trunk %s comes with the package, so its training starts from random weights; to start "
+            "from others, set network.weights=%s (downloaded) or a file; to start from random weights without this "
+            "warning, set network.weights=none",
+            *(network.trunk, published_weights(network.trunk)),
+        )
+    return settings.with_weights(name)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from plankton_embed.errors import InputError, SettingError
@@ -21,6 +22,22 @@ from plankton_embed.network.saved_model import (
     read_seen,
 )
 from plankton_embed.settings import NetworkSettings, PreparationSettings
+
+
+@pytest.mark.parametrize("name", ["isiis-inception-v3", "isiis-resnet18"])
+def test_a_model_of_the_package_is_whole(name):
+    model = EmbeddingModel.load(name, "cpu")  # its hash is checked
+    assert len(model.classes) == 121
+    assert len(np.unique(model.seen)) == len(model.seen) == model.training["n_images"] == 17_032
+    assert (model.preparation.polarity, model.preparation.scaling) == ("dark_on_light", "fill")
+    network = NetworkSettings(trunk=model.network.trunk, weights="auto")
+    assert choose_weights(network) == name
+    assert not is_forgetful(network.model_copy(update={"weights": name}))
+    trunk = build_net(network, 0, model.preparation.target_size).trunk.state_dict()
+    assert all(torch.equal(trunk[name], value) for name, value in model.net.trunk.state_dict().items())
+    pixels = np.full((60, 40), 255, np.uint8)
+    pixels[20:40, 10:30] = 0
+    np.testing.assert_allclose(np.linalg.norm(model.embed([pixels]), axis=1), 1, atol=1e-5)
 
 
 @pytest.fixture
@@ -65,6 +82,11 @@ def test_auto_is_the_model_for_the_trunk(made):
     chosen = {trunk: choose_weights(NetworkSettings(trunk=trunk, weights="auto")) for trunk in ("resnet18", "resnet34")}
     assert chosen == {"resnet18": "of-resnet", "resnet34": "none"}
     assert choose_weights(NetworkSettings(trunk="resnet34", weights="imagenet")) == "imagenet"
+    recipe = {trunk: NetworkSettings(trunk=trunk, weights="auto", output="sigmoid") for trunk in ("resnet18", "timm:x")}
+    assert {trunk: choose_weights(network) for trunk, network in recipe.items()} == {
+        "resnet18": "imagenet",
+        "timm:x": "hub",
+    }
     auto = NetworkSettings(trunk="resnet18", weights="auto")
     model = EmbeddingModel.build(auto, PreparationSettings(target_size=32))
     assert model.network.weights == "of-resnet"

@@ -12,6 +12,7 @@ from plankton_embed.network.saved_model import read_classes, read_seen
 from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
 from plankton_embed.workflows import run_steps
+from plankton_embed.workflows.run_start import open_run
 
 
 def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path, quick):
@@ -90,6 +91,16 @@ def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path
     assert choose_weights(Settings.build(overrides=settings).network) == "a-newer"
     done = pe.run(images, tmp_path / "run", settings=Settings.build("cpu", overrides=settings), progress=False)
     assert done.model.network.weights == "of-run"
+
+
+def test_random_weights_that_nobody_asked_for_are_warned_of(images, tmp_path, packaged, caplog):
+    chosen = {}
+    for trunk, weights in (("mnasnet0_5", "auto"), ("mnasnet0_5", "none"), ("shufflenet_v2_x0_5", "auto")):
+        settings = {"network.trunk": trunk, "network.weights": weights, "preparation.target_size": 32}
+        _, built = open_run(images, tmp_path / "run", Settings.build(overrides=settings), False, "cpu")
+        chosen[trunk, weights] = (built.network.weights, "no model with the trunk mnasnet0_5" in caplog.text)
+        caplog.clear()
+    assert list(chosen.values()) == [("none", True), ("none", False), ("of-run", False)]
 
 
 def test_a_start_that_does_not_remember_its_training_images_is_warned_of(finished, images, tmp_path, frozen, caplog):
