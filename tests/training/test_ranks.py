@@ -46,7 +46,7 @@ with join_ranks("cpu") as ranks:
             "preparation.target_size": 48, "network.trunk": "resnet18", "network.dimension": 16,
             "training.epochs": 1, "training.steps_per_epoch": 5, "training.classes_per_batch": 3,
             "training.batch_images_per_class": 5, "training.precision": "float32", "training.learning_rate": 1e-3,
-            **changes,
+            "training.optimizer": "sgd", **changes,
         })
         images = None
         if ranks.is_first:
@@ -66,7 +66,8 @@ VARIANTS = {
     "triplet": {"training.objective": "triplet"},
     "proxies": {"training.objective": "normalized_softmax"},
     "memory": {"training.objective": "triplet", "training.memory": 30, "training.warmup": 0.0},
-    "sgd": {"training.objective": "scheduled", "training.optimizer": "sgd", "training.proxy_share": 0.5},
+    "scheduled": {"training.objective": "scheduled", "training.proxy_share": 0.5},
+    "adamw": {"training.objective": "triplet", "training.optimizer": "adamw"},
 }
 TRAIN = {
     "network.weights": "none",
@@ -223,7 +224,9 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
         one, first, second = (pe.EmbeddingModel.load(path, "cpu").net for path in paths)
         for (name, a), b, c in zip(one.named_parameters(), first.parameters(), second.parameters(), strict=True):
             assert torch.equal(b, c), name
-            assert (a - b).detach().abs().max() <= 1e-5, (variant, name)
+            # AdamW divides by the size of the gradient: where that is near 0, rounding can move a weight by a whole step
+            limit = 1e-5 if variant == "adamw" else 1e-6
+            assert (a - b).detach().abs().max() <= limit, (variant, name)
         histories = [History.load(RunFolder(tmp_path / name / variant / "0").history) for name in ("one", "two")]
         for column in ("loss", "active_share"):
             a, b = (getattr(history.records[0], column) for history in histories)
