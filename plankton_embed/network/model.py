@@ -222,7 +222,10 @@ class EmbeddingModel(Shown, ModelHubMixin):
 
         Raises:
             OutputError: a file or another folder is there.
+            SettingError: the weights are not float32.
         """
+        if other := {value.dtype for value in self.net.parameters()} - {torch.float32}:
+            raise SettingError(f"{folder}: expected weights in float32, found {other}; call model.net.float() first")
         refuse_overwrite(folder, overwrite=True, made_of=CONFIG_FILE)
         if (Path(folder) / CONFIG_FILE).is_file() and not is_own(Path(folder)):  # many programs write a config.json
             raise OutputError(

@@ -118,7 +118,7 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Accepts the names of torchvision, and those of a saved EmbeddingModel or FineTunedNet.
 
     Raises:
-        InputError: a layer is missing, has another shape, or is stored in whole numbers without their scale.
+        InputError: a layer is missing, has another shape, is not finite, or has whole numbers without their scale.
     """
     found = strip_names(weights)
     wanted = trunk.state_dict()
@@ -130,10 +130,12 @@ def load_weights(trunk: nn.Module, weights: Mapping[str, Tensor], source: str) -
                if n in found and found[n].shape != w.shape]  # fmt: skip
     whole = [f"{n} {found[n].dtype}" for n, w in wanted.items()
              if n in found and w.is_floating_point() and not found[n].is_floating_point()]  # fmt: skip
-    if missing or misfits or whole:
+    broken = [n for n in wanted if n in found and not found[n].isfinite().all()]
+    if missing or misfits or whole or broken:
         faults = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
         faults += [f"{len(misfits)} of another shape, such as {misfits[0]}"] if misfits else []
         faults += [f"{len(whole)} are whole numbers without a scale, such as {whole[0]}"] if whole else []
+        faults += [f"{len(broken)} have values that are not finite, such as {broken[0]}"] if broken else []
         raise InputError(
             f"{source}: does not fit the trunk ({'; '.join(faults)}). Were they made for another network.trunk?"
         )

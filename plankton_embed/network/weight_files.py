@@ -46,6 +46,8 @@ def restore_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if scale.shape != whole.shape[:1]:
             expected, found = tuple(whole.shape[:1]), tuple(scale.shape)
             raise ValueError(f"{name}{SCALE}: expected a scale for each output channel {expected}, found {found}")
+        if not (scale.is_floating_point() and scale.isfinite().all() and (scale > 0).all()):
+            raise ValueError(f"{name}{SCALE}: expected scales that are fractions, finite and above 0")
         weights[name] = whole * scale.float().reshape(*scale.shape, *[1] * (whole.ndim - 1))
     return weights
 

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from plankton_embed.errors import InputError
+from plankton_embed.errors import InputError, SettingError
 from plankton_embed.network.embedding_net import build_net
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.network.trunks import read_weights
@@ -116,6 +116,32 @@ def test_a_scale_of_another_shape_is_refused_by_name(tmp_path, scale):
         InputError, match=r"w\.safetensors .*a\.int8_scale: expected a scale for each output channel \(2,\)"
     ):
         read_weights(path)
+
+
+@pytest.mark.parametrize("scale", [torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 0.0]), torch.tensor([1, 2])])
+def test_a_scale_that_cannot_be_one_is_refused_by_name(tmp_path, scale):
+    weights = {"a": torch.ones(2, 3, dtype=torch.int8), "a.int8_scale": scale}
+    safetensors.torch.save_file(weights, path := tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"a\.int8_scale: expected scales that are fractions, finite and above 0"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_no_start(tmp_path, value):
+    weights = build_net(NetworkSettings(trunk="shufflenet_v2_x0_5"), 0, 32).state_dict()
+    weights["trunk.conv1.0.weight"][0, 0, 0, 0] = value
+    torch.save(weights, path := tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"1 have values that are not finite, such as conv1\.0\.weight"):
+        build_net(NetworkSettings(trunk="shufflenet_v2_x0_5", weights=str(path)), 0, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_half_precision_is_not_saved(tmp_path, dtype):
+    model = EmbeddingModel.build(NetworkSettings(trunk="shufflenet_v2_x0_5"), PreparationSettings(target_size=32))
+    model.net.to(dtype)
+    with pytest.raises(SettingError, match=r"expected weights in float32, found .*; call model\.net\.float\(\)"):
+        model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_cut_short_is_refused_by_name(tmp_path):
