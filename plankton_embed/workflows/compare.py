@@ -95,6 +95,19 @@ class Comparison(Shown):
         rows = rows.join(groups[columns].mean()).join(groups[columns].std().add_suffix("_sd"))
         return rows.sort_values("f1_macro", ascending=False, kind="stable").reset_index()
 
+    def describe_seen(self) -> list[str]:
+        """Return a sentence for each classifier whose starting weights were, or may be, trained on test images."""
+        every = self.runs.drop_duplicates("name").set_index("name")["n_seen"]
+        known = [
+            f"{name}: its starting weights were trained on {n} of the test images, so its scores are too high."
+            for name, n in every[every > 0].items()
+        ]
+        return known + [
+            f"{name}: it is not known which images its starting weights were trained on; if test images are among "
+            "them, its scores are too high."
+            for name in every.index[every.isna()]
+        ]
+
     def to_markdown(self) -> str:
         """Return the table in Markdown, the sd over seeds after each mean; then the tests of the best classifier."""
         titles = ["name", "by", "start", "seeds", *(title for title, _ in MEASURED.values()), "worst class"]
@@ -106,16 +119,7 @@ class Comparison(Shown):
                 spread = "" if pd.isna(row[f"{name}_sd"]) else f" ({row[f'{name}_sd']:.{decimals}f})"
                 cells.insert(-1, f"{row[name]:.{decimals}f}{spread}")
             lines.append(f"| {' | '.join(cells)} |")
-        every = self.runs.drop_duplicates("name").set_index("name")["n_seen"]
-        lines += [
-            f"\n{name}: its starting weights were trained on {n} of the test images, so its scores are too high."
-            for name, n in every[every > 0].items()
-        ]
-        lines += [
-            f"\n{name}: it is not known which images its starting weights were trained on; if test images are among "
-            "them, its scores are too high."
-            for name in every.index[every.isna()]
-        ]
+        lines += [f"\n{text}" for text in self.describe_seen()]
         lines += [f"\nNot measured: {name}: {fault}" for name, fault in self.faults.items()]
         if len(self.tests):
             lines.append(f"\nMcNemar's exact test; Holm: corrected for all pairs of a seed, as in {TESTS_FILE}:\n")
@@ -229,6 +233,8 @@ def compare(
     if found.runs.empty:
         described = "; ".join(f"{name}: {fault}" for name, fault in found.faults.items())
         raise PlanktonEmbedError(f"no system could be measured; {described}")
+    for text in found.describe_seen():
+        logger.warning("%s", text)
     return found
 
 
