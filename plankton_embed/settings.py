@@ -224,8 +224,8 @@ class NetworkSettings(_Part):
     weights: str = Field(
         "none",
         description="starting weights: auto: those of the model for this trunk that comes with the package, else none "
-        "(reference_2019: imagenet); none: random; imagenet; hub (timm); a name of `models`, a folder of a model or "
-        "run, or a file",
+        "(reference_2019: imagenet; seen-unseen and compare: none); none: random; imagenet; hub (timm); a name of "
+        "`models`, a folder of a model or run, or a file",
     )
     frozen: bool = Field(
         False, description="keep the starting weights of the trunk; compute the head by linear discriminant analysis"

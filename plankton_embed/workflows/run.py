@@ -37,7 +37,7 @@ from plankton_embed.workflows.run_steps import (
 LONGER = (
     "only the head was computed; if there are thousands of images, training the trunk on them can give better scores: "
     "--preset quick takes ten minutes, --preset cpu an hour on two cores, --preset gpu longer on a GPU (in another "
-    "folder)"
+    "folder, with the same --set)"
 )
 DEMO_CLASSES = CLASSES[:8]
 DEMO_IMAGES_PER_CLASS = 200

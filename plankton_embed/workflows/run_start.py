@@ -53,9 +53,9 @@ def open_run(
         chosen = keep_settings(folder, chosen)
     if unused := chosen.list_unused():
         raise SettingError(
-            f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them out, "
-            "or choose another preset: instant keeps the trunk (other trunks and sizes with network.trunk and "
-            "preparation.target_size), quick, cpu and gpu train it"
+            f"network.frozen: the trunk is not trained, so {', '.join(unused)} would not be used; leave them (or "
+            "the preset) out, or choose another preset: instant keeps the trunk (other trunks and sizes with "
+            "network.trunk and preparation.target_size), quick, cpu and gpu train it"
         )
     chosen = _name_weights(chosen)
     if folder.settings.exists() and not overwrite:  # its starting weights were loaded before, and may be gone
@@ -79,7 +79,8 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
     before, now = own.flat(), chosen.flat()
     if now["network.weights"] == "auto":  # a name that was chosen before stays, even if another would be chosen now
         own_name = before["network.weights"] in list_pretrained()
-        now["network.weights"] = before["network.weights"] if own_name else choose_weights(chosen.network)
+        network = chosen.network.model_copy(update={"frozen": own.network.frozen})
+        now["network.weights"] = before["network.weights"] if own_name else choose_weights(network)
     differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
     changed = [text for name, text in differ.items() if name in chosen.given]
     if changed:
@@ -167,7 +168,9 @@ def _check_start(settings: Settings) -> None:
     start = read_preparation(settings.network.weights)
     if start is None:
         return
-    names = ("polarity", "scaling", "background", "color", *(("target_size",) if settings.network.frozen else ()))
+    names = ["polarity", "scaling", "background", "color"]
+    if settings.network.frozen or settings.preparation.target_size < start.target_size:
+        names.append("target_size")
     was, now = ({name: getattr(part, name) for name in names} for part in (start, settings.preparation))
     differ = [name for name in names if was[name] != now[name]]
     if differ:

@@ -224,7 +224,7 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
         one, first, second = (pe.EmbeddingModel.load(path, "cpu").net for path in paths)
         for (name, a), b, c in zip(one.named_parameters(), first.parameters(), second.parameters(), strict=True):
             assert torch.equal(b, c), name
-            # AdamW divides by the size of the gradient: where that is near 0, rounding can move a weight by a whole step
+            # AdamW divides by the size of the gradient: where that is near 0, rounding can move a weight by a step
             limit = 1e-5 if variant == "adamw" else 1e-6
             assert (a - b).detach().abs().max() <= limit, (variant, name)
         histories = [History.load(RunFolder(tmp_path / name / variant / "0").history) for name in ("one", "two")]

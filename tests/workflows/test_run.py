@@ -367,7 +367,7 @@ def test_a_run_without_settings_freezes_the_trunk_of_the_package(finished, image
 
 
 def test_settings_of_training_are_refused_where_the_trunk_is_frozen(images, tmp_path, packaged):
-    with pytest.raises(SettingError, match=r"so training\.epochs would not be used.*--preset quick or cpu"):
+    with pytest.raises(SettingError, match=r"so training\.epochs would not be used.*quick, cpu and gpu train it"):
         pe.run(images, tmp_path / "run", settings={**packaged, "training.epochs": 3}, progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -9,10 +9,11 @@ import plankton_embed as pe
 from plankton_embed.errors import InputError, OutputError, SettingError
 from plankton_embed.network.pretrained import choose_weights
 from plankton_embed.network.saved_model import read_classes, read_seen
+from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
 from plankton_embed.training.checkpoints import Checkpoints
 from plankton_embed.workflows import run_steps
-from plankton_embed.workflows.run_start import open_run
+from plankton_embed.workflows.run_start import _check_start, keep_settings, open_run
 
 
 def test_other_settings_or_images_in_the_same_folder_are_refused(finished, images, tmp_path, quick):
@@ -93,6 +94,14 @@ def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path
     assert done.model.network.weights == "of-run"
 
 
+def test_a_run_of_a_trunk_without_a_model_goes_on_with_the_default_preset(tmp_path, caplog):
+    own = Settings.build("quick", overrides={"network.trunk": "resnet34", "network.weights": "none"})
+    folder = RunFolder(tmp_path)
+    own.save(folder.settings)
+    now = Settings.build(overrides={"network.trunk": "resnet34"}, default="instant")
+    assert keep_settings(folder, now) == own
+
+
 def test_random_weights_that_nobody_asked_for_are_warned_of(images, tmp_path, packaged, caplog):
     chosen = {}
     for trunk, weights in (("mnasnet0_5", "auto"), ("mnasnet0_5", "none"), ("shufflenet_v2_x0_5", "auto")):
@@ -168,3 +177,10 @@ def test_a_start_from_images_prepared_in_another_way_is_warned_of(images, tmp_pa
     pe.run(images, tmp_path / "other", settings={**frozen, **changed}, progress=False)
     assert "polarity dark_on_light, now light_on_dark, target_size 32, now 40" in caplog.text
     assert "add --set preparation.polarity=dark_on_light --set preparation.target_size=32" in caplog.text
+
+
+@pytest.mark.parametrize(("side", "warned"), [(96, False), (139, False), (64, True)])
+def test_training_at_smaller_images_than_those_of_the_start_is_warned_of(caplog, side, warned):
+    changes = {"network.weights": "isiis-resnet18", "preparation.target_size": side}
+    _check_start(Settings.build("quick", overrides=changes))
+    assert ("target_size 96, now 64" in caplog.text) == warned
