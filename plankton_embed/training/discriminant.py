@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh, null_space, solve_triangular
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from plankton_embed.images.balance import draw_evenly
 from plankton_embed.images.store import PreparedImages
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.table import class_means
 from plankton_embed.training.trainer import LEAST_STATISTICS, adapt_statistics
 
+MOST_IMAGES = 50_000  # used to compute a head, so that their features fit into memory
 LEAST_SHRINKAGE = 1e-6  # so that the covariance within classes can be inverted, whatever the features
 REST_SCALE = 0.6  # of the dimensions beyond the discriminants: with more, kNN is worse; with less, enrolled classes are
 
@@ -22,7 +24,8 @@ def fit_head(
 ) -> NDArray[np.float32]:
     """Compute the head of a model from its training images, and return their vectors; the trunk's weights stay.
 
-    First the batch norms of the trunk are adapted to the training images (see `trainer.adapt_statistics`).
+    First the batch norms of the trunk are adapted to the training images (see `trainer.adapt_statistics`). Of more than
+    `MOST_IMAGES` the head is computed from some, as nearly equally many of each class as possible.
 
     Args:
         model: the model, on its device.
@@ -36,12 +39,17 @@ def fit_head(
     labelled = np.flatnonzero(class_index >= 0)
     if len(labelled) >= LEAST_STATISTICS:
         adapt_statistics(model, images.select(labelled))
-    features = model.extract_features(images, progress)
-    weight, bias = find_discriminants(features[labelled].mean(axis=1), class_index[labelled], model.dimension)
+    used = labelled[draw_evenly(class_index[labelled], MOST_IMAGES, np.random.default_rng(0))]
+    features = model.extract_features(images.select(used), progress)
+    weight, bias = find_discriminants(features.mean(axis=1), class_index[used], model.dimension)
     with torch.no_grad():
         model.net.head.weight.copy_(torch.from_numpy(weight))
         model.net.head.bias.copy_(torch.from_numpy(bias))
-    return model.embed_features(features)
+    vectors = np.empty((len(images), model.dimension), np.float32)
+    vectors[used] = model.embed_features(features)
+    others = np.setdiff1d(np.arange(len(images)), used)
+    vectors[others] = model.embed_prepared(images.select(others), progress=progress)
+    return vectors
 
 
 def find_discriminants(

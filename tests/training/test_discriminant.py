@@ -5,7 +5,10 @@ import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from plankton_embed.training.discriminant import REST_SCALE, find_discriminants
+from plankton_embed.network.model import EmbeddingModel
+from plankton_embed.settings import NetworkSettings, PreparationSettings
+from plankton_embed.training import discriminant
+from plankton_embed.training.discriminant import REST_SCALE, find_discriminants, fit_head
 
 
 def draw_features(n_classes=5, n_each=30, n_features=12, seed=0):
@@ -96,3 +99,19 @@ def test_fewer_features_than_discriminants_leave_zeros():
     weight, bias = find_discriminants(features, codes, 7)
     np.testing.assert_allclose(weight[:4], find_discriminants(features, codes, 4)[0])
     assert (weight[4:] == 0).all() and (bias[4:] == 0).all() and (weight[:4] != 0).any(axis=1).all()
+
+
+def test_of_very_many_images_some_of_each_class_give_the_head_and_all_are_embedded(images, monkeypatch):
+    network = NetworkSettings(trunk="shufflenet_v2_x0_5", weights="none", dimension=8)
+    model = EmbeddingModel.build(network, PreparationSettings(target_size=75), 0).to("cpu")
+    codes = np.r_[np.repeat([0, 1], [12, 4]), -1, -1]  # the last two have no label
+    extract = model.extract_features
+    used = []
+    monkeypatch.setattr(discriminant, "MOST_IMAGES", 6)
+    monkeypatch.setattr(model, "extract_features", lambda some, *more: used.extend(some.rows) or extract(some))
+    vectors = fit_head(model, images, codes)
+    assert np.bincount(codes[used]).tolist() == [3, 3]
+    weight, bias = find_discriminants(extract(images.select(np.array(used))).mean(axis=1), codes[used], 8)
+    np.testing.assert_array_equal(model.net.head.weight.detach(), weight.astype(np.float32))
+    np.testing.assert_array_equal(model.net.head.bias.detach(), bias.astype(np.float32))
+    np.testing.assert_array_equal(vectors, model.embed_prepared(images))
