@@ -30,16 +30,19 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 FIVE_STEPS = """
 import json, sys
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from plankton_embed.images.readers.source import read_source
 from plankton_embed.images.store import prepare_images
 from plankton_embed.network.model import EmbeddingModel
 from plankton_embed.run_folder import RunFolder
 from plankton_embed.settings import Settings
-from plankton_embed.training.ranks import join_ranks
+from plankton_embed.training.ranks import Ranks, join_ranks
 from plankton_embed.training.trainer import list_norms, train_model
 
 source, folder, variants = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+dtype, n_parts = getattr(torch, sys.argv[4]), int(sys.argv[5])
+torch.set_num_threads(1)  # as torchrun has it
+torch.set_default_dtype(dtype)  # of the proxies
 catalog = read_source(source)
 with join_ranks("cpu") as ranks:
     for name, changes in variants.items():
@@ -47,7 +50,7 @@ with join_ranks("cpu") as ranks:
             "preparation.target_size": 48, "network.trunk": "resnet18", "network.dimension": 16,
             "training.epochs": 1, "training.steps_per_epoch": 5, "training.classes_per_batch": 3,
             "training.batch_images_per_class": 5, "training.precision": "float32", "training.learning_rate": 1e-3,
-            "training.optimizer": "sgd", **changes,
+            **changes,
         })
         images = None
         if ranks.is_first:
@@ -55,13 +58,23 @@ with join_ranks("cpu") as ranks:
         images = ranks.share(images)
         class_index = np.unique(np.array(catalog.labels, dtype=str), return_inverse=True)[1]
         model = EmbeddingModel.build(settings.network, settings.preparation, settings.seed).to("cpu")
-        for norm in list_norms(model.net):
+        net = model.net.to(dtype)
+        for norm in list_norms(net):
             norm.eval()
             norm.train = lambda mode=True: None
+
+        def embed_parts(pixels, sides, trunk=None):
+            vectors = torch.empty(len(pixels), model.dimension)
+            for part in (Ranks(number, n_parts).own for number in range(n_parts)):
+                features = net.trunk((pixels[part].to(dtype) - net.mean) / net.std)
+                vectors[part] = net.scale_output(net.head(features))
+            return vectors
+
+        net.forward = embed_parts
         run = RunFolder(folder / name / str(ranks.rank))
         history = train_model(model, images, class_index, settings, run, ranks=ranks, progress=False)
         assert len(history) == 1
-        model.save(folder / name / f"model_{ranks.rank}")
+        torch.save(net.state_dict(), folder / name / f"weights_{ranks.rank}.pt")
 """
 VARIANTS = {
     "triplet": {"training.objective": "triplet"},
@@ -69,10 +82,11 @@ VARIANTS = {
     "memory": {"training.objective": "triplet", "training.memory": 30, "training.warmup": 0.0},
     "scheduled": {"training.objective": "scheduled", "training.proxy_share": 0.5},
 }
-# AdamW divides by the size of the gradient: where that is near 0, rounding decides the step. So its learning rate is
-# small enough that five such steps change no gradient, and its moments, the sums of the gradients, are compared.
-ADAMW = {"training.optimizer": "adamw", "training.learning_rate": 1e-7}
-VARIANTS |= {f"{name}, adamw": {**VARIANTS[name], **ADAMW} for name in VARIANTS}
+VARIANTS = {
+    f"{name}, {optimizer}": {**changes, "training.optimizer": optimizer}
+    for name, changes in VARIANTS.items()
+    for optimizer in ("sgd", "adamw")
+}
 TRAIN = {
     "network.weights": "none",
     "network.trunk": "shufflenet_v2_x0_5",
@@ -214,36 +228,68 @@ def test_without_a_gpu_all_compute_on_the_processor(started_by_torchrun, monkeyp
 # ------------------------------------------------------------------------------------------ two processes
 
 
+def train_five_steps(source, folder, n, dtype, n_parts=1):
+    """Train every variant in n processes, each of which embeds its images of a batch in parts.
+
+    Batch norms are in eval mode, and there is no dropout; batches are of 15 images, so that the parts of two differ.
+    """
+    folder.mkdir()
+    script = folder / "five_steps.py"
+    script.write_text(FIVE_STEPS)
+    done = run_in(n, script, source, folder, json.dumps(VARIANTS), dtype, n_parts)
+    assert done.returncode == 0, done.stderr
+
+
+def load_results(folder):
+    """Return the weights of each process, and of the first the loss, the share of active triplets and the moments.
+
+    The moments are the sums of gradients that the optimizer has: of AdamW that of their squares, too.
+    """
+    weights = [torch.load(path) for path in sorted(folder.glob("weights_*.pt"))]
+    run = RunFolder(folder / "0")
+    (record,) = History.load(run.history).records
+    (path,) = run.checkpoints.glob("state-*.pt")
+    moments = load_checkpoint(path)["optimizer"]["state"]
+    return weights, (record.loss, record.active_share), moments
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(source, tmp_path):
-    """Five steps in float32, with batch norms in eval mode and no dropout; batches of 15, so that the parts differ."""
-    script = tmp_path / "five_steps.py"
-    script.write_text(FIVE_STEPS)
-    for name, n in (("one", 1), ("two", 2)):
-        done = run_in(n, script, source, tmp_path / name, json.dumps(VARIANTS))
-        assert done.returncode == 0, done.stderr
+    """In float64: in float32, parts are rounded otherwise than the whole batch, and AdamW makes steps of that."""
+    one, two = (tmp_path / name for name in ("one", "two"))
+    train_five_steps(source, one, 1, "float64")
+    train_five_steps(source, two, 2, "float64")
     for variant in VARIANTS:
-        paths = [tmp_path / name / variant / model for name, model in
-                 (("one", "model_0"), ("two", "model_0"), ("two", "model_1"))]  # fmt: skip
-        one, first, second = (pe.EmbeddingModel.load(path, "cpu").net for path in paths)
-        for (name, a), b, c in zip(one.named_parameters(), first.parameters(), second.parameters(), strict=True):
-            assert torch.equal(b, c), name
-            assert (a - b).detach().abs().max() <= 1e-6, (variant, name)
-        moments = [load_moments(tmp_path / name / variant / "0") for name in ("one", "two")]
-        for a, b in zip(*moments, strict=True):
-            assert (a - b).abs().max() <= 1e-5 * a.abs().max(), variant
-        histories = [History.load(RunFolder(tmp_path / name / variant / "0").history) for name in ("one", "two")]
-        for column in ("loss", "active_share"):
-            a, b = (getattr(history.records[0], column) for history in histories)
-            assert a == pytest.approx(b, rel=1e-4), (variant, column)
-        assert not list((tmp_path / "two" / variant).glob("1/*"))  # the second writes nothing
+        (whole,), loss, moments = load_results(one / variant)
+        (first, second), loss_of_two, moments_of_two = load_results(two / variant)
+        for name, a in whole.items():
+            assert torch.equal(first[name], second[name]), (variant, name)
+            if a.is_floating_point():
+                assert a.dtype == torch.float64 and (a - first[name]).abs().max() <= 1e-12, (variant, name)
+        for number, values in moments.items():
+            for name, a in values.items():
+                b = moments_of_two[number][name]
+                assert (a - b).abs().max() <= 1e-12 * a.abs().max(), (variant, number, name)
+        assert loss == pytest.approx(loss_of_two, rel=1e-12), variant
+        assert not list((two / variant).glob("1/*"))  # the second writes nothing
 
 
-def load_moments(run):
-    """Return the sums of gradients that the optimizer has: of AdamW that of their squares, too."""
-    (path,) = RunFolder(run).checkpoints.glob("state-*.pt")
-    state = load_checkpoint(path)["optimizer"]["state"]
-    return [value for values in state.values() for name, value in values.items() if name != "step"]
+@pytest.mark.slow
+def test_two_processes_compute_the_bits_of_one_that_embeds_the_same_parts(source, tmp_path):
+    whole, in_parts, two = (tmp_path / name for name in ("whole", "in_parts", "two"))
+    train_five_steps(source, whole, 1, "float32")
+    train_five_steps(source, in_parts, 1, "float32", n_parts=2)
+    train_five_steps(source, two, 2, "float32")
+    for variant in VARIANTS:
+        (of_whole,), _, _ = load_results(whole / variant)
+        (one,), loss, moments = load_results(in_parts / variant)
+        (first, second), loss_of_two, moments_of_two = load_results(two / variant)
+        assert loss == loss_of_two, variant
+        for name, a in one.items():
+            assert torch.equal(a, first[name]) and torch.equal(a, second[name]), (variant, name)
+            assert not variant.endswith("sgd") or (a - of_whole[name]).abs().max() <= 1e-6, (variant, name)
+        for number, values in moments.items():
+            assert all(torch.equal(a, moments_of_two[number][name]) for name, a in values.items()), (variant, number)
 
 
 def start(source, folder, n, *more):
