@@ -506,7 +506,7 @@ FROM_SHIPPED = {  # the models that come with the package, and how their images 
 SHIPPED = {"network.trunk": "resnet18", **FROM_SHIPPED}
 PRESETS: dict[str, dict[str, Any]] = {
     "instant": {**SHIPPED, "network.frozen": True, "network.size_inputs": "pixels", "embedding.views": 2},
-    "quick": {  # in minutes, weak augmentation is better from scratch, and a lower rate from the shipped trunk (val)
+    "quick": {  # in minutes, weak augmentation is better from scratch (val); docs/measurements.md on the rate
         **SHIPPED,
         "training.minutes": 10.0,
         "training.pretrained_rate": 0.1,
