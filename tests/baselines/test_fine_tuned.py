@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -273,31 +273,39 @@ def test_the_seconds_count_the_features_and_leave_time_for_the_head(draw_shapes,
     images, labels = draw_shapes(400, 32)
     forward = torchvision.models.MobileNetV3.forward
 
+    now = 0.0
+
+    def pass_time(seconds):
+        nonlocal now
+        now += seconds
+        return now
+
     def slowly(self, pixels):
-        time.sleep(0.2)
+        pass_time(0.2)
         return forward(self, pixels)
 
     monkeypatch.setattr(torchvision.models.MobileNetV3, "forward", slowly)
-    began = time.perf_counter()
+    for module in (fine_tuned, net_classifier):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: pass_time(0.001)))
     with caplog.at_level(logging.WARNING):
         net = tuned(trunk=SMALL, frozen=True, epochs=10_000, seconds=1.0, patience=None).fit(images, labels)
-    assert 1 <= time.perf_counter() - began < 4
-    assert net.history_["seconds"].sum() >= 0.95
-    assert net.history_["seconds"][0] > 0.5  # with the features
-    done = int(caplog.messages[0].split("has time for ")[1].split()[0])
-    assert done in (64, 128, 192, 256)
-    assert "of 360 training images in 1.0 s" in caplog.messages[0]
+    # 40 validation images in one block of 64, then four blocks until 0.9 s have passed, then a step of the head
+    assert "has time for 256 of 360 training images in 1.0 s" in caplog.messages[0]
+    assert len(net.history_) == 1
+    assert net.history_["seconds"][0] == pytest.approx(1.0, abs=0.01)  # with the features
     assert len(net.classes_) == 4
 
     caplog.clear()
-    began = time.perf_counter()
+    now = 0.0
     few = slice(0, 100)
     with caplog.at_level(logging.WARNING):
         tuned(trunk=SMALL, frozen=True, epochs=10_000, seconds=1.0, patience=None).fit(
             images[few], labels[few], validation=(images, labels)
         )
-    assert time.perf_counter() - began < 4  # many validation images keep to the time as well
-    assert "of 400 validation images in 1.0 s" in caplog.messages[0]
+    # many validation images keep to the time as well: four blocks until 0.72 s have passed, then one of training images
+    assert "has time for 256 of 400 validation images in 1.0 s" in caplog.messages[0]
+    assert "has time for 64 of 100 training images in 1.0 s" in caplog.messages[1]
+    assert now == pytest.approx(1.2, abs=0.01)  # with 0.2 s before training
 
 
 # --- weights in and out

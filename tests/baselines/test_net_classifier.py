@@ -2,7 +2,8 @@
 
 import json
 import pickle
-import time
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -125,12 +126,14 @@ def test_the_plateau_halves_the_rate_down_to_the_least(monkeypatch):
     assert rates.tolist() == [0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025, 0.002, 0.002]
 
 
-def test_training_ends_with_its_seconds():
+def test_training_ends_with_its_seconds(monkeypatch):
     images, labels = draw_blots(600)
-    started = time.perf_counter()
-    net = small(epochs=1_000_000, seconds=0.3).fit(images, labels)
-    assert 0.3 <= time.perf_counter() - started < 3
-    assert net.history_["seconds"].sum() >= 0.25
+    clock = count(0, 0.01)  # a step takes 0.01 s
+    monkeypatch.setattr(net_classifier, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    net = small(epochs=1_000_000, seconds=1.0).fit(images, labels)
+    assert next(clock) == pytest.approx(1.02)  # the step in which the time ran out, and the end of its epoch
+    assert len(net.history_) == 3  # of 34 steps, 34 and 29
+    assert net.history_["seconds"].sum() == pytest.approx(1.01 - 2 * 0.01)
     assert net.history_["kept"].sum() == 1
 
 
