@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from plankton_embed.errors import OutputError, SettingError
-from plankton_embed.output import progress_bar, write_atomically
+from plankton_embed.images.workers import map_images
+from plankton_embed.output import write_atomically
 
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 _SHORTEST, _LONGEST, _TYPICAL = 30, 250, 95  # longest side of an image, in pixels
 _HAIR = 0.7  # the thinnest line a pen leaves, in pixels
+MANY = 500  # images from which processes repay their start: each takes ten milliseconds or more
 
 
 # --- pen: marks in body coordinates, drawn at any scale and rotation ------------------------------------------------
@@ -616,13 +619,20 @@ def draw_set(
             raise OutputError(
                 f"{folder / label}: the folder cannot be created ({error}); choose another folder"
             ) from error
-    for label, number in progress_bar(wanted, "drawing plankton", "image", shown=progress):
-        path = folder / label / f"{label}_{number:04d}.png"
-        if not path.exists():
-            image = draw_plankton(label, np.random.default_rng([seed, zlib.crc32(label.encode()), number]))
-            with write_atomically(path) as temporary:
-                image.save(temporary, format="PNG")
+    missing = [image for image in wanted if not _locate(folder, *image).exists()]
+    map_images(partial(_draw_file, folder, seed), missing, "drawing plankton", progress, many=MANY)
     return folder
+
+
+def _locate(folder: Path, label: str, number: int) -> Path:
+    return folder / label / f"{label}_{number:04d}.png"
+
+
+def _draw_file(folder: Path, seed: int, image: tuple[str, int]) -> None:
+    label, number = image
+    drawn = draw_plankton(label, np.random.default_rng([seed, zlib.crc32(label.encode()), number]))
+    with write_atomically(_locate(folder, label, number)) as temporary:
+        drawn.save(temporary, format="PNG")
 
 
 def _check_labels(labels: Sequence[str]) -> None:

@@ -38,23 +38,29 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int | None = None) -> Iterator[T]:
+def map_chunks(
+    work: Callable[[Sequence[S]], T], items: Sequence[S], size: int | None = None, many: int | None = None
+) -> Iterator[T]:
     """Yield `work(chunk)` of every chunk of the items, in order, working only a few chunks ahead of the caller.
 
-    Many image files (paths) are worked on in processes: threads of one process wait for one
-    another, because Python runs one at a time except while Pillow decodes. A process that another one started works
-    in threads: the user has shared the cores out already.
+    Many items are worked on in processes: threads of one process wait for one another, because Python runs one at a
+    time except while Pillow decodes. A process that another one started works in threads: the user has shared the
+    cores out already.
 
     Args:
         work: a function of some of the items; for processes it and its results are pickled.
-        items: paths or images.
+        items: paths, images or what `work` takes.
         size: items in a chunk; by default CHUNK.
+        many: number of items from which processes repay their start; by default MANY of paths, and no number of
+            images in memory.
 
     Raises:
         PlanktonEmbedError: a process was ended from outside.
     """
     size, n_workers = size or CHUNK, count_cores()
-    is_many = len(items) >= MANY and isinstance(items[0], str) and not _was_started_by_another()
+    if many is None and len(items) and isinstance(items[0], str):
+        many = MANY
+    is_many = many is not None and len(items) >= many and not _was_started_by_another()
     executor = _start_processes(n_workers) if is_many else ThreadPoolExecutor(n_workers)
     work = partial(_work_in, Path.cwd(), work) if is_many else work
     ahead: deque[Future[T]] = deque()
@@ -67,7 +73,7 @@ def map_chunks(work: Callable[[Sequence[S]], T], items: Sequence[S], size: int |
             yield ahead.popleft().result()
     except BrokenExecutor as error:
         raise PlanktonEmbedError(
-            "a process that reads images was ended from outside, most often because the memory is full; end other "
+            "a process that works on images was ended from outside, most often because the memory is full; end other "
             "programs and run it again"
         ) from error
     finally:
@@ -94,11 +100,13 @@ def _work_in(folder: Path, work: Callable[[Sequence[S]], T], items: Sequence[S])
     return work(items)
 
 
-def map_images(function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True) -> list[T]:
-    """Apply a function to every path (or image) on all cores; return the results in order."""
+def map_images(
+    function: Callable[[S], T], paths: Sequence[S], title: str, progress: bool = True, many: int | None = None
+) -> list[T]:
+    """Apply a function to every path (or image) on all cores; return the results in order; many: see `map_chunks`."""
     results: list[T] = []
     with progress_bar(len(paths), title, "image", shown=progress) as bar:
-        for part in map_chunks(partial(_apply, function), paths):
+        for part in map_chunks(partial(_apply, function), paths, many=many):
             results.extend(part)
             bar.update(len(part))
     return results

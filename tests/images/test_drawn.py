@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from plankton_embed.errors import OutputError, SettingError
+from plankton_embed.images import drawn, workers
 from plankton_embed.images.drawn import CLASSES, draw_plankton, draw_set
 
 
@@ -114,3 +115,11 @@ def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk full"):
         draw_set(tmp_path, n_per_class=1, classes=["detritus"])
     assert list((tmp_path / "detritus").iterdir()) == []
+
+
+def test_processes_draw_what_one_thread_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = ["tintinnid", "fish_egg"]
+    by_threads = _bytes(draw_set(tmp_path / "threads", n_per_class=40, classes=pair))
+    monkeypatch.setattr(drawn, "MANY", 80)
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", None)
+    assert _bytes(draw_set(tmp_path / "processes", n_per_class=40, classes=pair)) == by_threads

@@ -89,7 +89,7 @@ def kill_itself(chunk):
 
 
 def test_a_process_that_is_killed_is_one_clear_error_and_the_next_call_works(processes):
-    with pytest.raises(PlanktonEmbedError, match="a process that reads images was ended from outside"):
+    with pytest.raises(PlanktonEmbedError, match="a process that works on images was ended from outside"):
         list(map_chunks(kill_itself, ["1", "2"]))
     assert [part for part, _ in map_chunks(double, ["1", "2"])] == [[2, 4]]
 
