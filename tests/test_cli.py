@@ -1,5 +1,6 @@
 """Commands: exit codes, JSON on stdout, messages on stderr."""
 
+import gc
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -16,6 +18,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import plankton_embed as pe
 from plankton_embed import __version__, cli
 from plankton_embed.cli import app
 from plankton_embed.images.drawn import draw_set
@@ -434,3 +437,19 @@ def test_threads_of_a_command_do_not_wait_in_a_loop(monkeypatch, given):
     with mock.patch.dict(os.environ, {} if given is None else {"OMP_WAIT_POLICY": given}):
         cli.main()
         assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_command_is_imported_without_garbage_collection_and_runs_with_it(monkeypatch, is_found):
+    collects = []
+
+    def load(name):
+        collects.append(gc.isenabled())
+        return {"classify": lambda: collects.append(gc.isenabled())}[name]
+
+    monkeypatch.delattr(pe, "classify", raising=False)
+    monkeypatch.setattr(pe, "__getattr__", load)
+    with nullcontext() if is_found else pytest.raises(KeyError):
+        cli._import("classify" if is_found else "missing")()
+    assert collects == ([False, True] if is_found else [False])
+    assert gc.isenabled()
