@@ -95,11 +95,12 @@ def summarize(
     missing = catalog.frame.isna().sum()
     gaps = pd.DataFrame({"column": missing.index, "missing": missing.to_numpy()})
     gaps["percent"] = 100 * gaps["missing"] / max(len(catalog), 1)
-    sizes = map_images(_image_size, catalog.paths, "measuring", progress) if sizes is None else sizes
+    paths = catalog.paths
+    sizes = map_images(_image_size, paths, "measuring", progress) if sizes is None else sizes
     measured = pd.DataFrame([size for size in sizes if size], columns=["width", "height"], dtype="int64")
     measured["area"] = measured["width"] * measured["height"]
     searched = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), MOST_SEARCHED)).astype(int))
-    has_marks = map_images(_has_marks, [catalog.paths[row] for row in searched], "looking for marks", progress)
+    has_marks = map_images(_has_marks, [paths[row] for row in searched], "looking for marks", progress)
     marked = tuple(int(row) for row in searched[np.array(has_marks, dtype=bool)])
     if marked:
         of = f"{len(searched)} images" + " searched" * (len(searched) < len(catalog))

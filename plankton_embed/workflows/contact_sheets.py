@@ -57,8 +57,9 @@ def preview_sheet(
     labels = catalog.frame["label"].astype(object).fillna("")
     n_shown = max(n_images, min(labels.nunique(), MOST_PREVIEWED))
     tiles: list[Tile] = []
+    paths = catalog.paths
     for row in draw_evenly(labels, n_shown, np.random.default_rng(seed)):
-        path, label = catalog.paths[row], catalog.labels[row] or "(unlabelled)"
+        path, label = paths[row], labels.iloc[row] or "(unlabelled)"
         try:
             image, (pixels, _, _) = open_image(path), prepare_image(path, settings)
         except InputError as fault:
@@ -83,10 +84,11 @@ def marks_sheet(
     """
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), n_images)).astype(int))
     tiles: list[Tile] = []
+    paths, labels = catalog.paths, catalog.labels
     for row in [rows[number] for number in chosen]:
-        image = to_8bit(open_image(catalog.paths[row]), settings)
+        image = to_8bit(open_image(paths[row]), settings)
         kinds, rest = find_marks(image).kinds, remove_marks(image)
-        before = f"{catalog.labels[row] or '(unlabelled)'}\n{image.width}×{image.height}"
+        before = f"{labels[row] or '(unlabelled)'}\n{image.width}×{image.height}"
         tiles += [Tile(image, before), Tile(rest, f"without {', '.join(kinds)}\n{rest.width}×{rest.height}")]
     kept = "" if settings.remove_marks == "auto" else " (which preparation.remove_marks=off keeps)"
     return Sheet(f"Images with marks burnt in, before and after their removal{kept}", _lay_out(tiles, 2 * per_row))
