@@ -20,6 +20,9 @@ Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 _SHORTEST, _LONGEST, _TYPICAL = 30, 250, 95  # longest side of an image, in pixels
+_AROUND = np.linspace(0.0, 2 * np.pi, 36, endpoint=False)  # angles of the points of a blob
+_WAVES = np.arange(2, 9)  # its bumps, in waves per turn
+_WAVES_AROUND = np.outer(_AROUND, _WAVES)
 _HAIR = 0.7  # the thinnest line a pen leaves, in pixels
 MANY = 500  # images from which processes repay their start: each takes ten milliseconds or more
 
@@ -43,6 +46,10 @@ class _Pen:
         """Give the headings of the body axis, in radians, at equal steps from x = 0 to 1; None: a straight body."""
         self._headings = headings
         self.marks: list[_Mark] = []
+        if headings is not None:
+            self._at = np.linspace(0.0, 1.0, len(headings))
+            step = np.column_stack([np.cos(headings), np.sin(headings)])
+            self._axis = np.vstack([[0.0, 0.0], np.cumsum((step[1:] + step[:-1]) / 2, axis=0) * self._at[1]])
 
     def fill(self, *outlines: Array, ink: float) -> None:
         """Fill outlines as one layer; ink 0..1 darkens the layers below, negative ink erases them."""
@@ -57,13 +64,11 @@ class _Pen:
         """Move points given along a straight axis to the bent axis."""
         if self._headings is None:
             return points
-        at = np.linspace(0.0, 1.0, len(self._headings))
-        heading = np.interp(points[:, 0], at, self._headings)
-        step = np.column_stack([np.cos(self._headings), np.sin(self._headings)])
-        axis = np.vstack([[0.0, 0.0], np.cumsum((step[1:] + step[:-1]) / 2, axis=0) * at[1]])
-        beyond = points[:, 0] - np.clip(points[:, 0], 0.0, 1.0)
-        x = np.interp(points[:, 0], at, axis[:, 0]) + beyond * np.cos(heading) - points[:, 1] * np.sin(heading)
-        y = np.interp(points[:, 0], at, axis[:, 1]) + beyond * np.sin(heading) + points[:, 1] * np.cos(heading)
+        along, aside = points.T
+        heading = np.interp(along, self._at, self._headings)
+        beyond = along - np.clip(along, 0.0, 1.0)
+        x = np.interp(along, self._at, self._axis[:, 0]) + beyond * np.cos(heading) - aside * np.sin(heading)
+        y = np.interp(along, self._at, self._axis[:, 1]) + beyond * np.sin(heading) + aside * np.cos(heading)
         return np.column_stack([x, y])
 
     def print(self, long_side: int, margin: int, turn: float, mirror: bool) -> Image.Image:
@@ -155,12 +160,10 @@ def _oval(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, corner: f
 
 def _blob(rng: Rng, x: float, y: float, radius: float, rough: float) -> Array:
     """Return a closed outline of irregular radius; rough is the spread of the radius as a share of it."""
-    angle = np.linspace(0.0, 2 * np.pi, 36, endpoint=False)
-    waves = np.arange(2, 9)
-    heights = rng.normal(size=waves.size) / np.sqrt(waves)
-    bumps = (heights * np.cos(np.outer(angle, waves) + rng.uniform(0, 2 * np.pi, waves.size))).sum(axis=1)
+    heights = rng.normal(size=_WAVES.size) / np.sqrt(_WAVES)
+    bumps = (heights * np.cos(_WAVES_AROUND + rng.uniform(0, 2 * np.pi, _WAVES.size))).sum(axis=1)
     r = radius * np.clip(1 + rough * bumps, 0.2, 2.5)
-    return np.column_stack([x + r * np.cos(angle), y + r * np.sin(angle)])
+    return np.column_stack([x + r * np.cos(_AROUND), y + r * np.sin(_AROUND)])
 
 
 def _smooth(x: Sequence[float], y: Sequence[float], n: int = 56) -> tuple[Array, Array]:
