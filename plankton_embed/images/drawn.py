@@ -24,7 +24,7 @@ _AROUND = np.linspace(0.0, 2 * np.pi, 36, endpoint=False)  # angles of the point
 _WAVES = np.arange(2, 9)  # its bumps, in waves per turn
 _WAVES_AROUND = np.outer(_AROUND, _WAVES)
 _HAIR = 0.7  # the thinnest line a pen leaves, in pixels
-MANY = 500  # images from which processes repay their start: each takes ten milliseconds or more
+MANY = 500  # images, a few seconds of work, from which processes repay their start
 
 
 # --- pen: marks in body coordinates, drawn at any scale and rotation ------------------------------------------------

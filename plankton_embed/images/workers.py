@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -44,8 +45,8 @@ def map_chunks(
     """Yield `work(chunk)` of every chunk of the items, in order, working only a few chunks ahead of the caller.
 
     Many items are worked on in processes: threads of one process wait for one another, because Python runs one at a
-    time except while Pillow decodes. A process that another one started works in threads: the user has shared the
-    cores out already.
+    time except while Pillow decodes. A process that another one started works in threads (the user has shared the
+    cores out already), and so does one on a single core.
 
     Args:
         work: a function of some of the items; for processes it and its results are pickled.
@@ -60,7 +61,7 @@ def map_chunks(
     size, n_workers = size or CHUNK, count_cores()
     if many is None and len(items) and isinstance(items[0], str):
         many = MANY
-    is_many = many is not None and len(items) >= many and not _was_started_by_another()
+    is_many = many is not None and len(items) >= many and n_workers > 1 and _may_start_processes()
     executor = _start_processes(n_workers) if is_many else ThreadPoolExecutor(n_workers)
     work = partial(_work_in, Path.cwd(), work) if is_many else work
     ahead: deque[Future[T]] = deque()
@@ -90,8 +91,10 @@ def _start_processes(n_workers: int) -> Executor:
     return get_reusable_executor(n_workers)  # type: ignore[no-any-return]
 
 
-def _was_started_by_another() -> bool:
-    return os.getpid() != OWN_PROCESS or multiprocessing.parent_process() is not None
+def _may_start_processes() -> bool:
+    """Tell whether no other process started this one, and its output is open: loky cannot work with it closed."""
+    was_started_by_another = os.getpid() != OWN_PROCESS or multiprocessing.parent_process() is not None
+    return not was_started_by_another and sys.stdout is not None and sys.stderr is not None
 
 
 def _work_in(folder: Path, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> T:

@@ -57,9 +57,9 @@ def preview_sheet(
     labels = catalog.frame["label"].astype(object).fillna("")
     n_shown = max(n_images, min(labels.nunique(), MOST_PREVIEWED))
     tiles: list[Tile] = []
-    paths = catalog.paths
+    paths, names = catalog.paths, catalog.labels
     for row in draw_evenly(labels, n_shown, np.random.default_rng(seed)):
-        path, label = paths[row], labels.iloc[row] or "(unlabelled)"
+        path, label = paths[row], names[row] or "(unlabelled)"
         try:
             image, (pixels, _, _) = open_image(path), prepare_image(path, settings)
         except InputError as fault:

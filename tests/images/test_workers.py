@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,17 @@ def test_processes_of_the_user_work_in_threads_and_do_not_hang(processes, method
         assert queue.get(timeout=60) == [[2, 4]]
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_output_is_no_error(processes, monkeypatch, closed):
+    monkeypatch.setattr(sys, closed, None)
+    assert {process for _, process in map_chunks(double, ["1", "2"])} == {os.getpid()}
+
+
+def test_a_single_core_needs_no_other_process(processes, monkeypatch):
+    monkeypatch.setenv(workers.CORES, "1")
+    assert {process for _, process in map_chunks(double, ["1", "2"])} == {os.getpid()}
 
 
 def test_processes_prepare_the_same_pixels_and_the_same_faults(tmp_path, monkeypatch):
