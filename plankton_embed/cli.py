@@ -113,11 +113,13 @@ def _import(name: str) -> Callable[..., Any]:
     """Return a function of the package, imported without garbage collection, which takes a third of the time."""
     import plankton_embed
 
+    collects = gc.isenabled()
     gc.disable()
     try:
         function: Callable[..., Any] = getattr(plankton_embed, name)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
     return function
 
 
