@@ -79,7 +79,7 @@ def keep_settings(folder: RunFolder, chosen: Settings) -> Settings:
     before, now = own.flat(), chosen.flat()
     if now["network.weights"] == "auto":  # a name that was chosen before stays, even if another would be chosen now
         own_name = before["network.weights"] in list_pretrained()
-        network = chosen.network.model_copy(update={"frozen": own.network.frozen})
+        network = chosen.network.model_copy(update={"frozen": False})  # without a model for its trunk: `none`, no error
         now["network.weights"] = before["network.weights"] if own_name else choose_weights(network)
     differ = {name: f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]}
     changed = [text for name, text in differ.items() if name in chosen.given]

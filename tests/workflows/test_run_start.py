@@ -94,12 +94,16 @@ def test_an_unfinished_run_keeps_its_starting_weights(finished, images, tmp_path
     assert done.model.network.weights == "of-run"
 
 
-def test_a_run_of_a_trunk_without_a_model_goes_on_with_the_default_preset(tmp_path, caplog):
-    own = Settings.build("quick", overrides={"network.trunk": "resnet34", "network.weights": "none"})
+@pytest.mark.parametrize(("preset", "weights"), [("quick", "none"), ("instant", "imagenet")])
+def test_a_run_of_a_trunk_without_a_model_goes_on_with_the_default_preset(tmp_path, preset, weights):
+    own = Settings.build(preset, overrides={"network.trunk": "resnet34", "network.weights": weights})
     folder = RunFolder(tmp_path)
     own.save(folder.settings)
     now = Settings.build(overrides={"network.trunk": "resnet34"}, default="instant")
     assert keep_settings(folder, now) == own
+    other = Settings.build("cpu" if preset == "quick" else "quick", overrides={"network.trunk": "resnet34"})
+    with pytest.raises(SettingError, match=r"a run with other settings \(.*to continue that run, leave them"):
+        keep_settings(folder, other)
 
 
 def test_random_weights_that_nobody_asked_for_are_warned_of(images, tmp_path, packaged, caplog):
